@@ -1,0 +1,27 @@
+# The README's commands. `make install` does nothing where .venv is up to date with pyproject.toml.
+PYTHON ?= python3
+VENV := .venv
+STAMP := $(VENV)/.installed
+
+.PHONY: install demo test lint clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[demo,dev]'
+	touch $(STAMP)
+
+demo: install
+	$(VENV)/bin/armada demo
+
+test: install
+	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest
+
+lint: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+clean:
+	rm -rf $(VENV) armada-demo armada-demo-quick

@@ -1,0 +1,107 @@
+"""The TS Aligner: teacher features into the student's label space and into the shared manifold, and its training.
+
+The aligner never sees the student: its training is a pure function of features, labels, settings and seed. So it runs
+ahead, once, and keeps its state after every epoch; student epoch e is taught by state e, as in the alternating schedule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from distill.losses import Outputs, positive_if_regression, task_loss
+from distill.order import batches
+from distill.orthogonal import CayleyDescent
+from teacher_cache import progress
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class AlignerSettings:
+    """All that decides an aligner's training beside its data. `width` is the hidden layers', `angle` in radians."""
+
+    width: int = 512
+    dropout: float = 0.1
+    gamma: float = 1.0
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    angle: float = 0.05
+    batch_size: int = 32
+    clip_norm: float = 1.0
+
+
+class Aligner(nn.Module):
+    """L features in, C labels out. The projection is O z of the raw feature, not of the hidden layers (paper, 3.2)."""
+
+    def __init__(self, features: int, labels: int, width: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.hidden1 = nn.Linear(features, width)
+        self.hidden2 = nn.Linear(width, width)
+        self.projection = nn.Linear(features, features, bias=False)  # orthogonal, no autograd: CayleyDescent moves it
+        self.head = nn.Linear(width, labels)
+        self.aux_head = nn.Linear(features, labels)
+        self.dropout = nn.Dropout(dropout)
+        self.projection.weight.requires_grad_(False)
+
+    def start(self, generator: torch.Generator) -> None:
+        """Weights from N(0, 0.02), biases 0, O a random orthogonal matrix: all from this generator."""
+        for layer in (self.hidden1, self.hidden2, self.head, self.aux_head):
+            nn.init.normal_(layer.weight, 0.0, 0.02, generator=generator)
+            nn.init.zeros_(layer.bias)
+        nn.init.orthogonal_(self.projection.weight, generator=generator)
+
+    def forward(self, features: Tensor) -> Outputs:
+        """(B, L) float32 features into outputs."""
+        return self.read(features, self.project(features))
+
+    def project(self, features: Tensor) -> Tensor:
+        """O z, (B, L)."""
+        return F.linear(features, self.projection.weight)
+
+    def read(self, features: Tensor, projection: Tensor) -> Outputs:
+        """The outputs of features whose projection is known. Regression outputs pass a ReLU, as the reference's do."""
+        hidden = self.dropout(self.hidden1(features).relu())
+        hidden = self.dropout(self.hidden2(hidden).relu())
+        logits, aux_logits = self.head(hidden), self.aux_head(self.dropout(projection))
+        return Outputs(*positive_if_regression(logits, aux_logits), projection)
+
+
+def train_aligner(
+    features: Tensor, labels: Tensor, classes: int, epochs: int, settings: AlignerSettings, seed: int, key: str
+) -> list[State]:
+    """The aligner's states (CPU float32) after each epoch over (N, L) features and (N,) labels, in that order.
+
+    `key` is the digest of the data: it decides the order of the rows together with the seed. The global random
+    generators are left as they were.
+    """
+    device = features.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        aligner = Aligner(features.shape[1], classes, settings.width, settings.dropout)
+        aligner.start(torch.Generator().manual_seed(seed))
+        aligner.to(device).train()
+        parameters = [parameter for parameter in aligner.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+        rotation = CayleyDescent(aligner.projection.weight.data, settings.angle)
+        states = []
+        steps = epochs * -(-len(features) // settings.batch_size)
+        with progress(steps, "aligner", "step") as bar:
+            for epoch in range(epochs):
+                for rows in batches(len(features), settings.batch_size, key=key, seed=seed, epoch=epoch):
+                    index = torch.from_numpy(rows).to(device)
+                    z, y = features[index].float(), labels[index]
+                    projection = aligner.project(z).requires_grad_()
+                    loss = task_loss(aligner.read(z, projection), y, settings.gamma)
+                    loss.backward()
+                    nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
+                    optimizer.step()
+                    rotation.step(projection.detach(), projection.grad)
+                    optimizer.zero_grad(set_to_none=True)
+                    bar.update()
+                rotation.restore()
+                states.append({name: value.detach().cpu().clone() for name, value in aligner.state_dict().items()})
+    return states

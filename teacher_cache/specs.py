@@ -1,0 +1,58 @@
+"""Specs: the short text by which a user names a teacher or an encoder, `kind[:model][?option=value&...]`.
+
+Parsing is pure. An adapter takes its options out of a `Spec` by `options()`, which refuses what it doesn't know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from teacher_cache.errors import SpecError
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A parsed spec. `text` is what the user wrote, for messages."""
+
+    kind: str
+    model: str = ""
+    params: Mapping[str, str] = field(default_factory=dict)
+    text: str = ""
+
+    def options(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """The options given, cast to the type of their defaults; the defaults for the rest.
+
+        Raises SpecError for an option that `defaults` doesn't name or a value that isn't of its type.
+        """
+        unknown = sorted(set(self.params) - set(defaults))
+        if unknown:
+            known = ", ".join(sorted(defaults)) or "none"
+            raise SpecError(f"{self.text}: unknown option {unknown[0]!r}; {self.kind} knows: {known}")
+        values = dict(defaults)
+        for name, raw in self.params.items():
+            try:
+                values[name] = type(defaults[name])(raw)
+            except ValueError:
+                kind = type(defaults[name]).__name__
+                raise SpecError(f"{self.text}: option {name} expects {kind}, found {raw!r}") from None
+        return values
+
+
+def parse_spec(text: str) -> Spec:
+    """`openai:gpt-image-1?size=512x512` into kind, model and options. Raises SpecError where it can't be read."""
+    head, _, query = text.partition("?")
+    kind, _, model = head.partition(":")
+    if not kind:
+        raise SpecError(f"{text!r} is no spec; expected KIND[:MODEL][?OPTION=VALUE&...], for example pictogram")
+    try:
+        pairs = parse_qsl(query, strict_parsing=True, keep_blank_values=True) if query else []
+    except ValueError:
+        raise SpecError(f"{text}: expected ?OPTION=VALUE&OPTION=VALUE after the model, found {query!r}") from None
+    names = [name for name, _ in pairs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise SpecError(f"{text}: option {twice[0]} is given twice")
+    return Spec(kind, model, dict(pairs), text)

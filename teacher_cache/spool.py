@@ -1,0 +1,230 @@
+"""The spool: pictures drawn but not yet committed, and the ledger of every call, in one SQLite file a cache a machine.
+
+One transaction holds a picture's bytes, its cost and its state, so that a kill loses only the calls in flight. A claim
+belongs to a build; a build holds an OS lock while it lives, so the claims of a dead one are free. Ledger rows are
+written before the call is sent and are never deleted: they are the count of calls that may have been paid. Each also
+says in which seal its row went into the cache, so that a build that planned before that seal doesn't ask again.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from teacher_cache.teachers import Failure, Picture, Request
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS rows(
+  image_key TEXT PRIMARY KEY, teacher TEXT NOT NULL, prompt TEXT NOT NULL, prompt_key TEXT NOT NULL,
+  sample INTEGER NOT NULL, state TEXT NOT NULL CHECK(state IN ('claimed', 'drawn', 'failed')), owner TEXT,
+  attempts INTEGER NOT NULL, suffix TEXT, sha256 TEXT, cost_usd REAL, seconds REAL, reason TEXT, message TEXT);
+CREATE INDEX IF NOT EXISTS rows_by_state ON rows(teacher, state);
+CREATE TABLE IF NOT EXISTS pictures(image_key TEXT PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS calls(
+  id INTEGER PRIMARY KEY, teacher TEXT NOT NULL, image_key TEXT NOT NULL, cost_usd REAL, sealed INTEGER);
+CREATE INDEX IF NOT EXISTS calls_by_key ON calls(image_key);
+CREATE INDEX IF NOT EXISTS calls_by_seal ON calls(sealed);
+"""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A request with what the cache records beside its picture."""
+
+    request: Request
+    prompt_key: str
+    attempts: int = 0  # calls already made for it, from its failure
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Caps on all calls ever made here for a teacher, in number and in money; `price_usd` is reserved for each."""
+
+    max_calls: int | None = None
+    max_usd: float | None = None
+    price_usd: float | None = None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether there is a cap at all."""
+        return self.max_calls is not None or self.max_usd is not None
+
+    def allows(self, calls: int, usd: float) -> bool:
+        """Whether one more call fits, after `calls` that cost `usd`."""
+        if self.max_calls is not None and calls >= self.max_calls:
+            return False
+        return self.max_usd is None or usd + (self.price_usd or 0.0) <= self.max_usd + 1e-9
+
+
+@dataclass(frozen=True)
+class SpoolRow:
+    """A drawn or failed row, waiting to be sealed."""
+
+    image_key: str
+    prompt: str
+    prompt_key: str
+    sample: int
+    attempts: int
+    suffix: str
+    sha256: str
+    cost_usd: float | None
+    seconds: float
+    reason: str
+    message: str
+
+
+_COLUMNS = "image_key, prompt, prompt_key, sample, attempts, suffix, sha256, cost_usd, seconds, reason, message"
+
+
+class Spool:
+    """Shared by all builds of a machine on one cache. Use as a context manager: it holds the build's lock."""
+
+    def __init__(self, folder: Path) -> None:
+        self._locks = folder / "locks"
+        self._locks.mkdir(parents=True, exist_ok=True)
+        self.owner = uuid.uuid4().hex
+        self._alive = FileLock(self._locks / f"{self.owner}.lock")
+        self.sealing = FileLock(self._locks / "sealing.lock")
+        self._db = sqlite3.connect(folder / "spool.sqlite", isolation_level=None, timeout=60)
+        self._db.executescript(
+            "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA
+        )
+
+    def __enter__(self) -> Spool:
+        self._alive.acquire()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+        self._db.close()
+        self._alive.release()
+        Path(self._alive.lock_file).unlink(missing_ok=True)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self._db
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def claim(self, teacher: str, wanted: Wanted, budget: Budget, planned: int) -> str:
+        """Reserve one call and its price. "granted"; "held" by another living build; "done": drawn or failed, here or
+        in a seal after `planned` (`last_seal` before the plan was made); or "spent": the budget, over all that was
+        ever called here for this teacher, doesn't allow it."""
+        request = wanted.request
+        with self._transaction() as db:
+            row = db.execute(
+                "SELECT state, owner, attempts FROM rows WHERE image_key = ?", (request.image_key,)
+            ).fetchone()
+            if row and row[0] != "claimed":
+                return "done"
+            if row and self._is_alive(row[1]):
+                return "held"
+            query = "SELECT 1 FROM calls WHERE image_key = ? AND sealed > ?"
+            if not row and db.execute(query, (request.image_key, planned)).fetchone():
+                return "done"
+            if not budget.allows(*self._spent(db, teacher) if budget.is_limited else (0, 0.0)):
+                return "spent"
+            attempts = 1 + (row[2] if row else wanted.attempts)
+            db.execute(
+                "INSERT OR REPLACE INTO rows(image_key, teacher, prompt, prompt_key, sample, state, owner, attempts)"
+                " VALUES (?, ?, ?, ?, ?, 'claimed', ?, ?)",
+                (request.image_key, teacher, request.prompt, wanted.prompt_key, request.sample, self.owner, attempts),
+            )
+            db.execute(
+                "INSERT INTO calls(teacher, image_key, cost_usd) VALUES (?, ?, ?)",
+                (teacher, request.image_key, budget.price_usd),
+            )
+        return "granted"
+
+    def _is_alive(self, owner: str) -> bool:
+        if owner == self.owner:
+            return True
+        path = self._locks / f"{owner}.lock"
+        if not path.exists():
+            return False
+        try:
+            with FileLock(path, timeout=0):
+                path.unlink(missing_ok=True)
+                return False
+        except Timeout:
+            return True
+
+    def record(self, answer: Picture | Failure, sha256: str = "") -> None:
+        """Keep a teacher's answer: bytes, cost and state in one transaction."""
+        with self._transaction() as db:
+            if isinstance(answer, Picture):
+                db.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?)", (answer.image_key, answer.data))
+                state, suffix, reason, message = "drawn", answer.suffix, "", ""
+            else:
+                state, suffix, reason, message = "failed", "", answer.reason, answer.message
+            db.execute(
+                "UPDATE rows SET state = ?, suffix = ?, sha256 = ?, cost_usd = ?, seconds = ?, reason = ?,"
+                " message = ?, owner = NULL WHERE image_key = ?",
+                (state, suffix, sha256, answer.cost_usd, answer.seconds, reason, message, answer.image_key),
+            )
+            if answer.cost_usd is not None:
+                db.execute(
+                    "UPDATE calls SET cost_usd = ? WHERE id = (SELECT max(id) FROM calls WHERE image_key = ?)",
+                    (answer.cost_usd, answer.image_key),
+                )
+
+    def release(self) -> None:
+        """Give up the claims that this build holds and didn't get an answer for; their calls stay in the ledger."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM rows WHERE state = 'claimed' AND owner = ?", (self.owner,))
+
+    def teachers(self) -> list[str]:
+        """The digests of the teachers with rows that wait to be sealed."""
+        rows = self._db.execute("SELECT DISTINCT teacher FROM rows WHERE state != 'claimed' ORDER BY 1")
+        return [row[0] for row in rows]
+
+    def waiting(self, teacher: str, state: str, limit: int) -> list[SpoolRow]:
+        """Up to `limit` rows, "drawn" or "failed", in the order of their keys."""
+        rows = self._db.execute(
+            f"SELECT {_COLUMNS} FROM rows WHERE teacher = ? AND state = ? ORDER BY image_key LIMIT ?",
+            (teacher, state, limit),
+        )
+        return [SpoolRow(*row) for row in rows]
+
+    def count(self, teacher: str, state: str) -> int:
+        """How many rows are "drawn", "failed" or "claimed"."""
+        query = "SELECT count(*) FROM rows WHERE teacher = ? AND state = ?"
+        return int(self._db.execute(query, (teacher, state)).fetchone()[0])
+
+    def pictures(self, keys: Sequence[str]) -> Iterator[bytes]:
+        """The pictures of these keys, one after the other in this order."""
+        for key in keys:
+            yield self._db.execute("SELECT data FROM pictures WHERE image_key = ?", (key,)).fetchone()[0]
+
+    def last_seal(self) -> int:
+        """The number of the last seal, 0 before the first."""
+        return int(self._db.execute("SELECT coalesce(max(sealed), 0) FROM calls").fetchone()[0])
+
+    def mark_sealed(self, keys: Sequence[str]) -> None:
+        """Drop rows that are committed. The ledger keeps their calls and notes the seal."""
+        with self._transaction() as db:
+            seal = self.last_seal() + 1
+            db.executemany("UPDATE calls SET sealed = ? WHERE image_key = ?", ((seal, key) for key in keys))
+            for table in ("rows", "pictures"):
+                db.executemany(f"DELETE FROM {table} WHERE image_key = ?", ((key,) for key in keys))
+        self._db.execute("PRAGMA incremental_vacuum").fetchall()
+
+    def spent(self, teacher: str) -> tuple[int, float]:
+        """Calls ever reserved here for a teacher, and their cost in dollars (0 where it has no price)."""
+        return self._spent(self._db, teacher)
+
+    @staticmethod
+    def _spent(db: sqlite3.Connection, teacher: str) -> tuple[int, float]:
+        query = "SELECT count(*), coalesce(sum(cost_usd), 0) FROM calls WHERE teacher = ?"
+        calls, cost = db.execute(query, (teacher,)).fetchone()
+        return int(calls), float(cost)

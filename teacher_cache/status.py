@@ -1,0 +1,87 @@
+"""The state of a cache in numbers: pictures, features, failures by reason, calls, cost and size. Reads, never writes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from teacher_cache.cache import Cache, Source
+from teacher_cache.plan import features_to_encode
+from teacher_cache.spool import Spool
+
+
+@dataclass(frozen=True)
+class EncoderStatus:
+    """Features of one encoder over one teacher's pictures."""
+
+    name: str
+    spec: dict[str, Any]
+    features: int
+    pictures_without_feature: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class TeacherStatus:
+    """`calls` and `cost_usd` are what this machine ever asked for; `pictures` is what the whole cache holds.
+
+    `in_spool` are pictures drawn here but not yet sealed, `in_flight` claims without an answer (of a running build, or
+    of one that was killed). `seconds_per_picture` is the teacher's own mean time.
+    """
+
+    name: str
+    spec: dict[str, Any]
+    pictures: int
+    failures: dict[str, int]
+    in_spool: int
+    in_flight: int
+    calls: int
+    cost_usd: float
+    seconds_per_picture: float | None
+    bytes: int
+    encoders: list[EncoderStatus]
+
+
+def status(cache: Cache) -> list[TeacherStatus]:
+    """One entry a teacher."""
+    with Spool(cache.machine_folder) as spool:
+        return [_teacher_status(cache, spool, teacher) for teacher in cache.teachers()]
+
+
+def _teacher_status(cache: Cache, spool: Spool, teacher: Source) -> TeacherStatus:
+    images = cache.images(teacher)
+    failures = cache.failures(teacher)
+    failures = failures.filter(pc.invert(pc.is_in(failures["image_key"], images["image_key"].combine_chunks())))
+    reasons = {entry["values"]: entry["counts"] for entry in pc.value_counts(failures["reason"]).to_pylist()}
+    calls, cost = spool.spent(teacher.digest)
+    return TeacherStatus(
+        name=teacher.name,
+        spec=dict(teacher.spec),
+        pictures=images.num_rows,
+        failures=reasons,
+        in_spool=spool.count(teacher.digest, "drawn"),
+        in_flight=spool.count(teacher.digest, "claimed"),
+        calls=calls,
+        cost_usd=cost,
+        seconds_per_picture=pc.mean(images["seconds"]).as_py(),
+        bytes=_bytes(cache, f"images/{teacher.name}/shards"),
+        encoders=[_encoder_status(cache, teacher, encoder, images) for encoder in cache.encoders(teacher)],
+    )
+
+
+def _encoder_status(cache: Cache, teacher: Source, encoder: Source, images: pa.Table) -> EncoderStatus:
+    without = features_to_encode(cache, teacher, encoder, images["image_key"].combine_chunks(), images).num_rows
+    return EncoderStatus(
+        name=encoder.name,
+        spec=dict(encoder.spec),
+        features=images.num_rows - without,
+        pictures_without_feature=without,
+        bytes=_bytes(cache, f"features/{teacher.name}/{encoder.name}/shards"),
+    )
+
+
+def _bytes(cache: Cache, folder: str) -> int:
+    return sum(shard.bytes for shard in cache.shards(folder))

@@ -1,0 +1,123 @@
+"""The folder or fsspec URL that a cache lives in. A file appears whole or not at all, and no path leaves the folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from teacher_cache.errors import CacheError
+
+
+class Store:
+    """Immutable files under a root. On a local disk a write is temporary name, fsync, rename, fsync of the folder; on
+    an object store one whole PUT."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        try:
+            self._fs, self._root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError) as error:
+            raise CacheError(f"{redact(url)}: no usable folder or URL: {error}") from None
+        self.is_local = isinstance(self._fs, LocalFileSystem)
+
+    def __str__(self) -> str:
+        return self._root if self.is_local else redact(self.url)
+
+    def _path(self, name: str) -> str:
+        parts = PurePosixPath(name).parts
+        if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
+            raise CacheError(f"{self}: the path {name!r} leaves the cache; refused")
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def exists(self, name: str) -> bool:
+        """Whether a file is there."""
+        return bool(self._fs.exists(self._path(name)))
+
+    def list(self, folder: str) -> list[str]:
+        """The names of a folder's finished files, sorted, without the folder; empty where there is none."""
+        try:
+            entries = self._fs.ls(self._path(folder), detail=False, refresh=True)
+        except FileNotFoundError:
+            return []
+        return sorted(name for name in (PurePosixPath(e).name for e in entries) if not name.startswith("."))
+
+    def read(self, name: str) -> bytes:
+        """A file's bytes. Raises CacheError where it isn't there."""
+        with self.open(name) as stream:
+            data: bytes = stream.read()
+        return data
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        """A seekable stream of a file's bytes. Raises CacheError where it isn't there."""
+        try:
+            stream: Any = self._fs.open(self._path(name), "rb")
+        except FileNotFoundError:
+            raise CacheError(f"{self}/{name}: no such file; run the build again to fill the gap") from None
+        with stream:
+            yield stream
+
+    def write(self, name: str, data: bytes) -> None:
+        """Write a small file whole; the same name again replaces it whole."""
+        with self.draft() as draft:
+            draft.write_bytes(data)
+            self.publish(draft, name)
+
+    @contextmanager
+    def draft(self) -> Iterator[Path]:
+        """A local path to write a new file at, on the cache's own disk where that is local; gone afterwards."""
+        parent = Path(self._root) if self.is_local else None
+        if parent:
+            parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".draft-", dir=parent))
+        try:
+            yield folder / "file"
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def publish(self, draft: Path, name: str) -> None:
+        """Make a draft appear under its name, durably."""
+        target = self._path(name)
+        if not self.is_local:
+            self._fs.put_file(str(draft), target)
+            return
+        with draft.open("rb") as stream:
+            os.fsync(stream.fileno())
+        folder = Path(target).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        os.replace(draft, target)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def machine_folder(self) -> Path:
+        """What belongs to this cache on this machine alone (spool, decoded features, aligners): inside a local cache,
+        else in the user's cache folder, by the URL's digest."""
+        if self.is_local:
+            folder = Path(self._root) / "local"
+        else:
+            home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+            folder = home / "armada" / hashlib.sha256(redact(self.url).encode()).hexdigest()[:32]
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+def redact(url: str) -> str:
+    """A URL without the user, password or query that may be secrets."""
+    parts = urlsplit(url)
+    if not parts.scheme or not parts.netloc:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}"

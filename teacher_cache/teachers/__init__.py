@@ -1,0 +1,66 @@
+"""Teachers: black boxes that turn a prompt into a picture. A teacher is asked for what the cache lacks, and no more.
+
+`draw` pulls requests as it has room for them and yields one answer a request, in any order. A request that was pulled
+counts as a call, so a teacher must not pull what it can't send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from teacher_cache import plugins
+
+BUILT_IN = {"pictogram": "teacher_cache.teachers.pictogram:Pictogram"}
+REASONS = ("transient", "permanent", "refused", "blank", "undecodable")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One picture to draw. `seed` (63 bits) is the picture's own, derived from its key."""
+
+    image_key: str
+    prompt: str
+    sample: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded picture (`suffix` png, webp or jpg). `cost_usd` is None where the teacher has no price."""
+
+    image_key: str
+    data: bytes
+    suffix: str
+    cost_usd: float | None = None
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A request without a picture: `reason` is one of REASONS, `message` is for a person."""
+
+    image_key: str
+    reason: str
+    message: str
+    cost_usd: float | None = None
+    seconds: float = 0.0
+
+
+class Teacher(Protocol):
+    """What the cache asks of a teacher. `spec` holds all that changes a picture, and nothing that doesn't."""
+
+    spec: Mapping[str, Any]
+    licence: str  # of the pictures, in words or by link
+    price_usd: float | None  # of one call, None where unknown or free of charge
+
+    def draw(self, requests: Iterable[Request]) -> Iterator[Picture | Failure]:
+        """One answer a request."""
+        ...
+
+
+def open_teacher(text: str) -> Teacher:
+    """The teacher that a spec names; its model is loaded only when it first draws. Raises SpecError."""
+    teacher: Teacher = plugins.load("teacher", BUILT_IN, text)
+    return teacher

