@@ -1,7 +1,8 @@
 """The TS Aligner: teacher features into the student's label space and into the shared manifold, and its training.
 
 The aligner never sees the student: its training is a pure function of features, labels, settings and seed. So it runs
-ahead, once, and keeps its state after every epoch; student epoch e is taught by state e, as in the alternating schedule.
+ahead, once, and keeps its state after every epoch. Student epoch e is taught by state e, which is what the paper's
+alternating schedule comes to.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def train_aligner(
                     z, y = features[index].float(), labels[index]
                     projection = aligner.project(z).requires_grad_()
                     loss = task_loss(aligner.read(z, projection), y, settings.gamma)
-                    loss.backward()
+                    torch.autograd.backward(loss)
                     nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
                     optimizer.step()
                     rotation.step(projection.detach(), projection.grad)

@@ -14,6 +14,6 @@ def apply_control(name: str | None, features: np.ndarray, seed: int) -> np.ndarr
     if name is None:
         return features
     if name == "shuffled":
-        order: np.ndarray = np.random.Generator(np.random.PCG64(seed)).permutation(len(features))
-        return features[order]
+        shuffled: np.ndarray = features[np.random.Generator(np.random.PCG64(seed)).permutation(len(features))]
+        return shuffled
     raise ArmadaError(f"no control {name!r}; known: undistilled, {', '.join(CONTROLS)}")

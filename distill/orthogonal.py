@@ -26,8 +26,10 @@ class CayleyDescent:
         self._steps = 0
 
     @torch.no_grad()
-    def step(self, projection: Tensor, gradient: Tensor) -> None:
+    def step(self, projection: Tensor, gradient: Tensor | None) -> None:
         """One step, given y = z Oᵀ and dL/dy, (B, L) each. No synchronisation with the host."""
+        if gradient is None:  # the loss didn't look at the projection
+            return
         u, y = gradient.T, projection.T  # (L, B)
         left = torch.cat([u, y], 1)  # (L, 2B); the skew part A = u yᵀ - y uᵀ = left @ rightᵀ
         right = torch.cat([y, -u], 1)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.cards import Card
-from teacher_cache import ArmadaError, MissingPackage, canonical_json, package_file, read_csv, read_rows, sha256
+from teacher_cache import ArmadaError, MissingPackageError, canonical_json, package_file, read_csv, read_rows, sha256
 
 NAMES = ("train", "validation", "test")
 
@@ -71,7 +71,8 @@ def load_splits(card: Card, train_file: Path | None = None) -> Splits:
         held_out = len(given) - len(parts["train"])
     if not parts["train"]:
         raise ArmadaError(f"{train_file or source}: expected at least one training row, found none")
-    return Splits(*(_as_split(card, parts[name]) for name in NAMES), held_out=held_out)
+    train, validation, test = (_as_split(card, parts[name]) for name in NAMES)
+    return Splits(train, validation, test, held_out)
 
 
 def _split(card: Card, rows: Iterable[dict[str, Any]], source: Path) -> list[tuple[str, tuple[str, ...], int]]:
@@ -119,5 +120,5 @@ def _cleaner(card: Card) -> Any:
     try:
         import ftfy
     except ModuleNotFoundError:
-        raise MissingPackage("ftfy", "demo", f"the task {card.name}") from None
+        raise MissingPackageError("ftfy", "demo", f"the task {card.name}") from None
     return ftfy.fix_text

@@ -26,7 +26,8 @@ def student_path(name: str) -> str:
 
 
 def load_student(name: str, labels: Sequence[str], seed: int) -> tuple[Any, Any]:
-    """The classifier (float32, a new task head from `seed`) and its tokenizer. Raises ArmadaError."""
+    """The classifier (float32) and its tokenizer; the task head is new, from `seed`, unless the checkpoint has one of
+    as many labels. Raises ArmadaError."""
     path = student_path(name)
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
@@ -37,7 +38,9 @@ def load_student(name: str, labels: Sequence[str], seed: int) -> tuple[Any, Any]
             if config.model_type not in KINDS:
                 raise ArmadaError(f"{name}: expected a student of {', '.join(KINDS)}, found {config.model_type}")
             torch.manual_seed(seed)
-            model = AutoModelForSequenceClassification.from_pretrained(path, config=config, dtype=torch.float32)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
+            )
             tokenizer = AutoTokenizer.from_pretrained(path)
     except (OSError, ValueError) as error:
         raise ArmadaError(f"{name}: no student here; expected a folder or a hub id, tried {path}: {error}") from None

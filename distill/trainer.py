@@ -189,7 +189,7 @@ class _Lesson:
         self._aligner = Aligner(teaching.features.shape[1], labels, teaching.width).eval()
         self._aligner.load_state_dict(state)
         self._aligner.to(teaching.features.device)
-        parts = [self._aligner(part.float()) for part in teaching.features.split(4096)]
+        parts = [self._aligner(part.float()) for part in torch.split(teaching.features, 4096)]
         self._logits = torch.cat([part.logits for part in parts])  # (N, C)
         self._aux_logits = torch.cat([part.aux_logits for part in parts])  # (N, C)
         self.center = self._aligner.project(teaching.features.float().mean(0, keepdim=True))[0]  # (L,)

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from teacher_cache import Cache, choose, image_key, prompt_key, read_pictures
 
-_SIDE, _TEXT, _GAP, _COLUMNS = 224, 76, 16, 4  # pixels
+_SIDE, _TEXT, _GAP, _COLUMNS = 224, 84, 16, 4  # pixels
 
 
 def draw_sheet(cache: Cache, prompts: Sequence[str], path: Path) -> Path:

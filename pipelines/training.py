@@ -1,6 +1,7 @@
 """One training run, from a task, a student and a cache to a plain checkpoint and `run.json`.
 
-`run.json` is written last. The same run again in the same folder reads it and does nothing; another run there is refused.
+`run.json` is written last. The same run again in the same folder reads it and does nothing; another run there is
+refused.
 """
 
 from __future__ import annotations
@@ -8,8 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,8 @@ class RunRequest:
     control: str | None = None
     data_file: Path | None = None
     drop_missing: bool = False
-    settings: TrainSettings = TrainSettings()
-    aligner: AlignerSettings = AlignerSettings()
+    settings: TrainSettings = field(default_factory=TrainSettings)
+    aligner: AlignerSettings = field(default_factory=AlignerSettings)
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,8 @@ def _run(request: RunRequest, card: Card, splits: Splits, view: View | None, ide
     settings = request.settings
     train = view.split if view else splits.train
     model, tokenizer = load_student(request.student, card.labels, settings.seed)
-    tokens = tokenize(tokenizer, train.texts, settings.max_length)
+    max_length = min(settings.max_length, tokenizer.model_max_length, model.config.max_position_embeddings)
+    tokens = tokenize(tokenizer, train.texts, max_length)
     teaching = None
     aligner_settings = replace(request.aligner, gamma=settings.gamma)
     if view:
@@ -167,9 +168,7 @@ def _run(request: RunRequest, card: Card, splits: Splits, view: View | None, ide
     metrics = {}
     for name, split in (("validation", splits.validation), ("test", splits.test)):
         if len(split):
-            logits = predict(
-                model, tokenize(tokenizer, split.texts, settings.max_length), accelerator.device, what=name
-            )
+            logits = predict(model, tokenize(tokenizer, split.texts, max_length), accelerator.device, what=name)
             metrics[name] = score(logits, split.labels, card.metrics)
     seconds = sum(epoch.seconds for epoch in epochs)
     run = {
@@ -214,7 +213,7 @@ def _has_bf16() -> bool:
     import torch
 
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 

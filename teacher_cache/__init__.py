@@ -3,18 +3,18 @@
 The names below are the public ones; `distill` and `pipelines` use no others.
 """
 
-from teacher_cache.build import BuildOptions, BuildReport, build
+from teacher_cache.builder import BuildOptions, BuildReport, build
 from teacher_cache.cache import Cache, Source, source_of
+from teacher_cache.cache_status import TeacherStatus, status
 from teacher_cache.encode import read_pictures
 from teacher_cache.encoders import Encoder, open_encoder
-from teacher_cache.errors import ArmadaError, CacheError, CoverageError, MissingPackage, PromptError, SpecError
+from teacher_cache.errors import ArmadaError, CacheError, CoverageError, MissingPackageError, PromptError, SpecError
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
 from teacher_cache.packaged import minilm_folder, package_file, quiet_transformers
 from teacher_cache.plan import Plan, make_plan
-from teacher_cache.progress import progress
+from teacher_cache.progress_bar import progress
 from teacher_cache.prompts import check_prompts, read_csv, read_prompts, read_rows
 from teacher_cache.reader import Features, choose, failure_reasons, open_features
-from teacher_cache.status import TeacherStatus, status
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher
 
 __all__ = [
@@ -27,7 +27,7 @@ __all__ = [
     "Encoder",
     "Failure",
     "Features",
-    "MissingPackage",
+    "MissingPackageError",
     "Picture",
     "Plan",
     "PromptError",

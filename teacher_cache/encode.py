@@ -16,7 +16,7 @@ from teacher_cache.encoders import Encoder
 from teacher_cache.errors import CacheError
 from teacher_cache.keys import sha256
 from teacher_cache.plan import features_to_encode
-from teacher_cache.progress import progress
+from teacher_cache.progress_bar import progress
 from teacher_cache.shards import feature_column, feature_schema
 
 

@@ -25,7 +25,7 @@ class CoverageError(ArmadaError):
     """Rows without a sound feature. Raised before the first training step, with the coverage in words."""
 
 
-class MissingPackage(ArmadaError):
+class MissingPackageError(ArmadaError):
     """An optional package that isn't installed; the message is the line that installs it."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:

@@ -1,8 +1,8 @@
-"""Keys: what a picture and a feature *are*. The same request has the same key on every machine, for ever.
+"""Keys: what a picture *is*. The same request has the same key on every machine, for ever.
 
 An image key names a request: the schema, the teacher's spec, the prompt's text and the sample's number. What doesn't
-change the picture (batch size, device, path, row order) is in no spec and so in no key. All digests are lower-case
-hexadecimal SHA-256.
+change the picture (batch size, device, path, row order) is in no spec and so in no key. A feature's key is the pair of
+image key and encoder digest: features lie in a folder an encoder. All digests are lower-case hexadecimal SHA-256.
 """
 
 from __future__ import annotations
@@ -48,11 +48,6 @@ def prompt_key(prompt: str) -> str:
 def image_key(teacher_digest: str, prompt_digest: str, sample: int = 0) -> str:
     """The key of sample number `sample` of a prompt drawn by a teacher."""
     return sha256(f"armada-image/{SCHEMA_VERSION}\n{teacher_digest}\n{prompt_digest}\n{sample}".encode("ascii"))
-
-
-def feature_key(image_digest: str, encoder_digest: str) -> str:
-    """The key of one picture's embedding by one encoder."""
-    return sha256(f"armada-feature/{SCHEMA_VERSION}\n{image_digest}\n{encoder_digest}".encode("ascii"))
 
 
 def seed_of(image_digest: str) -> int:

@@ -9,17 +9,17 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-from teacher_cache.errors import MissingPackage
+from teacher_cache.errors import MissingPackageError
 
 
 def package_file(package: str, path: str, *, distribution: str, extra: str, purpose: str) -> Path:
-    """The path of a package's file or folder. Raises MissingPackage, with the line that installs it."""
+    """The path of a package's file or folder. Raises MissingPackageError, with the line that installs it."""
     spec = find_spec(package)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         found = Path(folder) / path
         if found.exists():
             return found
-    raise MissingPackage(distribution, extra, purpose)
+    raise MissingPackageError(distribution, extra, purpose)
 
 
 def package_version(distribution: str) -> str:

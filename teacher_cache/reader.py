@@ -36,7 +36,8 @@ class Features:
         """The matrix row of each prompt, (len(prompts),) int64; -1 where the cache has no feature for it."""
         digest = self.teacher.digest
         wanted = pa.array([image_key(digest, prompt_key(prompt), sample) for prompt in prompts], pa.string())
-        return pc.fill_null(pc.index_in(wanted, self.keys), -1).to_numpy().astype(np.int64)
+        rows: np.ndarray = pc.fill_null(pc.index_in(wanted, self.keys), -1).to_numpy().astype(np.int64)
+        return rows
 
 
 def choose(cache: Cache, teacher: str | None, encoder: str | None) -> tuple[Source, Source]:

@@ -131,7 +131,8 @@ def feature_matrix(column: pa.ChunkedArray) -> np.ndarray:
     if isinstance(array, pa.ChunkedArray):
         array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
     values: Any = array.flatten().to_numpy(zero_copy_only=False)
-    return values.reshape(len(array), column.type.list_size)
+    matrix: np.ndarray = values.reshape(len(array), column.type.list_size)
+    return matrix
 
 
 def feature_column(features: np.ndarray, dtype: str) -> pa.Array:

@@ -217,7 +217,7 @@ class Spool:
             db.executemany("UPDATE calls SET sealed = ? WHERE image_key = ?", ((seal, key) for key in keys))
             for table in ("rows", "pictures"):
                 db.executemany(f"DELETE FROM {table} WHERE image_key = ?", ((key,) for key in keys))
-        self._db.execute("PRAGMA incremental_vacuum").fetchall()
+        self._db.executescript("PRAGMA incremental_vacuum")  # `execute` would free one page only
 
     def spent(self, teacher: str) -> tuple[int, float]:
         """Calls ever reserved here for a teacher, and their cost in dollars (0 where it has no price)."""

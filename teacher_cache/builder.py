@@ -6,15 +6,12 @@ they arrive, and what an earlier build left there is sealed before anything is p
 
 from __future__ import annotations
 
-import getpass
 import io
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 
-import pyarrow as pa
+import numpy as np
 
 from teacher_cache.cache import Cache, Source, source_of
 from teacher_cache.encode import encode_missing
@@ -22,9 +19,9 @@ from teacher_cache.encoders import Encoder
 from teacher_cache.errors import ArmadaError
 from teacher_cache.keys import sha256
 from teacher_cache.plan import Plan, make_plan
-from teacher_cache.progress import progress
-from teacher_cache.shards import FAILURE_COLUMNS, ImageRow, write_images
-from teacher_cache.spool import Budget, Spool, SpoolRow, Wanted
+from teacher_cache.progress_bar import progress
+from teacher_cache.seal import seal, signature
+from teacher_cache.spool import Budget, Spool, Wanted
 from teacher_cache.teachers import REASONS, Failure, Picture, Request, Teacher
 
 
@@ -79,8 +76,11 @@ def build(
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.time,
 ) -> BuildReport:
-    """Fill the cache for these prompts. `stop` is asked before each call: once it says yes, what is in flight is
-    finished and sealed, and the same build later goes on from there. Raises ArmadaError where the options contradict the teacher."""
+    """Fill the cache for these prompts. `stop` is asked before each call; once it says yes, what is in flight is
+    finished and sealed, and the same build later goes on from there.
+
+    Raises ArmadaError where the options contradict the teacher.
+    """
     if options.budget_usd is not None and teacher.price_usd is None:
         raise ArmadaError("--budget-usd: this teacher has no known price; cap the calls by --max-calls instead")
     started = clock()
@@ -192,61 +192,9 @@ def picture_fault(data: bytes) -> tuple[str, str] | None:
 
     try:
         with Image.open(io.BytesIO(data)) as image:
-            extrema = image.convert("RGB").getextrema()
+            pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return "undecodable", f"{len(data)} bytes that are no picture: {error}"
-    if all(low == high for low, high in extrema):
-        return "blank", f"every pixel has the colour {tuple(low for low, _ in extrema)}"
+    if (pixels == pixels[0]).all():
+        return "blank", f"every pixel has the colour {tuple(pixels[0].tolist())}"
     return None
-
-
-def seal(
-    cache: Cache, spool: Spool, source: Source, shard_rows: int, clock: Callable[[], float], *, again: bool = False
-) -> None:
-    """Move what the spool holds for a teacher into shards and commit them; several builds take turns.
-
-    With `again`, rows that are in the cache already are only dropped: their build was killed after its commit.
-    """
-    with spool.sealing:
-        known = frozenset(cache.images(source)["image_key"].to_pylist() if again and spool.teachers() else ())
-        while rows := spool.waiting(source.digest, "drawn", shard_rows):
-            fresh = [row for row in rows if row.image_key not in known]
-            if fresh:
-                _commit_pictures(cache, spool, source, fresh, clock)
-            spool.mark_sealed([row.image_key for row in rows])
-        while rows := spool.waiting(source.digest, "failed", shard_rows):
-            columns = [{name: getattr(row, name) for name in FAILURE_COLUMNS.names} for row in rows]
-            table = pa.Table.from_pylist(columns, schema=FAILURE_COLUMNS)
-            cache.commit([cache.write_shard(f"failures/{source.name}", table)], **signature(clock))
-            spool.mark_sealed([row.image_key for row in rows])
-
-
-def _commit_pictures(
-    cache: Cache, spool: Spool, source: Source, rows: Sequence[SpoolRow], clock: Callable[[], float]
-) -> None:
-    folder = f"images/{source.name}/shards"
-    facts = [
-        ImageRow(
-            image_key=row.image_key,
-            prompt_key=row.prompt_key,
-            prompt=row.prompt,
-            sample=row.sample,
-            image_sha256=row.sha256,
-            suffix=row.suffix,
-            cost_usd=row.cost_usd,
-            seconds=row.seconds,
-            attempts=row.attempts,
-        )
-        for row in rows
-    ]
-    with cache.store.draft() as draft:
-        index = write_images(draft, facts, spool.pictures([row.image_key for row in rows]))
-        tar = cache.add(draft, folder, ".tar", len(rows))
-    name = tar.path.rpartition("/")[2].removesuffix(".tar")
-    cache.commit([tar, cache.write_shard(folder, index, name)], **signature(clock))
-
-
-def signature(clock: Callable[[], float]) -> dict[str, str]:
-    """Who and when, for a commit."""
-    at = datetime.fromtimestamp(clock(), timezone.utc).isoformat(timespec="seconds")
-    return {"by": f"{getpass.getuser()}@{socket.gethostname()}", "at": at}

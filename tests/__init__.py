@@ -1,0 +1,1 @@
+"""The tests mirror the packages. They run offline, on the CPU."""

@@ -1,0 +1,162 @@
+"""The loop: replayed to the bit, taken up where it was, plain fine-tuning where there is no teacher."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+
+from distill.aligner import AlignerSettings, train_aligner
+from distill.order import batches
+from distill.students import load_student, pooled_and_logits, tokenize
+from distill.trainer import Teaching, TrainSettings, train_student
+from tests.distill.tiny import save_student, split
+
+ROWS = split(44)
+LABELS = ["a", "b", "c"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return str(save_student(tmp_path_factory.mktemp("student")))
+
+
+def teaching(epochs=3, seed=0):
+    generator = torch.Generator().manual_seed(5)
+    features = torch.randn(len(ROWS), 12, generator=generator).half()
+    states = train_aligner(
+        features, torch.tensor(ROWS.labels), 3, epochs, AlignerSettings(width=8, batch_size=8), seed, "key"
+    )
+    return Teaching(features, states, 8)
+
+
+def run(folder, tmp_path, teach=None, on_epoch=lambda epoch: None, **changes):
+    settings = TrainSettings(**{"batch_size": 8, "lr": 1e-3, "epochs": 3, **changes})
+    model, tokenizer = load_student(folder, LABELS, settings.seed)
+    tokens = tokenize(tokenizer, ROWS.texts, settings.max_length)
+    epochs = train_student(
+        model,
+        tokens,
+        ROWS.labels,
+        settings,
+        data_digest="digest",
+        teaching=teach,
+        checkpoint=tmp_path / "checkpoint.pt",
+        accelerator=Accelerator(cpu=True),
+        on_epoch=on_epoch,
+    )
+    return model, epochs
+
+
+def weights(model):
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+@pytest.mark.parametrize("taught", [False, True], ids=["undistilled", "taught"])
+def test_a_run_is_replayed_to_the_bit(folder, tmp_path, taught):
+    results = []
+    for name in ("one", "two"):
+        torch.manual_seed(hash(name) % 1000)
+        results.append(run(folder, tmp_path / name, teaching() if taught else None))
+    assert torch.equal(weights(results[0][0]), weights(results[1][0]))
+    assert [epoch.loss for epoch in results[0][1]] == [epoch.loss for epoch in results[1][1]]
+
+
+@pytest.mark.parametrize("taught", [False, True], ids=["undistilled", "taught"])
+@pytest.mark.parametrize("stop_after", [0, 1, 2])
+def test_a_run_stopped_after_an_epoch_goes_on_as_if_unbroken(folder, tmp_path, taught, stop_after):
+    teach = teaching() if taught else None
+    whole, expected = run(folder, tmp_path / "whole", teach)
+
+    def stop(epoch):
+        if epoch.epoch == stop_after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(folder, tmp_path / "stopped", teach, on_epoch=stop)
+    torch.manual_seed(99)
+    seen = []
+    resumed, found = run(folder, tmp_path / "stopped", teach, on_epoch=lambda epoch: seen.append(epoch.epoch))
+    assert seen == list(range(stop_after + 1, 3))
+    assert torch.equal(weights(whole), weights(resumed))
+    assert [epoch.loss for epoch in found] == [epoch.loss for epoch in expected]
+
+
+def test_a_checkpoint_of_another_run_is_not_taken_up(folder, tmp_path):
+    run(folder, tmp_path, epochs=1)
+    _, epochs = run(folder, tmp_path, epochs=1, lr=2e-3)
+    fresh = run(folder, tmp_path / "fresh", epochs=1, lr=2e-3)[1]
+    assert epochs[0].loss == fresh[0].loss
+
+
+def test_undistilled_is_plain_fine_tuning(folder, tmp_path):
+    """The same model, order and schedule in a loop written out here, without our trainer, give the same weights."""
+    from transformers import get_linear_schedule_with_warmup
+
+    trained, _ = run(folder, tmp_path, epochs=2)
+    model, tokenizer = load_student(folder, LABELS, 0)
+    tokens = tokenize(tokenizer, ROWS.texts, 128)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.01, fused=True)
+    schedule = get_linear_schedule_with_warmup(optimizer, 1, 12)
+    torch.manual_seed(0)
+    model.train()
+    for epoch in range(2):
+        for rows in batches(len(ROWS), 8, key="digest", seed=0, epoch=epoch, lengths=tokens.lengths):
+            labels = torch.tensor([ROWS.labels[row] for row in rows])
+            model(**tokens.batch(rows, torch.device("cpu")), labels=labels).loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+    assert torch.allclose(weights(trained), weights(model), atol=1e-6)
+
+
+@pytest.mark.parametrize("manifold", ["cosine", "euclid", "pointwise", "relational", "none"])
+def test_every_manifold_loss_trains_and_changes_the_student(folder, tmp_path, manifold):
+    taught, epochs = run(folder, tmp_path / "a", teaching(), manifold=manifold)
+    plain, _ = run(folder, tmp_path / "b", teaching(), manifold=manifold, alpha=0.0, beta=0.0)
+    assert not torch.allclose(weights(taught), weights(plain), atol=1e-5)
+    assert all(torch.isfinite(torch.tensor(epoch.loss)) for epoch in epochs)
+    if manifold in ("euclid", "relational"):
+        assert epochs[-1].manifold < epochs[0].manifold
+
+
+def test_student_epoch_e_is_taught_by_aligner_state_e(folder, tmp_path):
+    """Changing the state of the last epoch changes nothing before it."""
+    teach = teaching()
+    other = Teaching(teach.features, [*teach.states[:2], teaching(seed=9).states[2]], teach.width)
+    one, two = (run(folder, tmp_path / name, t)[1] for name, t in (("one", teach), ("two", other)))
+    assert [epoch.loss for epoch in one[:2]] == [epoch.loss for epoch in two[:2]]
+    assert one[2].loss != two[2].loss
+
+
+def test_max_steps_ends_in_the_middle_of_an_epoch(folder, tmp_path):
+    _, epochs = run(folder, tmp_path, max_steps=8)
+    assert [epoch.steps for epoch in epochs] == [6, 2]
+
+
+def test_pooled_and_logits_are_the_models_own(folder):
+    model, tokenizer = load_student(folder, LABELS, 0)
+    model.eval()
+    tokens = tokenize(tokenizer, ROWS.texts, 128).batch([0, 5, 9], torch.device("cpu"))
+    pooled, logits = pooled_and_logits(model, tokens)
+    assert torch.equal(logits, model(**tokens).logits)
+    assert pooled.shape == (3, 16)
+
+
+def test_texts_over_the_length_are_cut_and_counted(folder):
+    _, tokenizer = load_student(folder, LABELS, 0)
+    tokens = tokenize(tokenizer, [("good bad " * 40,), ("good",)], 16)
+    assert tokens.truncated == 1
+    assert tokens.lengths.tolist() == [16, 3]
+
+
+def test_pairs_of_fields_are_told_apart(folder):
+    _, tokenizer = load_student(folder, LABELS, 0)
+    tokens = tokenize(tokenizer, [("good", "bad late")], 16)
+    assert tokens.columns["token_type_ids"] == [[0, 0, 0, 1, 1, 1]]
+
+
+def test_the_seed_decides_the_new_task_head(folder):
+    one, two, other = (load_student(folder, LABELS, seed)[0] for seed in (1, 1, 2))
+    assert torch.equal(weights(one), weights(two))
+    assert not torch.equal(one.classifier.weight, other.classifier.weight)
+    assert torch.equal(weights(one.base_model), weights(other.base_model))

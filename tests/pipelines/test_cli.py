@@ -1,0 +1,192 @@
+"""Exit codes, JSON that others can read, and errors in words."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.distill.tiny import save_student
+from tests.pipelines.cli import FAKES, armada, command, environment
+
+
+@pytest.fixture
+def prompts(tmp_path):
+    path = tmp_path / "prompts.txt"
+    path.write_text("".join(f"prompt {i}\n" for i in range(12)))
+    return path
+
+
+def test_build_status_and_plan_print_one_json_object(tmp_path, prompts):
+    cache = tmp_path / "cache"
+    built = armada("cache", "build", prompts, *FAKES, "--cache", cache, "--json")
+    assert built.returncode == 0, built.stderr
+    assert json.loads(built.stdout)["calls"] == 12
+    again = json.loads(armada("cache", "build", prompts, *FAKES, "--cache", cache, "--json").stdout)
+    assert (again["calls"], again["calls_total"]) == (0, 12)
+    state = json.loads(armada("cache", "status", cache, "--json").stdout)["teachers"][0]
+    assert (state["pictures"], state["calls"], state["encoders"][0]["features"]) == (12, 12, 12)
+    planned = json.loads(armada("cache", "plan", prompts, *FAKES, "--cache", cache, "--limit", 5, "--json").stdout)
+    assert (planned["unique_prompts"], planned["calls"]) == (5, 0)
+
+
+def test_failed_rows_are_exit_code_3_and_a_reached_budget_4(tmp_path, prompts):
+    with prompts.open("a") as stream:
+        stream.write("[refused] something\n")
+    budget = armada("cache", "build", prompts, *FAKES, "--cache", tmp_path / "c", "--max-calls", 3)
+    assert budget.returncode == 4
+    assert "the budget is reached" in budget.stderr
+    failed = armada("cache", "build", prompts, *FAKES, "--cache", tmp_path / "c")
+    assert failed.returncode == 3
+    assert "refused 1" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("cache", "status", "/nowhere"), "no cache here"),
+        (("cache", "build", "prompts.xlsx", *FAKES, "--cache", "/tmp/none"), "no such file|expected a file ending"),
+        (("cache", "build", "demo/nothing", *FAKES, "--cache", "/tmp/none"), "neither a file nor a task"),
+        (("tasks", "nothing"), "no task 'nothing'; known: demo/sentiment"),
+        (("train", "--task", "demo/sentiment", "--student", "minilm", "--out", "/tmp/none"), "--cache URL is missing"),
+        (
+            ("train", "--task", "demo/sentiment", "--student", "minilm", "--out", "/tmp/n", "--manifold", "flat"),
+            "--manifold: expected one of cosine",
+        ),
+        (
+            (
+                "train",
+                "--task",
+                "demo/sentiment",
+                "--student",
+                "/no/where",
+                "--out",
+                "/tmp/n",
+                "--control",
+                "undistilled",
+            ),
+            "/no/where: no student here",
+        ),
+    ],
+)
+def test_bad_usage_is_exit_code_2_in_words_and_no_traceback(words, message):
+    import re
+
+    run = armada(*words)
+    assert run.returncode == 2, run.stderr
+    assert re.search(message, run.stderr), run.stderr
+    assert "Traceback" not in run.stderr
+    assert not Path("/tmp/none").exists()
+
+
+def test_sigint_seals_what_is_drawn_and_the_same_command_goes_on(tmp_path, prompts):
+    cache, log = tmp_path / "cache", tmp_path / "log"
+    words = command("cache", "build", prompts, *FAKES, "--cache", cache)
+    process = subprocess.Popen(
+        words, env=environment(ARMADA_FAKE_LOG=log, ARMADA_FAKE_DELAY=0.3), stderr=subprocess.PIPE, text=True
+    )
+    while not log.exists() or len(log.read_text().splitlines()) < 3:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "The same command goes on from here" in errors
+    drawn = json.loads(armada("cache", "status", cache, "--json").stdout)["teachers"][0]["pictures"]
+    assert drawn == len(log.read_text().splitlines())
+    assert armada("cache", "build", prompts, *FAKES, "--cache", cache, ARMADA_FAKE_LOG=log).returncode == 0
+    calls = log.read_text().splitlines()
+    assert len(calls) == len(set(calls)) == 12
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A cache of twenty labelled rows, a tiny student, and a run of it."""
+    folder = tmp_path_factory.mktemp("train")
+    rows = [f"good plane number {i},{('negative', 'neutral', 'positive')[i % 3]}" for i in range(20)]
+    data = folder / "rows.csv"
+    data.write_text("text,sentiment\n" + "\n".join(rows) + "\n")
+    student = save_student(folder / "student")
+    built = armada("cache", "build", data, *FAKES, "--cache", folder / "cache")
+    assert built.returncode == 0, built.stderr
+    words = ("train", "--task", "demo/sentiment", "--student", student, "--cache", folder / "cache", "--batch-size", 8)
+    run = armada(*words, "--data-files", data, "--out", folder / "run", "--json")
+    assert run.returncode == 0, run.stderr
+    return folder, data, words, run
+
+
+def test_train_writes_a_run_with_its_facts(trained):
+    folder, _, _, run = trained
+    facts = json.loads((folder / "run" / "run.json").read_text())
+    assert json.loads(run.stdout)["metrics"] == facts["metrics"]["test"]
+    assert set(facts["metrics"]["test"]) == {"accuracy", "macro_f1"}
+    assert facts["coverage"]["found"] == facts["rows"]["train"] == 20
+    assert facts["parameters"]["added_at_inference"] == 0
+    assert len(facts["epochs"]) == 3
+
+
+def test_the_same_run_again_does_nothing_and_another_there_is_refused(trained):
+    folder, data, words, run = trained
+    again = armada(*words, "--data-files", data, "--out", folder / "run", "--json")
+    assert json.loads(again.stdout) == {**json.loads(run.stdout), "reused": True}
+    other = armada(*words, "--data-files", data, "--out", folder / "run", "--lr", 1e-3)
+    assert other.returncode == 2
+    assert "a finished run with another settings is here" in other.stderr
+
+
+def test_one_row_added_after_the_build_stops_before_the_first_step(trained):
+    folder, data, words, _ = trained
+    more = folder / "more.csv"
+    more.write_text(data.read_text() + "a text that was never drawn,neutral\n")
+    run = armada(*words, "--data-files", more, "--out", folder / "more")
+    assert run.returncode == 2
+    assert "coverage: 20 of 21 training rows have a feature" in run.stderr
+    assert "a text that was never drawn" in run.stderr
+    assert f"armada cache build {more}" in run.stderr
+    assert not (folder / "more").exists()
+    dropped = armada(*words, "--data-files", more, "--out", folder / "dropped", "--missing", "drop", "--max-steps", 1)
+    assert dropped.returncode == 0, dropped.stderr
+
+
+def test_one_removed_feature_stops_before_the_first_step(trained):
+    import shutil
+
+    import pyarrow.parquet as parquet
+
+    from teacher_cache import Cache
+
+    folder, data, words, _ = trained
+    copy = folder / "copy"
+    shutil.copytree(folder / "cache", copy)
+    cache = Cache(str(copy))
+    (shard,) = cache.shards("features")
+    table = parquet.read_table(copy / shard.path)
+    smaller = cache.write_shard(shard.path.rpartition("/")[0], table.slice(1))
+    cache.commit([smaller], by="test", at="now", replaced=[shard.path])
+    words = [copy if word == folder / "cache" else word for word in words]
+    run = armada(*words, "--data-files", data, "--out", folder / "removed")
+    assert run.returncode == 2
+    assert "coverage: 19 of 20 training rows have a feature" in run.stderr
+    assert not (folder / "removed").exists()
+
+
+def test_the_run_leaves_a_plain_checkpoint_and_nothing_of_the_teaching(trained):
+    from safetensors.torch import load_file
+    from transformers import AutoModelForSequenceClassification
+
+    folder = trained[0]
+    names = sorted(path.name for path in (folder / "run").iterdir())
+    assert names == ["run.json", "student"]
+    model = AutoModelForSequenceClassification.from_pretrained(folder / "run" / "student")
+    assert model.config.id2label == {0: "negative", 1: "neutral", 2: "positive"}
+    weights = load_file(folder / "run" / "student" / "model.safetensors")
+    assert set(weights) == set(load_file(folder / "student" / "model.safetensors"))
+
+
+def test_undistilled_needs_no_cache(trained):
+    folder, data, _, _ = trained
+    words = ("train", "--task", "demo/sentiment", "--student", folder / "student", "--control", "undistilled")
+    run = armada(*words, "--data-files", data, "--out", folder / "plain", "--batch-size", 8)
+    assert run.returncode == 0, run.stderr
+    assert json.loads((folder / "plain" / "run.json").read_text())["identity"]["view_digest"] is None

@@ -1,0 +1,56 @@
+"""The demo on real parts at a tiny scale, and what its verdict may say."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from pipelines.demo import ARMS, Scale, run_demo, verdict
+
+
+def runs(seeds, **accuracy):
+    return [
+        {"arm": arm, "seed": seed, "metrics": {"accuracy": value}, "train_seconds": 1.0}
+        for arm, value in accuracy.items()
+        for seed in range(seeds)
+    ]
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 4])
+def test_under_five_seeds_the_verdict_cannot_tell_however_large_the_difference(seeds):
+    sentence = verdict(runs(seeds, undistilled=0.5, cosine=0.99, relational=0.4, shuffled=0.5))
+    assert "cannot tell" in sentence
+    assert "+0.490" in sentence
+    assert f"{seeds} seed" in sentence
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    out = tmp_path_factory.mktemp("demo")
+    return out, run_demo(out, Scale(train=40, test=32, seeds=(0,), epochs=1))
+
+
+def test_results_have_the_promised_form(demo):
+    out, results = demo
+    assert json.loads((out / "results.json").read_text()) == results
+    assert results["cache"] == {"rows": 40, "unique_prompts": 40, "calls_first_build": 40, "calls_second_build": 0}
+    assert [run["arm"] for run in results["arms"]] == list(ARMS)
+    for run in results["arms"]:
+        assert set(run) == {"arm", "seed", "metrics", "train_seconds"}
+        assert set(run["metrics"]) == {"accuracy", "macro_f1"}
+        assert 0 <= run["metrics"]["accuracy"] <= 1
+    assert "cannot tell" in results["verdict"]
+
+
+def test_twelve_pictures_are_on_the_sheet(demo):
+    sheet = Image.open(demo[0] / "pictures.png").convert("RGB")
+    for place in range(12):
+        left, top = 16 + place % 4 * 240, 16 + place // 4 * 324
+        colours = sheet.crop((left, top, left + 224, top + 224)).getcolors(100_000)
+        assert len(colours) > 3, f"nothing is drawn at place {place}"
+
+
+def test_the_demo_again_asks_and_trains_nothing(demo, monkeypatch):
+    out, results = demo
+    monkeypatch.setattr("pipelines.training._run", lambda *_: pytest.fail("trained twice"))
+    assert run_demo(out, Scale(train=40, test=32, seeds=(0,), epochs=1)) == results

@@ -1,0 +1,49 @@
+"""A key is a promise to every cache that exists: it is pinned to its digits, and each part of it counts."""
+
+import pytest
+
+from teacher_cache.keys import canonical_json, image_key, prompt_key, seed_of, spec_digest
+
+SPEC = {"kind": "diffusers", "model": "m", "steps": 20, "guidance": 7.5}
+
+
+def test_keys_are_pinned_to_their_digits():
+    teacher, prompt = spec_digest(SPEC), prompt_key("a cat")
+    assert prompt == "51e467415607798220a3776f6ae1a2a09ddc7e5dcdc955d685477b4cf05ade22"
+    assert teacher == "83df54d87a34c99e908d3ad8fb68cc27c389dcedb42b1c6a9d984688810ad861"
+    key = image_key(teacher, prompt, 1)
+    assert key == "77dd99f836b02776c8eff5c80e26eacc69f89be3cbec079ca3a39f3c944953c8"
+    assert seed_of(key) == 4318614475857466299
+    assert seed_of("ff" * 32) == 2**63 - 1
+    assert seed_of("00" * 32) == 0
+
+
+def test_canonical_json_ignores_the_order_of_names():
+    assert canonical_json({"b": 1, "a": "é"}) == '{"a":"é","b":1}'.encode()
+    assert spec_digest(dict(reversed(SPEC.items()))) == spec_digest(SPEC)
+
+
+def test_canonical_json_refuses_nan():
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        canonical_json({"guidance": float("nan")})
+
+
+@pytest.mark.parametrize("change", [{"kind": "x"}, {"model": "n"}, {"steps": 21}, {"guidance": 7.0}, {"extra": None}])
+def test_each_part_of_a_teacher_spec_changed_alone_misses(change):
+    keys = {image_key(spec_digest(spec), prompt_key("a cat")) for spec in (SPEC, {**SPEC, **change})}
+    assert len(keys) == 2
+
+
+def test_prompt_and_sample_changed_alone_miss():
+    teacher = spec_digest(SPEC)
+    keys = {image_key(teacher, prompt_key(text), k) for text in ("a cat", "a cat ", "A cat") for k in (0, 1)}
+    assert len(keys) == 6
+
+
+def test_composed_and_decomposed_text_is_one_prompt():
+    assert prompt_key("caf\u00e9") == prompt_key("cafe\u0301")
+
+
+def test_lone_surrogate_has_no_key():
+    with pytest.raises(UnicodeEncodeError):
+        prompt_key("\ud800")
