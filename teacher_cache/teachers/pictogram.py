@@ -15,6 +15,7 @@ from typing import Any
 
 from teacher_cache.errors import MissingPackageError
 from teacher_cache.packaged import file_digest, minilm_folder, package_file, package_version, quiet_transformers
+from teacher_cache.progress_bar import progress
 from teacher_cache.specs import Spec
 from teacher_cache.teachers import Failure, Picture, Request
 
@@ -95,9 +96,11 @@ class Pictogram:
         names = list(self._drawings)
         names_by_length = sorted(range(len(names)), key=lambda i: len(names[i]))
         embeddings = torch.empty(len(names), model.config.hidden_size)
-        for start in range(0, len(names), 128):
-            rows = names_by_length[start : start + 128]
-            embeddings[rows] = embed([names[row] for row in rows])
+        with progress(len(names), "pictogram names", "name") as bar:
+            for start in range(0, len(names), 128):
+                rows = names_by_length[start : start + 128]
+                embeddings[rows] = embed([names[row] for row in rows])
+                bar.update(len(rows))
         return embed, embeddings
 
     def _nearest(self, scores: Any, sample: int) -> list[Path]:
