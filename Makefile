@@ -9,7 +9,8 @@ install: $(STAMP)
 
 $(STAMP): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --editable '.[demo,dev]'
+	@echo "installing into $(VENV): torch and friends, a few minutes"
+	$(VENV)/bin/python -m pip install -qq --editable '.[demo,dev]'
 	touch $(STAMP)
 
 demo: install

@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from distill.aligner import AlignerSettings, State, train_aligner
 from distill.view import View
@@ -24,16 +24,29 @@ def aligner_states(
 ) -> list[State]:
     """The states of the first `epochs` epochs, read where they are kept, else trained and kept."""
     key = sha256(canonical_json(["armada-aligner/1", view.digest, asdict(settings), seed, classes]))
-    files = [folder / key[:32] / f"epoch-{epoch:04d}.safetensors" for epoch in range(epochs)]
-    if all(file.exists() for file in files):
-        return [load_file(file) for file in files]
+    home = folder / key[:32]
+    kept = [_read(home, epoch) for epoch in range(epochs)]
+    found = [state for state in kept if state is not None]
+    if len(found) == epochs:
+        return found
     features = torch.from_numpy(view.features).to(device)
     labels = torch.tensor(view.split.labels, device=device)
     states = train_aligner(features, labels, classes, epochs, settings, seed, view.digest)
-    files[0].parent.mkdir(parents=True, exist_ok=True)
-    for file, state in zip(files, states, strict=True):
-        descriptor, draft = tempfile.mkstemp(prefix=".draft-", dir=file.parent)
-        os.close(descriptor)
-        save_file(state, draft)
-        os.replace(draft, file)
+    home.mkdir(parents=True, exist_ok=True)
+    for epoch, state in enumerate(states):
+        data = save(state)
+        descriptor, draft = tempfile.mkstemp(prefix=".draft-", dir=home)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+        os.replace(draft, home / f"epoch-{epoch:04d}-{sha256(data)[:32]}.safetensors")
     return states
+
+
+def _read(home: Path, epoch: int) -> State | None:
+    """The kept state of an epoch; None where there is none with the digest in its name."""
+    for file in sorted(home.glob(f"epoch-{epoch:04d}-*.safetensors")):
+        data = file.read_bytes()
+        if sha256(data)[:32] == file.stem.rpartition("-")[2]:
+            state: State = load(data)
+            return state
+    return None

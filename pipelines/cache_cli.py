@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 if TYPE_CHECKING:
-    from teacher_cache import BuildOptions, Cache, Encoder, Teacher
+    from teacher_cache import BuildOptions, BuildReport, Cache, Encoder, Teacher
+
+from pipelines.output import show
 
 cache_app = typer.Typer(help="Stage one: pictures and features, drawn once, kept in shards.", no_args_is_help=True)
 
@@ -25,6 +27,12 @@ EncoderSpec = Annotated[str, typer.Option("--encoder", help="For example efficie
 Column = Annotated[str, typer.Option("--text-column", help="The column that holds the prompt.")]
 Samples = Annotated[int, typer.Option("--samples", min=1, help="Pictures a prompt.")]
 Limit = Annotated[Optional[int], typer.Option("--limit", min=1, help="Only the first N unique prompts.")]
+MaxCalls = Annotated[
+    Optional[int], typer.Option("--max-calls", min=0, help="Cap on all calls made here for this teacher.")
+]
+BudgetUsd = Annotated[
+    Optional[float], typer.Option("--budget-usd", min=0, help="Cap on all money spent here on this teacher.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else there.")]
 
 
@@ -40,18 +48,24 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """What a build would do: rows, pictures and features at hand, calls to make. Nothing is called or written."""
-    from teacher_cache import Cache, make_plan, open_encoder, open_teacher, source_of
+    from teacher_cache import (
+        Cache,
+        ask,
+        encoder_source,
+        expected_seconds,
+        make_plan,
+        open_encoder,
+        open_teacher,
+        teacher_source,
+    )
 
     drawer, reader = open_teacher(teacher), open_encoder(encoder)
-    made = make_plan(
-        Cache(cache),
-        source_of(drawer.spec),
-        source_of(reader.spec),
-        _read_prompts(prompts, text_column),
-        samples=samples,
-        limit=limit,
-    )
-    calls = len(made.wanted)
+    texts, source = _read_prompts(prompts, text_column), teacher_source(drawer)
+    asked = ask(source, texts, samples, limit)
+    opened = Cache(cache)
+    made = make_plan(opened, source, encoder_source(reader), asked, rows=len(texts))
+    calls = made.wanted.num_rows
+    seconds = expected_seconds(opened, source, encoder_source(reader), made)
     facts = {
         "rows": made.rows,
         "unique_prompts": made.unique_prompts,
@@ -60,8 +74,9 @@ def plan(
         "failed": dict(made.failed),
         "calls": calls,
         "cost_usd": None if drawer.price_usd is None else calls * drawer.price_usd,
+        "seconds": seconds,
     }
-    _show(facts, as_json)
+    show(facts, as_json)
 
 
 @cache_app.command()
@@ -73,15 +88,12 @@ def build(
     text_column: Column = "text",
     samples: Samples = 1,
     limit: Limit = None,
-    max_calls: Annotated[
-        Optional[int], typer.Option("--max-calls", min=0, help="Cap on all calls made here for this teacher.")
-    ] = None,
-    budget_usd: Annotated[
-        Optional[float], typer.Option("--budget-usd", min=0, help="Cap on all money spent here on this teacher.")
-    ] = None,
+    max_calls: MaxCalls = None,
+    budget_usd: BudgetUsd = None,
     shard_rows: Annotated[int, typer.Option("--shard-rows", min=1, help="Most rows a shard.")] = 8192,
     seal_rows: Annotated[int, typer.Option("--seal-rows", min=1, help="Seal after so many pictures.")] = 2048,
     seal_seconds: Annotated[float, typer.Option("--seal-seconds", min=0, help="Seal after so many seconds.")] = 600,
+    format: Annotated[str, typer.Option("--format", help="parquet, or webdataset: tars with all in one.")] = "parquet",
     as_json: AsJson = False,
 ) -> None:
     """Ask the teacher for every picture that is missing, once, and encode what has no feature."""
@@ -95,6 +107,8 @@ def build(
         shard_rows=shard_rows,
         seal_rows=seal_rows,
         seal_seconds=seal_seconds,
+        format=format,
+        prompts=Path(prompts).name if Path(prompts).suffix else prompts,
     )
     drawer, reader = open_teacher(teacher), open_encoder(encoder)
     texts = _read_prompts(prompts, text_column)
@@ -107,7 +121,11 @@ def _build(
     from teacher_cache import build as run_build
 
     report = run_build(cache, texts, drawer, reader, options, stop=_stop_on_signal())
-    _show(asdict(report), as_json)
+    show(asdict(report), as_json)
+    _exit(report)
+
+
+def _exit(report: BuildReport) -> None:
     if report.stopped == "interrupted":
         typer.echo("stopped as asked; what was drawn is sealed. The same command goes on from here.", err=True)
         raise typer.Exit(130)
@@ -118,6 +136,32 @@ def _build(
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(report.failed.items()))
         typer.echo(f"failed rows: {reasons or 'none'}; features refused: {report.features_refused}", err=True)
         raise typer.Exit(3)
+
+
+@cache_app.command()
+def retry(
+    url: Url,
+    reason: Annotated[
+        Optional[list[str]], typer.Option("--reason", help="Take up failures of this reason; may be repeated.")
+    ] = None,
+    max_calls: MaxCalls = None,
+    budget_usd: BudgetUsd = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask again for rows that failed: transient failures, or those of the reasons given."""
+    from teacher_cache import Cache
+    from teacher_cache import retry as run_retry
+
+    reports = run_retry(
+        Cache(url), reason or ["transient"], max_calls=max_calls, budget_usd=budget_usd, stop=_stop_on_signal()
+    )
+    if as_json:
+        typer.echo(json.dumps({"retried": [asdict(report) for report in reports]}))
+    for report in reports:
+        if not as_json:
+            show(asdict(report), False)
+    for report in reports:
+        _exit(report)
 
 
 @cache_app.command()
@@ -133,11 +177,11 @@ def status(url: Url, as_json: AsJson = False) -> None:
     for teacher in teachers:
         facts = asdict(replace(teacher, encoders=[]))
         del facts["spec"], facts["encoders"]
-        _show(facts, False)
+        show(facts, False)
         for encoder in teacher.encoders:
             typer.echo()
             facts = {f"  {name}": value for name, value in asdict(encoder).items() if name != "spec"}
-            _show(facts, False)
+            show(facts, False)
     if not teachers:
         typer.echo("no teacher has drawn into this cache yet")
 
@@ -167,15 +211,3 @@ def _stop_on_signal() -> Any:
     signal.signal(signal.SIGINT, handle)
     signal.signal(signal.SIGTERM, handle)
     return lambda: bool(asked)
-
-
-def _show(facts: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(facts))
-        return
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {number}" for key, number in sorted(value.items())) or "none"
-        elif isinstance(value, float):
-            value = f"{value:.3f}"
-        typer.echo(f"{name.replace('_', ' '):28} {value if value not in (None, '') else '-'}")

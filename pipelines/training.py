@@ -20,7 +20,16 @@ from distill.losses import MANIFOLD_LOSSES
 from distill.splits import Splits, load_splits
 from distill.trainer import TrainSettings
 from distill.view import View, data_digest, join
-from teacher_cache import ArmadaError, Cache, choose, open_encoder, open_features, open_teacher, source_of
+from teacher_cache import (
+    ArmadaError,
+    Cache,
+    choose,
+    encoder_source,
+    open_encoder,
+    open_features,
+    open_teacher,
+    teacher_source,
+)
 
 UNDISTILLED = "undistilled"
 
@@ -82,10 +91,10 @@ def _check(request: RunRequest) -> None:
 
 def _view(request: RunRequest, splits: Splits) -> View:
     cache = Cache(str(request.cache))
-    teacher = source_of(open_teacher(request.teacher).spec).digest if request.teacher else None
-    encoder = source_of(open_encoder(request.encoder).spec).digest if request.encoder else None
+    teacher = teacher_source(open_teacher(request.teacher)).digest if request.teacher else None
+    encoder = encoder_source(open_encoder(request.encoder)).digest if request.encoder else None
     chosen = choose(cache, teacher, encoder)
-    names = [request.teacher or str(chosen[0].spec.get("kind")), request.encoder or str(chosen[1].spec.get("kind"))]
+    names = (request.teacher or chosen[0].facts.get("text"), request.encoder or chosen[1].facts.get("text"))
     prompts = request.data_file or request.task
     return join(
         splits.train,

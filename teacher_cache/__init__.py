@@ -3,19 +3,27 @@
 The names below are the public ones; `distill` and `pipelines` use no others.
 """
 
-from teacher_cache.builder import BuildOptions, BuildReport, build
-from teacher_cache.cache import Cache, Source, source_of
+from teacher_cache.builder import BuildReport, build
+from teacher_cache.cache import Cache
 from teacher_cache.cache_status import TeacherStatus, status
-from teacher_cache.encode import read_pictures
+from teacher_cache.compaction import compact
+from teacher_cache.drawing import BuildOptions
 from teacher_cache.encoders import Encoder, open_encoder
 from teacher_cache.errors import ArmadaError, CacheError, CoverageError, MissingPackageError, PromptError, SpecError
+from teacher_cache.exporting import export
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
+from teacher_cache.merging import merge
 from teacher_cache.packaged import minilm_folder, package_file, quiet_transformers
-from teacher_cache.plan import Plan, make_plan
+from teacher_cache.pictures import read_pictures
+from teacher_cache.plan import Plan, ask, expected_seconds, make_plan
 from teacher_cache.progress_bar import progress
 from teacher_cache.prompts import check_prompts, read_csv, read_prompts, read_rows
 from teacher_cache.reader import Features, choose, failure_reasons, open_features
+from teacher_cache.recomputation import recompute
+from teacher_cache.retrying import retry
+from teacher_cache.sources import Source, encoder_source, teacher_source
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher
+from teacher_cache.verification import verify
 
 __all__ = [
     "ArmadaError",
@@ -36,13 +44,19 @@ __all__ = [
     "SpecError",
     "Teacher",
     "TeacherStatus",
+    "ask",
     "build",
     "canonical_json",
     "check_prompts",
     "choose",
+    "compact",
+    "encoder_source",
+    "expected_seconds",
+    "export",
     "failure_reasons",
     "image_key",
     "make_plan",
+    "merge",
     "minilm_folder",
     "open_encoder",
     "open_features",
@@ -55,8 +69,11 @@ __all__ = [
     "read_pictures",
     "read_prompts",
     "read_rows",
+    "recompute",
+    "retry",
     "sha256",
-    "source_of",
     "spec_digest",
     "status",
+    "teacher_source",
+    "verify",
 ]

@@ -6,37 +6,25 @@ they arrive, and what an earlier build left there is sealed before anything is p
 
 from __future__ import annotations
 
-import io
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
-import numpy as np
+import pyarrow as pa
 
-from teacher_cache.cache import Cache, Source, source_of
-from teacher_cache.encode import encode_missing
+from teacher_cache.cache import Cache
+from teacher_cache.card import write_card
+from teacher_cache.drawing import BuildOptions, Drawing, Encoding
+from teacher_cache.encode import FORMATS
 from teacher_cache.encoders import Encoder
 from teacher_cache.errors import ArmadaError
-from teacher_cache.keys import sha256
-from teacher_cache.plan import Plan, make_plan
-from teacher_cache.progress_bar import progress
-from teacher_cache.seal import seal, signature
-from teacher_cache.spool import Budget, Spool, Wanted
-from teacher_cache.teachers import REASONS, Failure, Picture, Request, Teacher
-
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """What to build and when to seal. Rows are pictures; `seal_seconds` bounds what another machine can't see yet."""
-
-    samples: int = 1
-    limit: int | None = None
-    max_calls: int | None = None
-    budget_usd: float | None = None
-    shard_rows: int = 8192
-    seal_rows: int = 2048
-    seal_seconds: float = 600.0
-    retry: Sequence[str] = ()
+from teacher_cache.plan import ask, make_plan
+from teacher_cache.seal import seal
+from teacher_cache.signature import Signature
+from teacher_cache.sources import encoder_source, teacher_source
+from teacher_cache.spool import Spool
+from teacher_cache.teachers import Teacher
 
 
 @dataclass(frozen=True)
@@ -59,13 +47,6 @@ class BuildReport:
     stopped: str  # "", "budget" or "interrupted"
 
 
-@dataclass
-class _Counts:
-    drawn: int = 0
-    failed: dict[str, int] = field(default_factory=dict)
-    stopped: str = ""
-
-
 def build(
     cache: Cache,
     prompts: Sequence[str],
@@ -81,120 +62,64 @@ def build(
 
     Raises ArmadaError where the options contradict the teacher.
     """
+    asked = ask(teacher_source(teacher), prompts, options.samples, options.limit)
+    return build_asked(cache, asked, len(prompts), teacher, encoder, options, stop=stop, clock=clock)
+
+
+def build_asked(
+    cache: Cache,
+    asked: pa.Table,
+    rows: int,
+    teacher: Teacher,
+    encoder: Encoder,
+    options: BuildOptions,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.time,
+) -> BuildReport:
+    """`build` for pictures that are named by key (plan.ASKED)."""
     if options.budget_usd is not None and teacher.price_usd is None:
         raise ArmadaError("--budget-usd: this teacher has no known price; cap the calls by --max-calls instead")
+    if options.format not in FORMATS:
+        raise ArmadaError(f"--format: expected one of {', '.join(FORMATS)}, found {options.format!r}")
     started = clock()
-    drawer = source_of(teacher.spec, licence=teacher.licence, price_usd=teacher.price_usd)
-    reader = source_of(encoder.spec)
+    drawer, reader = teacher_source(teacher), encoder_source(encoder)
+    signature = Signature(clock, options.prompts)
+    cache.store.sweep()
     cache.register(drawer, reader)
-    counts = _Counts()
-    with Spool(cache.machine_folder) as spool:
+    with Spool(cache.machine_folder) as spool, ThreadPoolExecutor(1) as pool:
         for source in cache.teachers():
-            seal(cache, spool, source, options.shard_rows, clock, again=True)
+            if spool.count(source.digest, "drawn") or spool.count(source.digest, "failed"):
+                seal(cache, spool, source, options.shard_rows, signature, again=True)
         planned = spool.last_seal()
-        plan = make_plan(
-            cache, drawer, reader, prompts, samples=options.samples, limit=options.limit, retry=options.retry
-        )
+        plan = make_plan(cache, drawer, reader, asked, rows=rows, retry=options.retry)
         calls_before, cost_before = spool.spent(drawer.digest)
-        if plan.wanted:
-            _draw_missing(cache, spool, teacher, drawer, plan, options, planned, counts, stop, clock)
-            seal(cache, spool, drawer, options.shard_rows, clock)
-        encoded, refused = encode_missing(
-            cache, drawer, encoder, plan.keys, shard_rows=options.shard_rows, signature=signature(clock), stop=stop
-        )
+        encoding = Encoding(cache, drawer, encoder, options, signature, stop, pool)
+        drawing = Drawing(spool, teacher, drawer, options, encoding, stop, clock)
+        if plan.wanted.num_rows:
+            drawing.run(plan, planned)
+        encoded = encoding.finish(plan.keys)
+        spool.add_rate(f"encoder {reader.name}", encoded.written + encoded.refused, encoded.seconds)
         calls, cost = spool.spent(drawer.digest)
-    failed = dict(plan.failed)
-    for reason, number in counts.failed.items():
-        failed[reason] = failed.get(reason, 0) + number
-    return BuildReport(
+    report = BuildReport(
         rows=plan.rows,
         unique_prompts=plan.unique_prompts,
         pictures_at_hand=plan.pictures_at_hand,
         features_at_hand=plan.features_at_hand,
         calls=calls - calls_before,
-        drawn=counts.drawn,
-        failed=failed,
-        encoded=encoded,
-        features_refused=refused,
+        drawn=drawing.drawn,
+        failed={
+            reason: plan.failed.get(reason, 0) + drawing.failed.get(reason, 0)
+            for reason in sorted({*plan.failed, *drawing.failed})
+        },
+        encoded=encoded.written,
+        features_refused=encoded.refused,
         cost_usd=cost - cost_before,
         calls_total=calls,
         cost_usd_total=cost,
         seconds=clock() - started,
-        stopped=counts.stopped or ("interrupted" if stop() else ""),
+        stopped=drawing.stopped or ("interrupted" if stop() else ""),
     )
-
-
-def _draw_missing(
-    cache: Cache,
-    spool: Spool,
-    teacher: Teacher,
-    drawer: Source,
-    plan: Plan,
-    options: BuildOptions,
-    planned: int,
-    counts: _Counts,
-    stop: Callable[[], bool],
-    clock: Callable[[], float],
-) -> None:
-    budget = Budget(options.max_calls, options.budget_usd, teacher.price_usd)
-    held: list[Wanted] = []
-    sealed_at = clock()
-
-    def requests(pending: Sequence[Wanted]) -> Iterator[Request]:
-        for wanted in pending:
-            if stop():
-                counts.stopped = "interrupted"
-            if counts.stopped:
-                return
-            verdict = spool.claim(drawer.digest, wanted, budget, planned)
-            if verdict == "granted":
-                yield wanted.request
-            elif verdict == "spent":
-                counts.stopped = "budget"
-            elif verdict == "held":
-                held.append(wanted)
-            else:
-                bar.update()
-
-    with progress(len(plan.wanted), f"teacher {drawer.spec.get('kind', '')}", "picture") as bar:
-        pending: Sequence[Wanted] = plan.wanted
-        while pending and not counts.stopped:
-            for answer in teacher.draw(requests(pending)):
-                _record(spool, answer, counts)
-                bar.update()
-                full = spool.count(drawer.digest, "drawn") >= options.seal_rows
-                if full or clock() - sealed_at >= options.seal_seconds:
-                    seal(cache, spool, drawer, options.shard_rows, clock)
-                    sealed_at = clock()
-            pending, held = held, []
-            if pending and not counts.stopped:
-                time.sleep(0.2)  # another build of this machine is drawing these; if it dies, they are ours
-
-
-def _record(spool: Spool, answer: Picture | Failure, counts: _Counts) -> None:
-    if isinstance(answer, Picture):
-        fault = picture_fault(answer.data)
-        if not fault:
-            spool.record(answer, sha256(answer.data))
-            counts.drawn += 1
-            return
-        reason, message = fault
-        answer = Failure(answer.image_key, reason, message, answer.cost_usd, answer.seconds)
-    if answer.reason not in REASONS:
-        raise ArmadaError(f"the teacher gave the reason {answer.reason!r}; expected one of {', '.join(REASONS)}")
-    spool.record(answer)
-    counts.failed[answer.reason] = counts.failed.get(answer.reason, 0) + 1
-
-
-def picture_fault(data: bytes) -> tuple[str, str] | None:
-    """A reason and message for bytes that are no picture, or one of a single colour; None for a sound picture."""
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return "undecodable", f"{len(data)} bytes that are no picture: {error}"
-    if (pixels == pixels[0]).all():
-        return "blank", f"every pixel has the colour {tuple(pixels[0].tolist())}"
-    return None
+    if report.drawn or report.encoded or report.calls:
+        write_card(cache)
+    return report

@@ -5,23 +5,25 @@ crash leaves at worst a file that no commit names. Adding takes no lock and no s
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
+from teacher_cache.columns import concat, first_of_each
 from teacher_cache.errors import CacheError
+from teacher_cache.faults import reach
 from teacher_cache.keys import canonical_json, sha256, spec_digest
 from teacher_cache.packaged import file_digest
 from teacher_cache.shards import FAILURE_COLUMNS, IMAGE_COLUMNS, read_table, write_table
+from teacher_cache.sources import Source
 from teacher_cache.store import Store
 
 FORMAT = 1
+_MEND = 'run "armada cache verify --repair" and the build again, which fills the gap'
 
 
 @dataclass(frozen=True)
@@ -35,23 +37,14 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A teacher or an encoder of a cache: the spec in words, its digest and its folder's name."""
+class Commit:
+    """Shards that count together, and the paths of those they stand for; `prompts` names the prompts' source."""
 
-    spec: Mapping[str, Any]
-    digest: str
-    facts: Mapping[str, Any]  # licence, price
-
-    @property
-    def name(self) -> str:
-        """`kind-digest`, as its folder is called."""
-        kind = re.sub(r"[^a-z0-9]+", "-", str(self.spec.get("kind", "custom")).lower()).strip("-")
-        return f"{kind}-{self.digest[:16]}"
-
-
-def source_of(spec: Mapping[str, Any], **facts: Any) -> Source:
-    """The source that a spec describes."""
-    return Source(spec, spec_digest(spec), facts)
+    added: tuple[Shard, ...]
+    replaced: tuple[str, ...]
+    by: str
+    at: str
+    prompts: str = ""
 
 
 class Cache:
@@ -59,11 +52,12 @@ class Cache:
 
     def __init__(self, url: str, *, create: bool = False) -> None:
         self.store = Store(url)
+        self._commits: dict[str, Commit] = {}
         if not self.store.exists("cache.json"):
             if not create:
                 raise CacheError(f"{self.store}: no cache here (no cache.json); make one by: armada cache build")
             self.store.write("cache.json", canonical_json({"format": FORMAT, "made_by": "armada"}))
-        found = _json(self.store, "cache.json").get("format")
+        found = read_json(self.store, "cache.json").get("format")
         if found != FORMAT:
             raise CacheError(f"{self.store}/cache.json: expected format {FORMAT}, found {found!r}; update armada")
 
@@ -86,38 +80,62 @@ class Cache:
 
     def teachers(self) -> list[Source]:
         """All teachers with a folder here."""
-        return [self._source(f"images/{name}/teacher.json") for name in self.store.list("images")]
+        paths = [f"images/{name}/teacher.json" for name in self.store.names("images")]
+        return [self.source(path) for path in paths if self.store.exists(path)]
 
     def encoders(self, teacher: Source) -> list[Source]:
         """All encoders that read this teacher's pictures."""
         folder = f"features/{teacher.name}"
-        return [self._source(f"{folder}/{name}/encoder.json") for name in self.store.list(folder)]
+        paths = [f"{folder}/{name}/encoder.json" for name in self.store.names(folder)]
+        return [self.source(path) for path in paths if self.store.exists(path)]
 
-    def _source(self, path: str) -> Source:
-        facts = dict(_json(self.store, path))
-        spec = facts.pop("spec", None)
-        digest = facts.pop("digest", None)
+    def source(self, path: str) -> Source:
+        """The source that a teacher.json or encoder.json describes. Raises CacheError where it was changed."""
+        facts = dict(read_json(self.store, path))
+        spec, digest = facts.pop("spec", None), facts.pop("digest", None)
         if not isinstance(spec, dict) or spec_digest(spec) != digest:
-            raise CacheError(
-                f"{self.store}/{path}: the digest {digest!r} is not that of the spec; the file was changed"
-            )
+            raise CacheError(f"{self.store}/{path}: the digest {digest!r} is not that of the spec; {_MEND}")
         return Source(spec, digest, facts)
 
     # Commits
 
-    def shards(self, folder: str) -> list[Shard]:
-        """The shards under a folder that commits added and none replaced, sorted by path."""
-        added: dict[str, Shard] = {}
+    def commits(self) -> list[Commit]:
+        """All commits, listed anew; each is read once. Raises CacheError for one that was changed."""
+        names = self.store.names("commits")
+        for name in names:
+            if name not in self._commits:
+                self._commits[name] = self.read_commit(f"commits/{name}")
+        return [self._commits[name] for name in names]
+
+    def read_commit(self, path: str) -> Commit:
+        """A commit's content. Raises CacheError where it doesn't have the digest in its name."""
+        data = self.store.read(path)
+        if sha256(data) != path.rpartition("/")[2].removesuffix(".json"):
+            raise CacheError(f"{self.store}/{path}: the content doesn't have the digest in its name; {_MEND}")
+        facts = json.loads(data)
+        added = tuple(Shard(**entry) for entry in facts["added"])
+        return Commit(added, tuple(facts["replaced"]), facts["by"], facts["at"], facts.get("prompts", ""))
+
+    def shards(self, folder: str = "") -> list[Shard]:
+        """The shards under a folder that count, sorted by path."""
+        return [shard for shard in self.live(self.commits()) if shard.path.startswith(folder)]
+
+    def live(self, commits: Sequence[Commit]) -> list[Shard]:
+        """The shards of commits that count.
+
+        A commit that replaces shards does so only while what it added is there, or replaced in its turn: where a
+        compacted shard is lost, those it stood for count again.
+        """
         replaced: set[str] = set()
-        for name in self.store.list("commits"):
-            path = f"commits/{name}"
-            data = self.store.read(path)
-            if sha256(data) != name.removesuffix(".json"):
-                raise CacheError(f"{self.store}/{path}: the content doesn't have the digest in its name")
-            commit = json.loads(data)
-            added.update((entry["path"], Shard(**entry)) for entry in commit["added"])
-            replaced.update(commit["replaced"])
-        return [added[path] for path in sorted(set(added) - replaced) if path.startswith(f"{folder}/")]
+        pending = [commit for commit in commits if commit.replaced]
+        while pending:
+            effective = [c for c in pending if all(s.path in replaced or self.store.exists(s.path) for s in c.added)]
+            if not effective:
+                break
+            replaced.update(path for commit in effective for path in commit.replaced)
+            pending = [commit for commit in pending if commit not in effective]
+        live = {shard.path: shard for commit in commits for shard in commit.added if shard.path not in replaced}
+        return [live[path] for path in sorted(live)]
 
     def add(self, draft: Path, folder: str, suffix: str, rows: int, name: str = "") -> Shard:
         """Publish a draft as a shard named by its content (or by `name`). It counts once a commit names it."""
@@ -126,60 +144,78 @@ class Cache:
         self.store.publish(draft, shard.path)
         return shard
 
-    def commit(self, added: Sequence[Shard], *, by: str, at: str, replaced: Iterable[str] = ()) -> str:
+    def write_shard(self, folder: str, table: pa.Table, name: str = "", suffix: str = ".parquet") -> Shard:
+        """Write a table as a Parquet shard; a commit has to name it before it counts."""
+        with self.store.draft() as draft:
+            write_table(draft, table)
+            return self.add(draft, folder, suffix, table.num_rows, name)
+
+    def commit(
+        self, added: Sequence[Shard], *, by: str, at: str, replaced: Iterable[str] = (), prompts: str = ""
+    ) -> str:
         """Make shards count, all at once. Returns the commit's digest."""
-        data = canonical_json(
-            {
-                "format": FORMAT,
-                "added": [asdict(shard) for shard in sorted(added, key=lambda shard: shard.path)],
-                "replaced": sorted(replaced),
-                "by": by,
-                "at": at,
-            }
-        )
+        facts = {
+            "format": FORMAT,
+            "added": [asdict(shard) for shard in sorted(added, key=lambda shard: shard.path)],
+            "replaced": sorted(replaced),
+            "by": by,
+            "at": at,
+            "prompts": prompts,
+        }
+        data = canonical_json(facts)
+        reach("cache.commit")
         self.store.write(f"commits/{sha256(data)}.json", data)
+        reach("cache.committed")
         return sha256(data)
 
     # Rows
 
-    def images(self, teacher: Source) -> pa.Table:
-        """The index of a teacher's pictures, one row a key (IMAGE_COLUMNS and the tar's `path`).
+    def images(self, teacher: Source, columns: Sequence[str] | None = None) -> pa.Table:
+        """The index of a teacher's pictures, one row a key (IMAGE_COLUMNS and the tar's `path`), or some columns of it
+        besides image_key and image_sha256.
 
         Where a merge brought two pictures for one key, the one of the smallest digest counts. The rows of a missing
         shard are missing.
         """
-        tables = []
-        for shard in self.shards(f"images/{teacher.name}/shards"):
-            if shard.path.endswith(".parquet"):
-                tar = shard.path.removesuffix(".parquet") + ".tar"
-                table = self.table(shard)
-                if table is not None and self.store.exists(tar):
-                    tables.append(table.append_column("path", pa.array([tar] * table.num_rows, pa.string())))
         schema = IMAGE_COLUMNS.append(pa.field("path", pa.string()))
-        return _first_of_each_key(pa.concat_tables(tables) if tables else schema.empty_table())
+        names = schema.names if columns is None else list(dict.fromkeys(["image_key", "image_sha256", *columns]))
+        tables = []
+        for shard in [*self.shards(f"images/{teacher.name}/shards/"), *self.shards(f"features/{teacher.name}/")]:
+            tar = tar_of(shard.path)
+            if tar and self.store.exists(tar):
+                table = self.table(shard, [name for name in names if name != "path"], check=True)
+                if table is not None:
+                    tables.append(table.append_column("path", pa.repeat(tar, table.num_rows)).select(names))
+        table = concat(tables, pa.schema([schema.field(name) for name in names]))
+        if len(tables) > 1 and first_of_each(table.select(["image_key"]), "image_key").num_rows < table.num_rows:
+            table = table.sort_by([("image_key", "ascending"), ("image_sha256", "ascending")])
+        return first_of_each(table, "image_key")
 
     def failures(self, teacher: Source) -> pa.Table:
         """Failures by key (FAILURE_COLUMNS), the one with the most attempts where there are several. A success beats
         any failure: subtract `images` from them."""
-        shards = self.shards(f"failures/{teacher.name}")
+        shards = self.shards(f"failures/{teacher.name}/")
         tables = [table for shard in shards if (table := self.table(shard)) is not None]
-        table = pa.concat_tables(tables) if tables else FAILURE_COLUMNS.empty_table()
-        latest = table.sort_by([("attempts", "descending"), ("message", "ascending")])
-        return _first_of_each_key(latest, presorted=True)
+        table = concat(tables, FAILURE_COLUMNS).sort_by([("attempts", "descending"), ("message", "ascending")])
+        return first_of_each(table, "image_key")
 
     def feature_keys(self, teacher: Source, encoder: Source) -> pa.Table:
         """image_key and image_sha256 of the features at hand; a key may stand twice, with different pictures."""
-        shards = self.shards(f"features/{teacher.name}/{encoder.name}/shards")
         columns = ["image_key", "image_sha256"]
-        tables = [table for shard in shards if (table := self.table(shard, columns)) is not None]
-        empty = pa.schema([(name, pa.string()) for name in columns]).empty_table()
-        return pa.concat_tables(tables) if tables else empty
+        tables = []
+        for shard in self.shards(f"features/{teacher.name}/{encoder.name}/shards/"):
+            if shard.path.endswith(".parquet"):
+                tar = tar_of(shard.path)
+                table = self.table(shard, columns) if not tar or self.store.exists(tar) else None
+                if table is not None:
+                    tables.append(table)
+        return concat(tables, pa.schema([(name, pa.string()) for name in columns]))
 
     def table(self, shard: Shard, columns: Sequence[str] | None = None, *, check: bool = False) -> pa.Table | None:
         """A Parquet shard's rows, without the file's metadata; None where the file is missing.
 
-        The size is always compared with the commit, the digest where all columns are read or `check` is set. Raises
-        CacheError where they differ.
+        The size is always compared with the commit, each page with its checksum, the file's digest where all columns
+        are read or `check` is set. Raises CacheError where they differ.
         """
         if not self.store.exists(shard.path):
             return None
@@ -188,33 +224,25 @@ class Cache:
             if size != shard.bytes:
                 raise CacheError(f"{self.store}/{shard.path}: expected {shard.bytes} bytes, found {size}; {_MEND}")
             stream.seek(0)
+            source: Any = stream
             if check or columns is None:
                 data = stream.read()
                 if sha256(data) != shard.sha256:
                     raise CacheError(f"{self.store}/{shard.path}: sha256 differs from the commit's; {_MEND}")
-                stream = pa.BufferReader(data)
-            return read_table(stream, f"{self.store}/{shard.path}", columns).replace_schema_metadata(None)
-
-    def write_shard(self, folder: str, table: pa.Table, name: str = "") -> Shard:
-        """Write a table as a Parquet shard; a commit has to name it before it counts."""
-        with self.store.draft() as draft:
-            write_table(draft, table)
-            return self.add(draft, folder, ".parquet", table.num_rows, name)
+                source = pa.BufferReader(data)
+            return read_table(source, f"{self.store}/{shard.path}", columns).replace_schema_metadata(None)
 
 
-_MEND = "move the file aside and run the build again, which fills the gap"
+def tar_of(path: str) -> str:
+    """The tar that an index describes: an index stands beside it, `D.parquet` among images, `D.index.parquet` among
+    features. Empty for a shard that is no index."""
+    if path.endswith(".index.parquet"):
+        return path.removesuffix(".index.parquet") + ".tar"
+    return path.removesuffix(".parquet") + ".tar" if path.startswith("images/") and path.endswith(".parquet") else ""
 
 
-def _first_of_each_key(table: pa.Table, *, presorted: bool = False) -> pa.Table:
-    if pc.count_distinct(table["image_key"]).as_py() == table.num_rows:
-        return table
-    if not presorted:
-        table = table.sort_by([("image_key", "ascending"), ("image_sha256", "ascending")])
-    first = pc.index_in(pc.unique(table["image_key"]), table["image_key"].combine_chunks())
-    return table.take(first)
-
-
-def _json(store: Store, path: str) -> dict[str, Any]:
+def read_json(store: Store, path: str) -> dict[str, Any]:
+    """A JSON object. Raises CacheError where the file is none."""
     try:
         value = json.loads(store.read(path))
     except ValueError as error:

@@ -10,8 +10,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.cache import Cache, Source
+from teacher_cache.cache import Cache
+from teacher_cache.columns import counts, one_array
 from teacher_cache.plan import features_to_encode
+from teacher_cache.sources import Source
 from teacher_cache.spool import Spool
 
 
@@ -56,32 +58,31 @@ def status(cache: Cache) -> list[TeacherStatus]:
 def _teacher_status(cache: Cache, spool: Spool, teacher: Source) -> TeacherStatus:
     images = cache.images(teacher)
     failures = cache.failures(teacher)
-    failures = failures.filter(pc.invert(pc.is_in(failures["image_key"], images["image_key"].combine_chunks())))
-    reasons = {entry["values"]: entry["counts"] for entry in pc.value_counts(failures["reason"]).to_pylist()}
+    failures = failures.filter(pc.invert(pc.is_in(failures["image_key"], one_array(images["image_key"]))))
     calls, cost = spool.spent(teacher.digest)
     return TeacherStatus(
         name=teacher.name,
         spec=dict(teacher.spec),
         pictures=images.num_rows,
-        failures=reasons,
+        failures=counts(failures["reason"]),
         in_spool=spool.count(teacher.digest, "drawn"),
         in_flight=spool.count(teacher.digest, "claimed"),
         calls=calls,
         cost_usd=cost,
         seconds_per_picture=pc.mean(images["seconds"]).as_py(),
-        bytes=_bytes(cache, f"images/{teacher.name}/shards"),
+        bytes=_bytes(cache, f"images/{teacher.name}/shards/"),
         encoders=[_encoder_status(cache, teacher, encoder, images) for encoder in cache.encoders(teacher)],
     )
 
 
 def _encoder_status(cache: Cache, teacher: Source, encoder: Source, images: pa.Table) -> EncoderStatus:
-    without = features_to_encode(cache, teacher, encoder, images["image_key"].combine_chunks(), images).num_rows
+    without = features_to_encode(cache, teacher, encoder, one_array(images["image_key"])).num_rows
     return EncoderStatus(
         name=encoder.name,
         spec=dict(encoder.spec),
         features=images.num_rows - without,
         pictures_without_feature=without,
-        bytes=_bytes(cache, f"features/{teacher.name}/{encoder.name}/shards"),
+        bytes=_bytes(cache, f"features/{teacher.name}/{encoder.name}/shards/"),
     )
 
 

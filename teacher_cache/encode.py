@@ -5,124 +5,155 @@ A feature with a NaN, an infinity or no length never reaches a shard.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.cache import Cache, Source, source_of
+from teacher_cache.cache import Cache
 from teacher_cache.encoders import Encoder
 from teacher_cache.errors import CacheError
-from teacher_cache.keys import sha256
-from teacher_cache.plan import features_to_encode
+from teacher_cache.pictures import read_pictures
 from teacher_cache.progress_bar import progress
-from teacher_cache.shards import feature_column, feature_schema
+from teacher_cache.shards import ImageRow, feature_column, feature_schema, write_samples
+from teacher_cache.signature import Signature
+from teacher_cache.sources import Source, dtype_of, encoder_source
+
+FORMATS = ("parquet", "webdataset")
 
 
-def encode_missing(
+@dataclass
+class Encoded:
+    """What an encoding wrote and refused, and its time in seconds."""
+
+    written: int = 0
+    refused: int = 0
+    seconds: float = 0.0
+
+    def add(self, other: Encoded) -> None:
+        """Count another encoding too."""
+        self.written += other.written
+        self.refused += other.refused
+        self.seconds += other.seconds
+
+
+def encode(
     cache: Cache,
-    drawer: Source,
+    teacher: Source,
     encoder: Encoder,
-    keys: pa.Array,
+    rows: pa.Table,
     *,
     shard_rows: int,
-    signature: Mapping[str, str],
+    signature: Signature,
     stop: Callable[[], bool] = lambda: False,
-    dtype: str = "float16",
-) -> tuple[int, int]:
-    """Encode those of `keys` whose picture is at hand and whose feature isn't; a commit a shard.
-
-    Returns how many features were written and how many refused.
-    """
-    reader = source_of(encoder.spec)
-    missing = features_to_encode(cache, drawer, reader, keys, cache.images(drawer))
-    written = refused = 0
-    if not missing.num_rows:
-        return 0, 0
-    with progress(missing.num_rows, f"encoder {reader.spec.get('kind', '')}", "picture") as bar:
-        for start in range(0, missing.num_rows, shard_rows):
+    format: str = "parquet",
+) -> Encoded:
+    """Encode the pictures of index rows (with `path`, sorted by it); a commit a shard. `format` decides whether the
+    features stand in Parquet or beside picture and prompt in a tar."""
+    done = Encoded()
+    if not rows.num_rows:
+        return done
+    started = time.monotonic()
+    reader = encoder_source(encoder)
+    with progress(rows.num_rows, f"encoder {reader.spec.get('kind', '')}", "picture") as bar:
+        for start in range(0, rows.num_rows, shard_rows):
             if stop():
                 break
-            rows = missing.slice(start, shard_rows)
-            features = np.concatenate([part for part in _encode(cache, encoder, rows, bar.update)])
-            rounded = features.astype(dtype)
-            sound = np.isfinite(rounded).all(axis=1) & (rounded != 0).any(axis=1)
-            refused += int((~sound).sum())
-            written += int(sound.sum())
-            if sound.any():
-                _commit(cache, drawer, reader, rows.filter(pa.array(sound)), features[sound], dtype, signature)
-    return written, refused
+            part = rows.slice(start, shard_rows)
+            prompts = part["prompt"].to_pylist()
+            features = np.concatenate(list(encode_pictures(encoder, read_pictures(cache, part), prompts, bar.update)))
+            sound = is_sound(features, dtype_of(encoder))
+            done.add(Encoded(int(sound.sum()), int((~sound).sum())))
+            kept, features = part.filter(pa.array(sound)), features[sound]
+            if format == "webdataset" and len(features):
+                facts = image_rows(kept)
+                commit_samples(cache, teacher, reader, facts, read_pictures(cache, kept), features, signature)
+            elif len(features):
+                commit_features(cache, teacher, reader, kept, features, signature)
+    done.seconds = time.monotonic() - started
+    return done
 
 
-def _commit(
+def is_sound(features: np.ndarray, dtype: str) -> np.ndarray:
+    """(N,) bool: which of (N, L) features are finite and of some length in the number type that they are stored in."""
+    rounded = features.astype(dtype)
+    sound: np.ndarray = np.isfinite(rounded).all(axis=1) & (rounded != 0).any(axis=1)
+    return sound
+
+
+def commit_features(
     cache: Cache,
-    drawer: Source,
+    teacher: Source,
     reader: Source,
     rows: pa.Table,
     features: np.ndarray,
-    dtype: str,
-    signature: Mapping[str, str],
+    signature: Signature,
+    replaced: Iterable[str] = (),
 ) -> None:
+    """Write the features (N, L) of rows (image_key, image_sha256, prompt_key, sample), sorted by key, as one Parquet
+    shard and commit it."""
     order = pc.sort_indices(rows, sort_keys=[("image_key", "ascending")]).to_numpy()
-    features = features[order]
-    rows = rows.take(order)
-    scale = np.abs(features).max(axis=1, keepdims=True)  # (N, 1)
-    error = float((np.abs(features - features.astype(dtype).astype(np.float32)) / scale).max())
-    metadata = {
-        "armada.teacher": drawer.name,
-        "armada.teacher_licence": str(drawer.facts.get("licence", "")),
+    rows, features = rows.take(order), features[order]
+    columns = [rows[name].combine_chunks() for name in ("image_key", "image_sha256", "prompt_key", "sample")]
+    dtype = reader.spec["dtype"]
+    schema = feature_schema(features.shape[1], dtype, feature_metadata(teacher, reader, features))
+    table = pa.table([*columns, feature_column(features, dtype)], schema=schema)
+    shard = cache.write_shard(f"features/{teacher.name}/{reader.name}/shards", table)
+    cache.commit([shard], replaced=replaced, **signature.now())
+
+
+def commit_samples(
+    cache: Cache,
+    teacher: Source,
+    reader: Source,
+    rows: Sequence[ImageRow],
+    pictures: Iterable[bytes],
+    features: np.ndarray,
+    signature: Signature,
+) -> None:
+    """Write pictures, their facts and features (N, L) in the rows' order as one tar with its index; commit both."""
+    folder = f"features/{teacher.name}/{reader.name}/shards"
+    with cache.store.draft() as draft:
+        index = write_samples(draft, rows, pictures, features.astype(reader.spec["dtype"]))
+        tar = cache.add(draft, folder, ".tar", len(rows))
+    name = tar.path.rpartition("/")[2].removesuffix(".tar")
+    index = index.replace_schema_metadata(feature_metadata(teacher, reader, features))
+    cache.commit([tar, cache.write_shard(folder, index, name, ".index.parquet")], **signature.now())
+
+
+def feature_metadata(teacher: Source, reader: Source, features: np.ndarray) -> dict[str, str]:
+    """What a lone shard says of itself; the rounding error is relative to a feature's largest number."""
+    rounded = features.astype(reader.spec["dtype"]).astype(np.float32)
+    error = (np.abs(features - rounded).max(axis=1) / np.abs(features).max(axis=1)).max()
+    return {
+        "armada.teacher": teacher.name,
+        "armada.teacher_licence": str(teacher.facts.get("licence", "")),
         "armada.encoder": reader.name,
         "armada.dimension": str(features.shape[1]),
-        "armada.max_rounding_error": f"{error:.3e} of a feature's largest number",
+        "armada.max_rounding_error": f"{error:.3e}",
     }
-    columns = [rows[name].combine_chunks() for name in ("image_key", "image_sha256", "prompt_key", "sample")]
-    table = pa.table([*columns, feature_column(features, dtype)], feature_schema(features.shape[1], dtype, metadata))
-    folder = f"features/{drawer.name}/{reader.name}/shards"
-    cache.commit([cache.write_shard(folder, table)], **signature)
 
 
-def _encode(cache: Cache, encoder: Encoder, rows: pa.Table, done: Callable[[int], object]) -> Iterator[np.ndarray]:
-    pictures: list[bytes] = []
-    prompts: list[str] = []
-    for row, picture in zip(rows.select(["prompt"]).to_pylist(), read_pictures(cache, rows), strict=True):
-        pictures.append(picture)
-        prompts.append(row["prompt"])
-        if len(pictures) == encoder.batch_size:
-            yield _checked(encoder, pictures, prompts)
-            done(len(pictures))
-            pictures, prompts = [], []
-    if pictures:
-        yield _checked(encoder, pictures, prompts)
-        done(len(pictures))
+def image_rows(rows: pa.Table) -> list[ImageRow]:
+    """The facts of index rows, as they stand beside a picture."""
+    names = list(ImageRow.__dataclass_fields__)
+    return [ImageRow(**row) for row in rows.select(names).to_pylist()]
 
 
-def _checked(encoder: Encoder, pictures: Sequence[bytes], prompts: Sequence[str]) -> np.ndarray:
-    features = encoder.encode(pictures, prompts)
-    if features.shape != (len(pictures), encoder.dimension):
-        expected = (len(pictures), encoder.dimension)
-        raise CacheError(f"the encoder gave features of shape {features.shape}, expected {expected}; nothing written")
-    return np.asarray(features, np.float32)
-
-
-def read_pictures(cache: Cache, rows: pa.Table) -> Iterator[bytes]:
-    """The pictures of index rows (`path`, `offset`, `bytes`, `image_sha256`), checked against their digest.
-
-    Rows should be sorted by path: each tar is opened once. Raises CacheError for bytes that changed.
-    """
-    table = rows.select(["path", "offset", "bytes", "image_sha256", "image_key"]).to_pylist()
-    start = 0
-    while start < len(table):
-        path = table[start]["path"]
-        with cache.store.open(path) as stream:
-            while start < len(table) and table[start]["path"] == path:
-                row = table[start]
-                stream.seek(row["offset"])
-                picture = stream.read(row["bytes"])
-                if sha256(picture) != row["image_sha256"]:
-                    raise CacheError(
-                        f"{cache.store}/{path}: the picture {row['image_key']} differs from its sha256; "
-                        "move the file aside and run the build again, which fills the gap"
-                    )
-                yield picture
-                start += 1
+def encode_pictures(
+    encoder: Encoder, pictures: Iterator[bytes], prompts: Sequence[str], done: Callable[[int], object] = lambda _: None
+) -> Iterator[np.ndarray]:
+    """Features (B, L) float32, batch by batch. Raises CacheError for a shape that the encoder didn't promise."""
+    for start in range(0, len(prompts), encoder.batch_size):
+        texts = prompts[start : start + encoder.batch_size]
+        features = encoder.encode([next(pictures) for _ in texts], texts)
+        expected = (len(texts), encoder.dimension)
+        if features.shape != expected:
+            raise CacheError(
+                f"the encoder gave features of shape {features.shape}, expected {expected}; nothing written"
+            )
+        done(len(texts))
+        yield np.asarray(features, np.float32)

@@ -11,15 +11,15 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from teacher_cache.errors import SpecError
-from teacher_cache.specs import Spec, parse_spec
+from teacher_cache.specs import Spec
 
 
-def load(noun: str, built_in: Mapping[str, str], text: str) -> Any:
+def load(noun: str, built_in: Mapping[str, str], spec: Spec) -> Any:
     """The adapter that a spec names, made by its factory, a callable that takes the parsed `Spec`.
 
     `noun` is "teacher" or "encoder"; `built_in` maps kinds to `module:factory`. Raises SpecError.
     """
-    spec = parse_spec(text)
+    text = spec.text
     installed = {point.name: point for point in entry_points(group=f"armada.{noun}s")}
     if spec.kind in built_in:
         factory = _resolve(noun, built_in[spec.kind], text)
@@ -31,7 +31,9 @@ def load(noun: str, built_in: Mapping[str, str], text: str) -> Any:
     else:
         known = ", ".join(sorted({*built_in, *installed}))
         raise SpecError(f"{text}: unknown {noun} {spec.kind!r}; known: {known}, or your own as package.module:factory")
-    return factory(spec)
+    adapter = factory(spec)
+    adapter.text = text  # by which the cache opens it again
+    return adapter
 
 
 def _resolve(noun: str, target: str, text: str) -> Any:

@@ -16,10 +16,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.cache import Cache, Shard, Source
+from teacher_cache.cache import Cache, Shard, tar_of
+from teacher_cache.columns import concat, counts, one_array
 from teacher_cache.errors import CacheError, SpecError
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256
-from teacher_cache.shards import feature_matrix
+from teacher_cache.packaged import file_digest
+from teacher_cache.shards import feature_matrix, read_npy
+from teacher_cache.sources import Source
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ def open_features(cache: Cache, teacher: Source, encoder: Source) -> Features:
     Features that stand beside another picture than the one that counts are left out. Raises CacheError for a damaged
     shard or a wrong dimension; the rows of a missing shard are missing.
     """
-    shards = [s for s in cache.shards(f"features/{teacher.name}/{encoder.name}/shards") if cache.store.exists(s.path)]
-    images = cache.images(teacher)
+    shards = _readable(cache, f"features/{teacher.name}/{encoder.name}/shards/")
+    images = cache.images(teacher, ["image_key", "image_sha256"])
     identity = canonical_json(
         [teacher.digest, encoder.digest, [shard.sha256 for shard in shards], _fingerprint(images)]
     )
@@ -71,18 +74,20 @@ def open_features(cache: Cache, teacher: Source, encoder: Source) -> Features:
     if not (folder / "keys.arrow").exists():
         _decode(cache, shards, images, encoder, folder)
     with pa.memory_map(str(folder / "keys.arrow")) as source:
-        table = pa.ipc.open_file(source).read_all().combine_chunks()
+        table = pa.ipc.open_file(source).read_all()
     matrix = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
     if len(matrix) != table.num_rows:
         raise CacheError(f"{folder}: expected {table.num_rows} features, found {len(matrix)}; remove the folder")
-    keys, digests = (table[name].combine_chunks() for name in ("image_key", "image_sha256"))
-    return Features(teacher, encoder, _plain(keys), _plain(digests), matrix)
+    return Features(teacher, encoder, one_array(table["image_key"]), one_array(table["image_sha256"]), matrix)
 
 
-def _plain(array: pa.Array | pa.ChunkedArray) -> pa.Array:
-    if isinstance(array, pa.ChunkedArray):
-        return array.chunk(0) if array.num_chunks else pa.array([], array.type)
-    return array
+def _readable(cache: Cache, folder: str) -> list[Shard]:
+    """The feature shards that are there. Where one isn't, the commits are listed again: someone may have compacted."""
+    shards = cache.shards(folder)
+    if not all(cache.store.exists(shard.path) for shard in shards):
+        shards = cache.shards(folder)
+    tables = [shard for shard in shards if shard.path.endswith(".parquet") and cache.store.exists(shard.path)]
+    return [shard for shard in tables if not tar_of(shard.path) or cache.store.exists(tar_of(shard.path))]
 
 
 def _fingerprint(images: pa.Table) -> str:
@@ -98,11 +103,11 @@ def _decode(cache: Cache, shards: Sequence[Shard], images: pa.Table, encoder: So
         table = cache.table(shard)
         if table is None:
             continue
-        matrix = feature_matrix(table["feature"])
+        matrix = _sample_features(cache, shard, table) if tar_of(shard.path) else feature_matrix(table["feature"])
         if dimension is not None and matrix.shape[1] != dimension:
             where = f"{cache.store}/{shard.path}"
             raise CacheError(f"{where}: expected features of {dimension} numbers, found {matrix.shape[1]}")
-        winner = pc.take(images["image_sha256"], pc.index_in(table["image_key"], images["image_key"].combine_chunks()))
+        winner = pc.take(images["image_sha256"], pc.index_in(table["image_key"], one_array(images["image_key"])))
         counts = pc.fill_null(pc.equal(winner, table["image_sha256"]), True)  # pictures may stay elsewhere
         counts = pc.and_(counts, pc.invert(pc.is_in(table["image_key"], seen)))
         keep = np.flatnonzero(counts.to_numpy(zero_copy_only=False))
@@ -122,9 +127,22 @@ def _decode(cache: Cache, shards: Sequence[Shard], images: pa.Table, encoder: So
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def _sample_features(cache: Cache, shard: Shard, index: pa.Table) -> np.ndarray:
+    """(N, L), out of the .npy members of a tar of samples."""
+    vectors = []
+    tar = next(other for other in cache.shards(tar_of(shard.path)))
+    with cache.store.open(tar.path) as stream:
+        if sha256(stream.read()) != tar.sha256:
+            raise CacheError(f"{cache.store}/{tar.path}: sha256 differs from the commit's")
+        for row in index.select(["feature_offset", "feature_bytes"]).to_pylist():
+            stream.seek(row["feature_offset"])
+            vectors.append(read_npy(stream.read(row["feature_bytes"])))
+    return np.stack(vectors)
+
+
 def _write(draft: Path, parts: Sequence[tuple[pa.Table, np.ndarray]], dimension: int) -> None:
     schema = pa.schema([("image_key", pa.string()), ("image_sha256", pa.string())])
-    keys = pa.concat_tables([part[0] for part in parts]) if parts else schema.empty_table()
+    keys = concat([part[0] for part in parts], schema)
     shape = (keys.num_rows, parts[0][1].shape[1] if parts else dimension)
     dtype = parts[0][1].dtype if parts else np.dtype(np.float16)
     matrix = np.lib.format.open_memmap(draft / "features.npy", mode="w+", dtype=dtype, shape=shape)
@@ -133,6 +151,7 @@ def _write(draft: Path, parts: Sequence[tuple[pa.Table, np.ndarray]], dimension:
         matrix[start : start + len(part)] = part
         start += len(part)
     matrix.flush()
+    (draft / "features.sha256").write_text(file_digest(draft / "features.npy"))
     with pa.OSFile(str(draft / "keys.arrow"), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         writer.write_table(keys.combine_chunks())
 
@@ -142,4 +161,4 @@ def failure_reasons(cache: Cache, teacher: Source, prompts: Sequence[str]) -> Ma
     failures = cache.failures(teacher)
     keys = pa.array([image_key(teacher.digest, prompt_key(prompt)) for prompt in prompts], pa.string())
     found = failures.filter(pc.is_in(failures["image_key"], keys))
-    return {entry["values"]: entry["counts"] for entry in pc.value_counts(found["reason"]).to_pylist()}
+    return counts(found["reason"])

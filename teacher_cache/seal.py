@@ -5,65 +5,102 @@ A kill between the commit and the spool's cleaning repeats nothing: rows that th
 
 from __future__ import annotations
 
-import getpass
-import socket
-from collections.abc import Callable, Sequence
-from datetime import datetime, timezone
+import time
+from collections.abc import Iterable, Sequence
 
+import numpy as np
 import pyarrow as pa
 
-from teacher_cache.cache import Cache, Source
-from teacher_cache.shards import FAILURE_COLUMNS, ImageRow, write_images
+from teacher_cache.cache import Cache
+from teacher_cache.encode import Encoded, commit_samples, encode_pictures, is_sound
+from teacher_cache.encoders import Encoder
+from teacher_cache.shards import FAILURE_COLUMNS, ImageRow, write_samples
+from teacher_cache.signature import Signature
+from teacher_cache.sources import Source, dtype_of, encoder_source
 from teacher_cache.spool import Spool, SpoolRow
 
 
 def seal(
-    cache: Cache, spool: Spool, source: Source, shard_rows: int, clock: Callable[[], float], *, again: bool = False
-) -> None:
-    """Move what the spool holds for a teacher into shards and commit them; several builds take turns.
+    cache: Cache, spool: Spool, teacher: Source, shard_rows: int, signature: Signature, *, again: bool = False
+) -> list[pa.Table]:
+    """Move what the spool holds for a teacher into shards and commit them. Returns the indexes of the new pictures.
 
     With `again`, rows that are in the cache already are only dropped: their build was killed after its commit.
     """
+    indexes = []
     with spool.sealing:
-        known = frozenset(cache.images(source)["image_key"].to_pylist() if again and spool.teachers() else ())
-        while rows := spool.waiting(source.digest, "drawn", shard_rows):
+        known = frozenset(cache.images(teacher, ["image_key"])["image_key"].to_pylist() if again else ())
+        while rows := spool.waiting(teacher.digest, "drawn", shard_rows):
             fresh = [row for row in rows if row.image_key not in known]
             if fresh:
-                _commit_pictures(cache, spool, source, fresh, clock)
+                pictures = spool.pictures([row.image_key for row in fresh])
+                indexes.append(commit_pictures(cache, teacher, [_image_row(row) for row in fresh], pictures, signature))
             spool.mark_sealed([row.image_key for row in rows])
-        while rows := spool.waiting(source.digest, "failed", shard_rows):
+        while rows := spool.waiting(teacher.digest, "failed", shard_rows):
             columns = [{name: getattr(row, name) for name in FAILURE_COLUMNS.names} for row in rows]
             table = pa.Table.from_pylist(columns, schema=FAILURE_COLUMNS)
-            cache.commit([cache.write_shard(f"failures/{source.name}", table)], **signature(clock))
+            cache.commit([cache.write_shard(f"failures/{teacher.name}", table)], **signature.now())
             spool.mark_sealed([row.image_key for row in rows])
+    return indexes
 
 
-def _commit_pictures(
-    cache: Cache, spool: Spool, source: Source, rows: Sequence[SpoolRow], clock: Callable[[], float]
-) -> None:
-    folder = f"images/{source.name}/shards"
-    facts = [
-        ImageRow(
-            image_key=row.image_key,
-            prompt_key=row.prompt_key,
-            prompt=row.prompt,
-            sample=row.sample,
-            image_sha256=row.sha256,
-            suffix=row.suffix,
-            cost_usd=row.cost_usd,
-            seconds=row.seconds,
-            attempts=row.attempts,
-        )
-        for row in rows
-    ]
+def seal_samples(
+    cache: Cache, spool: Spool, teacher: Source, encoder: Encoder, shard_rows: int, signature: Signature
+) -> Encoded:
+    """The same for `--format webdataset`: encode from the spool, so that a picture is written once, beside its feature.
+
+    A picture whose feature is refused goes into a tar of pictures; failures as in `seal`, which is called last.
+    """
+    done = Encoded()
+    started = time.monotonic()
+    with spool.sealing:
+        while rows := spool.waiting(teacher.digest, "drawn", shard_rows):
+            keys = [row.image_key for row in rows]
+            parts = encode_pictures(encoder, spool.pictures(keys), [row.prompt for row in rows])
+            features = np.concatenate(list(parts))
+            sound = is_sound(features, dtype_of(encoder))
+            facts = [_image_row(row) for row in rows]
+            for kept, vectors in ((sound, features[sound]), (~sound, None)):
+                chosen = [fact for fact, keep in zip(facts, kept, strict=True) if keep]
+                pictures = spool.pictures([fact.image_key for fact in chosen])
+                if chosen and vectors is not None:
+                    commit_samples(cache, teacher, encoder_source(encoder), chosen, pictures, vectors, signature)
+                elif chosen:
+                    commit_pictures(cache, teacher, chosen, pictures, signature)
+            done.add(Encoded(int(sound.sum()), int((~sound).sum())))
+            spool.mark_sealed(keys)
+    done.seconds = time.monotonic() - started
+    seal(cache, spool, teacher, shard_rows, signature)
+    return done
+
+
+def commit_pictures(
+    cache: Cache,
+    teacher: Source,
+    rows: Sequence[ImageRow],
+    pictures: Iterable[bytes],
+    signature: Signature,
+    replaced: Iterable[str] = (),
+) -> pa.Table:
+    """Write pictures as a tar with its index and commit both. Returns the index with the tar's `path`."""
+    folder = f"images/{teacher.name}/shards"
     with cache.store.draft() as draft:
-        index = write_images(draft, facts, spool.pictures([row.image_key for row in rows]))
+        index = write_samples(draft, rows, pictures)
         tar = cache.add(draft, folder, ".tar", len(rows))
     name = tar.path.rpartition("/")[2].removesuffix(".tar")
-    cache.commit([tar, cache.write_shard(folder, index, name)], **signature(clock))
+    cache.commit([tar, cache.write_shard(folder, index, name)], replaced=replaced, **signature.now())
+    return index.append_column("path", pa.repeat(tar.path, index.num_rows))
 
 
-def signature(clock: Callable[[], float]) -> dict[str, str]:
-    """Who and when, for a commit."""
-    at = datetime.fromtimestamp(clock(), timezone.utc).isoformat(timespec="seconds")
-    return {"by": f"{getpass.getuser()}@{socket.gethostname()}", "at": at}
+def _image_row(row: SpoolRow) -> ImageRow:
+    return ImageRow(
+        image_key=row.image_key,
+        prompt_key=row.prompt_key,
+        prompt=row.prompt,
+        sample=row.sample,
+        image_sha256=row.sha256,
+        suffix=row.suffix,
+        cost_usd=row.cost_usd,
+        seconds=row.seconds,
+        attempts=row.attempts,
+    )

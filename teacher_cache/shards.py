@@ -6,6 +6,7 @@ a feature as a fixed-size list, so that stock readers take them as they are. Not
 
 from __future__ import annotations
 
+import io
 import json
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
+from teacher_cache.columns import one_array
 from teacher_cache.errors import CacheError
 
 IMAGE_COLUMNS = pa.schema(
@@ -29,6 +31,8 @@ IMAGE_COLUMNS = pa.schema(
         ("suffix", pa.string()),
         ("offset", pa.int64()),
         ("bytes", pa.int64()),
+        ("feature_offset", pa.int64()),  # of the .npy beside the picture, null where there is none
+        ("feature_bytes", pa.int64()),
         ("cost_usd", pa.float64()),
         ("seconds", pa.float64()),
         ("attempts", pa.int32()),
@@ -63,27 +67,73 @@ class ImageRow:
     attempts: int
 
 
-def write_images(path: Path, rows: Sequence[ImageRow], pictures: Iterable[bytes]) -> pa.Table:
-    """Write a tar of pictures, one a row and in the rows' order, and return its index (IMAGE_COLUMNS).
-
-    The index gives each picture's byte offset in the tar, read back from the file that was written.
+def write_samples(
+    path: Path, rows: Sequence[ImageRow], pictures: Iterable[bytes], features: np.ndarray | None = None
+) -> pa.Table:
+    """Write a tar of pictures, one a row and in the rows' order, each beside its facts and, where given, its row of
+    `features` (N, L) as .npy. Returns the index (IMAGE_COLUMNS), with byte offsets read back from the written file.
     """
     import webdataset
 
-    # `sorted` puts "json" before "png" and "webp", so the reader meets a row's facts first.
+    vectors: Iterable[np.ndarray | None] = features if features is not None else [None] * len(rows)
+    # Members are sorted by name: json, npy, then the picture.
     with path.open("wb") as stream, webdataset.TarWriter(stream, encoder=False, mtime=0, user="", group="") as tar:
-        for row, picture in zip(rows, pictures, strict=True):
+        for row, picture, vector in zip(rows, pictures, vectors, strict=True):
             facts = {name: value for name, value in asdict(row).items() if name not in ("image_key", "suffix")}
-            text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
-            tar.write({"__key__": row.image_key, "json": text.encode("utf-8"), row.suffix: picture})
-    with tarfile.open(path, "r:") as written:
-        places = {
-            member.name.partition(".")[0]: (member.offset_data, member.size)
-            for member in written
-            if not member.name.endswith(".json")
-        }
-    index = [{**asdict(row), "offset": places[row.image_key][0], "bytes": places[row.image_key][1]} for row in rows]
+            sample = {"__key__": row.image_key, row.suffix: picture}
+            sample["json"] = json.dumps(facts, sort_keys=True, ensure_ascii=False).encode("utf-8")
+            if vector is not None:
+                sample["npy"] = _npy(vector)
+            tar.write(sample)
+    return index_of(path, rows)
+
+
+def index_of(path: Path, rows: Sequence[ImageRow] | None = None) -> pa.Table:
+    """The index of a tar (IMAGE_COLUMNS); the rows' facts are read from its .json members unless they are given.
+
+    Raises CacheError where the tar can't be read to its end or isn't one of ours.
+    """
+    places: dict[str, dict[str, tuple[int, int]]] = {}
+    found: list[ImageRow] = []
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar:
+                key, _, suffix = member.name.partition(".")
+                places.setdefault(key, {})[suffix] = (member.offset_data, member.size)
+                if suffix == "json" and rows is None:
+                    facts = json.loads(tar.extractfile(member).read())  # type: ignore[union-attr]
+                    found.append(ImageRow(image_key=key, suffix="", **facts))
+    except (tarfile.TarError, ValueError, TypeError, OSError) as error:
+        raise CacheError(f"{path}: no readable tar of samples: {error}") from None
+    index = []
+    for row in found if rows is None else rows:
+        members = dict(places[row.image_key])
+        members.pop("json", None)
+        feature = members.pop("npy", (None, None))
+        ((suffix, (offset, size)),) = members.items()
+        index.append(
+            {
+                **asdict(row),
+                "suffix": suffix,
+                "offset": offset,
+                "bytes": size,
+                "feature_offset": feature[0],
+                "feature_bytes": feature[1],
+            }
+        )
     return pa.Table.from_pylist(index, schema=IMAGE_COLUMNS)
+
+
+def _npy(vector: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, vector, allow_pickle=False)
+    return stream.getvalue()
+
+
+def read_npy(data: bytes) -> np.ndarray:
+    """A vector out of .npy bytes; nothing is unpickled."""
+    vector: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
+    return vector
 
 
 def feature_schema(dimension: int, dtype: str, metadata: Mapping[str, str]) -> pa.Schema:
@@ -114,22 +164,22 @@ def write_table(path: Path, table: pa.Table) -> None:
         use_dictionary=[name for name in strings if name in ("suffix", "reason")],
         use_byte_stream_split=[leaf] if has_feature else False,
         write_statistics=False,
+        write_page_checksum=True,  # some readers take some columns only, without the file's digest
     )
 
 
 def read_table(stream: IO[bytes], name: str, columns: Sequence[str] | None = None) -> pa.Table:
     """Read (some columns of) a Parquet shard. Raises CacheError naming the file where it can't be read."""
     try:
-        return parquet.read_table(stream, columns=list(columns) if columns else None, use_threads=True)
+        names = list(columns) if columns else None
+        return parquet.read_table(stream, columns=names, page_checksum_verification=True)
     except (pa.ArrowInvalid, OSError) as error:
         raise CacheError(f"{name}: no readable Parquet: {error}") from None
 
 
 def feature_matrix(column: pa.ChunkedArray) -> np.ndarray:
     """A fixed-size list column as an (N, L) matrix, without a copy where it is one chunk."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0) if array.num_chunks else pa.array([], column.type)
+    array = one_array(column)
     values: Any = array.flatten().to_numpy(zero_copy_only=False)
     matrix: np.ndarray = values.reshape(len(array), column.type.list_size)
     return matrix

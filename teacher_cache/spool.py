@@ -17,6 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from teacher_cache.faults import reach
 from teacher_cache.teachers import Failure, Picture, Request
 
 _SCHEMA = """
@@ -28,6 +29,7 @@ CREATE INDEX IF NOT EXISTS rows_by_state ON rows(teacher, state);
 CREATE TABLE IF NOT EXISTS pictures(image_key TEXT PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS calls(
   id INTEGER PRIMARY KEY, teacher TEXT NOT NULL, image_key TEXT NOT NULL, cost_usd REAL, sealed INTEGER);
+CREATE TABLE IF NOT EXISTS rates(name TEXT PRIMARY KEY, rows INTEGER NOT NULL, seconds REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS calls_by_key ON calls(image_key);
 CREATE INDEX IF NOT EXISTS calls_by_seal ON calls(sealed);
 """
@@ -144,6 +146,7 @@ class Spool:
                 "INSERT INTO calls(teacher, image_key, cost_usd) VALUES (?, ?, ?)",
                 (teacher, request.image_key, budget.price_usd),
             )
+            reach("spool.claim")
         return "granted"
 
     def _is_alive(self, owner: str) -> bool:
@@ -177,6 +180,7 @@ class Spool:
                     "UPDATE calls SET cost_usd = ? WHERE id = (SELECT max(id) FROM calls WHERE image_key = ?)",
                     (answer.cost_usd, answer.image_key),
                 )
+            reach("spool.record")
 
     def release(self) -> None:
         """Give up the claims that this build holds and didn't get an answer for; their calls stay in the ledger."""
@@ -217,7 +221,22 @@ class Spool:
             db.executemany("UPDATE calls SET sealed = ? WHERE image_key = ?", ((seal, key) for key in keys))
             for table in ("rows", "pictures"):
                 db.executemany(f"DELETE FROM {table} WHERE image_key = ?", ((key,) for key in keys))
+            reach("spool.sealed")
         self._db.executescript("PRAGMA incremental_vacuum")  # `execute` would free one page only
+
+    def add_rate(self, name: str, rows: int, seconds: float) -> None:
+        """Count rows and the seconds that they took here, for plans to come."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO rates VALUES (?, ?, ?) ON CONFLICT(name) DO UPDATE"
+                " SET rows = rows + excluded.rows, seconds = seconds + excluded.seconds",
+                (name, rows, seconds),
+            )
+
+    def seconds_a_row(self, name: str) -> float | None:
+        """The mean measured here; None where nothing was."""
+        row = self._db.execute("SELECT seconds / rows FROM rates WHERE name = ? AND rows > 0", (name,)).fetchone()
+        return float(row[0]) if row else None
 
     def spent(self, teacher: str) -> tuple[int, float]:
         """Calls ever reserved here for a teacher, and their cost in dollars (0 where it has no price)."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -13,9 +15,13 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 import fsspec
+from filelock import FileLock, Timeout
 from fsspec.implementations.local import LocalFileSystem
 
 from teacher_cache.errors import CacheError
+from teacher_cache.faults import reach
+
+_DRAFT = ".draft-"
 
 
 class Store:
@@ -43,7 +49,7 @@ class Store:
         """Whether a file is there."""
         return bool(self._fs.exists(self._path(name)))
 
-    def list(self, folder: str) -> list[str]:
+    def names(self, folder: str) -> list[str]:
         """The names of a folder's finished files, sorted, without the folder; empty where there is none."""
         try:
             entries = self._fs.ls(self._path(folder), detail=False, refresh=True)
@@ -75,15 +81,60 @@ class Store:
 
     @contextmanager
     def draft(self) -> Iterator[Path]:
-        """A local path to write a new file at, on the cache's own disk where that is local; gone afterwards."""
+        """A local path to write a new file at, on the cache's own disk where that is local; gone afterwards. A lock
+        marks it as in use."""
         parent = Path(self._root) if self.is_local else None
         if parent:
             parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=".draft-", dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=parent))
         try:
-            yield folder / "file"
+            with FileLock(folder / "lock"):
+                yield folder / "file"
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def sweep(self, older_than_s: float = 60.0) -> int:
+        """Remove the drafts of processes that died. Returns how many there were."""
+        if not self.is_local:
+            return 0
+        swept = 0
+        for folder in Path(self._root).glob(f"{_DRAFT}*"):
+            try:
+                if time.time() - folder.stat().st_mtime < older_than_s:
+                    continue
+                with FileLock(folder / "lock", timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    swept += 1
+            except (OSError, Timeout):
+                continue  # in use, or gone
+        return swept
+
+    def walk(self, folder: str) -> list[str]:
+        """The paths of all finished files below a folder, sorted, relative to the root."""
+        root = self._path(folder)
+        base = self._root.rstrip("/") + "/"
+        paths = (path[path.index(base) + len(base) :] for path in self._fs.find(root))
+        return sorted(path for path in paths if _DRAFT not in path)
+
+    def copy_from(self, other: Store, name: str) -> None:
+        """Copy a file of another store, under the same name."""
+        with self.draft() as draft:
+            with other.open(name) as source, draft.open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+            self.publish(draft, name)
+
+    def remove(self, name: str) -> None:
+        """Remove a file; none there is no error."""
+        with contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self._path(name))
+
+    def quarantine(self, name: str) -> str:
+        """Move a broken file aside, where no reader looks; returns its new path."""
+        aside = f"quarantine/{name}"
+        target = self._path(aside)
+        self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
+        self._fs.mv(self._path(name), target)
+        return aside
 
     def publish(self, draft: Path, name: str) -> None:
         """Make a draft appear under its name, durably."""
@@ -91,11 +142,14 @@ class Store:
         if not self.is_local:
             self._fs.put_file(str(draft), target)
             return
+        reach("store.draft")
         with draft.open("rb") as stream:
             os.fsync(stream.fileno())
+        reach("store.rename")
         folder = Path(target).parent
         folder.mkdir(parents=True, exist_ok=True)
         os.replace(draft, target)
+        reach("store.renamed")
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from teacher_cache import plugins
+from teacher_cache.errors import SpecError
+from teacher_cache.specs import parse_spec
 
+DTYPES = ("float16", "float32")
 BUILT_IN = {"efficientnet-lite0": "teacher_cache.encoders.efficientnet:EfficientNetLite0"}
 
 
@@ -25,6 +29,13 @@ class Encoder(Protocol):
 
 
 def open_encoder(text: str) -> Encoder:
-    """The encoder that a spec names; its weights are loaded when it first encodes. Raises SpecError."""
-    encoder: Encoder = plugins.load("encoder", BUILT_IN, text)
-    return encoder
+    """The encoder that a spec names; its weights are loaded when it first encodes. Every encoder takes the option
+    `dtype`, float16 (the default) or float32: how its features are stored. Raises SpecError."""
+    spec = parse_spec(text)
+    dtype = spec.params.get("dtype", "float16")
+    if dtype not in DTYPES:
+        raise SpecError(f"{text}: option dtype expects one of {', '.join(DTYPES)}, found {dtype!r}")
+    own = replace(spec, params={name: value for name, value in spec.params.items() if name != "dtype"})
+    encoder: Any = plugins.load("encoder", BUILT_IN, own)
+    encoder.dtype = dtype
+    return encoder  # type: ignore[no-any-return]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from teacher_cache import plugins
+from teacher_cache.specs import parse_spec
 
 BUILT_IN = {"pictogram": "teacher_cache.teachers.pictogram:Pictogram"}
 REASONS = ("transient", "permanent", "refused", "blank", "undecodable")
@@ -49,7 +50,9 @@ class Failure:
 
 
 class Teacher(Protocol):
-    """What the cache asks of a teacher. `spec` holds all that changes a picture, and nothing that doesn't."""
+    """What the cache asks of a teacher. `spec` holds all that changes a picture, and nothing that doesn't. One that
+    sets `deterministic` to True promises the same bytes for the same request, and `verify --recompute` holds it to it.
+    """
 
     spec: Mapping[str, Any]
     licence: str  # of the pictures, in words or by link
@@ -62,5 +65,5 @@ class Teacher(Protocol):
 
 def open_teacher(text: str) -> Teacher:
     """The teacher that a spec names; its model is loaded only when it first draws. Raises SpecError."""
-    teacher: Teacher = plugins.load("teacher", BUILT_IN, text)
+    teacher: Teacher = plugins.load("teacher", BUILT_IN, parse_spec(text))
     return teacher

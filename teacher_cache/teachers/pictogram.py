@@ -28,6 +28,7 @@ class Pictogram:
 
     licence = "OpenMoji drawings, CC BY-SA 4.0, https://openmoji.org"
     price_usd = None
+    deterministic = True
 
     def __init__(self, spec: Spec) -> None:
         options = spec.options({"size": 224})

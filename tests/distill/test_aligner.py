@@ -86,3 +86,13 @@ def test_another_seed_or_another_view_has_an_aligner_of_its_own(view, tmp_path, 
     for which, seed in ((view, 0), (view, 1), (shuffled, 0)):
         aligner_states(tmp_path, which, 3, 1, SETTINGS, seed, CPU)
     assert len([folder for folder in tmp_path.iterdir() if list(folder.glob("epoch-*"))]) == 3
+
+
+def test_a_kept_state_that_was_damaged_is_trained_again(view, tmp_path):
+    first = aligner_states(tmp_path, view, 3, 2, SETTINGS, 0, CPU)
+    file = sorted(tmp_path.rglob("epoch-0001-*"))[0]
+    data = bytearray(file.read_bytes())
+    data[-5] ^= 1
+    file.write_bytes(data)
+    again = aligner_states(tmp_path, view, 3, 2, SETTINGS, 0, CPU)
+    assert all(equal(a, b) for a, b in zip(first, again, strict=True))

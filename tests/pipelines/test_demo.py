@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from accelerate.state import AcceleratorState
 from PIL import Image
 
 from pipelines.demo import ARMS, Scale, run_demo, verdict
@@ -27,6 +28,7 @@ def test_under_five_seeds_the_verdict_cannot_tell_however_large_the_difference(s
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo")
+    AcceleratorState._reset_state(reset_partial_state=True)  # other tests of this process train without bf16
     return out, run_demo(out, Scale(train=40, test=32, seeds=(0,), epochs=1))
 
 

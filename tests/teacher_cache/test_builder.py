@@ -4,8 +4,20 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 
-from teacher_cache import ArmadaError, BuildOptions, Cache, build, choose, make_plan, open_features, source_of, status
-from teacher_cache.builder import picture_fault
+from teacher_cache import (
+    ArmadaError,
+    BuildOptions,
+    Cache,
+    ask,
+    build,
+    choose,
+    encoder_source,
+    make_plan,
+    open_features,
+    status,
+    teacher_source,
+)
+from teacher_cache.pictures import picture_fault
 from tests import fakes
 
 PROMPTS = [f"prompt {i}" for i in range(23)]
@@ -52,7 +64,7 @@ def test_another_teacher_setting_draws_anew_and_another_encoder_calls_nobody(cac
 def test_shards_do_not_exceed_their_rows_and_small_seals_lose_nothing(cache):
     options = BuildOptions(shard_rows=5, seal_rows=7)
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), options)
-    teacher = source_of(fakes.teacher().spec)
+    teacher = teacher_source(fakes.teacher())
     shards = cache.shards(f"images/{teacher.name}/shards")
     assert max(shard.rows for shard in shards) <= 5
     assert cache.images(teacher).num_rows == 23
@@ -86,7 +98,7 @@ def test_retry_takes_up_the_chosen_reasons_and_counts_attempts(cache):
     teacher = fakes.teacher()
     build(cache, prompts, teacher, fakes.encoder(), BuildOptions(retry=("transient",)))
     assert len(teacher.calls) == 1
-    failures = cache.failures(source_of(teacher.spec)).to_pylist()
+    failures = cache.failures(teacher_source(teacher)).to_pylist()
     assert {row["reason"]: row["attempts"] for row in failures} == {"refused": 1, "transient": 2}
 
 
@@ -131,7 +143,7 @@ def test_a_stop_seals_what_was_drawn_and_the_next_build_goes_on(cache):
     teacher = fakes.teacher()
     report = build(cache, PROMPTS, teacher, fakes.encoder(), stop=lambda: len(teacher.calls) >= 9)
     assert (report.drawn, report.stopped) == (9, "interrupted")
-    assert cache.images(source_of(teacher.spec)).num_rows == 9
+    assert cache.images(teacher_source(teacher)).num_rows == 9
     assert build(cache, PROMPTS, fakes.teacher(), fakes.encoder()).calls == 14
 
 
@@ -169,9 +181,15 @@ def test_plan_calls_and_writes_nothing(cache, tmp_path):
     teacher, encoder = fakes.teacher(), fakes.encoder()
     build(cache, PROMPTS[:10], teacher, encoder)
     before = sorted(tmp_path.rglob("*"))
-    plan = make_plan(cache, source_of(teacher.spec), source_of(encoder.spec), [*PROMPTS, PROMPTS[0]])
+    plan = make_plan(
+        cache,
+        teacher_source(teacher),
+        encoder_source(encoder),
+        ask(teacher_source(teacher), [*PROMPTS, PROMPTS[0]]),
+        rows=24,
+    )
     assert (plan.rows, plan.unique_prompts, plan.pictures_at_hand, plan.features_at_hand) == (24, 23, 10, 10)
-    assert len(plan.wanted) == 13
+    assert plan.wanted.num_rows == 13
     assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from teacher_cache import Cache, CacheError, build, choose, open_features, source_of
+from teacher_cache import Cache, CacheError, build, choose, open_features, teacher_source
 from tests import fakes
 
 PROMPTS = [f"prompt {i}" for i in range(6)]
@@ -33,8 +33,9 @@ def flip(path, place=-40):
 def test_one_flipped_bit_is_named(built, pattern):
     for path in Path(str(built.store)).glob(pattern):
         flip(path)
+    again = Cache(built.store.url)
     with pytest.raises(CacheError, match=r"sha256 differs|the digest in its name"):
-        open_features(built, *choose(built, None, None))
+        open_features(again, *choose(again, None, None))
 
 
 def test_a_flipped_bit_in_a_picture_is_named_when_it_is_encoded(built):
@@ -127,7 +128,7 @@ def test_a_feature_of_the_losing_picture_counts_as_missing(tmp_path, monkeypatch
     shutil.rmtree(Path(str(second.store)) / "features")
     shutil.copytree(str(second.store), str(first.store), dirs_exist_ok=True)
     union = Cache(str(first.store))
-    source = source_of(fakes.teacher().spec)
+    source = teacher_source(fakes.teacher())
     winners = {row["image_key"]: row["image_sha256"] for row in union.images(source).to_pylist()}
     report = build(union, PROMPTS, fakes.teacher(), fakes.encoder())
     assert (report.calls, report.encoded) == (0, 6 - report.features_at_hand)

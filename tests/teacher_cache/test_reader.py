@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from teacher_cache import BuildOptions, SpecError, build, choose, open_encoder, open_features, source_of
+from teacher_cache import (
+    BuildOptions,
+    SpecError,
+    build,
+    choose,
+    encoder_source,
+    open_encoder,
+    open_features,
+    teacher_source,
+)
 from tests import fakes
 
 PROMPTS = [f"prompt {i}" for i in range(17)]
@@ -15,7 +24,7 @@ def expected(prompts):
     from teacher_cache.keys import seed_of
 
     teacher, encoder = fakes.teacher(), fakes.encoder()
-    digest = source_of(teacher.spec).digest
+    digest = teacher_source(teacher).digest
     keys = [image_key(digest, prompt_key(prompt)) for prompt in prompts]
     requests = [Request(key, prompt, 0, seed_of(key)) for key, prompt in zip(keys, prompts, strict=True)]
     pictures = [answer.data for answer in teacher.draw(requests)]
@@ -57,11 +66,11 @@ def test_several_teachers_must_be_told_apart(cache):
     build(cache, PROMPTS[:2], fakes.teacher(style="bold"), fakes.encoder())
     with pytest.raises(SpecError, match=r"has several teachers .* name one by --teacher SPEC"):
         choose(cache, None, None)
-    assert choose(cache, source_of(fakes.teacher().spec).digest, None)[0].spec["style"] == "plain"
+    assert choose(cache, teacher_source(fakes.teacher()).digest, None)[0].spec["style"] == "plain"
 
 
 def test_an_encoder_that_the_cache_lacks_is_an_error(cache):
     build(cache, PROMPTS[:2], fakes.teacher(), fakes.encoder())
-    other = source_of(open_encoder("tests.fakes:FakeEncoder?version=9").spec)
+    other = encoder_source(open_encoder("tests.fakes:FakeEncoder?version=9"))
     with pytest.raises(SpecError, match=r"expected the encoder .* found: fake-encoder-.*; build it first"):
         choose(cache, None, other.digest)

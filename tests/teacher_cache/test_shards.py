@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from teacher_cache.keys import sha256
-from teacher_cache.shards import ImageRow, feature_column, feature_matrix, feature_schema, write_images, write_table
+from teacher_cache.shards import ImageRow, feature_column, feature_matrix, feature_schema, write_samples, write_table
 from tests.fakes import png
 
 
@@ -26,7 +26,7 @@ def rows(count):
 def test_the_same_rows_give_the_same_bytes(tmp_path):
     facts, pictures = rows(5)
     for name in ("a", "b"):
-        index = write_images(tmp_path / f"{name}.tar", facts, pictures)
+        index = write_samples(tmp_path / f"{name}.tar", facts, pictures)
         write_table(tmp_path / f"{name}.parquet", index)
     for suffix in (".tar", ".parquet"):
         assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
@@ -34,14 +34,14 @@ def test_the_same_rows_give_the_same_bytes(tmp_path):
 
 def test_a_tar_of_pictures_is_pinned_to_its_digest(tmp_path):
     row = ImageRow("ab" * 32, "cd" * 32, "a cat", 0, sha256(b"picture"), "png", None, 0.5, 1)
-    write_images(tmp_path / "pinned.tar", [row], [b"picture"])
+    write_samples(tmp_path / "pinned.tar", [row], [b"picture"])
     digest = sha256((tmp_path / "pinned.tar").read_bytes())
     assert digest == "248f5c312b79946f9056d3487ffe13b6bd46e7428db9545eae8319d44d5326c3"
 
 
 def test_the_index_points_at_each_picture(tmp_path):
     facts, pictures = rows(7)
-    index = write_images(tmp_path / "x.tar", facts, pictures).to_pylist()
+    index = write_samples(tmp_path / "x.tar", facts, pictures).to_pylist()
     data = (tmp_path / "x.tar").read_bytes()
     assert [data[row["offset"] : row["offset"] + row["bytes"]] for row in index] == pictures
 
@@ -50,7 +50,7 @@ def test_stock_webdataset_reads_pictures_and_facts(tmp_path):
     import webdataset
 
     facts, pictures = rows(3)
-    write_images(tmp_path / "x.tar", facts, pictures)
+    write_samples(tmp_path / "x.tar", facts, pictures)
     samples = list(webdataset.WebDataset(str(tmp_path / "x.tar"), shardshuffle=False).decode("pil"))
     assert [sample["__key__"] for sample in samples] == [row.image_key for row in facts]
     assert samples[0]["json"]["prompt"] == "prompt 0 – é"

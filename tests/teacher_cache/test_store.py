@@ -16,9 +16,9 @@ def store(request, tmp_path):
 def test_written_bytes_are_read_back_and_listed(store):
     store.write("commits/b.json", b"2")
     store.write("commits/a.json", b"1")
-    assert store.list("commits") == ["a.json", "b.json"]
+    assert store.names("commits") == ["a.json", "b.json"]
     assert store.read("commits/a.json") == b"1"
-    assert store.list("nothing") == []
+    assert store.names("nothing") == []
 
 
 def write_half(store):

@@ -1,0 +1,35 @@
+"""Small helpers on Arrow columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+
+def one_array(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column as one array."""
+    if isinstance(column, pa.Array):
+        return column
+    combined = column.combine_chunks()
+    if isinstance(combined, pa.ChunkedArray):
+        return combined.chunk(0) if combined.num_chunks else pa.array([], column.type)
+    return combined
+
+
+def counts(values: pa.Array | pa.ChunkedArray) -> dict[str, int]:
+    """How often each value stands there."""
+    return {entry["values"]: entry["counts"] for entry in pc.value_counts(values).to_pylist()}
+
+
+def concat(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
+    """The tables under one another; none is an empty table of `schema`."""
+    return pa.concat_tables(tables) if tables else schema.empty_table()
+
+
+def first_of_each(table: pa.Table, column: str) -> pa.Table:
+    """The first row of each distinct value of a column, in the order in which they come."""
+    if pc.count_distinct(table[column]).as_py() == table.num_rows:
+        return table
+    return table.take(pc.index_in(pc.unique(table[column]), one_array(table[column])))

@@ -1,0 +1,71 @@
+"""Export: a cache in the other format. Pictures and features are copied, not made again; a killed export goes on."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from teacher_cache.cache import Cache
+from teacher_cache.card import write_card
+from teacher_cache.columns import one_array
+from teacher_cache.encode import FORMATS, commit_features, commit_samples, image_rows
+from teacher_cache.errors import ArmadaError
+from teacher_cache.pictures import read_pictures
+from teacher_cache.plan import without_feature
+from teacher_cache.progress_bar import progress
+from teacher_cache.reader import open_features
+from teacher_cache.seal import commit_pictures
+from teacher_cache.signature import Signature
+from teacher_cache.sources import Source
+
+
+def export(cache: Cache, out: Cache, format: str, *, shard_rows: int = 8192) -> int:
+    """Write every picture and feature of a cache into another one, as Parquet and tars of pictures or as tars of
+    samples. Returns the features written; those that are there already are left."""
+    if format not in FORMATS:
+        raise ArmadaError(f"--to: expected one of {', '.join(FORMATS)}, found {format!r}")
+    signature = Signature(time.time, f"export of {cache.store}")
+    written = 0
+    for teacher in cache.teachers():
+        out.register(teacher)
+        encoders = cache.encoders(teacher)
+        for encoder in encoders:
+            out.register(teacher, encoder)
+            written += _export_features(cache, out, teacher, encoder, format, shard_rows, signature)
+        _export_pictures(cache, out, teacher, shard_rows, signature)
+    write_card(out)
+    return written
+
+
+def _export_features(
+    cache: Cache, out: Cache, teacher: Source, encoder: Source, format: str, shard_rows: int, signature: Signature
+) -> int:
+    features = open_features(cache, teacher, encoder)
+    images = cache.images(teacher)
+    images = images.filter(pc.is_in(images["image_key"], features.keys))
+    rows = without_feature(out, teacher, encoder, images).sort_by([("path", "ascending"), ("offset", "ascending")])
+    places = one_array(pc.index_in(rows["image_key"], features.keys)).to_numpy()
+    with progress(rows.num_rows, f"export {encoder.name}", "row") as bar:
+        for start in range(0, rows.num_rows, shard_rows):
+            part = rows.slice(start, shard_rows)
+            vectors = np.asarray(features.matrix[places[start : start + shard_rows]], np.float32)
+            if format == "webdataset":
+                pictures = read_pictures(cache, part)
+                commit_samples(out, teacher, encoder, image_rows(part), pictures, vectors, signature)
+            else:
+                commit_features(out, teacher, encoder, part, vectors, signature)
+            bar.update(part.num_rows)
+    return int(rows.num_rows)
+
+
+def _export_pictures(cache: Cache, out: Cache, teacher: Source, shard_rows: int, signature: Signature) -> None:
+    """The pictures that no tar of samples brought along."""
+    images, there = cache.images(teacher), out.images(teacher, [])
+    rows = images.filter(pc.invert(pc.is_in(images["image_key"], one_array(there["image_key"]))))
+    rows = rows.sort_by([("path", "ascending"), ("offset", "ascending")])
+    for start in range(0, rows.num_rows, shard_rows):
+        part: pa.Table = rows.slice(start, shard_rows)
+        commit_pictures(out, teacher, image_rows(part), read_pictures(cache, part), signature)

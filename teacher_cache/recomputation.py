@@ -1,0 +1,83 @@
+"""Recompute: ask the encoder and, where it is deterministic, the teacher for some stored rows again, and compare."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from teacher_cache.cache import Cache
+from teacher_cache.columns import one_array
+from teacher_cache.encode import encode_pictures
+from teacher_cache.encoders import open_encoder
+from teacher_cache.errors import SpecError
+from teacher_cache.keys import seed_of, sha256
+from teacher_cache.pictures import read_pictures
+from teacher_cache.reader import open_features
+from teacher_cache.sources import Source, encoder_source, teacher_source
+from teacher_cache.teachers import Picture, Request, open_teacher
+
+TOLERANCE = 5e-3  # of a feature's largest number: float16 rounding is a tenth of it, another batch size less
+
+
+@dataclass(frozen=True)
+class Recomputed:
+    """`largest_difference` is relative to a feature's largest number. `skipped` says why nothing was asked."""
+
+    source: str
+    asked: int
+    differing: int
+    largest_difference: float | None = None
+    skipped: str = ""
+
+
+def recompute(cache: Cache, count: int, seed: int = 0) -> list[Recomputed]:
+    """Ask for `count` stored pictures of each teacher, drawn by `seed`, again."""
+    results = []
+    for teacher in cache.teachers():
+        images = cache.images(teacher)
+        chosen = np.random.default_rng(seed).permutation(images.num_rows)[:count]
+        rows = images.take(pa.array(np.sort(chosen))).sort_by([("path", "ascending"), ("offset", "ascending")])
+        if rows.num_rows:
+            results.append(_teacher_again(teacher, rows))
+            results += [_encoder_again(cache, teacher, encoder, rows) for encoder in cache.encoders(teacher)]
+    return results
+
+
+def _teacher_again(teacher: Source, rows: pa.Table) -> Recomputed:
+    if not teacher.facts.get("deterministic"):
+        return Recomputed(teacher.name, 0, 0, skipped="the teacher isn't deterministic, or doesn't say so")
+    try:
+        opened = open_teacher(str(teacher.facts.get("text")))
+    except SpecError as error:
+        return Recomputed(teacher.name, 0, 0, skipped=str(error))
+    if teacher_source(opened).digest != teacher.digest:
+        return Recomputed(teacher.name, 0, 0, skipped="the teacher here has another spec: another version installed?")
+    expected = dict(zip(rows["image_key"].to_pylist(), rows["image_sha256"].to_pylist(), strict=True))
+    columns = rows.select(["image_key", "prompt", "sample"]).to_pylist()
+    requests = [Request(row["image_key"], row["prompt"], row["sample"], seed_of(row["image_key"])) for row in columns]
+    differing = 0
+    for answer in opened.draw(iter(requests)):
+        same = isinstance(answer, Picture) and sha256(answer.data) == expected[answer.image_key]
+        differing += not same
+    return Recomputed(teacher.name, len(requests), differing)
+
+
+def _encoder_again(cache: Cache, teacher: Source, encoder: Source, rows: pa.Table) -> Recomputed:
+    try:
+        opened = open_encoder(str(encoder.facts.get("text")))
+    except SpecError as error:
+        return Recomputed(encoder.name, 0, 0, skipped=str(error))
+    if encoder_source(opened).digest != encoder.digest:
+        return Recomputed(encoder.name, 0, 0, skipped="the encoder here has another spec: another version installed?")
+    features = open_features(cache, teacher, encoder)
+    places = one_array(pc.index_in(rows["image_key"], features.keys))
+    rows = rows.filter(places.is_valid())
+    stored = np.asarray(features.matrix[places.drop_null().to_numpy()], np.float32)
+    if not rows.num_rows:
+        return Recomputed(encoder.name, 0, 0, skipped="none of these pictures has a feature")
+    again = np.concatenate(list(encode_pictures(opened, read_pictures(cache, rows), rows["prompt"].to_pylist())))
+    difference = np.abs(again - stored).max(axis=1) / np.abs(stored).max(axis=1)  # (N,)
+    return Recomputed(encoder.name, rows.num_rows, int((difference > TOLERANCE).sum()), float(difference.max()))

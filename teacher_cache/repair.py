@@ -1,0 +1,97 @@
+"""Repair: what can be saved is saved, since a picture was paid for. Sound pictures of a broken tar go into a new one,
+an index is read anew from its tar, and a whole file that no commit names is committed.
+"""
+
+from __future__ import annotations
+
+import time
+
+import pyarrow as pa
+
+from teacher_cache.cache import Cache, Shard, tar_of
+from teacher_cache.encode import image_rows
+from teacher_cache.errors import CacheError
+from teacher_cache.keys import sha256
+from teacher_cache.packaged import file_digest
+from teacher_cache.pictures import read_pictures
+from teacher_cache.seal import commit_pictures
+from teacher_cache.shards import index_of, read_table
+from teacher_cache.signature import Signature
+from teacher_cache.sources import Source
+
+
+def _signature() -> Signature:
+    return Signature(time.time, "repair")
+
+
+def save_sound_rows(cache: Cache, shard: Shard, aside: str = "") -> str:
+    """Save what is sound of a broken or missing shard; `aside` is where the broken file lies. Says what was done."""
+    try:
+        if shard.path.endswith(".tar") and aside:
+            return _save_pictures(cache, shard, aside)
+        tar = tar_of(shard.path)
+        if tar and cache.store.exists(tar):
+            return _index_again(cache, tar)
+    except CacheError as error:
+        return f"nothing saved: {error}"
+    return ""
+
+
+def _save_pictures(cache: Cache, shard: Shard, aside: str) -> str:
+    """The pictures of a broken tar that still have their digest, into a tar of their own."""
+    teacher = _teacher_of(cache, shard.path)
+    index = next((other for other in cache.shards() if tar_of(other.path) == shard.path), None)
+    table = cache.table(index) if index else None
+    if table is None or teacher is None:
+        return ""
+    places: list[int] = []
+    with cache.store.open(aside) as stream:
+        for place, row in enumerate(table.select(["offset", "bytes", "image_sha256"]).to_pylist()):
+            stream.seek(row["offset"])
+            if sha256(stream.read(row["bytes"])) == row["image_sha256"]:
+                places.append(place)
+    if not places:
+        return "no picture in it is sound"
+    kept = table.take(pa.array(places, pa.int64()))
+    pictures = read_pictures(cache, kept.append_column("path", pa.repeat(aside, kept.num_rows)))
+    commit_pictures(cache, teacher, image_rows(kept), pictures, _signature())
+    return f"{len(places)} of {table.num_rows} pictures saved"
+
+
+def _index_again(cache: Cache, tar: str) -> str:
+    """Write the index of a whole tar anew, and commit both under their names."""
+    with cache.store.draft() as draft, cache.store.open(tar) as stream, draft.open("wb") as copy:
+        while piece := stream.read(1 << 20):
+            copy.write(piece)
+        copy.flush()
+        digest = file_digest(draft)
+        name = tar.rpartition("/")[2].removesuffix(".tar")
+        if digest[:32] != name:
+            return "its tar is damaged too"
+        index = index_of(draft)
+        whole = Shard(tar, draft.stat().st_size, index.num_rows, digest)
+    suffix = ".parquet" if tar.startswith("images/") else ".index.parquet"
+    cache.commit([whole, cache.write_shard(tar.rpartition("/")[0], index, name, suffix)], **_signature().now())
+    return "index read anew from its tar"
+
+
+def adopt(cache: Cache, path: str) -> str:
+    """Commit a whole file that no commit names; move it aside where it isn't whole. Says what was done."""
+    try:
+        if path.endswith(".tar"):
+            done = _index_again(cache, path)
+            if done.startswith("index"):
+                return "committed"
+        elif path.endswith(".parquet") and not tar_of(path):
+            data = cache.store.read(path)
+            if sha256(data)[:32] == path.rpartition("/")[2].removesuffix(".parquet"):
+                rows = read_table(pa.BufferReader(data), path).num_rows
+                cache.commit([Shard(path, len(data), rows, sha256(data))], **_signature().now())
+                return "committed"
+    except CacheError:
+        pass
+    return f"moved to {cache.store.quarantine(path)}"
+
+
+def _teacher_of(cache: Cache, path: str) -> Source | None:
+    return next((teacher for teacher in cache.teachers() if path.split("/")[1] == teacher.name), None)
