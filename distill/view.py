@@ -66,7 +66,7 @@ def join(
     rows without a sound feature; with `drop_missing` those are left out instead."""
     places = features.rows_of(split.prompts)
     found = np.flatnonzero(places >= 0)
-    values = np.asarray(features.matrix[places[found]])
+    values = features.take(places[found])
     sound = np.isfinite(values).all(axis=1) & (values != 0).any(axis=1)
     kept = found[sound]
     lost = np.setdiff1d(np.arange(len(split)), kept)

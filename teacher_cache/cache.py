@@ -23,6 +23,7 @@ from teacher_cache.sources import Source
 from teacher_cache.store import Store
 
 FORMAT = 1
+CACHE_JSON = canonical_json({"format": FORMAT, "made_by": "armada"})
 _MEND = 'run "armada cache verify --repair" and the build again, which fills the gap'
 
 
@@ -56,7 +57,7 @@ class Cache:
         if not self.store.exists("cache.json"):
             if not create:
                 raise CacheError(f"{self.store}: no cache here (no cache.json); make one by: armada cache build")
-            self.store.write("cache.json", canonical_json({"format": FORMAT, "made_by": "armada"}))
+            self.store.write("cache.json", CACHE_JSON)
         found = read_json(self.store, "cache.json").get("format")
         if found != FORMAT:
             raise CacheError(f"{self.store}/cache.json: expected format {FORMAT}, found {found!r}; update armada")

@@ -34,6 +34,7 @@ class Features:
     keys: pa.Array  # image keys, unique
     image_sha256: pa.Array  # of the picture that each feature came from
     matrix: np.ndarray  # (N, L) float16 or float32, memory-mapped, read-only
+    checksums: np.ndarray  # (N,) uint64, of each row as it was decoded
 
     def rows_of(self, prompts: Sequence[str], sample: int = 0) -> np.ndarray:
         """The matrix row of each prompt, (len(prompts),) int64; -1 where the cache has no feature for it."""
@@ -41,6 +42,32 @@ class Features:
         wanted = pa.array([image_key(digest, prompt_key(prompt), sample) for prompt in prompts], pa.string())
         rows: np.ndarray = pc.fill_null(pc.index_in(wanted, self.keys), -1).to_numpy().astype(np.int64)
         return rows
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """The features of matrix rows, (len(rows), L), checked against their sums. Raises CacheError where the file
+        was damaged since it was decoded."""
+        features: np.ndarray = np.asarray(self.matrix[rows])
+        if (row_sums(features) != self.checksums[rows]).any():
+            where = getattr(self.matrix, "filename", "the decoded features")
+            raise CacheError(f'{where}: rows differ from their checksums; run "armada cache verify --repair"')
+        return features
+
+
+def row_sums(features: np.ndarray) -> np.ndarray:
+    """A checksum a row, (N,) uint64: the sum of its bits, two bytes at a time."""
+    halves = np.ascontiguousarray(features).view(np.uint16)
+    sums: np.ndarray = halves.sum(axis=1, dtype=np.uint64)
+    return sums
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a decoded matrix and its keys are as they were written."""
+    files = [folder / name for name in ("digest", "features.npy", "keys.arrow")]
+    return all(file.exists() for file in files) and files[0].read_text() == _folder_digest(folder)
+
+
+def _folder_digest(folder: Path) -> str:
+    return file_digest(folder / "features.npy") + file_digest(folder / "keys.arrow")
 
 
 def choose(cache: Cache, teacher: str | None, encoder: str | None) -> tuple[Source, Source]:
@@ -71,14 +98,16 @@ def open_features(cache: Cache, teacher: Source, encoder: Source) -> Features:
         [teacher.digest, encoder.digest, [shard.sha256 for shard in shards], _fingerprint(images)]
     )
     folder = cache.machine_folder / "matrices" / sha256(identity)[:32]
-    if not (folder / "keys.arrow").exists():
+    if not (folder / "keys.arrow").exists() or not (folder / "features.npy").exists():
+        shutil.rmtree(folder, ignore_errors=True)
         _decode(cache, shards, images, encoder, folder)
     with pa.memory_map(str(folder / "keys.arrow")) as source:
         table = pa.ipc.open_file(source).read_all()
     matrix = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
     if len(matrix) != table.num_rows:
         raise CacheError(f"{folder}: expected {table.num_rows} features, found {len(matrix)}; remove the folder")
-    return Features(teacher, encoder, one_array(table["image_key"]), one_array(table["image_sha256"]), matrix)
+    keys, digests, sums = (one_array(table[name]) for name in ("image_key", "image_sha256", "checksum"))
+    return Features(teacher, encoder, keys, digests, matrix, sums.to_numpy())
 
 
 def _readable(cache: Cache, folder: str) -> list[Shard]:
@@ -146,14 +175,17 @@ def _write(draft: Path, parts: Sequence[tuple[pa.Table, np.ndarray]], dimension:
     shape = (keys.num_rows, parts[0][1].shape[1] if parts else dimension)
     dtype = parts[0][1].dtype if parts else np.dtype(np.float16)
     matrix = np.lib.format.open_memmap(draft / "features.npy", mode="w+", dtype=dtype, shape=shape)
+    sums = [np.empty(0, np.uint64)]
     start = 0
     for _, part in parts:
         matrix[start : start + len(part)] = part
+        sums.append(row_sums(part))
         start += len(part)
     matrix.flush()
-    (draft / "features.sha256").write_text(file_digest(draft / "features.npy"))
-    with pa.OSFile(str(draft / "keys.arrow"), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        writer.write_table(keys.combine_chunks())
+    table = keys.append_column("checksum", pa.array(np.concatenate(sums))).combine_chunks()
+    with pa.OSFile(str(draft / "keys.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    (draft / "digest").write_text(_folder_digest(draft))
 
 
 def failure_reasons(cache: Cache, teacher: Source, prompts: Sequence[str]) -> Mapping[str, int]:

@@ -152,9 +152,8 @@ def feature_schema(dimension: int, dtype: str, metadata: Mapping[str, str]) -> p
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table as Parquet: zstd; features plain and byte-stream split, without a dictionary or statistics."""
-    leaf = "feature.list.element"
-    has_feature = "feature" in table.column_names
+    """Write a table as Parquet: zstd; features plain (DuckDB reads no byte-stream split of float16), without a
+    dictionary or statistics."""
     strings = [field.name for field in table.schema if pa.types.is_string(field.type)]
     parquet.write_table(
         table,
@@ -162,7 +161,6 @@ def write_table(path: Path, table: pa.Table) -> None:
         compression="zstd",
         row_group_size=16_384,
         use_dictionary=[name for name in strings if name in ("suffix", "reason")],
-        use_byte_stream_split=[leaf] if has_feature else False,
         write_statistics=False,
         write_page_checksum=True,  # some readers take some columns only, without the file's digest
     )

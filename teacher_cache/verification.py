@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from teacher_cache.cache import FORMAT, Cache, Commit, Shard
+from teacher_cache.cache import CACHE_JSON, Cache, Commit, Shard
 from teacher_cache.errors import CacheError
-from teacher_cache.keys import canonical_json
-from teacher_cache.packaged import file_digest
+from teacher_cache.reader import is_whole
 from teacher_cache.repair import adopt, save_sound_rows
 from teacher_cache.store import Store
 
@@ -60,17 +59,16 @@ def verify(url: str, *, repair: bool = False) -> Verified:
 
 
 def _open(store: Store, url: str, repair: bool, found: Verified) -> Cache | None:
-    try:
-        return Cache(url)
-    except CacheError as error:
-        if not store.exists("cache.json") and not store.names("commits"):
-            raise
-        mended = ""
+    if not store.exists("cache.json") and not store.names("commits"):
+        return Cache(url)  # which says that there is no cache
+    if not store.exists("cache.json") or store.read("cache.json") != CACHE_JSON:
+        message = f"expected {CACHE_JSON.decode()}"
         if repair:
-            store.write("cache.json", canonical_json({"format": FORMAT, "made_by": "armada"}))
-            mended = "written anew"
-        found.problems.append(Problem("cache.json", "damaged", str(error), mended))
-        return Cache(url) if repair else None
+            store.write("cache.json", CACHE_JSON)
+        found.problems.append(Problem("cache.json", "damaged", message, "written anew" if repair else ""))
+        if not repair:
+            return None
+    return Cache(url)
 
 
 def _check_sources(cache: Cache, repair: bool, found: Verified) -> None:
@@ -146,11 +144,9 @@ def _check_machine_folder(cache: Cache, repair: bool, found: Verified) -> None:
 
 
 def _machine_faults(folder: Path) -> Iterator[tuple[Path, str]]:
-    for digest in folder.glob("matrices/*/features.sha256"):
-        if not digest.parent.name.endswith(".broken") and file_digest(digest.with_name("features.npy")) != (
-            digest.read_text().strip()
-        ):
-            yield digest.parent, "the decoded features differ from their digest; they are decoded anew"
+    for matrix in folder.glob("matrices/*"):
+        if not matrix.name.endswith(".broken") and not is_whole(matrix):
+            yield matrix, "the decoded features differ from their digest; they are decoded anew when they are needed"
     spool = folder / "spool.sqlite"
     if spool.exists():
         try:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from distill.view import join
-from teacher_cache import CoverageError, build, choose, open_features
+from teacher_cache import CacheError, CoverageError, build, choose, open_features
+from teacher_cache.reader import row_sums
 from tests import fakes
 from tests.distill.tiny import split
 
@@ -70,7 +71,7 @@ def test_a_broken_feature_counts_as_none(cache, features, value):
 
     matrix = np.array(features.matrix)
     matrix[3] = value
-    broken = dataclasses.replace(features, matrix=matrix)
+    broken = dataclasses.replace(features, matrix=matrix, checksums=row_sums(matrix))
     with pytest.raises(CoverageError, match="not finite or zero: 1"):
         join(ROWS, cache, broken)
 
@@ -97,3 +98,12 @@ def test_shuffled_moves_features_and_loses_none(cache, features):
     plain, shuffled = join(ROWS, cache, features), join(ROWS, cache, features, control="shuffled", seed=0)
     assert not np.array_equal(plain.features, shuffled.features)
     assert sorted(map(tuple, plain.features)) == sorted(map(tuple, shuffled.features))
+
+
+def test_a_matrix_damaged_on_this_machine_is_refused(cache, features):
+    (path,) = cache.machine_folder.glob("matrices/*/features.npy")
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CacheError, match="rows differ from their checksums"):
+        join(ROWS, cache, open_features(cache, *choose(cache, None, None)))
