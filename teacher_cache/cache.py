@@ -4,9 +4,10 @@ crash leaves at worst a file that no commit names. Adding takes no lock and no s
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from teacher_cache.columns import concat, first_of_each
-from teacher_cache.errors import CacheError
+from teacher_cache.commits import Commit, Shard, tar_of
+from teacher_cache.errors import CacheError, NoFileError
 from teacher_cache.faults import reach
 from teacher_cache.keys import canonical_json, sha256, spec_digest
 from teacher_cache.packaged import file_digest
@@ -25,27 +27,6 @@ from teacher_cache.store import Store
 FORMAT = 1
 CACHE_JSON = canonical_json({"format": FORMAT, "made_by": "armada"})
 _MEND = 'run "armada cache verify --repair" and the build again, which fills the gap'
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A file that a commit added: its path in the cache, size, rows and digest."""
-
-    path: str
-    bytes: int
-    rows: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Commit:
-    """Shards that count together, and the paths of those they stand for; `prompts` names the prompts' source."""
-
-    added: tuple[Shard, ...]
-    replaced: tuple[str, ...]
-    by: str
-    at: str
-    prompts: str = ""
 
 
 class Cache:
@@ -181,12 +162,9 @@ class Cache:
         schema = IMAGE_COLUMNS.append(pa.field("path", pa.string()))
         names = schema.names if columns is None else list(dict.fromkeys(["image_key", "image_sha256", *columns]))
         tables = []
-        for shard in [*self.shards(f"images/{teacher.name}/shards/"), *self.shards(f"features/{teacher.name}/")]:
-            tar = tar_of(shard.path)
-            if tar and self.store.exists(tar):
-                table = self.table(shard, [name for name in names if name != "path"], check=True)
-                if table is not None:
-                    tables.append(table.append_column("path", pa.repeat(tar, table.num_rows)).select(names))
+        for folder in (f"images/{teacher.name}/shards/", f"features/{teacher.name}/"):
+            for shard, table in self.tables(folder, [name for name in names if name != "path"], indexes=True):
+                tables.append(table.append_column("path", pa.repeat(tar_of(shard.path), table.num_rows)).select(names))
         table = concat(tables, pa.schema([schema.field(name) for name in names]))
         if len(tables) > 1 and first_of_each(table.select(["image_key"]), "image_key").num_rows < table.num_rows:
             table = table.sort_by([("image_key", "ascending"), ("image_sha256", "ascending")])
@@ -195,22 +173,33 @@ class Cache:
     def failures(self, teacher: Source) -> pa.Table:
         """Failures by key (FAILURE_COLUMNS), the one with the most attempts where there are several. A success beats
         any failure: subtract `images` from them."""
-        shards = self.shards(f"failures/{teacher.name}/")
-        tables = [table for shard in shards if (table := self.table(shard)) is not None]
+        tables = [table for _, table in self.tables(f"failures/{teacher.name}/")]
         table = concat(tables, FAILURE_COLUMNS).sort_by([("attempts", "descending"), ("message", "ascending")])
         return first_of_each(table, "image_key")
 
     def feature_keys(self, teacher: Source, encoder: Source) -> pa.Table:
         """image_key and image_sha256 of the features at hand; a key may stand twice, with different pictures."""
         columns = ["image_key", "image_sha256"]
-        tables = []
-        for shard in self.shards(f"features/{teacher.name}/{encoder.name}/shards/"):
-            if shard.path.endswith(".parquet"):
-                tar = tar_of(shard.path)
-                table = self.table(shard, columns) if not tar or self.store.exists(tar) else None
-                if table is not None:
-                    tables.append(table)
-        return concat(tables, pa.schema([(name, pa.string()) for name in columns]))
+        found = self.tables(f"features/{teacher.name}/{encoder.name}/shards/", columns)
+        return concat([table for _, table in found], pa.schema([(name, pa.string()) for name in columns]))
+
+    def tables(
+        self, folder: str, columns: Sequence[str] | None = None, *, indexes: bool = False, tries: int = 3
+    ) -> list[tuple[Shard, pa.Table]]:
+        """The Parquet shards below a folder and their rows; with `indexes` only those that describe a tar. Shards that
+        are missing, or whose tar is, are left out, but for this: where the commits changed meanwhile (someone
+        compacted), all is read anew."""
+        shards = self.shards(folder)
+        found = []
+        for shard in shards:
+            tar = tar_of(shard.path)
+            if shard.path.endswith(".parquet") and (tar or not indexes):
+                table = self.table(shard, columns, check=indexes)
+                if table is not None and (not tar or self.store.exists(tar)):
+                    found.append((shard, table))
+                elif tries > 1 and self.shards(folder) != shards:
+                    return self.tables(folder, columns, indexes=indexes, tries=tries - 1)
+        return found
 
     def table(self, shard: Shard, columns: Sequence[str] | None = None, *, check: bool = False) -> pa.Table | None:
         """A Parquet shard's rows, without the file's metadata; None where the file is missing.
@@ -220,7 +209,7 @@ class Cache:
         """
         if not self.store.exists(shard.path):
             return None
-        with self.store.open(shard.path) as stream:
+        with contextlib.suppress(NoFileError), self.store.open(shard.path) as stream:
             size = stream.seek(0, 2)
             if size != shard.bytes:
                 raise CacheError(f"{self.store}/{shard.path}: expected {shard.bytes} bytes, found {size}; {_MEND}")
@@ -232,14 +221,7 @@ class Cache:
                     raise CacheError(f"{self.store}/{shard.path}: sha256 differs from the commit's; {_MEND}")
                 source = pa.BufferReader(data)
             return read_table(source, f"{self.store}/{shard.path}", columns).replace_schema_metadata(None)
-
-
-def tar_of(path: str) -> str:
-    """The tar that an index describes: an index stands beside it, `D.parquet` among images, `D.index.parquet` among
-    features. Empty for a shard that is no index."""
-    if path.endswith(".index.parquet"):
-        return path.removesuffix(".index.parquet") + ".tar"
-    return path.removesuffix(".parquet") + ".tar" if path.startswith("images/") and path.endswith(".parquet") else ""
+        return None  # removed between two lines
 
 
 def read_json(store: Store, path: str) -> dict[str, Any]:

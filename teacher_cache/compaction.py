@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.cache import Cache, Shard, tar_of
+from teacher_cache.cache import Cache
 from teacher_cache.columns import first_of_each, one_array
+from teacher_cache.commits import Shard, tar_of
 from teacher_cache.encode import commit_features, image_rows
 from teacher_cache.pictures import read_pictures
 from teacher_cache.progress_bar import progress

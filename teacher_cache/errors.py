@@ -21,6 +21,10 @@ class CacheError(ArmadaError):
     """A cache that is absent, of another format, or damaged; the message names the file."""
 
 
+class NoFileError(CacheError):
+    """A file of a cache that isn't there."""
+
+
 class CoverageError(ArmadaError):
     """Rows without a sound feature. Raised before the first training step, with the coverage in words."""
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from teacher_cache.cache import Cache, Commit
+from teacher_cache.cache import Cache
 from teacher_cache.card import write_card
+from teacher_cache.commits import Commit
 from teacher_cache.errors import CacheError
 from teacher_cache.packaged import file_digest
 from teacher_cache.progress_bar import progress

@@ -16,9 +16,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.cache import Cache, Shard, tar_of
+from teacher_cache.cache import Cache
 from teacher_cache.columns import concat, counts, one_array
-from teacher_cache.errors import CacheError, SpecError
+from teacher_cache.commits import Shard, tar_of
+from teacher_cache.errors import CacheError, NoFileError, SpecError
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256
 from teacher_cache.packaged import file_digest
 from teacher_cache.shards import feature_matrix, read_npy
@@ -86,21 +87,27 @@ def _one(sources: Sequence[Source], digest: str | None, noun: str, where: str) -
     raise SpecError(f"{where}: expected the {noun} {noun}-{(digest or 'any')[:16]}, found: {names}; build it first")
 
 
-def open_features(cache: Cache, teacher: Source, encoder: Source) -> Features:
+def open_features(cache: Cache, teacher: Source, encoder: Source, *, tries: int = 3) -> Features:
     """Decode, once a set of shards, and map. Every shard's digest is checked when it is decoded.
 
     Features that stand beside another picture than the one that counts are left out. Raises CacheError for a damaged
     shard or a wrong dimension; the rows of a missing shard are missing.
     """
-    shards = _readable(cache, f"features/{teacher.name}/{encoder.name}/shards/")
-    images = cache.images(teacher, ["image_key", "image_sha256"])
+    found = cache.tables(f"features/{teacher.name}/{encoder.name}/shards/", ["image_key"])
+    shards = [shard for shard, _ in found]
+    images = cache.images(teacher, [])
     identity = canonical_json(
         [teacher.digest, encoder.digest, [shard.sha256 for shard in shards], _fingerprint(images)]
     )
     folder = cache.machine_folder / "matrices" / sha256(identity)[:32]
     if not (folder / "keys.arrow").exists() or not (folder / "features.npy").exists():
         shutil.rmtree(folder, ignore_errors=True)
-        _decode(cache, shards, images, encoder, folder)
+        try:
+            _decode(cache, shards, images, encoder, folder)
+        except NoFileError:  # removed since it was listed: someone compacted
+            if tries == 1:
+                raise
+            return open_features(cache, teacher, encoder, tries=tries - 1)
     with pa.memory_map(str(folder / "keys.arrow")) as source:
         table = pa.ipc.open_file(source).read_all()
     matrix = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
@@ -108,15 +115,6 @@ def open_features(cache: Cache, teacher: Source, encoder: Source) -> Features:
         raise CacheError(f"{folder}: expected {table.num_rows} features, found {len(matrix)}; remove the folder")
     keys, digests, sums = (one_array(table[name]) for name in ("image_key", "image_sha256", "checksum"))
     return Features(teacher, encoder, keys, digests, matrix, sums.to_numpy())
-
-
-def _readable(cache: Cache, folder: str) -> list[Shard]:
-    """The feature shards that are there. Where one isn't, the commits are listed again: someone may have compacted."""
-    shards = cache.shards(folder)
-    if not all(cache.store.exists(shard.path) for shard in shards):
-        shards = cache.shards(folder)
-    tables = [shard for shard in shards if shard.path.endswith(".parquet") and cache.store.exists(shard.path)]
-    return [shard for shard in tables if not tar_of(shard.path) or cache.store.exists(tar_of(shard.path))]
 
 
 def _fingerprint(images: pa.Table) -> str:
@@ -131,7 +129,7 @@ def _decode(cache: Cache, shards: Sequence[Shard], images: pa.Table, encoder: So
     for shard in shards:
         table = cache.table(shard)
         if table is None:
-            continue
+            raise NoFileError(f"{cache.store}/{shard.path}: no such file; run the build again to fill the gap")
         matrix = _sample_features(cache, shard, table) if tar_of(shard.path) else feature_matrix(table["feature"])
         if dimension is not None and matrix.shape[1] != dimension:
             where = f"{cache.store}/{shard.path}"

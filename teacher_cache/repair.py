@@ -8,7 +8,8 @@ import time
 
 import pyarrow as pa
 
-from teacher_cache.cache import Cache, Shard, tar_of
+from teacher_cache.cache import Cache
+from teacher_cache.commits import Shard, tar_of
 from teacher_cache.encode import image_rows
 from teacher_cache.errors import CacheError
 from teacher_cache.keys import sha256

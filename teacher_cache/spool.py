@@ -8,6 +8,7 @@ says in which seal its row went into the cache, so that a build that planned bef
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import uuid
 from collections.abc import Iterator, Sequence
@@ -103,7 +104,8 @@ class Spool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.release()
+        with contextlib.suppress(sqlite3.OperationalError):  # the lock goes in any case, and the claims with it
+            self.release()
         self._db.close()
         self._alive.release()
         Path(self._alive.lock_file).unlink(missing_ok=True)
@@ -113,10 +115,11 @@ class Spool:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             yield self._db
+            self._db.execute("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            if self._db.in_transaction:  # SQLite may have rolled back itself, on a full disk
+                self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     def claim(self, teacher: str, wanted: Wanted, budget: Budget, planned: int) -> str:
         """Reserve one call and its price. "granted"; "held" by another living build; "done": drawn or failed, here or

@@ -18,7 +18,7 @@ import fsspec
 from filelock import FileLock, Timeout
 from fsspec.implementations.local import LocalFileSystem
 
-from teacher_cache.errors import CacheError
+from teacher_cache.errors import CacheError, NoFileError
 from teacher_cache.faults import reach
 
 _DRAFT = ".draft-"
@@ -58,18 +58,18 @@ class Store:
         return sorted(name for name in (PurePosixPath(e).name for e in entries) if not name.startswith("."))
 
     def read(self, name: str) -> bytes:
-        """A file's bytes. Raises CacheError where it isn't there."""
+        """A file's bytes. Raises NoFileError where it isn't there."""
         with self.open(name) as stream:
             data: bytes = stream.read()
         return data
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
-        """A seekable stream of a file's bytes. Raises CacheError where it isn't there."""
+        """A seekable stream of a file's bytes. Raises NoFileError where it isn't there."""
         try:
             stream: Any = self._fs.open(self._path(name), "rb")
         except FileNotFoundError:
-            raise CacheError(f"{self}/{name}: no such file; run the build again to fill the gap") from None
+            raise NoFileError(f"{self}/{name}: no such file; run the build again to fill the gap") from None
         with stream:
             yield stream
 

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from teacher_cache.cache import CACHE_JSON, Cache, Commit, Shard
+from teacher_cache.cache import CACHE_JSON, Cache
+from teacher_cache.commits import Commit, Shard
 from teacher_cache.errors import CacheError
 from teacher_cache.reader import is_whole
 from teacher_cache.repair import adopt, save_sound_rows

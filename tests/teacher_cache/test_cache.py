@@ -83,7 +83,7 @@ def test_no_cache_here_says_how_to_make_one(tmp_path):
 
 
 def test_a_commit_cannot_point_outside(built):
-    from teacher_cache.cache import Shard
+    from teacher_cache.commits import Shard
 
     built.commit([Shard("features/../../../etc/passwd", 1, 1, "0" * 64)], by="x", at="y")
     outside = built.shards("features")[0]

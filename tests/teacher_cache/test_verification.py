@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from teacher_cache import ArmadaError, BuildOptions, Cache, build, choose, open_features, recompute, verify
-from teacher_cache.cache import Shard
+from teacher_cache.commits import Shard
 from tests import fakes
 from tests.teacher_cache.test_reader import expected
 

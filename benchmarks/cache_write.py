@@ -1,0 +1,194 @@
+"""Features written, rows a second: our shards (sorted, checked, digested, synced, committed), plain pyarrow writing the
+same table, and webdataset's ShardWriter writing the same rows; in one run, in turn. And planning against a large cache.
+
+    python benchmarks/cache_write.py [--rows 100000] [--plan-rows 1000000] [--json]
+
+Exit code 3 where a bound is missed: at least 0.5 of plain pyarrow, at least 20 times ShardWriter, planning under 5 s,
+peak memory under 1 GB.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from teacher_cache.cache import Cache
+from teacher_cache.compaction import compact
+from teacher_cache.encode import commit_features
+from teacher_cache.keys import image_key, prompt_key, sha256
+from teacher_cache.plan import ask, make_plan
+from teacher_cache.shards import IMAGE_COLUMNS, feature_column, feature_schema
+from teacher_cache.signature import Signature
+from teacher_cache.sources import Source
+
+DIMENSION, SHARD_ROWS = 512, 8192
+TEACHER = Source({"kind": "bench"}, "1" * 64, {"licence": "CC0"})
+ENCODER = Source({"kind": "bench", "dimension": DIMENSION, "dtype": "float16"}, "2" * 64)
+
+
+def index_rows(start: int, stop: int) -> pa.Table:
+    """Index rows of made-up pictures, sorted by key."""
+    prompts = [f"a picture of the number {row}" for row in range(start, stop)]
+    digests = [prompt_key(prompt) for prompt in prompts]
+    keys = [image_key(TEACHER.digest, digest) for digest in digests]
+    columns: dict[str, list[Any]] = {name: [None] * len(keys) for name in IMAGE_COLUMNS.names}
+    columns |= {"image_key": keys, "prompt_key": digests, "prompt": prompts, "image_sha256": digests}
+    columns |= {"sample": [0] * len(keys), "suffix": ["png"] * len(keys), "seconds": [0.5] * len(keys)}
+    return pa.table(columns, schema=IMAGE_COLUMNS).sort_by("image_key")
+
+
+def write_ours(folder: Path, rows: list[pa.Table], features: list[np.ndarray]) -> None:
+    cache = Cache(str(folder), create=True)
+    cache.register(TEACHER, ENCODER)
+    for part, vectors in zip(rows, features, strict=True):
+        commit_features(cache, TEACHER, ENCODER, part, vectors, Signature(time.time))
+
+
+def write_pyarrow(folder: Path, rows: list[pa.Table], features: list[np.ndarray]) -> None:
+    folder.mkdir()
+    schema = feature_schema(DIMENSION, "float16", {})
+    for number, (part, vectors) in enumerate(zip(rows, features, strict=True)):
+        columns = [part[name].combine_chunks() for name in ("image_key", "image_sha256", "prompt_key", "sample")]
+        table = pa.table([*columns, feature_column(vectors, "float16")], schema=schema)
+        parquet.write_table(table, folder / f"{number}.parquet")
+
+
+def write_webdataset(folder: Path, rows: list[pa.Table], features: list[np.ndarray]) -> None:
+    import webdataset
+
+    folder.mkdir()
+    with webdataset.ShardWriter(str(folder / "%05d.tar"), maxcount=SHARD_ROWS, verbose=0) as writer:
+        for part, vectors in zip(rows, features, strict=True):
+            facts = part.select(["image_key", "image_sha256", "prompt_key"]).to_pylist()
+            for row, vector in zip(facts, vectors.astype(np.float16), strict=True):
+                writer.write({"__key__": row["image_key"], "npy": vector, "json": row})
+
+
+def seconds_of(write: Callable[..., None], home: Path, rows: list[pa.Table], features: list[np.ndarray]) -> float:
+    folder = home / "out"
+    shutil.rmtree(folder, ignore_errors=True)
+    started = time.perf_counter()
+    write(folder, rows, features)
+    return time.perf_counter() - started
+
+
+def write_rates(home: Path, count: int, repeats: int) -> dict[str, float]:
+    """Median rows a second of each writer; they take turns."""
+    starts = range(0, count, SHARD_ROWS)
+    rows = [index_rows(start, min(start + SHARD_ROWS, count)) for start in starts]
+    generator = np.random.default_rng(0)
+    features = [generator.normal(size=(part.num_rows, DIMENSION)).astype(np.float32) for part in rows]
+    writers = {"armada": write_ours, "pyarrow": write_pyarrow}
+    taken: dict[str, list[float]] = {name: [] for name in writers}
+    for _ in range(repeats):
+        for name, write in writers.items():
+            taken[name].append(seconds_of(write, home, rows, features))
+    rates = {name: count / median(seconds) for name, seconds in taken.items()}
+    few = max(1, len(rows) // 10)
+    rates["webdataset"] = sum(part.num_rows for part in rows[:few]) / seconds_of(
+        write_webdataset, home, rows[:few], features[:few]
+    )
+    return rates
+
+
+def plan_and_compact(home: Path, count: int, results: Any) -> None:
+    """In a process of its own: build a cache of `count` feature rows, plan against it, compact it; peak memory."""
+    cache = Cache(str(home / "large"), create=True)
+    cache.register(TEACHER, ENCODER)
+    generator = np.random.default_rng(0)
+    signature = Signature(time.time)
+    for start in range(0, count, SHARD_ROWS // 4):
+        part = index_rows(start, min(start + SHARD_ROWS // 4, count))
+        with cache.store.draft() as draft:
+            draft.write_bytes(sha256(str(start).encode()).encode())
+            tar = cache.add(draft, f"images/{TEACHER.name}/shards", ".tar", part.num_rows)
+        name = tar.path.rpartition("/")[2].removesuffix(".tar")
+        cache.commit([tar, cache.write_shard(f"images/{TEACHER.name}/shards", part, name)], **signature.now())
+        commit_features(
+            cache,
+            TEACHER,
+            ENCODER,
+            part,
+            generator.normal(size=(part.num_rows, DIMENSION)).astype(np.float32),
+            signature,
+        )
+    prompts = [f"a picture of the number {row}" for row in range(count)]
+    started = time.perf_counter()
+    plan = make_plan(cache, TEACHER, ENCODER, ask(TEACHER, prompts), rows=count)
+    results["plan_seconds"] = time.perf_counter() - started
+    assert (plan.wanted.num_rows, plan.features_at_hand) == (0, count)
+    del plan, prompts
+    started = time.perf_counter()
+    compact_features_only(cache)
+    results["compact_seconds"] = time.perf_counter() - started
+    results["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def compact_features_only(cache: Cache) -> None:
+    """Compaction, where the made-up pictures have no bytes to copy: their shards are said to be full."""
+    import teacher_cache.compaction as compaction
+
+    compaction._compact_pictures = lambda *_: None  # type: ignore[assignment]
+    compact(cache)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--plan-rows", type=int, default=1_000_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    home = Path(tempfile.mkdtemp(prefix="armada-bench-"))
+    try:
+        rates = write_rates(home, options.rows, options.repeats)
+        context = multiprocessing.get_context("spawn")
+        with context.Manager() as manager:
+            shared = manager.dict()
+            process = context.Process(target=plan_and_compact, args=(home, options.plan_rows, shared))
+            process.start()
+            process.join()
+            if process.exitcode:
+                sys.exit(f"planning failed with exit code {process.exitcode}")
+            large = dict(shared)
+    finally:
+        shutil.rmtree(home)
+    facts = {
+        "rows": options.rows,
+        "plan_rows": options.plan_rows,
+        "rows_per_second": {name: round(rate) for name, rate in rates.items()},
+        "of_pyarrow": round(rates["armada"] / rates["pyarrow"], 2),
+        "times_webdataset": round(rates["armada"] / rates["webdataset"], 1),
+        **{name: round(value, 2) for name, value in large.items()},
+    }
+    holds = (
+        facts["of_pyarrow"] >= 0.5
+        and facts["times_webdataset"] >= 20
+        and facts["plan_seconds"] < 5
+        and facts["peak_memory_mb"] < 1024
+    )
+    facts["bounds_hold"] = holds
+    if options.json:
+        print(json.dumps(facts))
+    else:
+        for name, value in facts.items():
+            print(f"{name:20} {value}")
+    sys.exit(0 if holds else 3)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,36 @@
+"""A full disk, in words. What was committed and what the spool holds is whole; the same command goes on when there is
+room.
+"""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from teacher_cache.errors import CacheError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def full_disk_in_words(where: str) -> Iterator[None]:
+    """Raise CacheError for a write that found no room; other errors pass."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise _error(where) from error
+    except sqlite3.OperationalError as error:
+        if "full" not in str(error):
+            raise
+        raise _error(where) from error
+
+
+def _error(where: str) -> CacheError:
+    return CacheError(
+        f"{where}: no room left on the disk; nothing that was drawn or committed is lost: make room and run the same "
+        "command again"
+    )

@@ -1,0 +1,213 @@
+"""Kills, at random and at every named write point, in build, compact and merge; two builds; two machines; a full disk.
+
+The teacher logs each call before it answers: what the log holds was paid for.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from teacher_cache import ArmadaError, BuildOptions, Cache, build, choose, compact, merge, open_features, status, verify
+from teacher_cache.faults import POINTS
+from tests import fakes
+from tests.faults.forked import killed_after, start, wait
+from tests.teacher_cache.test_upkeep import rows_of
+
+pytestmark = pytest.mark.faults
+PROMPTS = [f"prompt {i}" for i in range(60)]
+OPTIONS = BuildOptions(shard_rows=16, seal_rows=9)
+
+
+def run_build(folder, prompts=PROMPTS, options=OPTIONS):
+    build(Cache(str(folder), create=True), prompts, fakes.teacher(), fakes.encoder(), options)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """The rows of a cache that no kill disturbed."""
+    folder = tmp_path_factory.mktemp("unbroken") / "cache"
+    run_build(folder)
+    return rows_of(Cache(str(folder)))
+
+
+def calls(log):
+    return Counter(log.read_text().splitlines()) if log.exists() else Counter()
+
+
+def check(folder, log, kills, unbroken):
+    """Each key was asked once, and once more for at most each kill; the rows are those of an unbroken build."""
+    found = calls(log)
+    assert set(found) == set(unbroken)
+    assert sum(found.values()) <= len(unbroken) + kills
+    assert rows_of(Cache(str(folder))) == unbroken
+    (state,) = status(Cache(str(folder)))
+    assert sum(found.values()) <= state.calls <= sum(found.values()) + kills  # killed between claim and call
+
+
+def test_two_hundred_kills_at_random_moments(tmp_path, unbroken):
+    """Over rounds of build, compact and merge until 200 kills have hit; bounded to two minutes."""
+    chance = random.Random(2026)
+    kills, rounds = 0, 0
+    deadline = time.monotonic() + 120
+    while kills < 200 and time.monotonic() < deadline:
+        folder, target, log = tmp_path / f"c{rounds}", tmp_path / f"t{rounds}", tmp_path / f"log{rounds}"
+        settings = {"ARMADA_FAKE_LOG": str(log), "ARMADA_FAKE_DELAY": "0.001"}
+        in_build, in_rest = 0, 0
+        while killed_after(lambda folder=folder: run_build(folder), chance.uniform(0.01, 0.35), **settings):
+            in_build += 1
+            if in_build % 3 == 0:
+                work = lambda folder=folder: compact(Cache(str(folder)), shard_rows=64)  # noqa: E731
+                in_rest += killed_after(work, chance.uniform(0.001, 0.05))
+        for _ in range(8):
+            work = lambda folder=folder: compact(Cache(str(folder)), shard_rows=32, vacuum=True)  # noqa: E731
+            in_rest += killed_after(work, chance.uniform(0.001, 0.12))
+        for _ in range(8):
+            work = lambda folder=folder, target=target: merge(  # noqa: E731
+                [Cache(str(folder))], Cache(str(target), create=True)
+            )
+            in_rest += killed_after(work, chance.uniform(0.001, 0.12))
+        merge([Cache(str(folder))], Cache(str(target), create=True))
+        check(folder, log, in_build, unbroken)
+        assert rows_of(Cache(str(target))) == unbroken
+        verify(str(folder), repair=True)
+        assert verify(str(folder)).problems == []
+        assert rows_of(Cache(str(folder))) == unbroken
+        kills += in_build + in_rest
+        rounds += 1
+        for used in (folder, target):
+            shutil.rmtree(used)
+    assert kills >= 200, f"only {kills} kills in two minutes"
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_a_kill_at_every_named_write_point(tmp_path, unbroken, point):
+    folder, log = tmp_path / "cache", tmp_path / "log"
+    kills = 0
+    for number in (1, 2, 3, 5, 8, 1, 2):
+        settings = {"ARMADA_FAKE_LOG": str(log), "ARMADA_FAULT": f"{point}:{number}"}
+        code = wait(start(lambda: run_build(folder), **settings))
+        assert code in (0, -signal.SIGKILL)
+        kills += code == -signal.SIGKILL
+    assert kills >= 3, f"{point} was hardly passed"
+    assert wait(start(lambda: run_build(folder), ARMADA_FAKE_LOG=str(log))) == 0
+    check(folder, log, kills, unbroken)
+
+
+@pytest.mark.parametrize("point", [point for point in POINTS if not point.startswith("spool")])
+def test_a_kill_at_every_write_point_of_compaction_and_merge(tmp_path, unbroken, point):
+    folder, target = tmp_path / "cache", tmp_path / "target"
+    run_build(folder)
+    for number in (1, 2, 3):
+        wait(start(lambda: compact(Cache(str(folder)), vacuum=True), ARMADA_FAULT=f"{point}:{number}"))
+        assert rows_of(Cache(str(folder))) == unbroken
+        work = lambda: merge([Cache(str(folder))], Cache(str(target), create=True))  # noqa: E731
+        wait(start(work, ARMADA_FAULT=f"{point}:{number}"))
+    merge([Cache(str(folder))], Cache(str(target), create=True))
+    assert rows_of(Cache(str(target))) == unbroken
+
+
+def test_two_machines_on_one_folder_pay_twice_at_most_what_was_not_committed(tmp_path, unbroken):
+    """Two spools, one shared folder: their local folders are told apart as two machines' would be."""
+    shared, logs = tmp_path / "shared", [tmp_path / "log0", tmp_path / "log1"]
+    Cache(str(shared), create=True)
+
+    def on_machine(number):
+        cache = Cache(str(shared))
+        cache.__dict__["machine_folder"] = tmp_path / f"machine{number}"
+        cache.machine_folder.mkdir()
+        prompts = PROMPTS if number == 0 else PROMPTS[::-1]
+        build(cache, prompts, fakes.teacher(), fakes.encoder(), OPTIONS)
+
+    children = [
+        start(lambda n=n: on_machine(n), ARMADA_FAKE_LOG=str(logs[n]), ARMADA_FAKE_DELAY="0.01") for n in range(2)
+    ]
+    assert [wait(child) for child in children] == [0, 0]
+    assert set(calls(logs[0])) | set(calls(logs[1])) == set(unbroken)
+    assert all(max(calls(log).values()) == 1 for log in logs)
+    assert rows_of(Cache(str(shared))) == unbroken
+    third = tmp_path / "log2"
+    assert wait(start(lambda: run_build(shared), ARMADA_FAKE_LOG=str(third))) == 0
+    assert not third.exists()  # all is committed: a third machine asks nothing
+
+
+def test_a_cap_in_money_holds_for_builds_at_once_and_over_kills_and_restarts(tmp_path):
+    folder, log = tmp_path / "cache", tmp_path / "log"
+    options = BuildOptions(budget_usd=1.0, seal_rows=9)
+
+    def work():
+        teacher = fakes.teacher(price=0.04)
+        build(Cache(str(folder), create=True), PROMPTS, teacher, fakes.encoder(), options)
+
+    settings = {"ARMADA_FAKE_LOG": str(log), "ARMADA_FAKE_DELAY": "0.01"}
+    Cache(str(folder), create=True)
+    for kill_after in (0.1, 0.15, 3.0):
+        children = [start(work, **settings) for _ in range(4)]
+        time.sleep(kill_after)
+        os.kill(children[0], signal.SIGKILL)
+        for child in children:
+            wait(child)
+    (state,) = status(Cache(str(folder)))
+    assert sum(calls(log).values()) <= 25
+    assert state.cost_usd <= 1.0 + 1e-9
+    assert state.calls == 25  # the budget was used, and not a cent more
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("a small file system can be mounted by root only")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_an_error_in_words_and_the_build_goes_on_when_there_is_room(small_disk, tmp_path, unbroken):
+    folder, log = small_disk / "cache", tmp_path / "log"
+    Cache(str(folder), create=True)
+    ballast = small_disk / "ballast"
+    free = shutil.disk_usage(small_disk).free
+    ballast.write_bytes(bytes(free - 180_000))
+    os.environ["ARMADA_FAKE_LOG"] = str(log)
+    try:
+        with pytest.raises(ArmadaError, match="no room left on the disk"):
+            run_build(folder)
+        paid = calls(log)
+        assert len(paid) > 0
+        ballast.unlink()
+        run_build(folder)
+    finally:
+        del os.environ["ARMADA_FAKE_LOG"]
+    assert sum(calls(log).values()) <= len(unbroken) + 1
+    assert rows_of(Cache(str(folder))) == unbroken
+
+
+def test_a_reader_during_compaction_sees_every_row(tmp_path, unbroken):
+    folder = tmp_path / "cache"
+    run_build(folder)
+    child = start(lambda: [compact(Cache(str(folder)), shard_rows=rows, vacuum=True) for rows in (20, 40, 64)])
+    seen = 0
+    while os.waitpid(child, os.WNOHANG)[0] == 0:
+        cache = Cache(str(folder))
+        features = open_features(cache, *choose(cache, None, None))
+        assert (features.rows_of(PROMPTS) >= 0).all()
+        seen += 1
+    assert seen
+    assert rows_of(Cache(str(folder))) == unbroken
+
+
+def test_drafts_of_dead_processes_are_swept(tmp_path):
+    folder, log = tmp_path / "cache", tmp_path / "log"
+    wait(start(lambda: run_build(folder), ARMADA_FAKE_LOG=str(log), ARMADA_FAULT="store.draft:4"))
+    drafts = list(Path(folder).glob(".draft-*"))
+    assert drafts
+    assert Cache(str(folder)).store.sweep(older_than_s=0) == len(drafts)
+    assert not list(Path(folder).glob(".draft-*"))
