@@ -12,7 +12,9 @@ from teacher_cache import BuildOptions, Cache, build
 from teacher_cache.keys import image_key, prompt_key, spec_digest
 from tests import fakes
 
-values = st.one_of(st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8), st.booleans(), st.none())
+values = st.one_of(
+    st.integers(), st.floats(allow_nan=False, allow_infinity=False), st.text(max_size=8), st.booleans(), st.none()
+)
 specs = st.dictionaries(st.text(min_size=1, max_size=8), values, min_size=1, max_size=5)
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)
 
