@@ -20,7 +20,7 @@ from tests import fakes
 from tests.faults.forked import killed_after, start, wait
 from tests.teacher_cache.test_upkeep import rows_of
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.slow]  # minutes: `pytest -m faults`; the quick ones are in test_kill
 PROMPTS = [f"prompt {i}" for i in range(60)]
 OPTIONS = BuildOptions(shard_rows=16, seal_rows=9)
 
