@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from teacher_cache.cache import Cache
+from teacher_cache.commits import index_path
 from teacher_cache.compaction import compact
 from teacher_cache.encode import commit_features
 from teacher_cache.keys import image_key, prompt_key, sha256, spec_digest
@@ -124,8 +125,7 @@ def plan_and_compact(home: Path, count: int, results: Any) -> None:
         with cache.store.draft() as draft:
             draft.write_bytes(sha256(str(start).encode()).encode())
             tar = cache.add(draft, f"images/{TEACHER.name}/shards", ".tar", part.num_rows)
-        name = tar.path.rpartition("/")[2].removesuffix(".tar")
-        cache.commit([tar, cache.write_shard(f"images/{TEACHER.name}/shards", part, name)], **signature.now())
+        cache.commit([tar, cache.write_shard("", part, index_path(tar.path))], **signature.now())
         vectors = generator.normal(size=(part.num_rows, DIMENSION)).astype(np.float32)
         commit_features(cache, TEACHER, ENCODER, part, vectors, signature)
     prompts = [f"a picture of the number {row}" for row in range(count)]

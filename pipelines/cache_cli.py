@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 if TYPE_CHECKING:
-    from teacher_cache import BuildOptions, BuildReport, Cache, Encoder, Teacher
+    from teacher_cache import BuildReport
 
 from pipelines.output import show
 
@@ -98,6 +98,7 @@ def build(
 ) -> None:
     """Ask the teacher for every picture that is missing, once, and encode what has no feature."""
     from teacher_cache import BuildOptions, Cache, open_encoder, open_teacher
+    from teacher_cache import build as run_build
 
     options = BuildOptions(
         samples=samples,
@@ -112,15 +113,7 @@ def build(
     )
     drawer, reader = open_teacher(teacher), open_encoder(encoder)
     texts = _read_prompts(prompts, text_column)
-    _build(Cache(cache, create=True), texts, drawer, reader, options, as_json)
-
-
-def _build(
-    cache: Cache, texts: list[str], drawer: Teacher, reader: Encoder, options: BuildOptions, as_json: bool
-) -> None:
-    from teacher_cache import build as run_build
-
-    report = run_build(cache, texts, drawer, reader, options, stop=_stop_on_signal())
+    report = run_build(Cache(cache, create=True), texts, drawer, reader, options, stop=_stop_on_signal())
     show(asdict(report), as_json)
     _exit(report)
 
@@ -157,8 +150,8 @@ def retry(
     )
     if as_json:
         typer.echo(json.dumps({"retried": [asdict(report) for report in reports]}))
-    for report in reports:
-        if not as_json:
+    else:
+        for report in reports:
             show(asdict(report), False)
     for report in reports:
         _exit(report)

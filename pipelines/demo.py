@@ -5,8 +5,6 @@ Killed and started again, it goes on: the cache and every finished run are kept 
 
 from __future__ import annotations
 
-import json
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
@@ -15,6 +13,7 @@ from typing import Any
 from distill.cards import load_card
 from distill.splits import Split, Splits, load_splits
 from distill.trainer import TrainSettings
+from pipelines.output import write_json
 from pipelines.sheet import draw_sheet
 from pipelines.training import UNDISTILLED, RunRequest, run_training
 from teacher_cache import Cache, build, open_encoder, open_teacher
@@ -68,9 +67,7 @@ def run_demo(out: Path, scale: Scale) -> dict[str, Any]:
             runs.append(_run_arm(out, splits, scale, arm, seed))
             console.print(", ".join(f"test {name} {value:.3f}" for name, value in runs[-1]["metrics"].items()))
     results = {"cache": facts, "arms": runs, "verdict": verdict(runs)}
-    draft = out / "results.json.draft"
-    draft.write_text(json.dumps(results, indent=1), "utf-8")
-    os.replace(draft, out / "results.json")
+    write_json(out / "results.json", results)
     _print_table(results, out)
     return results
 

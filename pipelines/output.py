@@ -1,8 +1,10 @@
-"""What the commands print: one JSON object, or a line a fact."""
+"""What the commands print (one JSON object, or a line a fact), and the JSON files that they write."""
 
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -19,3 +21,10 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
         elif isinstance(value, float):
             value = f"{value:.3f}"
         typer.echo(f"{name.replace('_', ' '):28} {value if value not in (None, '') else '-'}")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a file that appears whole or not at all."""
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(value, indent=1), "utf-8")
+    os.replace(draft, path)

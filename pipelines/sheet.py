@@ -10,7 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache import Cache, choose, image_key, prompt_key, read_pictures
+from teacher_cache import Cache, choose, image_key, in_tar_order, prompt_key, read_pictures
 
 _SIDE, _TEXT, _GAP, _COLUMNS = 224, 84, 16, 4  # pixels
 
@@ -23,7 +23,7 @@ def draw_sheet(cache: Cache, prompts: Sequence[str], path: Path) -> Path:
     texts = {image_key(teacher.digest, prompt_key(prompt)): prompt for prompt in prompts}
     images = cache.images(teacher)
     rows = images.filter(pc.is_in(images["image_key"], pa.array(list(texts))))
-    rows = rows.sort_by([("path", "ascending"), ("offset", "ascending")])
+    rows = in_tar_order(rows)
     pictures = dict(zip(rows["image_key"].to_pylist(), read_pictures(cache, rows), strict=True))
 
     font = ImageFont.load_default(13)

@@ -7,7 +7,6 @@ refused.
 from __future__ import annotations
 
 import json
-import os
 import platform
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
@@ -20,6 +19,7 @@ from distill.losses import MANIFOLD_LOSSES
 from distill.splits import Splits, load_splits
 from distill.trainer import TrainSettings
 from distill.view import View, data_digest, join
+from pipelines.output import write_json
 from teacher_cache import (
     ArmadaError,
     Cache,
@@ -203,7 +203,7 @@ def _run(request: RunRequest, card: Card, splits: Splits, view: View | None, ide
         "parameters added at inference": "0",
     }
     export_student(model, tokenizer, request.out / "student", model_card(facts))
-    _write_last(request.out / "run.json", run)
+    write_json(request.out / "run.json", run)
     (request.out / "checkpoint.pt").unlink(missing_ok=True)
     return RunResult(run["metrics"]["test"], run["metrics"]["validation"], seconds, False)
 
@@ -224,9 +224,3 @@ def _has_bf16() -> bool:
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-
-
-def _write_last(path: Path, value: Any) -> None:
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(value, indent=1), "utf-8")
-    os.replace(draft, path)

@@ -14,7 +14,7 @@ from teacher_cache.exporting import export
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
 from teacher_cache.merging import merge
 from teacher_cache.packaged import minilm_folder, package_file, quiet_transformers
-from teacher_cache.pictures import read_pictures
+from teacher_cache.pictures import in_tar_order, read_pictures
 from teacher_cache.plan import Plan, ask, expected_seconds, make_plan
 from teacher_cache.progress_bar import progress
 from teacher_cache.prompts import check_prompts, read_csv, read_prompts, read_rows
@@ -55,6 +55,7 @@ __all__ = [
     "export",
     "failure_reasons",
     "image_key",
+    "in_tar_order",
     "make_plan",
     "merge",
     "minilm_folder",

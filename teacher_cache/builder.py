@@ -15,7 +15,6 @@ import pyarrow as pa
 
 from teacher_cache.cache import Cache
 from teacher_cache.card import write_card
-from teacher_cache.disk import full_disk_in_words
 from teacher_cache.drawing import BuildOptions, Drawing, Encoding
 from teacher_cache.encode import FORMATS
 from teacher_cache.encoders import Encoder
@@ -64,8 +63,7 @@ def build(
     Raises ArmadaError where the options contradict the teacher.
     """
     asked = ask(teacher_source(teacher), prompts, options.samples, options.limit)
-    with full_disk_in_words(str(cache.store)):
-        return build_asked(cache, asked, len(prompts), teacher, encoder, options, stop=stop, clock=clock)
+    return build_asked(cache, asked, len(prompts), teacher, encoder, options, stop=stop, clock=clock)
 
 
 def build_asked(

@@ -119,18 +119,18 @@ class Cache:
         live = {shard.path: shard for commit in commits for shard in commit.added if shard.path not in replaced}
         return [live[path] for path in sorted(live)]
 
-    def add(self, draft: Path, folder: str, suffix: str, rows: int, name: str = "") -> Shard:
-        """Publish a draft as a shard named by its content (or by `name`). It counts once a commit names it."""
+    def add(self, draft: Path, folder: str, suffix: str, rows: int, path: str = "") -> Shard:
+        """Publish a draft as a shard named by its content (or at `path`). It counts once a commit names it."""
         digest = file_digest(draft)
-        shard = Shard(f"{folder}/{name or digest[:32]}{suffix}", draft.stat().st_size, rows, digest)
+        shard = Shard(path or f"{folder}/{digest[:32]}{suffix}", draft.stat().st_size, rows, digest)
         self.store.publish(draft, shard.path)
         return shard
 
-    def write_shard(self, folder: str, table: pa.Table, name: str = "", suffix: str = ".parquet") -> Shard:
+    def write_shard(self, folder: str, table: pa.Table, path: str = "") -> Shard:
         """Write a table as a Parquet shard; a commit has to name it before it counts."""
         with self.store.draft() as draft:
             write_table(draft, table)
-            return self.add(draft, folder, suffix, table.num_rows, name)
+            return self.add(draft, folder, ".parquet", table.num_rows, path)
 
     def commit(
         self, added: Sequence[Shard], *, by: str, at: str, replaced: Iterable[str] = (), prompts: str = ""
@@ -190,15 +190,14 @@ class Cache:
         are missing, or whose tar is, are left out, but for this: where the commits changed meanwhile (someone
         compacted), all is read anew."""
         shards = self.shards(folder)
+        wanted = [shard for shard in shards if shard.path.endswith(".parquet") and (tar_of(shard.path) or not indexes)]
         found = []
-        for shard in shards:
-            tar = tar_of(shard.path)
-            if shard.path.endswith(".parquet") and (tar or not indexes):
-                table = self.table(shard, columns, check=indexes)
-                if table is not None and (not tar or self.store.exists(tar)):
-                    found.append((shard, table))
-                elif tries > 1 and self.shards(folder) != shards:
-                    return self.tables(folder, columns, indexes=indexes, tries=tries - 1)
+        for shard in wanted:
+            table, tar = self.table(shard, columns, check=indexes), tar_of(shard.path)
+            if table is not None and (not tar or self.store.exists(tar)):
+                found.append((shard, table))
+        if len(found) < len(wanted) and tries > 1 and self.shards(folder) != shards:
+            return self.tables(folder, columns, indexes=indexes, tries=tries - 1)
         return found
 
     def table(self, shard: Shard, columns: Sequence[str] | None = None, *, check: bool = False) -> pa.Table | None:

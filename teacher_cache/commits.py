@@ -32,3 +32,8 @@ def tar_of(path: str) -> str:
     if path.endswith(".index.parquet"):
         return path.removesuffix(".index.parquet") + ".tar"
     return path.removesuffix(".parquet") + ".tar" if path.startswith("images/") and path.endswith(".parquet") else ""
+
+
+def index_path(tar: str) -> str:
+    """Where the index of a tar stands: the other way round."""
+    return tar.removesuffix(".tar") + (".parquet" if tar.startswith("images/") else ".index.parquet")

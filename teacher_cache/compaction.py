@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 from teacher_cache.cache import Cache
 from teacher_cache.columns import first_of_each, one_array
 from teacher_cache.commits import Shard, tar_of
-from teacher_cache.encode import commit_features, image_rows
+from teacher_cache.encode import commit_features
 from teacher_cache.pictures import read_pictures
 from teacher_cache.progress_bar import progress
-from teacher_cache.seal import commit_pictures
+from teacher_cache.samples import commit_pictures, image_rows
 from teacher_cache.shards import feature_matrix
 from teacher_cache.signature import Signature
 from teacher_cache.sources import Source
@@ -45,11 +45,12 @@ def compact(
         folder = f"images/{teacher.name}/shards/"
         for group in _groups([s for s in cache.shards(folder) if s.path.endswith(".parquet")], shard_rows):
             _compact_pictures(cache, teacher, group, signature)
+        winners = cache.images(teacher, [])
         for encoder in cache.encoders(teacher):
             folder = f"features/{teacher.name}/{encoder.name}/shards/"
             shards = [s for s in cache.shards(folder) if s.path.endswith(".parquet") and not tar_of(s.path)]
             for group in _groups(shards, shard_rows):
-                _compact_features(cache, teacher, encoder, group, signature)
+                _compact_features(cache, teacher, encoder, group, winners, signature)
     done.shards_after = len(cache.shards())
     if vacuum:
         _vacuum(cache, done)
@@ -99,13 +100,13 @@ def _counted(pictures: Iterator[bytes], done: Callable[[int], object]) -> Iterat
 
 
 def _compact_features(
-    cache: Cache, teacher: Source, encoder: Source, group: Sequence[Shard], signature: Signature
+    cache: Cache, teacher: Source, encoder: Source, group: Sequence[Shard], winners: pa.Table, signature: Signature
 ) -> None:
+    """`winners` are the pictures that count (image_key, image_sha256): a feature of another one is dropped."""
     found = [cache.table(shard) for shard in group]
     tables = [table for table in found if table is not None]
     if len(tables) < len(group):
         return
-    winners = cache.images(teacher, [])
     table = pa.concat_tables(tables)
     place = pc.index_in(table["image_key"], one_array(winners["image_key"]))
     counts = pc.fill_null(pc.equal(pc.take(winners["image_sha256"], place), table["image_sha256"]), True)

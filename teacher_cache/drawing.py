@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from teacher_cache.budget import Budget
 from teacher_cache.cache import Cache
 from teacher_cache.encode import Encoded, encode
 from teacher_cache.encoders import Encoder
@@ -23,7 +24,7 @@ from teacher_cache.progress_bar import progress
 from teacher_cache.seal import seal, seal_samples
 from teacher_cache.signature import Signature
 from teacher_cache.sources import Source, encoder_source
-from teacher_cache.spool import Budget, Spool, Wanted
+from teacher_cache.spool import Spool, Wanted
 from teacher_cache.teachers import REASONS, Failure, Picture, Request, Teacher
 
 

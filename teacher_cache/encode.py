@@ -18,7 +18,8 @@ from teacher_cache.encoders import Encoder
 from teacher_cache.errors import CacheError
 from teacher_cache.pictures import read_pictures
 from teacher_cache.progress_bar import progress
-from teacher_cache.shards import ImageRow, feature_column, feature_schema, write_samples
+from teacher_cache.samples import commit_samples, feature_metadata, image_rows
+from teacher_cache.shards import feature_column, feature_schema
 from teacher_cache.signature import Signature
 from teacher_cache.sources import Source, dtype_of, encoder_source
 
@@ -103,44 +104,6 @@ def commit_features(
     table = pa.table([*columns, feature_column(features, dtype)], schema=schema)
     shard = cache.write_shard(f"features/{teacher.name}/{reader.name}/shards", table)
     cache.commit([shard], replaced=replaced, **signature.now())
-
-
-def commit_samples(
-    cache: Cache,
-    teacher: Source,
-    reader: Source,
-    rows: Sequence[ImageRow],
-    pictures: Iterable[bytes],
-    features: np.ndarray,
-    signature: Signature,
-) -> None:
-    """Write pictures, their facts and features (N, L) in the rows' order as one tar with its index; commit both."""
-    folder = f"features/{teacher.name}/{reader.name}/shards"
-    with cache.store.draft() as draft:
-        index = write_samples(draft, rows, pictures, features.astype(reader.spec["dtype"]))
-        tar = cache.add(draft, folder, ".tar", len(rows))
-    name = tar.path.rpartition("/")[2].removesuffix(".tar")
-    index = index.replace_schema_metadata(feature_metadata(teacher, reader, features))
-    cache.commit([tar, cache.write_shard(folder, index, name, ".index.parquet")], **signature.now())
-
-
-def feature_metadata(teacher: Source, reader: Source, features: np.ndarray) -> dict[str, str]:
-    """What a lone shard says of itself; the rounding error is relative to a feature's largest number."""
-    rounded = features.astype(reader.spec["dtype"]).astype(np.float32)
-    error = (np.abs(features - rounded).max(axis=1) / np.abs(features).max(axis=1)).max()
-    return {
-        "armada.teacher": teacher.name,
-        "armada.teacher_licence": str(teacher.facts.get("licence", "")),
-        "armada.encoder": reader.name,
-        "armada.dimension": str(features.shape[1]),
-        "armada.max_rounding_error": f"{error:.3e}",
-    }
-
-
-def image_rows(rows: pa.Table) -> list[ImageRow]:
-    """The facts of index rows, as they stand beside a picture."""
-    names = list(ImageRow.__dataclass_fields__)
-    return [ImageRow(**row) for row in rows.select(names).to_pylist()]
 
 
 def encode_pictures(

@@ -11,13 +11,13 @@ import pyarrow.compute as pc
 from teacher_cache.cache import Cache
 from teacher_cache.card import write_card
 from teacher_cache.columns import one_array
-from teacher_cache.encode import FORMATS, commit_features, commit_samples, image_rows
+from teacher_cache.encode import FORMATS, commit_features
 from teacher_cache.errors import ArmadaError
-from teacher_cache.pictures import read_pictures
+from teacher_cache.pictures import in_tar_order, read_pictures
 from teacher_cache.plan import without_feature
 from teacher_cache.progress_bar import progress
 from teacher_cache.reader import open_features
-from teacher_cache.seal import commit_pictures
+from teacher_cache.samples import commit_pictures, commit_samples, image_rows
 from teacher_cache.signature import Signature
 from teacher_cache.sources import Source
 
@@ -46,7 +46,7 @@ def _export_features(
     features = open_features(cache, teacher, encoder)
     images = cache.images(teacher)
     images = images.filter(pc.is_in(images["image_key"], features.keys))
-    rows = without_feature(out, teacher, encoder, images).sort_by([("path", "ascending"), ("offset", "ascending")])
+    rows = in_tar_order(without_feature(out, teacher, encoder, images))
     places = one_array(pc.index_in(rows["image_key"], features.keys)).to_numpy()
     with progress(rows.num_rows, f"export {encoder.name}", "row") as bar:
         for start in range(0, rows.num_rows, shard_rows):
@@ -65,7 +65,7 @@ def _export_pictures(cache: Cache, out: Cache, teacher: Source, shard_rows: int,
     """The pictures that no tar of samples brought along."""
     images, there = cache.images(teacher), out.images(teacher, [])
     rows = images.filter(pc.invert(pc.is_in(images["image_key"], one_array(there["image_key"]))))
-    rows = rows.sort_by([("path", "ascending"), ("offset", "ascending")])
+    rows = in_tar_order(rows)
     for start in range(0, rows.num_rows, shard_rows):
         part: pa.Table = rows.slice(start, shard_rows)
         commit_pictures(out, teacher, image_rows(part), read_pictures(cache, part), signature)

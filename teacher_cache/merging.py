@@ -57,9 +57,7 @@ def _copy_shards(source: Cache, target: Cache, commits: Sequence[Commit], done: 
                 done.missing.append(f"{source.store}/{shard.path}")
             elif not target.store.exists(shard.path):
                 with target.store.draft() as draft:
-                    with source.store.open(shard.path) as stream, draft.open("wb") as copy:
-                        while piece := stream.read(1 << 20):
-                            copy.write(piece)
+                    source.store.copy_to(shard.path, draft)
                     if file_digest(draft) != shard.sha256:
                         raise CacheError(
                             f"{source.store}/{shard.path}: sha256 differs from the commit's; "

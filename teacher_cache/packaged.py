@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 
 from teacher_cache.errors import MissingPackageError
 
@@ -35,11 +36,16 @@ def minilm_folder() -> Path:
 
 
 def file_digest(path: Path) -> str:
-    """The SHA-256 of a file's bytes, read in pieces."""
-    digest = hashlib.sha256()
+    """The SHA-256 of a file's bytes."""
     with path.open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
+        return stream_digest(stream)
+
+
+def stream_digest(stream: IO[bytes]) -> str:
+    """The SHA-256 of what is left of a stream, read in pieces."""
+    digest = hashlib.sha256()
+    while piece := stream.read(1 << 20):
+        digest.update(piece)
     return digest.hexdigest()
 
 

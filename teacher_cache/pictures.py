@@ -15,7 +15,7 @@ from teacher_cache.keys import sha256
 def read_pictures(cache: Cache, rows: pa.Table) -> Iterator[bytes]:
     """The pictures of index rows (`path`, `offset`, `bytes`, `image_sha256`).
 
-    Rows should be sorted by path: each tar is opened once. Raises CacheError for bytes that changed.
+    Rows should be `in_tar_order`: each tar is opened once. Raises CacheError for bytes that changed.
     """
     columns = ["path", "offset", "bytes", "image_sha256", "image_key"]
     for path, group in _by_path(rows.select(columns)):
@@ -30,6 +30,11 @@ def read_pictures(cache: Cache, rows: pa.Table) -> Iterator[bytes]:
                             'run "armada cache verify --repair" and the build again, which fills the gap'
                         )
                     yield picture
+
+
+def in_tar_order(rows: pa.Table) -> pa.Table:
+    """Index rows in the order in which `read_pictures` opens each tar once and reads it forwards."""
+    return rows.sort_by([("path", "ascending"), ("offset", "ascending")])
 
 
 def _by_path(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from teacher_cache.cache import Cache
 from teacher_cache.columns import concat, counts, first_of_each, one_array
 from teacher_cache.keys import image_key, normalise, prompt_key, seed_of
+from teacher_cache.pictures import in_tar_order
 from teacher_cache.sources import Source
 from teacher_cache.spool import Spool, Wanted
 from teacher_cache.teachers import Request
@@ -102,7 +103,7 @@ def features_to_encode(cache: Cache, teacher: Source, encoder: Source, keys: pa.
     images = cache.images(teacher)
     needed = images.filter(pc.is_in(images["image_key"], keys))
     missing = without_feature(cache, teacher, encoder, needed)
-    return missing.sort_by([("path", "ascending"), ("offset", "ascending")])
+    return in_tar_order(missing)
 
 
 def without_feature(cache: Cache, teacher: Source, encoder: Source, images: pa.Table) -> pa.Table:

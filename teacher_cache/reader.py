@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from teacher_cache.cache import Cache
 from teacher_cache.columns import concat, counts, one_array
 from teacher_cache.commits import Shard, tar_of
+from teacher_cache.disk import full_disk_in_words
 from teacher_cache.errors import CacheError, NoFileError, SpecError
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256
 from teacher_cache.packaged import file_digest
@@ -144,7 +145,8 @@ def _decode(cache: Cache, shards: Sequence[Shard], images: pa.Table, encoder: So
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
     try:
-        _write(draft, parts, int(dimension or 0))
+        with full_disk_in_words(str(folder.parent)):
+            _write(draft, parts, int(dimension or 0))
         if not folder.exists():
             draft.rename(folder)
     except OSError:

@@ -11,13 +11,12 @@ import pyarrow.compute as pc
 from teacher_cache.cache import Cache
 from teacher_cache.columns import one_array
 from teacher_cache.encode import encode_pictures
-from teacher_cache.encoders import open_encoder
 from teacher_cache.errors import SpecError
 from teacher_cache.keys import seed_of, sha256
-from teacher_cache.pictures import read_pictures
+from teacher_cache.pictures import in_tar_order, read_pictures
 from teacher_cache.reader import open_features
-from teacher_cache.sources import Source, encoder_source, teacher_source
-from teacher_cache.teachers import Picture, Request, open_teacher
+from teacher_cache.sources import Source, same_encoder, same_teacher
+from teacher_cache.teachers import Picture, Request
 
 TOLERANCE = 5e-3  # of a feature's largest number: float16 rounding is a tenth of it, another batch size less
 
@@ -39,7 +38,7 @@ def recompute(cache: Cache, count: int, seed: int = 0) -> list[Recomputed]:
     for teacher in cache.teachers():
         images = cache.images(teacher)
         chosen = np.random.default_rng(seed).permutation(images.num_rows)[:count]
-        rows = images.take(pa.array(np.sort(chosen))).sort_by([("path", "ascending"), ("offset", "ascending")])
+        rows = in_tar_order(images.take(pa.array(chosen)))
         if rows.num_rows:
             results.append(_teacher_again(teacher, rows))
             results += [_encoder_again(cache, teacher, encoder, rows) for encoder in cache.encoders(teacher)]
@@ -50,11 +49,9 @@ def _teacher_again(teacher: Source, rows: pa.Table) -> Recomputed:
     if not teacher.facts.get("deterministic"):
         return Recomputed(teacher.name, 0, 0, skipped="the teacher isn't deterministic, or doesn't say so")
     try:
-        opened = open_teacher(str(teacher.facts.get("text")))
+        opened = same_teacher(teacher)
     except SpecError as error:
         return Recomputed(teacher.name, 0, 0, skipped=str(error))
-    if teacher_source(opened).digest != teacher.digest:
-        return Recomputed(teacher.name, 0, 0, skipped="the teacher here has another spec: another version installed?")
     expected = dict(zip(rows["image_key"].to_pylist(), rows["image_sha256"].to_pylist(), strict=True))
     columns = rows.select(["image_key", "prompt", "sample"]).to_pylist()
     requests = [Request(row["image_key"], row["prompt"], row["sample"], seed_of(row["image_key"])) for row in columns]
@@ -67,11 +64,9 @@ def _teacher_again(teacher: Source, rows: pa.Table) -> Recomputed:
 
 def _encoder_again(cache: Cache, teacher: Source, encoder: Source, rows: pa.Table) -> Recomputed:
     try:
-        opened = open_encoder(str(encoder.facts.get("text")))
+        opened = same_encoder(encoder)
     except SpecError as error:
         return Recomputed(encoder.name, 0, 0, skipped=str(error))
-    if encoder_source(opened).digest != encoder.digest:
-        return Recomputed(encoder.name, 0, 0, skipped="the encoder here has another spec: another version installed?")
     features = open_features(cache, teacher, encoder)
     places = one_array(pc.index_in(rows["image_key"], features.keys))
     rows = rows.filter(places.is_valid())

@@ -4,21 +4,23 @@ an index is read anew from its tar, and a whole file that no commit names is com
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import pyarrow as pa
 
 from teacher_cache.cache import Cache
-from teacher_cache.commits import Shard, tar_of
-from teacher_cache.encode import image_rows
+from teacher_cache.commits import Shard, index_path, tar_of
 from teacher_cache.errors import CacheError
 from teacher_cache.keys import sha256
 from teacher_cache.packaged import file_digest
 from teacher_cache.pictures import read_pictures
-from teacher_cache.seal import commit_pictures
+from teacher_cache.samples import commit_pictures, image_rows
 from teacher_cache.shards import index_of, read_table
 from teacher_cache.signature import Signature
 from teacher_cache.sources import Source
+
+ADOPTED = "committed"
 
 
 def _signature() -> Signature:
@@ -32,7 +34,7 @@ def save_sound_rows(cache: Cache, shard: Shard, aside: str = "") -> str:
             return _save_pictures(cache, shard, aside)
         tar = tar_of(shard.path)
         if tar and cache.store.exists(tar):
-            return _index_again(cache, tar)
+            return "index read anew from its tar" if _index_again(cache, tar) else "its tar is damaged too"
     except CacheError as error:
         return f"nothing saved: {error}"
     return ""
@@ -59,38 +61,31 @@ def _save_pictures(cache: Cache, shard: Shard, aside: str) -> str:
     return f"{len(places)} of {table.num_rows} pictures saved"
 
 
-def _index_again(cache: Cache, tar: str) -> str:
-    """Write the index of a whole tar anew, and commit both under their names."""
-    with cache.store.draft() as draft, cache.store.open(tar) as stream, draft.open("wb") as copy:
-        while piece := stream.read(1 << 20):
-            copy.write(piece)
-        copy.flush()
+def _index_again(cache: Cache, tar: str) -> bool:
+    """Write the index of a whole tar anew, and commit both under their names; False where the tar isn't whole."""
+    with cache.store.draft() as draft:
+        cache.store.copy_to(tar, draft)
         digest = file_digest(draft)
-        name = tar.rpartition("/")[2].removesuffix(".tar")
-        if digest[:32] != name:
-            return "its tar is damaged too"
+        if digest[:32] != tar.rpartition("/")[2].removesuffix(".tar"):
+            return False
         index = index_of(draft)
         whole = Shard(tar, draft.stat().st_size, index.num_rows, digest)
-    suffix = ".parquet" if tar.startswith("images/") else ".index.parquet"
-    cache.commit([whole, cache.write_shard(tar.rpartition("/")[0], index, name, suffix)], **_signature().now())
-    return "index read anew from its tar"
+    cache.commit([whole, cache.write_shard("", index, index_path(tar))], **_signature().now())
+    return True
 
 
 def adopt(cache: Cache, path: str) -> str:
     """Commit a whole file that no commit names; move it aside where it isn't whole. Says what was done."""
-    try:
+    with contextlib.suppress(CacheError):
         if path.endswith(".tar"):
-            done = _index_again(cache, path)
-            if done.startswith("index"):
-                return "committed"
+            if _index_again(cache, path):
+                return ADOPTED
         elif path.endswith(".parquet") and not tar_of(path):
             data = cache.store.read(path)
             if sha256(data)[:32] == path.rpartition("/")[2].removesuffix(".parquet"):
                 rows = read_table(pa.BufferReader(data), path).num_rows
                 cache.commit([Shard(path, len(data), rows, sha256(data))], **_signature().now())
-                return "committed"
-    except CacheError:
-        pass
+                return ADOPTED
     return f"moved to {cache.store.quarantine(path)}"
 
 

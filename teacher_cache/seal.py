@@ -6,15 +6,15 @@ A kill between the commit and the spool's cleaning repeats nothing: rows that th
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pyarrow as pa
 
 from teacher_cache.cache import Cache
-from teacher_cache.encode import Encoded, commit_samples, encode_pictures, is_sound
+from teacher_cache.encode import Encoded, encode_pictures, is_sound
 from teacher_cache.encoders import Encoder
-from teacher_cache.shards import FAILURE_COLUMNS, ImageRow, write_samples
+from teacher_cache.samples import commit_pictures, commit_samples
+from teacher_cache.shards import FAILURE_COLUMNS, ImageRow
 from teacher_cache.signature import Signature
 from teacher_cache.sources import Source, dtype_of, encoder_source
 from teacher_cache.spool import Spool, SpoolRow
@@ -29,7 +29,7 @@ def seal(
     """
     indexes = []
     with spool.sealing:
-        known = frozenset(cache.images(teacher, ["image_key"])["image_key"].to_pylist() if again else ())
+        known = frozenset(cache.images(teacher, [])["image_key"].to_pylist() if again else ())
         while rows := spool.waiting(teacher.digest, "drawn", shard_rows):
             fresh = [row for row in rows if row.image_key not in known]
             if fresh:
@@ -72,24 +72,6 @@ def seal_samples(
     done.seconds = time.monotonic() - started
     seal(cache, spool, teacher, shard_rows, signature)
     return done
-
-
-def commit_pictures(
-    cache: Cache,
-    teacher: Source,
-    rows: Sequence[ImageRow],
-    pictures: Iterable[bytes],
-    signature: Signature,
-    replaced: Iterable[str] = (),
-) -> pa.Table:
-    """Write pictures as a tar with its index and commit both. Returns the index with the tar's `path`."""
-    folder = f"images/{teacher.name}/shards"
-    with cache.store.draft() as draft:
-        index = write_samples(draft, rows, pictures)
-        tar = cache.add(draft, folder, ".tar", len(rows))
-    name = tar.path.rpartition("/")[2].removesuffix(".tar")
-    cache.commit([tar, cache.write_shard(folder, index, name)], replaced=replaced, **signature.now())
-    return index.append_column("path", pa.repeat(tar.path, index.num_rows))
 
 
 def _image_row(row: SpoolRow) -> ImageRow:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from teacher_cache.encoders import Encoder
+from teacher_cache.encoders import Encoder, open_encoder
+from teacher_cache.errors import SpecError
 from teacher_cache.keys import spec_digest
-from teacher_cache.teachers import Teacher
+from teacher_cache.teachers import Teacher, open_teacher
 
 
 @dataclass(frozen=True)
@@ -48,3 +49,25 @@ def encoder_source(encoder: Encoder) -> Source:
 def dtype_of(encoder: Encoder) -> str:
     """float16, or float32 where the encoder's spec said `?dtype=float32`."""
     return str(getattr(encoder, "dtype", "float16"))
+
+
+def same_teacher(source: Source) -> Teacher:
+    """The teacher of a source, opened again by its text. Raises SpecError where that names another one by now."""
+    opened = open_teacher(str(source.facts.get("text")))
+    _check_same(source, teacher_source(opened), "teacher")
+    return opened
+
+
+def same_encoder(source: Source) -> Encoder:
+    """The encoder of a source, opened again by its text. Raises SpecError where that names another one by now."""
+    opened = open_encoder(str(source.facts.get("text")))
+    _check_same(source, encoder_source(opened), "encoder")
+    return opened
+
+
+def _check_same(source: Source, opened: Source, noun: str) -> None:
+    if opened.digest != source.digest:
+        raise SpecError(
+            f"{source.facts.get('text')} is now another {noun} than {source.name} "
+            "(another version of a package or model?); install what it was, or build with the new one"
+        )

@@ -18,6 +18,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from teacher_cache.budget import Budget
+from teacher_cache.disk import full_disk_in_words
+from teacher_cache.errors import CacheError
 from teacher_cache.faults import reach
 from teacher_cache.teachers import Failure, Picture, Request
 
@@ -43,26 +46,6 @@ class Wanted:
     request: Request
     prompt_key: str
     attempts: int = 0  # calls already made for it, from its failure
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Caps on all calls ever made here for a teacher, in number and in money; `price_usd` is reserved for each."""
-
-    max_calls: int | None = None
-    max_usd: float | None = None
-    price_usd: float | None = None
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether there is a cap at all."""
-        return self.max_calls is not None or self.max_usd is not None
-
-    def allows(self, calls: int, usd: float) -> bool:
-        """Whether one more call fits, after `calls` that cost `usd`."""
-        if self.max_calls is not None and calls >= self.max_calls:
-            return False
-        return self.max_usd is None or usd + (self.price_usd or 0.0) <= self.max_usd + 1e-9
 
 
 @dataclass(frozen=True)
@@ -94,17 +77,19 @@ class Spool:
         self.owner = uuid.uuid4().hex
         self._alive = FileLock(self._locks / f"{self.owner}.lock")
         self.sealing = FileLock(self._locks / "sealing.lock")
-        self._db = sqlite3.connect(folder / "spool.sqlite", isolation_level=None, timeout=60)
-        self._db.executescript(
-            "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA
-        )
+        self._file = folder / "spool.sqlite"
+        with full_disk_in_words(str(self._file)):
+            self._db = sqlite3.connect(self._file, isolation_level=None, timeout=60)
+            self._db.executescript(
+                "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA
+            )
 
     def __enter__(self) -> Spool:
         self._alive.acquire()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(sqlite3.OperationalError):  # the lock goes in any case, and the claims with it
+        with contextlib.suppress(CacheError):  # on a full disk; the lock goes in any case, and the claims with it
             self.release()
         self._db.close()
         self._alive.release()
@@ -112,14 +97,15 @@ class Spool:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield self._db
-            self._db.execute("COMMIT")
-        except BaseException:
-            if self._db.in_transaction:  # SQLite may have rolled back itself, on a full disk
-                self._db.execute("ROLLBACK")
-            raise
+        with full_disk_in_words(str(self._file)):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:  # SQLite may have rolled back itself, on a full disk
+                    self._db.execute("ROLLBACK")
+                raise
 
     def claim(self, teacher: str, wanted: Wanted, budget: Budget, planned: int) -> str:
         """Reserve one call and its price. "granted"; "held" by another living build; "done": drawn or failed, here or

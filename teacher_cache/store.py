@@ -18,6 +18,7 @@ import fsspec
 from filelock import FileLock, Timeout
 from fsspec.implementations.local import LocalFileSystem
 
+from teacher_cache.disk import full_disk_in_words
 from teacher_cache.errors import CacheError, NoFileError
 from teacher_cache.faults import reach
 
@@ -83,15 +84,16 @@ class Store:
     def draft(self) -> Iterator[Path]:
         """A local path to write a new file at, on the cache's own disk where that is local; gone afterwards. A lock
         marks it as in use."""
-        parent = Path(self._root) if self.is_local else None
-        if parent:
-            parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=parent))
-        try:
-            with FileLock(folder / "lock"):
-                yield folder / "file"
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+        with full_disk_in_words(str(self)):
+            parent = Path(self._root) if self.is_local else None
+            if parent:
+                parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=parent))
+            try:
+                with FileLock(folder / "lock"):
+                    yield folder / "file"
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def sweep(self, older_than_s: float = 60.0) -> int:
         """Remove the drafts of processes that died. Returns how many there were."""
@@ -119,9 +121,13 @@ class Store:
     def copy_from(self, other: Store, name: str) -> None:
         """Copy a file of another store, under the same name."""
         with self.draft() as draft:
-            with other.open(name) as source, draft.open("wb") as target:
-                shutil.copyfileobj(source, target, 1 << 20)
+            other.copy_to(name, draft)
             self.publish(draft, name)
+
+    def copy_to(self, name: str, path: Path) -> None:
+        """Copy a file to a local path. Raises NoFileError where it isn't there."""
+        with self.open(name) as source, path.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
 
     def remove(self, name: str) -> None:
         """Remove a file; none there is no error."""

@@ -5,20 +5,20 @@ names; the next build fills what is left.
 
 from __future__ import annotations
 
-import hashlib
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from teacher_cache.cache import CACHE_JSON, Cache
-from teacher_cache.commits import Commit, Shard
+from teacher_cache.commits import Commit, Shard, index_path
 from teacher_cache.errors import CacheError
+from teacher_cache.packaged import stream_digest
 from teacher_cache.reader import is_whole
-from teacher_cache.repair import adopt, save_sound_rows
+from teacher_cache.repair import ADOPTED, adopt, save_sound_rows
 from teacher_cache.store import Store
 
-FOLDERS = ("images", "features", "failures", "commits")
+FOLDERS = ("images", "features", "failures")
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,8 @@ def _check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified) -> N
         message = "a commit names it and it is not there; its rows count as missing"
         found.problems.append(Problem(shard.path, "missing", message, save_sound_rows(cache, shard) if repair else ""))
         return
-    digest, size = _digest(cache, shard.path)
+    with cache.store.open(shard.path) as stream:
+        digest, size = stream_digest(stream), stream.tell()
     if digest != shard.sha256:
         message = f"expected {shard.bytes} bytes of sha256 {shard.sha256[:12]}, found {size} of {digest[:12]}"
         mended = ""
@@ -111,26 +112,17 @@ def _check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified) -> N
         found.problems.append(Problem(shard.path, "damaged", message, mended))
 
 
-def _digest(cache: Cache, path: str) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    with cache.store.open(path) as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-            size += len(piece)
-    return digest.hexdigest(), size
-
-
 def _check_orphans(cache: Cache, commits: list[Commit], repair: bool, found: Verified) -> None:
     """Files that no commit names: left by a kill before the commit, or by a commit that was damaged."""
     known = {shard.path for commit in commits for shard in commit.added}
     known |= {problem.path for problem in found.problems}
-    for folder in FOLDERS[:3]:
+    for folder in FOLDERS:
         for path in sorted(cache.store.walk(folder), key=lambda path: not path.endswith(".tar")):
             if path in known or path.endswith(("/teacher.json", "/encoder.json")):
                 continue
-            if repair and path in {shard.path for commit in cache.commits() for shard in commit.added}:
-                continue  # taken up a moment ago, beside its tar
             mended = adopt(cache, path) if repair else ""
+            if mended == ADOPTED and path.endswith(".tar"):
+                known.add(index_path(path))  # written anew, beside its tar
             found.problems.append(Problem(path, "orphan", "no commit names it", mended))
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from teacher_cache.spool import Budget, Spool, Wanted
+from teacher_cache.budget import Budget
+from teacher_cache.spool import Spool, Wanted
 from teacher_cache.teachers import Failure, Picture, Request
 
 FREE = Budget()
