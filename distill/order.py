@@ -26,3 +26,11 @@ def batches(
     if lengths is not None:
         cut = [cut[place] for place in generator.permutation(len(cut))]
     return cut
+
+
+def share(batch: np.ndarray, rank: int, ranks: int) -> tuple[np.ndarray, int]:
+    """A rank's part of a global batch, and how many rows of it are its own: every rank gets ceil(len / ranks) rows, the
+    last ones filled up with rows from the batch's start, which are to count for nothing."""
+    count = -(-len(batch) // ranks)
+    own = batch[rank * count : (rank + 1) * count]
+    return np.concatenate([own, np.resize(batch, count - len(own))]), len(own)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill.order import batches
+from distill.order import batches, share
 
 
 @given(rows=st.integers(1, 300), size=st.integers(1, 40), seed=st.integers(0, 5), by_length=st.booleans())
@@ -36,3 +36,13 @@ def test_rows_of_like_length_share_a_batch_and_lengths_do_not_order_the_epoch():
     assert padded(bucketed) < 1.1 < 1.6 < padded(plain)
     means = [lengths[batch].mean() for batch in bucketed]
     assert abs(np.corrcoef(means, np.arange(len(means)))[0, 1]) < 0.35
+
+
+@pytest.mark.parametrize("ranks", [1, 2, 3, 8])
+@pytest.mark.parametrize("rows", [1, 2, 7, 8, 32])
+def test_ranks_share_a_batch_in_equal_counts_and_every_row_is_one_ranks_own(rows, ranks):
+    batch = np.arange(100, 100 + rows)
+    parts = [share(batch, rank, ranks) for rank in range(ranks)]
+    assert {len(part) for part, _ in parts} == {-(-rows // ranks)}
+    assert np.concatenate([part[:own] for part, own in parts]).tolist() == batch.tolist()
+    assert all(set(part.tolist()) <= set(batch.tolist()) for part, _ in parts)
