@@ -7,12 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.cache import Cache
 from teacher_cache.columns import counts, one_array
-from teacher_cache.plan import features_to_encode
+from teacher_cache.plan import missing_features
 from teacher_cache.sources import Source
 from teacher_cache.spool import Spool
 
@@ -56,7 +55,7 @@ def status(cache: Cache) -> list[TeacherStatus]:
 
 
 def _teacher_status(cache: Cache, spool: Spool, teacher: Source) -> TeacherStatus:
-    images = cache.images(teacher)
+    images = cache.images(teacher, ["seconds"])
     failures = cache.failures(teacher)
     failures = failures.filter(pc.invert(pc.is_in(failures["image_key"], one_array(images["image_key"]))))
     calls, cost = spool.spent(teacher.digest)
@@ -71,16 +70,16 @@ def _teacher_status(cache: Cache, spool: Spool, teacher: Source) -> TeacherStatu
         cost_usd=cost,
         seconds_per_picture=pc.mean(images["seconds"]).as_py(),
         bytes=_bytes(cache, f"images/{teacher.name}/shards/"),
-        encoders=[_encoder_status(cache, teacher, encoder, images) for encoder in cache.encoders(teacher)],
+        encoders=[_encoder_status(cache, teacher, encoder, images.num_rows) for encoder in cache.encoders(teacher)],
     )
 
 
-def _encoder_status(cache: Cache, teacher: Source, encoder: Source, images: pa.Table) -> EncoderStatus:
-    without = features_to_encode(cache, teacher, encoder, one_array(images["image_key"])).num_rows
+def _encoder_status(cache: Cache, teacher: Source, encoder: Source, pictures: int) -> EncoderStatus:
+    without = missing_features(cache, teacher, encoder).num_rows
     return EncoderStatus(
         name=encoder.name,
         spec=dict(encoder.spec),
-        features=images.num_rows - without,
+        features=pictures - without,
         pictures_without_feature=without,
         bytes=_bytes(cache, f"features/{teacher.name}/{encoder.name}/shards/"),
     )

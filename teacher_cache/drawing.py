@@ -5,7 +5,7 @@ encoded on a second one beside it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +18,8 @@ from teacher_cache.encode import Encoded, encode
 from teacher_cache.encoders import Encoder
 from teacher_cache.errors import ArmadaError
 from teacher_cache.keys import sha256
-from teacher_cache.pictures import picture_fault
-from teacher_cache.plan import Plan, features_to_encode, requests_of
+from teacher_cache.pictures import index_rows, picture_fault
+from teacher_cache.plan import Plan, missing_features, requests_of
 from teacher_cache.progress_bar import progress
 from teacher_cache.seal import seal, seal_samples
 from teacher_cache.signature import Signature
@@ -66,7 +66,7 @@ class Encoding:
             self.total.add(seal_samples(self.cache, spool, self.drawer, self.encoder, rows, self.signature))
             return
         for index in seal(self.cache, spool, self.drawer, rows, self.signature):
-            self.tasks.append(self.pool.submit(self._encode, index))
+            self.tasks.append(self.pool.submit(self._encode, [index], index.num_rows))
 
     def finish(self, keys: pa.Array) -> Encoded:
         """Wait, then encode those of `keys` that still have none."""
@@ -74,21 +74,21 @@ class Encoding:
             self.total.add(task.result())
         if not self.stop():
             self.total.refused = 0  # what was refused so far has no feature yet, and is refused again
-            rows = features_to_encode(self.cache, self.drawer, encoder_source(self.encoder), keys)
-            self.total.add(self._encode(rows))
+            missing = missing_features(self.cache, self.drawer, encoder_source(self.encoder), keys)
+            rows = index_rows(self.cache, missing, self.options.shard_rows)
+            self.total.add(self._encode(rows, missing.num_rows))
         return self.total
 
-    def _encode(self, rows: pa.Table) -> Encoded:
-        options = self.options
+    def _encode(self, parts: Iterable[pa.Table], total: int) -> Encoded:
         return encode(
             self.cache,
             self.drawer,
             self.encoder,
-            rows,
-            shard_rows=options.shard_rows,
+            parts,
+            total,
             signature=self.signature,
             stop=self.stop,
-            format=options.format,
+            format=self.options.format,
         )
 
 

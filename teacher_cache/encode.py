@@ -45,25 +45,24 @@ def encode(
     cache: Cache,
     teacher: Source,
     encoder: Encoder,
-    rows: pa.Table,
+    parts: Iterable[pa.Table],
+    total: int,
     *,
-    shard_rows: int,
     signature: Signature,
     stop: Callable[[], bool] = lambda: False,
     format: str = "parquet",
 ) -> Encoded:
-    """Encode the pictures of index rows (with `path`, sorted by it); a commit a shard. `format` decides whether the
-    features stand in Parquet or beside picture and prompt in a tar."""
+    """Encode the pictures of index rows, `total` in all (with `path`, in tar order); a shard and a commit a part.
+    `format` decides whether the features stand in Parquet or beside picture and prompt in a tar."""
     done = Encoded()
-    if not rows.num_rows:
+    if not total:
         return done
     started = time.monotonic()
     reader = encoder_source(encoder)
-    with progress(rows.num_rows, f"encoder {reader.spec.get('kind', '')}", "picture") as bar:
-        for start in range(0, rows.num_rows, shard_rows):
+    with progress(total, f"encoder {reader.spec.get('kind', '')}", "picture") as bar:
+        for part in parts:
             if stop():
                 break
-            part = rows.slice(start, shard_rows)
             prompts = part["prompt"].to_pylist()
             features = np.concatenate(list(encode_pictures(encoder, read_pictures(cache, part), prompts, bar.update)))
             sound = is_sound(features, dtype_of(encoder))
@@ -96,12 +95,13 @@ def commit_features(
 ) -> None:
     """Write the features (N, L) of rows (image_key, image_sha256, prompt_key, sample), sorted by key, as one Parquet
     shard and commit it."""
-    order = pc.sort_indices(rows, sort_keys=[("image_key", "ascending")]).to_numpy()
+    order = pc.sort_indices(rows["image_key"]).to_numpy()
     rows, features = rows.take(order), features[order]
     columns = [rows[name].combine_chunks() for name in ("image_key", "image_sha256", "prompt_key", "sample")]
     dtype = reader.spec["dtype"]
-    schema = feature_schema(features.shape[1], dtype, feature_metadata(teacher, reader, features))
-    table = pa.table([*columns, feature_column(features, dtype)], schema=schema)
+    stored = features.astype(dtype)
+    schema = feature_schema(features.shape[1], dtype, feature_metadata(teacher, reader, features, stored))
+    table = pa.table([*columns, feature_column(stored)], schema=schema)
     shard = cache.write_shard(f"features/{teacher.name}/{reader.name}/shards", table)
     cache.commit([shard], replaced=replaced, **signature.now())
 

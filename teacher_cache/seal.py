@@ -9,8 +9,10 @@ import time
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from teacher_cache.cache import Cache
+from teacher_cache.columns import one_array
 from teacher_cache.encode import Encoded, encode_pictures, is_sound
 from teacher_cache.encoders import Encoder
 from teacher_cache.samples import commit_pictures, commit_samples
@@ -29,9 +31,10 @@ def seal(
     """
     indexes = []
     with spool.sealing:
-        known = frozenset(cache.images(teacher, [])["image_key"].to_pylist() if again else ())
+        known = one_array(cache.images(teacher, [])["image_key"]) if again else pa.array([], pa.string())
         while rows := spool.waiting(teacher.digest, "drawn", shard_rows):
-            fresh = [row for row in rows if row.image_key not in known]
+            there = pc.is_in(pa.array([row.image_key for row in rows]), known).to_pylist()
+            fresh = [row for row, is_there in zip(rows, there, strict=True) if not is_there]
             if fresh:
                 pictures = spool.pictures([row.image_key for row in fresh])
                 indexes.append(commit_pictures(cache, teacher, [_image_row(row) for row in fresh], pictures, signature))
