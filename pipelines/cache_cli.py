@@ -159,13 +159,16 @@ def retry(
 
 @cache_app.command()
 def status(url: Url, as_json: AsJson = False) -> None:
-    """What a cache holds: pictures, features, failures by reason, calls, cost, size."""
+    """What a cache holds: pictures, features, failures by reason, coverage by task, calls, cost, size, rates."""
+    from pipelines.coverage import task_coverage
     from teacher_cache import Cache
     from teacher_cache import status as read_status
 
-    teachers = read_status(Cache(url))
+    opened = Cache(url)
+    teachers, tasks = read_status(opened), task_coverage(opened)
     if as_json:
-        typer.echo(json.dumps({"cache": url, "teachers": [asdict(teacher) for teacher in teachers]}))
+        facts = {"teachers": [asdict(teacher) for teacher in teachers], "tasks": [asdict(task) for task in tasks]}
+        typer.echo(json.dumps({"cache": url, **facts}))
         return
     for teacher in teachers:
         facts = asdict(replace(teacher, encoders=[]))
@@ -175,6 +178,9 @@ def status(url: Url, as_json: AsJson = False) -> None:
             typer.echo()
             facts = {f"  {name}": value for name, value in asdict(encoder).items() if name != "spec"}
             show(facts, False)
+    for task in tasks:
+        typer.echo()
+        show({f"  {name}": value for name, value in asdict(task).items()}, False)
     if not teachers:
         typer.echo("no teacher has drawn into this cache yet")
 

@@ -78,7 +78,8 @@ def feature_metadata(teacher: Source, reader: Source, features: np.ndarray, stor
 
 def _largest(features: np.ndarray) -> np.ndarray:
     """The largest absolute number of each row, (N,)."""
-    return np.maximum(features.max(axis=1), -features.min(axis=1))
+    largest: np.ndarray = np.maximum(features.max(axis=1), -features.min(axis=1))
+    return largest
 
 
 def image_rows(rows: pa.Table) -> list[ImageRow]:

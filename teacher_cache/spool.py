@@ -33,6 +33,13 @@ CREATE INDEX IF NOT EXISTS rows_by_state ON rows(teacher, state);
 CREATE TABLE IF NOT EXISTS pictures(image_key TEXT PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS calls(
   id INTEGER PRIMARY KEY, teacher TEXT NOT NULL, image_key TEXT NOT NULL, cost_usd REAL, sealed INTEGER);
+CREATE TABLE IF NOT EXISTS spent(teacher TEXT PRIMARY KEY, calls INTEGER NOT NULL, cost_usd REAL NOT NULL);
+CREATE TRIGGER IF NOT EXISTS call_made AFTER INSERT ON calls BEGIN
+  INSERT INTO spent VALUES (new.teacher, 1, coalesce(new.cost_usd, 0)) ON CONFLICT(teacher) DO UPDATE
+    SET calls = calls + 1, cost_usd = cost_usd + excluded.cost_usd; END;
+CREATE TRIGGER IF NOT EXISTS call_priced AFTER UPDATE OF cost_usd ON calls BEGIN
+  UPDATE spent SET cost_usd = cost_usd + coalesce(new.cost_usd, 0) - coalesce(old.cost_usd, 0)
+    WHERE teacher = new.teacher; END;
 CREATE TABLE IF NOT EXISTS rates(name TEXT PRIMARY KEY, rows INTEGER NOT NULL, seconds REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS calls_by_key ON calls(image_key);
 CREATE INDEX IF NOT EXISTS calls_by_seal ON calls(sealed);
@@ -233,6 +240,5 @@ class Spool:
 
     @staticmethod
     def _spent(db: sqlite3.Connection, teacher: str) -> tuple[int, float]:
-        query = "SELECT count(*), coalesce(sum(cost_usd), 0) FROM calls WHERE teacher = ?"
-        calls, cost = db.execute(query, (teacher,)).fetchone()
-        return int(calls), float(cost)
+        row = db.execute("SELECT calls, cost_usd FROM spent WHERE teacher = ?", (teacher,)).fetchone()
+        return (int(row[0]), float(row[1])) if row else (0, 0.0)
