@@ -7,12 +7,12 @@ from teacher_cache.builder import BuildReport, build
 from teacher_cache.cache import Cache
 from teacher_cache.cache_status import TeacherStatus, status
 from teacher_cache.compaction import compact
-from teacher_cache.drawing import BuildOptions
 from teacher_cache.encoders import Encoder, open_encoder
 from teacher_cache.errors import ArmadaError, CacheError, CoverageError, MissingPackageError, PromptError, SpecError
 from teacher_cache.exporting import export
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
 from teacher_cache.merging import merge
+from teacher_cache.options import BuildOptions
 from teacher_cache.packaged import minilm_folder, package_file, quiet_transformers
 from teacher_cache.pictures import in_tar_order, read_pictures
 from teacher_cache.plan import Plan, ask, expected_seconds, make_plan

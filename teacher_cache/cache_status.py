@@ -74,9 +74,7 @@ def _teacher_status(cache: Cache, spool: Spool, teacher: Source) -> TeacherStatu
         per_second=_rate(spool, f"teacher {teacher.name}"),
         seconds_per_picture=pc.mean(images["seconds"]).as_py(),
         bytes=_bytes(cache, f"images/{teacher.name}/shards/"),
-        encoders=[
-            _encoder_status(cache, spool, teacher, encoder, images.num_rows) for encoder in cache.encoders(teacher)
-        ],
+        encoders=[_encoder_status(cache, spool, teacher, encoder, images.num_rows) for encoder in encoders],
     )
 
 

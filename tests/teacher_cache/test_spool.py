@@ -81,10 +81,18 @@ def test_budget_reserves_before_the_call(spool):
     assert spool.claim("other teacher", wanted("d"), budget, 0) == "granted"
 
 
-def test_the_file_shrinks_when_pictures_leave(spool, tmp_path):
-    for i in range(40):
-        spool.claim("t", wanted(f"k{i}"), FREE, 0)
-        spool.record(Picture(f"k{i}", bytes(100_000), "png"), "1" * 64)
-    spool.mark_sealed([f"k{i}" for i in range(40)])
-    spool._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+def test_the_file_shrinks_when_a_build_leaves_that_sealed_its_pictures(tmp_path):
+    with Spool(tmp_path) as spool:
+        for i in range(40):
+            spool.claim("t", wanted(f"k{i}"), FREE, 0)
+            spool.record(Picture(f"k{i}", bytes(100_000), "png"), "1" * 64)
+        spool.mark_sealed([f"k{i}" for i in range(40)])
     assert (tmp_path / "spool.sqlite").stat().st_size < 1_000_000
+
+
+def test_a_builds_own_claim_is_one_more_call_for_it(spool):
+    assert [spool.claim("t", wanted("a"), Budget(price_usd=0.05), 0) for _ in range(2)] == ["granted", "granted"]
+    spool.note_cost(Failure("a", "transient", "HTTP 500", 0.0))
+    assert spool.spent("t") == (2, 0.05)
+    spool.record(Picture("a", b"png", "png", 0.05), "0" * 64)
+    assert spool.waiting("t", "drawn", 9)[0].attempts == 2
