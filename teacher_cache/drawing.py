@@ -1,7 +1,8 @@
 """Drawing: the teacher is asked for what is wanted, each answer is kept the moment it comes.
 
 A call is reserved in the spool before it is sent. A failure in passing is asked again in the same build, later each
-time; what is left of it at the end is a row with its reason.
+time, until it has been tried enough and is a row with its reason. Where the build stops before that, the row stays
+missing, and the next build asks for it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Drawing:
     failed: dict[str, int] = field(default_factory=dict)
     stopped: str = ""
     _asked: dict[str, tuple[Wanted, int]] = field(default_factory=dict)  # in flight, and which attempt it is
-    _later: list[tuple[float, int, Wanted, int, Failure]] = field(default_factory=list)  # a heap, by the time to ask
+    _later: list[tuple[float, int, Wanted, int]] = field(default_factory=list)  # a heap, by the time to ask again
     _held: list[Wanted] = field(default_factory=list)  # claimed by another build of this machine
     _tickets: Iterator[int] = field(default_factory=itertools.count)
 
@@ -71,8 +72,6 @@ class Drawing:
                     self._rest()
                     pending, self._held = iter(self._held), []
             finally:
-                for _, _, _, _, failure in self._later:
-                    kept.append(keeper.submit(self._keep, failure))
                 for task in kept:
                     task.result()
                 self.background.seal()
@@ -112,7 +111,7 @@ class Drawing:
         backoff = min(_BACKOFF_S * 2 ** (attempt - 1), _LONGEST_BACKOFF_S) * random.uniform(0.5, 1)
         due = time.monotonic() + max(answer.retry_after_s, backoff)
         self.spool.note_cost(answer)
-        heapq.heappush(self._later, (due, next(self._tickets), wanted, attempt, answer))
+        heapq.heappush(self._later, (due, next(self._tickets), wanted, attempt))
         return True
 
     def _rest(self) -> None:

@@ -13,7 +13,12 @@ from typing import Any, Protocol
 from teacher_cache import plugins
 from teacher_cache.specs import parse_spec
 
-BUILT_IN = {"pictogram": "teacher_cache.teachers.pictogram:Pictogram"}
+BUILT_IN = {
+    "pictogram": "teacher_cache.teachers.pictogram:Pictogram",
+    "diffusers": "teacher_cache.teachers.diffusers_pipeline:DiffusersPipeline",
+    "openai": "teacher_cache.teachers.openai_images:OpenAIImages",
+    "folder": "teacher_cache.teachers.folder:Folder",
+}
 REASONS = ("transient", "permanent", "refused", "blank", "undecodable")
 
 

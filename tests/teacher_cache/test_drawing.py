@@ -50,13 +50,15 @@ def test_every_attempt_is_reserved_from_the_budget_and_costs_what_the_teacher_sa
     teacher = shaky(price="0.1")
     report = build(cache, ["prompt 1", "prompt 0"], teacher, fakes.encoder(), BuildOptions(budget_usd=0.15))
     assert (report.stopped, report.cost_usd, report.calls, report.drawn) == ("budget", 0.1, 2, 1)
-    assert report.failed == {"transient": 1}  # what still waited for its turn has a reason
+    assert report.failed == {}  # what waited for its turn is asked for by the next build
+    assert build(cache, ["prompt 1", "prompt 0"], teacher, fakes.encoder()).drawn == 1
 
 
-def test_a_stopped_build_leaves_what_waits_as_a_failure_in_passing(cache):
+def test_a_stopped_build_asks_later_for_what_waits(cache):
     teacher = shaky()
-    report = build(cache, ["prompt 9"], teacher, fakes.encoder(), stop=lambda: len(teacher.calls) >= 2)
-    assert (report.stopped, report.failed) == ("interrupted", {"transient": 1})
+    report = build(cache, ["prompt 3"], teacher, fakes.encoder(), stop=lambda: len(teacher.calls) >= 2)
+    assert (report.stopped, report.failed, report.calls) == ("interrupted", {}, 2)
+    assert build(cache, ["prompt 3"], teacher, fakes.encoder()).drawn == 1
 
 
 def test_an_error_that_ends_all_keeps_what_was_drawn_and_gives_the_claims_back(cache):
