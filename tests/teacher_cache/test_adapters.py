@@ -55,7 +55,7 @@ def test_features_are_those_of_the_published_classifier(teacher):
     features = encoder.encode(draw(teacher, PROMPTS), PROMPTS)
     assert features.shape == (3, 1280)
     assert features.dtype == np.float32
-    pixels = torch.from_numpy(np.stack([encoder._pixels(picture) for picture in draw(teacher, PROMPTS)]))
+    pixels = torch.from_numpy(np.stack([encoder.prepare(picture, "") for picture in draw(teacher, PROMPTS)]))
     with torch.inference_mode():
         whole = encoder._model(pixels)
         ours = encoder._model._fc(torch.from_numpy(features))
