@@ -30,8 +30,9 @@ def import_package(module: str, *, distribution: str, extra: str = "", purpose: 
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
-        own = (error.name or module).partition(".")[0] == module.partition(".")[0]
-        raise MissingPackageError(distribution if own else str(error.name), extra, purpose) from None
+        missing = (error.name or module).partition(".")[0]
+        own = missing == module.partition(".")[0]
+        raise MissingPackageError(distribution if own else missing, extra if own else "", purpose) from None
 
 
 def package_version(distribution: str) -> str:

@@ -37,6 +37,9 @@ class StableDiffusionLatent(ModelEncoder):
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec, {"steps": 20, "strength": 0.75, "guidance": 7.5, "size": 128, "revision": ""})
+        steps, strength = self._options["steps"], self._options["strength"]
+        if not 0 < strength <= 1 or int(steps * strength) < 1:
+            raise SpecError(f"{spec.text}: expected 0 < strength <= 1 and a step at least, found {strength} of {steps}")
         self._package = _diffusers("sd-latent")
         self._checkpoint = find_checkpoint(spec, SD_FILES, SD_WEIGHTS, revision=self._options["revision"])
         self.dimension = _latent_numbers(spec, self._checkpoint.within("vae"), self._options["size"])
@@ -53,6 +56,8 @@ class StableDiffusionLatent(ModelEncoder):
         )
 
     def _load(self) -> Any:
+        import torch
+
         self._package.utils.logging.disable_progress_bar()
         try:
             with quiet_transformers():
@@ -64,7 +69,7 @@ class StableDiffusionLatent(ModelEncoder):
         finally:
             self._package.utils.logging.enable_progress_bar()
         pipeline.set_progress_bar_config(disable=True)
-        return pipeline.to(self.device)
+        return pipeline.to(self.device, torch.float32)
 
     def prepare(self, picture: bytes, prompt: str) -> tuple[Any, str, int]:
         """The picture (S, S), its prompt, and the seed of its noise."""
@@ -110,11 +115,13 @@ class AutoencoderLatent(ModelEncoder):
         )
 
     def _load(self) -> Any:
+        import torch
+
         try:
             model = self._package.AutoencoderKL.from_pretrained(self._checkpoint.folder)
         except (OSError, ValueError) as error:
             raise SpecError(f"{self._text}: no AutoencoderKL in {self._checkpoint.folder}: {brief(error)}") from None
-        return model.eval().to(self.device)
+        return model.eval().to(self.device, torch.float32)
 
     def prepare(self, picture: bytes, prompt: str) -> np.ndarray:
         """Pixels (3, S, S) in -1..1, float32; the prompt is not looked at."""
