@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.cache import Cache
-from teacher_cache.encoders import Encoder
+from teacher_cache.encoders import Encoder, TwoStepEncoder
 from teacher_cache.errors import CacheError
 from teacher_cache.pictures import read_pictures
+from teacher_cache.preparation import embedded
 from teacher_cache.progress_bar import progress
 from teacher_cache.samples import commit_samples, feature_metadata, image_rows
 from teacher_cache.shards import feature_column, feature_schema
@@ -109,14 +110,27 @@ def commit_features(
 def encode_pictures(
     encoder: Encoder, pictures: Iterator[bytes], prompts: Sequence[str], done: Callable[[int], object] = lambda _: None
 ) -> Iterator[np.ndarray]:
-    """Features (B, L) float32, batch by batch. Raises CacheError for a shape that the encoder didn't promise."""
-    for start in range(0, len(prompts), encoder.batch_size):
-        texts = prompts[start : start + encoder.batch_size]
-        features = encoder.encode([next(pictures) for _ in texts], texts)
-        expected = (len(texts), encoder.dimension)
+    """Features (B, L) float32, batch by batch; where the encoder has two steps, the first runs beside the second.
+
+    Raises CacheError for a shape that the encoder didn't promise.
+    """
+    if isinstance(encoder, TwoStepEncoder):
+        batches = embedded(encoder, pictures, prompts)
+    else:
+        batches = _one_by_one(encoder, pictures, prompts)
+    for count, features in batches:
+        expected = (count, encoder.dimension)
         if features.shape != expected:
             raise CacheError(
                 f"the encoder gave features of shape {features.shape}, expected {expected}; nothing written"
             )
-        done(len(texts))
+        done(count)
         yield np.asarray(features, np.float32)
+
+
+def _one_by_one(
+    encoder: Encoder, pictures: Iterator[bytes], prompts: Sequence[str]
+) -> Iterator[tuple[int, np.ndarray]]:
+    for start in range(0, len(prompts), encoder.batch_size):
+        texts = prompts[start : start + encoder.batch_size]
+        yield len(texts), encoder.encode([next(pictures) for _ in texts], texts)
