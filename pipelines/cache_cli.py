@@ -90,6 +90,9 @@ def build(
     limit: Limit = None,
     max_calls: MaxCalls = None,
     budget_usd: BudgetUsd = None,
+    concurrency: Annotated[
+        Optional[int], typer.Option("--concurrency", min=1, help="Requests in flight, where the teacher takes several.")
+    ] = None,
     shard_rows: Annotated[int, typer.Option("--shard-rows", min=1, help="Most rows a shard.")] = 8192,
     seal_rows: Annotated[int, typer.Option("--seal-rows", min=1, help="Seal after so many pictures.")] = 2048,
     seal_seconds: Annotated[float, typer.Option("--seal-seconds", min=0, help="Seal after so many seconds.")] = 600,
@@ -97,7 +100,7 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Ask the teacher for every picture that is missing, once, and encode what has no feature."""
-    from teacher_cache import BuildOptions, Cache, open_encoder, open_teacher
+    from teacher_cache import ArmadaError, BuildOptions, Cache, open_encoder, open_teacher
     from teacher_cache import build as run_build
 
     options = BuildOptions(
@@ -112,6 +115,10 @@ def build(
         prompts=Path(prompts).name if Path(prompts).suffix else prompts,
     )
     drawer, reader = open_teacher(teacher), open_encoder(encoder)
+    if concurrency is not None:
+        if not hasattr(drawer, "concurrency"):
+            raise ArmadaError(f"--concurrency: the teacher {teacher} takes one request at a time")
+        drawer.concurrency = concurrency
     texts = _read_prompts(prompts, text_column)
     report = run_build(Cache(cache, create=True), texts, drawer, reader, options, stop=_stop_on_signal())
     show(asdict(report), as_json)

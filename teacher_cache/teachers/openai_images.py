@@ -41,7 +41,7 @@ _OPTIONS = {
     **_BODY,
     "base_url": OPENAI,
     "revision": "",  # a name of your own for the server's model version: part of the key
-    "seed": 0,  # 1 sends each picture's own seed, where the server takes one
+    "seed": False,  # sends each picture's own seed, where the server takes one
     "n": 1,  # pictures of one prompt a call, with --samples
     "concurrency": 8,
     "rpm": 0.0,  # requests a minute, 0 is no limit
@@ -66,7 +66,7 @@ class OpenAIImages:
             raise SpecError(f"{spec.text}: expected openai:MODEL, for example openai:gpt-image-1")
         self._url = _base_url(spec.text, options["base_url"])
         self._body = {"model": spec.model, **{name: options[name] for name in _BODY if options[name]}}
-        self._sends_seed = bool(options["seed"])
+        self._sends_seed = options["seed"]
         self._n, self.concurrency = max(1, options["n"]), max(1, options["concurrency"])
         self._limits = Limits(options["timeout"], options["max_mb"] * 1_000_000)
         self._key_env = options["key_env"] or ("OPENAI_API_KEY" if self._url == OPENAI else "")
