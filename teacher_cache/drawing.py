@@ -11,6 +11,7 @@ import heapq
 import itertools
 import random
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,7 +20,6 @@ from typing import Any
 from teacher_cache.background import Background
 from teacher_cache.budget import Budget
 from teacher_cache.errors import ArmadaError
-from teacher_cache.keys import sha256
 from teacher_cache.options import BuildOptions
 from teacher_cache.pictures import picture_fault
 from teacher_cache.plan import Plan, requests_of
@@ -49,6 +49,7 @@ class Drawing:
     _asked: dict[str, tuple[Wanted, int]] = field(default_factory=dict)  # in flight, and which attempt it is
     _later: list[tuple[float, int, Wanted, int]] = field(default_factory=list)  # a heap, by the time to ask again
     _held: list[Wanted] = field(default_factory=list)  # claimed by another build of this machine
+    _came: deque[Picture | Failure] = field(default_factory=deque)  # answered, not yet kept
     _tickets: Iterator[int] = field(default_factory=itertools.count)
 
     def run(self, plan: Plan, planned: int) -> None:
@@ -63,7 +64,8 @@ class Drawing:
                 while not self.stopped:
                     for answer in self.teacher.draw(self._requests(pending, planned, bar)):
                         if not self._asks_later(answer):
-                            kept.append(keeper.submit(self._keep, answer))
+                            self._came.append(answer)
+                            kept.append(keeper.submit(self._keep))
                             bar.update()
                         while len(kept) > unkept or (kept and kept[0].done()):
                             kept.pop(0).result()
@@ -122,20 +124,28 @@ class Drawing:
         while time.monotonic() < due and not self.stop():
             time.sleep(max(0.0, min(0.2, due - time.monotonic())))
 
-    def _keep(self, answer: Picture | Failure) -> None:
-        """On the keeper's thread: look at the picture, record it, begin a seal when it is time."""
-        fault = picture_fault(answer.data) if isinstance(answer, Picture) else None
-        if fault:
-            answer = Failure(answer.image_key, *fault, answer.cost_usd, answer.seconds)
-        if isinstance(answer, Picture):
-            self.spool.record(answer, sha256(answer.data))
-            self.drawn += 1
-        elif answer.reason in REASONS:
-            self.spool.record(answer)
-            self.failed[answer.reason] = self.failed.get(answer.reason, 0) + 1
-        else:
-            raise ArmadaError(f"the teacher gave the reason {answer.reason!r}; expected one of {', '.join(REASONS)}")
+    def _keep(self) -> None:
+        """On the keeper's thread: look at what has come, record it all at once, begin a seal when it is time."""
+        answers = [_looked_at(self._came.popleft()) for _ in range(len(self._came))]
+        if not answers:
+            return  # the answer that this was called for went with those before it
+        self.spool.record(answers)
+        for answer in answers:
+            if isinstance(answer, Picture):
+                self.drawn += 1
+            else:
+                self.failed[answer.reason] = self.failed.get(answer.reason, 0) + 1
         full = self.spool.count(self.drawer.digest, "drawn") >= self.options.seal_rows
         if (full or self.clock() - self._sealed_at >= self.options.seal_seconds) and not self.background.is_sealing:
             self.background.seal()
             self._sealed_at = self.clock()
+
+
+def _looked_at(answer: Picture | Failure) -> Picture | Failure:
+    """The answer, or the failure that its picture is. Raises ArmadaError for a reason that is none."""
+    fault = picture_fault(answer.data) if isinstance(answer, Picture) else None
+    if fault:
+        return Failure(answer.image_key, *fault, answer.cost_usd, answer.seconds)
+    if isinstance(answer, Failure) and answer.reason not in REASONS:
+        raise ArmadaError(f"the teacher gave the reason {answer.reason!r}; expected one of {', '.join(REASONS)}")
+    return answer

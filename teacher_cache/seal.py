@@ -6,6 +6,7 @@ A kill between the commit and the spool's cleaning repeats nothing: rows that th
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -32,14 +33,14 @@ def seal(
     indexes = []
     with spool.sealing:
         known = one_array(cache.images(teacher, [])["image_key"]) if again else pa.array([], pa.string())
-        while rows := spool.waiting(teacher.digest, "drawn", shard_rows):
+        for rows in _batches(spool, teacher, "drawn", shard_rows):
             there = pc.is_in(pa.array([row.image_key for row in rows]), known).to_pylist()
             fresh = [row for row, is_there in zip(rows, there, strict=True) if not is_there]
             if fresh:
                 pictures = spool.pictures([row.image_key for row in fresh])
                 indexes.append(commit_pictures(cache, teacher, [_image_row(row) for row in fresh], pictures, signature))
             spool.mark_sealed([row.image_key for row in rows])
-        while rows := spool.waiting(teacher.digest, "failed", shard_rows):
+        for rows in _batches(spool, teacher, "failed", shard_rows):
             columns = [{name: getattr(row, name) for name in FAILURE_COLUMNS.names} for row in rows]
             table = pa.Table.from_pylist(columns, schema=FAILURE_COLUMNS)
             cache.commit([cache.write_shard(f"failures/{teacher.name}", table)], **signature.now())
@@ -57,7 +58,7 @@ def seal_samples(
     done = Encoded()
     started = time.monotonic()
     with spool.sealing:
-        while rows := spool.waiting(teacher.digest, "drawn", shard_rows):
+        for rows in _batches(spool, teacher, "drawn", shard_rows):
             keys = [row.image_key for row in rows]
             parts = encode_pictures(encoder, spool.pictures(keys), [row.prompt for row in rows])
             features = np.concatenate(list(parts))
@@ -75,6 +76,14 @@ def seal_samples(
     done.seconds = time.monotonic() - started
     seal(cache, spool, teacher, shard_rows, signature)
     return done
+
+
+def _batches(spool: Spool, teacher: Source, state: str, shard_rows: int) -> Iterator[list[SpoolRow]]:
+    """What waits now, a shard's rows at a time; what comes meanwhile is for the next seal, else shards were tiny."""
+    while rows := spool.waiting(teacher.digest, state, shard_rows):
+        yield rows
+        if len(rows) < shard_rows:
+            return
 
 
 def _image_row(row: SpoolRow) -> ImageRow:

@@ -24,6 +24,7 @@ from teacher_cache.budget import Budget
 from teacher_cache.disk import full_disk_in_words
 from teacher_cache.errors import CacheError
 from teacher_cache.faults import reach
+from teacher_cache.keys import sha256
 from teacher_cache.teachers import Failure, Picture, Request
 
 _SCHEMA = """
@@ -166,21 +167,26 @@ class Spool:
         except Timeout:
             return True
 
-    def record(self, answer: Picture | Failure, sha256: str = "") -> None:
-        """Keep a teacher's answer: bytes, cost and state in one transaction."""
+    def record(self, answers: Sequence[Picture | Failure]) -> None:
+        """Keep a teacher's answers, with bytes, cost and state, in one transaction: one sync of the disk for as many as
+        have come since the last."""
         with self._transaction() as db:
-            if isinstance(answer, Picture):
-                db.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?)", (answer.image_key, answer.data))
-                state, suffix, reason, message = "drawn", answer.suffix, "", ""
-            else:
-                state, suffix, reason, message = "failed", "", answer.reason, answer.message
-            db.execute(
-                "UPDATE rows SET state = ?, suffix = ?, sha256 = ?, cost_usd = ?, seconds = ?, reason = ?,"
-                " message = ?, owner = NULL WHERE image_key = ?",
-                (state, suffix, sha256, answer.cost_usd, answer.seconds, reason, message, answer.image_key),
-            )
-            self._price(db, answer)
+            for answer in answers:
+                self._record(db, answer)
             reach("spool.record")
+
+    def _record(self, db: sqlite3.Connection, answer: Picture | Failure) -> None:
+        if isinstance(answer, Picture):
+            db.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?)", (answer.image_key, answer.data))
+            facts = ("drawn", answer.suffix, sha256(answer.data), "", "")
+        else:
+            facts = ("failed", "", "", answer.reason, answer.message)
+        db.execute(
+            "UPDATE rows SET state = ?, suffix = ?, sha256 = ?, reason = ?, message = ?, cost_usd = ?, seconds = ?,"
+            " owner = NULL WHERE image_key = ?",
+            (*facts, answer.cost_usd, answer.seconds, answer.image_key),
+        )
+        self._price(db, answer)
 
     def note_cost(self, failure: Failure) -> None:
         """Keep what a failed call cost; the claim stays, since the build asks again."""
