@@ -17,10 +17,13 @@ from teacher_cache import (
     SpecError,
     build,
     drawing,
+    encoder_source,
+    make_plan,
     open_teacher,
     status,
     teacher_source,
 )
+from teacher_cache.plan import ask as plan_asked
 from teacher_cache.teachers import Picture, Request, openai_images
 from teacher_cache.teachers.http_errors import HopelessError, reason_of, retry_after
 from teacher_cache.teachers.pacing import Pace
@@ -281,3 +284,21 @@ def test_what_decides_a_picture_is_in_the_key_and_how_it_is_asked_is_not():
         "size=512x512&revision=2",
     ]
     assert len({plain, *map(digest, others)}) == 5
+
+
+def test_a_cap_in_money_holds_with_64_calls_in_flight_and_over_three_restarts(tmp_path):
+    """Prices are reserved before a call is sent; `plan` says what is still missing."""
+    prompts = [f"prompt {i}" for i in range(200)]
+    encoder = fakes.encoder()
+    spent = []
+    with serving() as server:
+        for cap in (0.5, 0.5, 0.8):
+            drawer = teacher(server, concurrency=64, price="0.01")
+            cache = Cache(str(tmp_path / "cache"), create=True)
+            report = build(cache, prompts, drawer, encoder, BuildOptions(budget_usd=cap))
+            assert report.stopped == "budget"
+            spent.append((sum(server.asked.values()), report.cost_usd_total))
+        source = teacher_source(drawer)
+        plan = make_plan(cache, source, encoder_source(encoder), plan_asked(source, prompts), rows=len(prompts))
+    assert spent == [(50, 0.5), (50, 0.5), (80, 0.8)]
+    assert (plan.pictures_at_hand, plan.wanted.num_rows) == (80, 120)
