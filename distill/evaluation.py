@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from distill.students import Tokens
+from distill.tokens import Tokens
 from teacher_cache import progress
 
 

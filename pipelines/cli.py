@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -80,10 +80,29 @@ def train(
     lr: Annotated[float, typer.Option("--lr")] = 5e-5,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     max_steps: Annotated[Optional[int], typer.Option("--max-steps", min=1)] = None,
+    accumulate: Annotated[int, typer.Option("--accumulate", help="Parts that a batch is computed in.")] = 1,
+    recipe: Annotated[
+        Optional[str], typer.Option("--recipe", help="paper: the reference's schedule, picked on the reported split.")
+    ] = None,
+    select: Annotated[
+        Optional[str], typer.Option("--select", help="last, or the best epoch on: validation, test.")
+    ] = None,
+    layers: Annotated[Optional[int], typer.Option("--layers", min=1, help="Keep the student's first N layers.")] = None,
+    lora_rank: Annotated[
+        Optional[int], typer.Option("--lora-rank", min=1, help="Train low-rank layers and the task head only.")
+    ] = None,
+    lora_targets: Annotated[
+        Optional[str], typer.Option("--lora-targets", help="Layers' names, with commas; default: every linear one.")
+    ] = None,
+    save_steps: Annotated[int, typer.Option("--save-steps", min=1, help="Steps between checkpoints.")] = 500,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="Checkpoints that are kept.")] = 2,
+    track: Annotated[
+        Optional[str], typer.Option("--track", help="accelerate's trackers, with commas, for example tensorboard.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a student on a task and a cache's features; write a plain Hugging Face checkpoint and run.json."""
-    from distill.trainer import TrainSettings
+    from distill.settings import TrainSettings, paper_recipe
     from pipelines.training import RunRequest, run_training
     from teacher_cache import ArmadaError
 
@@ -100,7 +119,14 @@ def train(
         lr=lr,
         seed=seed,
         max_steps=max_steps,
+        accumulate=accumulate,
     )
+    if recipe not in (None, "paper"):
+        raise ArmadaError(f"--recipe: expected paper, found {recipe!r}")
+    if recipe:
+        settings = paper_recipe(settings)
+    if select:
+        settings = replace(settings, select=select)
     request = RunRequest(
         task=task,
         student=student,
@@ -112,6 +138,12 @@ def train(
         data_file=data_files,
         drop_missing=missing == "drop",
         settings=settings,
+        layers=6 if recipe and layers is None else layers,
+        lora_rank=lora_rank,
+        lora_targets=tuple(lora_targets.split(",")) if lora_targets else None,
+        save_steps=save_steps,
+        keep=keep,
+        trackers=tuple(track.split(",")) if track else (),
     )
     result = run_training(request)
     if as_json:

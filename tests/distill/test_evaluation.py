@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from distill.evaluation import predict, score
-from distill.students import load_student, tokenize
+from distill.students import load_student
+from distill.tokens import tokenize
 from tests.distill.tiny import save_student, split
 
 

@@ -132,7 +132,7 @@ def test_the_same_run_again_does_nothing_and_another_there_is_refused(trained):
     assert json.loads(again.stdout) == {**json.loads(run.stdout), "reused": True}
     other = armada(*words, "--data-files", data, "--out", folder / "run", "--lr", 1e-3)
     assert other.returncode == 2
-    assert "a finished run with another settings is here" in other.stderr
+    assert "run.json: another run is here: settings.lr was 5e-05, now 0.001" in other.stderr
 
 
 def test_one_row_added_after_the_build_stops_before_the_first_step(trained):
@@ -177,7 +177,7 @@ def test_the_run_leaves_a_plain_checkpoint_and_nothing_of_the_teaching(trained):
 
     folder = trained[0]
     names = sorted(path.name for path in (folder / "run").iterdir())
-    assert names == ["run.json", "student"]
+    assert names == ["metrics.jsonl", "run.json", "student"]
     model = AutoModelForSequenceClassification.from_pretrained(folder / "run" / "student")
     assert model.config.id2label == {0: "negative", 1: "neutral", 2: "positive"}
     weights = load_file(folder / "run" / "student" / "model.safetensors")
