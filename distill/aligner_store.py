@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load, save
 
-from distill.aligner import AlignerSettings, State, train_aligner
+from distill.aligner import State, train_aligner
+from distill.settings import AlignerSettings
 from distill.view import View
 from teacher_cache import canonical_json, sha256
 

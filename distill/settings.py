@@ -1,8 +1,26 @@
-"""What decides a student's training beside its data and start, and the paper's own choice of it."""
+"""What decides a student's training beside its data and start, and the paper's own choice of it.
+
+Importing it costs nothing: no torch.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class AlignerSettings:
+    """All that decides an aligner's training beside its data. `width` is the hidden layers', `angle` in radians."""
+
+    width: int = 512
+    dropout: float = 0.1
+    gamma: float = 1.0
+    lr: float = 1e-3
+    weight_decay: float = 0.01
+    rotation: str = "descent"  # CayleyDescent; or "adamw": torch's parametrisation, as the reference has it
+    angle: float = 0.05
+    batch_size: int = 32
+    clip_norm: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -34,9 +52,13 @@ class TrainSettings:
     seed: int = 0
 
 
+PAPER_LAYERS = 6
+PAPER_ALIGNER = AlignerSettings(width=768, batch_size=8, rotation="adamw")
+
+
 def paper_recipe(settings: TrainSettings) -> TrainSettings:
-    """The reference's schedule (its figures: shared golden README), which picks its epoch on the reported split; the
-    manifold loss and the seed stay as they are given."""
+    """The reference's schedule, which picks its epoch on the reported split; the manifold loss, the seed and a cap on
+    steps stay as they are given. PAPER_ALIGNER and PAPER_LAYERS belong to it."""
     return replace(
         settings,
         alpha=0.5,

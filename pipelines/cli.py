@@ -102,7 +102,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a student on a task and a cache's features; write a plain Hugging Face checkpoint and run.json."""
-    from distill.settings import TrainSettings, paper_recipe
+    from distill.settings import PAPER_ALIGNER, PAPER_LAYERS, AlignerSettings, TrainSettings, paper_recipe
     from pipelines.training import RunRequest, run_training
     from teacher_cache import ArmadaError
 
@@ -138,7 +138,8 @@ def train(
         data_file=data_files,
         drop_missing=missing == "drop",
         settings=settings,
-        layers=6 if recipe and layers is None else layers,
+        layers=PAPER_LAYERS if recipe and layers is None else layers,
+        aligner=PAPER_ALIGNER if recipe else AlignerSettings(),
         lora_rank=lora_rank,
         lora_targets=tuple(lora_targets.split(",")) if lora_targets else None,
         save_steps=save_steps,

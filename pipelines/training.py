@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from distill.aligner import AlignerSettings
 from distill.cards import Card, load_card
 from distill.losses import MANIFOLD_LOSSES
-from distill.settings import TrainSettings
+from distill.settings import AlignerSettings, TrainSettings
 from distill.splits import Split, Splits, load_splits
 from distill.view import View, data_digest, join
 from pipelines.run_record import RunResult, finished, write_record

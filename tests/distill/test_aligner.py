@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from distill.aligner import AlignerSettings, train_aligner
+from distill.aligner import train_aligner
 from distill.aligner_store import aligner_states
 from distill.orthogonal import orthogonality_error
+from distill.settings import AlignerSettings
 from distill.view import join
 from teacher_cache import build, choose, open_features
 from tests import fakes

@@ -4,10 +4,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from distill.aligner import AlignerSettings, train_aligner
+from distill.aligner import train_aligner
 from distill.lesson import Teaching
 from distill.order import batches
-from distill.settings import TrainSettings
+from distill.settings import AlignerSettings, TrainSettings
 from distill.students import load_student
 from distill.tokens import tokenize
 from distill.trainer import Keeping, train_student
