@@ -74,7 +74,7 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     _check(request)
     card = load_card(request.task)
     splits = splits or load_splits(card, request.data_file)
-    view, source = (None, None) if request.control == UNDISTILLED else _view(request, splits)
+    view, source = (None, None) if request.control == UNDISTILLED else _view(request, card, splits)
     identity = _identity(request, card, splits, view, source)
     return finished(request.out, identity) or _run(request, card, splits, view, source, identity)
 
@@ -98,13 +98,13 @@ def _check(request: RunRequest) -> None:
         raise ArmadaError("--cache URL is missing; only --control undistilled needs none")
 
 
-def _view(request: RunRequest, splits: Splits) -> tuple[View, _Source]:
+def _view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, _Source]:
     cache = Cache(str(request.cache))
     teacher = teacher_source(open_teacher(request.teacher)).digest if request.teacher else None
     encoder = encoder_source(open_encoder(request.encoder)).digest if request.encoder else None
     chosen = choose(cache, teacher, encoder)
     names = (request.teacher or chosen[0].facts.get("text"), request.encoder or chosen[1].facts.get("text"))
-    prompts = request.data_file or request.task
+    words = f"--teacher '{names[0]}' --encoder '{names[1]}' --cache {cache.store}"
     view = join(
         splits.train,
         cache,
@@ -112,11 +112,21 @@ def _view(request: RunRequest, splits: Splits) -> tuple[View, _Source]:
         drop_missing=request.drop_missing,
         control=request.control,
         seed=request.settings.seed,
-        mend=f"armada cache build {prompts} --teacher '{names[0]}' --encoder '{names[1]}' --cache {cache.store}",
+        mend=f"{_prompts_first(request, card)} {words}",
     )
     shards = sorted(shard.sha256 for shard in cache.shards(f"features/{chosen[0].name}/{chosen[1].name}/"))
     digest = sha256(canonical_json(shards))
     return view, _Source(chosen[0].name, chosen[1].name, view.features.shape[1], digest)
+
+
+def _prompts_first(request: RunRequest, card: Card) -> str:
+    """The start of the command that builds what is missing; a user's rows become prompts by the card's template."""
+    file = request.data_file
+    if file is None:
+        return f"armada cache build {card.name}"
+    if card.prompt == "{text}" and file.is_file():
+        return f"armada cache build {file}"
+    return f"armada tasks {card.name} --data-files {file} --prompts prompts.jsonl && armada cache build prompts.jsonl"
 
 
 def _identity(
@@ -153,9 +163,10 @@ def _run(
     from accelerate.utils import broadcast_object_list
 
     from distill.checkpoints import Checkpoints
-    from distill.evaluation import predict, score
+    from distill.evaluation import predict
     from distill.export import export_student, model_card
     from distill.lora import merge_lora
+    from distill.metrics import score
     from distill.selection import BestEpoch
     from distill.students import StudentSpec, length_limit, load_student
     from distill.tokens import tokenize
@@ -171,7 +182,7 @@ def _run(
         accelerator.init_trackers("trackers")
     train = view.split if view else splits.train
     spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets)
-    model, tokenizer = load_student(spec, card.labels, settings.seed)
+    model, tokenizer = load_student(spec, card.classes, settings.seed)
     max_length = length_limit(model, tokenizer, settings.max_length)
     tokens = tokenize(tokenizer, train.texts, max_length)
     teaching = _teaching(request, card, view, accelerator) if view else None
@@ -179,7 +190,7 @@ def _run(
 
     def evaluate(split: Split, what: str) -> dict[str, float]:
         logits = predict(model, tokenize(tokenizer, split.texts, max_length), accelerator.device, what=what)
-        return score(logits, split.labels, card.metrics)
+        return score(logits, split.labels, card.metrics, split.groups)
 
     checkpoints = request.out / "checkpoints"
     best = BestEpoch(checkpoints, sha256(canonical_json(identity)))
@@ -210,7 +221,7 @@ def _run(
         if selecting:
             best.load(model)
         merge_lora(model)
-        named = {"validation": splits.validation, "test": splits.test}
+        named = {"validation": splits.validation, "test": splits.test, **splits.also}
         metrics = {name: evaluate(split, name) if len(split) else {} for name, split in named.items()}
         record = {
             "identity": identity,
@@ -220,6 +231,7 @@ def _run(
             "epochs": [asdict(epoch) for epoch in epochs],
             "rows": {"train": len(train), "validation": len(splits.validation), "test": len(splits.test)},
             "held_out": splits.held_out,
+            "dropped": splits.dropped,
             "truncated": tokens.truncated,
             "coverage": asdict(view.coverage) if view else None,
             "features": asdict(source) if source else None,
@@ -252,7 +264,7 @@ def _teaching(request: RunRequest, card: Card, view: View, accelerator: Any) -> 
         states = aligner_states(
             folder,
             view,
-            max(len(card.labels), 1),
+            max(len(card.classes), 1),
             request.settings.epochs,
             settings,
             request.settings.seed,

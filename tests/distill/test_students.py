@@ -77,7 +77,7 @@ def test_the_first_layers_are_kept_as_they_are(tmp_path, kind):
 
 
 def test_more_layers_than_there_are_is_an_error(tmp_path):
-    with pytest.raises(ArmadaError, match="--layers: expected 1 to 1, as many as .* has, found 2"):
+    with pytest.raises(ArmadaError, match=r"--layers: expected 1 to 1, as many as .* has, found 2"):
         load_student(StudentSpec(save("bert", tmp_path), layers=2), LABELS, 0)
 
 
@@ -133,7 +133,7 @@ def test_an_unknown_architecture_is_refused_by_name(tmp_path):
 
     config = GPT2Config(n_layer=1, n_head=2, n_embd=16, vocab_size=20)
     GPT2ForSequenceClassification(config).save_pretrained(tmp_path)
-    with pytest.raises(ArmadaError, match="expected a student of bert, roberta, .* found gpt2"):
+    with pytest.raises(ArmadaError, match=r"expected a student of bert, roberta, .* found gpt2"):
         load_student(str(tmp_path), LABELS, 0)
 
 
