@@ -171,6 +171,8 @@ def train(
         trackers=tuple(track.split(",")) if track else (),
     )
     result = run_training(request)
+    if os.environ.get("RANK", "0") != "0":  # one of several processes: the first one speaks
+        return
     if as_json:
         typer.echo(json.dumps({"out": str(out), **asdict(result)}))
         return

@@ -6,6 +6,7 @@ stopped; another run there is refused.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -159,7 +160,6 @@ def _run(
     source: _Source | None,
     identity: Mapping[str, Any],
 ) -> RunResult:
-    from accelerate import Accelerator
     from accelerate.utils import broadcast_object_list
 
     from distill.checkpoints import Checkpoints
@@ -173,13 +173,7 @@ def _run(
     from distill.trainer import Keeping, train_student
 
     settings = request.settings
-    accelerator = Accelerator(
-        mixed_precision="bf16" if _has_bf16() else "no",
-        log_with=list(request.trackers) or None,
-        project_dir=request.out,
-    )
-    if request.trackers:
-        accelerator.init_trackers("trackers")
+    accelerator = _accelerator(request)
     train = view.split if view else splits.train
     spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets)
     model, tokenizer = load_student(spec, card.classes, settings.seed)
@@ -213,7 +207,6 @@ def _run(
         accelerator=accelerator,
         on_epoch=offer,
     )
-    accelerator.end_training()
     accelerator.free_memory()
     results: list[RunResult | None] = [None]
     if accelerator.is_main_process:
@@ -248,8 +241,32 @@ def _run(
         Checkpoints(checkpoints, {}).remove()
     if accelerator.num_processes > 1:
         broadcast_object_list(results)
+    accelerator.end_training()
     assert results[0] is not None  # the main process has written it
     return results[0]
+
+
+def _accelerator(request: RunRequest) -> Any:
+    """The device, the precision and the processes. Raises ArmadaError where a launcher's processes don't find each
+    other: each would train by itself and overwrite the others' results."""
+    import torch
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(
+        cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),  # else ranks on the CPU go unseen
+        mixed_precision="bf16" if _has_bf16() else "no",
+        log_with=list(request.trackers) or None,
+        project_dir=request.out,
+    )
+    started = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != started:
+        raise ArmadaError(
+            f"expected {started} processes, as the launcher says, found {accelerator.num_processes}; "
+            "start them by: python -m torch.distributed.run --nproc_per_node N -m pipelines.cli train ..."
+        )
+    if request.trackers:
+        accelerator.init_trackers("trackers")
+    return accelerator
 
 
 def _teaching(request: RunRequest, card: Card, view: View, accelerator: Any) -> Any:
