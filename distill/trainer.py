@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 from distill.checkpoints import Checkpoints, Identity
+from distill.distilled import DistilledStudent, Said
 from distill.journal import Journal
 from distill.lesson import Lesson, Teaching
-from distill.losses import Outputs, head_loss, student_loss
+from distill.losses import head_loss, student_loss
 from distill.order import batches, share
 from distill.ranks import gather_rows, rng_states, set_rng_state
 from distill.settings import TrainSettings
-from distill.students import DistilledStudent, StudentHeads
+from distill.students import StudentHeads
 from distill.tokens import Tokens
 from teacher_cache import progress
 
@@ -64,16 +65,18 @@ def train_student(
     teaching: Teaching | None,
     keeping: Keeping,
     accelerator: Any,
+    first: Sequence[int] | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> list[Epoch]:
-    """Train `model` in place and return its epochs. `labels` are class ids, or floats for a model of one output.
+    """Train `model` in place and return its epochs. `labels` are class ids, or floats for a model of one output. With
+    `first` the model is a language model and a label is a place among these first tokens of answers.
 
     `data_digest` decides the order of the rows together with the seed, so that arms of one seed see the same batches.
     `on_epoch` is called on every rank before the epoch's checkpoint, so a run that dies in it calls it again; `on_step`
     after every step. Raises ArmadaError where the checkpoints are of another run.
     """
-    loop = _Loop(model, tokens, labels, settings, data_digest, teaching, accelerator)
+    loop = _Loop(model, tokens, labels, settings, data_digest, teaching, accelerator, first)
     identity = {**keeping.identity, "settings": asdict(settings), "data": data_digest, "taught": teaching is not None}
     checkpoints = Checkpoints(keeping.checkpoints, identity, keeping.keep)
     is_main = accelerator.is_main_process
@@ -143,6 +146,7 @@ class _Loop:
         data_digest: str,
         teaching: Teaching | None,
         accelerator: Any,
+        first: Sequence[int] | None,
     ) -> None:
         self._settings, self._tokens, self._key = settings, tokens, data_digest
         self._accelerator = accelerator
@@ -154,7 +158,7 @@ class _Loop:
             classes, features = len(teaching.states[0]["head.bias"]), teaching.features.shape[1]
             heads = StudentHeads(pooled_width(model), features, classes, settings.dropout)
             heads.start(torch.Generator().manual_seed(settings.seed))
-        student = DistilledStudent(model, heads)
+        student = DistilledStudent(model, heads, first)
         trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(
             trained, lr=settings.lr, weight_decay=settings.weight_decay, fused=device.type in ("cpu", "cuda")
@@ -200,20 +204,19 @@ class _Loop:
     def _backward(self, rows: np.ndarray, lesson: Lesson | None, weight: float) -> Tensor:
         device = self._accelerator.device
         own = share(rows, self._rank, self._ranks)[0]
-        logits, outputs = self._student(self._tokens.batch(own, device))
+        said = self._student(self._tokens.batch(own, device))
         if self._ranks > 1:
-            logits, outputs = self._gather(len(rows), logits, outputs)
+            said = self._gather(len(rows), said)
         index = torch.from_numpy(rows).to(device, non_blocking=True)
-        terms = _loss(self._settings, logits, outputs, self._labels[index], lesson, index)
+        terms = _loss(self._settings, said, self._labels[index], lesson, index)
         self._accelerator.backward(terms[0] * (weight * self._ranks))
         return terms.detach()
 
-    def _gather(self, rows: int, logits: Tensor, outputs: Outputs | None) -> tuple[Tensor, Outputs | None]:
-        columns = [logits, *(outputs or ())]
+    def _gather(self, rows: int, said: Said) -> Said:
+        widths = [0 if column is None else column.shape[1] for column in said]
         own = [share(np.arange(rows), rank, self._ranks)[1] for rank in range(self._ranks)]
-        whole = gather_rows(torch.cat(columns, 1), own, self._rank)
-        logits, *rest = torch.split(whole, [column.shape[1] for column in columns], 1)
-        return logits, Outputs(*rest) if rest else None
+        whole = gather_rows(torch.cat([column for column in said if column is not None], 1), own, self._rank)
+        return Said(*(part if part.shape[1] else None for part in torch.split(whole, widths, 1)))  # type: ignore[arg-type]
 
     def state(self, place: _Place) -> dict[str, Any]:
         """All that the next step depends on. Frozen weights are not in it: the run's start holds them."""
@@ -259,15 +262,15 @@ def _schedule(optimizer: Any, settings: TrainSettings, total: int) -> Any:
 
 def _loss(
     settings: TrainSettings,
-    logits: Tensor,
-    outputs: Outputs | None,
+    said: Said,
     labels: Tensor,
     lesson: Lesson | None,
     rows: Tensor,
 ) -> Tensor:
     """(total, task) of an undistilled step; (total, task, output alignment, manifold) of a distilled one."""
+    outputs = said.outputs
     if outputs is None or lesson is None:
-        loss = head_loss(logits, labels)
+        loss = head_loss(said.logits, labels) if said.head is None else said.head
         return torch.stack([loss, loss])
     terms = student_loss(
         lesson.outputs(rows),
@@ -279,5 +282,6 @@ def _loss(
         gamma=settings.gamma,
         temperature=settings.temperature,
         center=lesson.center,
+        head=said.head,
     )
     return torch.stack(terms)

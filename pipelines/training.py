@@ -15,7 +15,7 @@ from typing import Any
 from distill.cards import Card, load_card
 from distill.losses import MANIFOLD_LOSSES
 from distill.settings import AlignerSettings, TrainSettings
-from distill.splits import Split, Splits, load_splits
+from distill.splits import Splits, load_splits
 from distill.view import View, data_digest, join
 from pipelines.run_record import RunResult, finished, write_record
 from teacher_cache import (
@@ -163,28 +163,21 @@ def _run(
     from accelerate.utils import broadcast_object_list
 
     from distill.checkpoints import Checkpoints
-    from distill.evaluation import predict
     from distill.export import export_student, model_card
     from distill.lora import merge_lora
-    from distill.metrics import score
     from distill.selection import BestEpoch
-    from distill.students import StudentSpec, length_limit, load_student
-    from distill.tokens import tokenize
+    from distill.students import StudentSpec
     from distill.trainer import Keeping, train_student
+    from distill.work import open_work
 
     settings = request.settings
     accelerator = _accelerator(request)
     train = view.split if view else splits.train
     spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets)
-    model, tokenizer = load_student(spec, card.classes, settings.seed)
-    max_length = length_limit(model, tokenizer, settings.max_length)
-    tokens = tokenize(tokenizer, train.texts, max_length)
-    teaching = _teaching(request, card, view, accelerator) if view else None
+    work = open_work(spec, card, train, settings)
+    model = work.model
+    teaching = _teaching(request, work, view, accelerator) if view else None
     parameters = _parameters(model, teaching)
-
-    def evaluate(split: Split, what: str) -> dict[str, float]:
-        logits = predict(model, tokenize(tokenizer, split.texts, max_length), accelerator.device, what=what)
-        return score(logits, split.labels, card.metrics, split.groups)
 
     checkpoints = request.out / "checkpoints"
     best = BestEpoch(checkpoints, sha256(canonical_json(identity)))
@@ -192,12 +185,13 @@ def _run(
 
     def offer(epoch: Any) -> None:
         if selecting and accelerator.is_main_process:
-            best.offer(model, epoch.epoch, evaluate(selecting, settings.select)[card.metrics[0]])
+            found = work.evaluate(selecting, accelerator.device, settings.select)
+            best.offer(model, epoch.epoch, found[card.metrics[0]])
 
     epochs = train_student(
         model,
-        tokens,
-        train.labels,
+        work.tokens,
+        work.targets,
         settings,
         data_digest=data_digest(train),
         teaching=teaching,
@@ -205,6 +199,7 @@ def _run(
             checkpoints, request.out / "metrics.jsonl", request.save_steps, request.keep, identity=identity
         ),
         accelerator=accelerator,
+        first=work.first,
         on_epoch=offer,
     )
     accelerator.free_memory()
@@ -215,7 +210,9 @@ def _run(
             best.load(model)
         merge_lora(model)
         named = {"validation": splits.validation, "test": splits.test, **splits.also}
-        metrics = {name: evaluate(split, name) if len(split) else {} for name, split in named.items()}
+        metrics = {
+            name: work.evaluate(split, accelerator.device, name) if len(split) else {} for name, split in named.items()
+        }
         record = {
             "identity": identity,
             "metrics": metrics,
@@ -225,7 +222,7 @@ def _run(
             "rows": {"train": len(train), "validation": len(splits.validation), "test": len(splits.test)},
             "held_out": splits.held_out,
             "dropped": splits.dropped,
-            "truncated": tokens.truncated,
+            "truncated": work.tokens.truncated,
             "coverage": asdict(view.coverage) if view else None,
             "features": asdict(source) if source else None,
             "parameters": parameters,
@@ -233,9 +230,8 @@ def _run(
             "device": str(accelerator.device),
             "ranks": accelerator.num_processes,
         }
-        export_student(
-            model, tokenizer, request.out / "student", model_card(_facts(request, card, metrics, parameters))
-        )
+        words = model_card(_facts(request, card, metrics, parameters), work.pipeline)
+        export_student(model, work.tokenizer, request.out / "student", words)
         results = [write_record(request.out, record)]
         best.remove()
         Checkpoints(checkpoints, {}).remove()
@@ -269,7 +265,7 @@ def _accelerator(request: RunRequest) -> Any:
     return accelerator
 
 
-def _teaching(request: RunRequest, card: Card, view: View, accelerator: Any) -> Any:
+def _teaching(request: RunRequest, work: Any, view: View, accelerator: Any) -> Any:
     import torch
 
     from distill.aligner_store import aligner_states
@@ -281,11 +277,12 @@ def _teaching(request: RunRequest, card: Card, view: View, accelerator: Any) -> 
         states = aligner_states(
             folder,
             view,
-            max(len(card.classes), 1),
+            work.classes,
             request.settings.epochs,
             settings,
             request.settings.seed,
             accelerator.device,
+            targets=work.targets if work.first else None,
         )
     return Teaching(torch.from_numpy(view.features).to(accelerator.device), states, settings.width)
 
