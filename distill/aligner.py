@@ -7,8 +7,6 @@ alternating schedule comes to.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,23 +14,10 @@ from torch import Tensor, nn
 from distill.losses import Outputs, positive_if_regression, task_loss
 from distill.order import batches
 from distill.orthogonal import CayleyDescent
+from distill.settings import AlignerSettings
 from teacher_cache import progress
 
 State = dict[str, Tensor]
-
-
-@dataclass(frozen=True)
-class AlignerSettings:
-    """All that decides an aligner's training beside its data. `width` is the hidden layers', `angle` in radians."""
-
-    width: int = 512
-    dropout: float = 0.1
-    gamma: float = 1.0
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    angle: float = 0.05
-    batch_size: int = 32
-    clip_norm: float = 1.0
 
 
 class Aligner(nn.Module):
@@ -85,9 +70,14 @@ def train_aligner(
         aligner = Aligner(features.shape[1], classes, settings.width, settings.dropout)
         aligner.start(torch.Generator().manual_seed(seed))
         aligner.to(device).train()
+        rotation = None
+        if settings.rotation == "descent":
+            rotation = CayleyDescent(aligner.projection.weight.data, settings.angle)
+        else:
+            aligner.projection.weight.requires_grad_(True)
+            nn.utils.parametrizations.orthogonal(aligner.projection)
         parameters = [parameter for parameter in aligner.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
-        rotation = CayleyDescent(aligner.projection.weight.data, settings.angle)
         states = []
         steps = epochs * -(-len(features) // settings.batch_size)
         with progress(steps, "aligner", "step") as bar:
@@ -95,14 +85,26 @@ def train_aligner(
                 for rows in batches(len(features), settings.batch_size, key=key, seed=seed, epoch=epoch):
                     index = torch.from_numpy(rows).to(device)
                     z, y = features[index].float(), labels[index]
-                    projection = aligner.project(z).requires_grad_()
+                    projection = aligner.project(z)
+                    if rotation:
+                        projection.requires_grad_()
                     loss = task_loss(aligner.read(z, projection), y, settings.gamma)
                     torch.autograd.backward(loss)
                     nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
                     optimizer.step()
-                    rotation.step(projection.detach(), projection.grad)
+                    if rotation:
+                        rotation.step(projection.detach(), projection.grad)
                     optimizer.zero_grad(set_to_none=True)
                     bar.update()
-                rotation.restore()
-                states.append({name: value.detach().cpu().clone() for name, value in aligner.state_dict().items()})
+                if rotation:
+                    rotation.restore()
+                states.append(_state(aligner))
     return states
+
+
+@torch.no_grad()
+def _state(aligner: Aligner) -> State:
+    """The weights by name, O as the matrix that it is."""
+    state = {name: value for name, value in aligner.state_dict().items() if "parametrizations" not in name}
+    state["projection.weight"] = aligner.projection.weight
+    return {name: value.detach().cpu().clone() for name, value in state.items()}

@@ -8,30 +8,41 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from safetensors.torch import load, save
 
-from distill.aligner import AlignerSettings, State, train_aligner
+from distill.aligner import State, train_aligner
+from distill.settings import AlignerSettings
 from distill.view import View
 from teacher_cache import canonical_json, sha256
 
 
 def aligner_states(
-    folder: Path, view: View, classes: int, epochs: int, settings: AlignerSettings, seed: int, device: torch.device
+    folder: Path,
+    view: View,
+    classes: int,
+    epochs: int,
+    settings: AlignerSettings,
+    seed: int,
+    device: torch.device,
+    targets: Sequence[float] | None = None,
 ) -> list[State]:
-    """The states of the first `epochs` epochs, read where they are kept, else trained and kept."""
-    key = sha256(canonical_json(["armada-aligner/1", view.digest, asdict(settings), seed, classes]))
+    """The states of the first `epochs` epochs, read where they are kept, else trained and kept. `targets` are taught
+    instead of the view's labels: first tokens of answers."""
+    labels = view.split.labels if targets is None else targets
+    taught = [] if targets is None else [sha256(canonical_json(list(targets)))]
+    key = sha256(canonical_json(["armada-aligner/1", view.digest, asdict(settings), seed, classes, *taught]))
     home = folder / key[:32]
     kept = [_read(home, epoch) for epoch in range(epochs)]
     found = [state for state in kept if state is not None]
     if len(found) == epochs:
         return found
     features = torch.from_numpy(view.features).to(device)
-    labels = torch.tensor(view.split.labels, device=device)
-    states = train_aligner(features, labels, classes, epochs, settings, seed, view.digest)
+    states = train_aligner(features, torch.tensor(labels, device=device), classes, epochs, settings, seed, view.digest)
     home.mkdir(parents=True, exist_ok=True)
     for epoch, state in enumerate(states):
         data = save(state)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from distill.students import Tokens
+from distill.tokens import Tokens
 from teacher_cache import progress
 
 
@@ -28,15 +27,3 @@ def predict(
             bar.update(len(rows))
     model.train(was_training)
     return logits
-
-
-def score(logits: np.ndarray, labels: Sequence[int], metrics: Sequence[str]) -> dict[str, float]:
-    """Metrics of (N, C) logits against N class ids; macro_f1 is the mean over the classes that occur."""
-    from sklearn.metrics import accuracy_score, f1_score
-
-    predicted = logits.argmax(1)
-    functions = {
-        "accuracy": lambda: accuracy_score(labels, predicted),
-        "macro_f1": lambda: f1_score(labels, predicted, average="macro"),
-    }
-    return {name: float(functions[name]()) for name in metrics}

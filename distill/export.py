@@ -25,12 +25,12 @@ def export_student(model: Any, tokenizer: Any, folder: Path, card: str) -> None:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def model_card(facts: dict[str, str]) -> str:
-    """A short card: what it is, how it was trained, how to load it."""
+def model_card(facts: dict[str, str], pipeline: str = "text-classification") -> str:
+    """A short card: what it is, how it was trained, how to load it by a pipeline of transformers."""
     lines = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return f"""---
 library_name: transformers
-pipeline_tag: text-classification
+pipeline_tag: {pipeline}
 tags: [armada]
 ---
 # A student trained by armada
@@ -39,11 +39,11 @@ tags: [armada]
 |---|---|
 {lines}
 
-A text classifier: at inference it needs no picture, no teacher and no aligner.
+At inference it needs no picture, no teacher and no aligner.
 
 ```python
 from transformers import pipeline
 
-classify = pipeline("text-classification", model="THIS FOLDER")
+student = pipeline("{pipeline}", model="THIS FOLDER")
 ```
 """

@@ -100,10 +100,16 @@ def student_loss(
     gamma: float,
     temperature: float,
     center: Tensor | None = None,
+    head: Tensor | None = None,
 ) -> StudentLoss:
-    """alpha * output alignment + (1 - alpha) * task + beta * manifold. Gradients reach the student's side only."""
+    """alpha * output alignment + (1 - alpha) * task + beta * manifold. Gradients reach the student's side only.
+
+    `head` is the task head's loss where the labels don't give it: a language model's on its answers.
+    """
     aligner = Outputs(*(output.detach() for output in aligner))
-    task = task_loss(student, labels, gamma)
+    if head is None:
+        head = head_loss(student.logits, labels)
+    task = head + gamma * head_loss(student.aux_logits, labels)
     alignment = output_alignment_loss(aligner, student, gamma, temperature)
     distance = manifold_loss(manifold, aligner.projection, student.projection, center)
     return StudentLoss(alpha * alignment + (1 - alpha) * task + beta * distance, task, alignment, distance)

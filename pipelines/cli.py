@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
@@ -34,23 +34,49 @@ def demo(
     run_demo(out or Path("armada-demo-quick" if quick else "armada-demo"), scale)
 
 
+DataFiles = Annotated[
+    Optional[Path],
+    typer.Option("--data-files", help="Training rows in the card's columns; or a folder with train.* and test.*."),
+]
+
+
 @app.command()
 def tasks(
-    name: Annotated[Optional[str], typer.Argument(help="Show this card.")] = None, as_json: AsJson = False
+    name: Annotated[Optional[str], typer.Argument(help="Show this card.")] = None,
+    prompts: Annotated[
+        Optional[Path], typer.Option("--prompts", help="Write its training rows' prompts here, for armada cache build.")
+    ] = None,
+    data_files: DataFiles = None,
+    as_json: AsJson = False,
 ) -> None:
-    """List the task cards, or show one."""
+    """List the task cards, show one, or write the prompts that its teacher is to be asked."""
     from distill.cards import card_names, load_card
+    from teacher_cache import ArmadaError
 
-    if name:
-        facts = load_card(name).model_dump()
+    if prompts and not name:
+        raise ArmadaError("--prompts: expected the task's name before it")
+    if name and prompts:
+        _write_prompts(name, prompts, data_files, as_json)
+    elif name:
+        facts = load_card(name).model_dump(exclude_none=True)
         typer.echo(json.dumps(facts, ensure_ascii=False) if as_json else _yaml(facts))
-        return
-    cards = [load_card(name) for name in card_names()]
-    if as_json:
-        typer.echo(json.dumps({"tasks": [card.model_dump() for card in cards]}, ensure_ascii=False))
-        return
-    for card in cards:
-        typer.echo(f"{card.name:24} {card.type:16} {card.title}")
+    elif as_json:
+        typer.echo(json.dumps({"tasks": [load_card(n).model_dump() for n in card_names()]}, ensure_ascii=False))
+    else:
+        for card in map(load_card, card_names()):
+            typer.echo(f"{card.name:26} {card.type:16} {card.title}")
+
+
+def _write_prompts(name: str, path: Path, data_files: Path | None, as_json: bool) -> None:
+    from distill.cards import load_card
+    from distill.splits import load_splits
+    from teacher_cache import ArmadaError
+
+    if path.suffix != ".jsonl":
+        raise ArmadaError(f"--prompts: expected a file ending in .jsonl, found {path}")
+    texts = load_splits(load_card(name), data_files).train.prompts
+    path.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts), "utf-8")
+    typer.echo(json.dumps({"prompts": len(texts), "path": str(path)}) if as_json else f"{len(texts)} prompts: {path}")
 
 
 @app.command()
@@ -69,9 +95,7 @@ def train(
     gamma: Annotated[float, typer.Option("--gamma", help="Weight of the auxiliary heads.")] = 1.0,
     temperature: Annotated[float, typer.Option("--temperature", help="Of output alignment.")] = 5.0,
     control: Annotated[Optional[str], typer.Option("--control", help="undistilled or shuffled.")] = None,
-    data_files: Annotated[
-        Optional[Path], typer.Option("--data-files", help="Training rows instead of the card's, in its columns.")
-    ] = None,
+    data_files: DataFiles = None,
     missing: Annotated[
         Optional[str], typer.Option("--missing", help="drop: train on the rows that have a feature.")
     ] = None,
@@ -80,10 +104,29 @@ def train(
     lr: Annotated[float, typer.Option("--lr")] = 5e-5,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     max_steps: Annotated[Optional[int], typer.Option("--max-steps", min=1)] = None,
+    accumulate: Annotated[int, typer.Option("--accumulate", help="Parts that a batch is computed in.")] = 1,
+    recipe: Annotated[
+        Optional[str], typer.Option("--recipe", help="paper: the reference's schedule, picked on the reported split.")
+    ] = None,
+    select: Annotated[
+        Optional[str], typer.Option("--select", help="last, or the best epoch on: validation, test.")
+    ] = None,
+    layers: Annotated[Optional[int], typer.Option("--layers", min=1, help="Keep the student's first N layers.")] = None,
+    lora_rank: Annotated[
+        Optional[int], typer.Option("--lora-rank", min=1, help="Train low-rank layers and the task head only.")
+    ] = None,
+    lora_targets: Annotated[
+        Optional[str], typer.Option("--lora-targets", help="Layers' names, with commas; default: every linear one.")
+    ] = None,
+    save_steps: Annotated[int, typer.Option("--save-steps", min=1, help="Steps between checkpoints.")] = 500,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="Checkpoints that are kept.")] = 2,
+    track: Annotated[
+        Optional[str], typer.Option("--track", help="accelerate's trackers, with commas, for example tensorboard.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a student on a task and a cache's features; write a plain Hugging Face checkpoint and run.json."""
-    from distill.trainer import TrainSettings
+    from distill.settings import PAPER_ALIGNER, PAPER_LAYERS, AlignerSettings, TrainSettings, paper_recipe
     from pipelines.training import RunRequest, run_training
     from teacher_cache import ArmadaError
 
@@ -100,7 +143,14 @@ def train(
         lr=lr,
         seed=seed,
         max_steps=max_steps,
+        accumulate=accumulate,
     )
+    if recipe not in (None, "paper"):
+        raise ArmadaError(f"--recipe: expected paper, found {recipe!r}")
+    if recipe:
+        settings = paper_recipe(settings)
+    if select:
+        settings = replace(settings, select=select)
     request = RunRequest(
         task=task,
         student=student,
@@ -112,8 +162,17 @@ def train(
         data_file=data_files,
         drop_missing=missing == "drop",
         settings=settings,
+        layers=PAPER_LAYERS if recipe and layers is None else layers,
+        aligner=PAPER_ALIGNER if recipe else AlignerSettings(),
+        lora_rank=lora_rank,
+        lora_targets=tuple(lora_targets.split(",")) if lora_targets else None,
+        save_steps=save_steps,
+        keep=keep,
+        trackers=tuple(track.split(",")) if track else (),
     )
     result = run_training(request)
+    if os.environ.get("RANK", "0") != "0":  # one of several processes: the first one speaks
+        return
     if as_json:
         typer.echo(json.dumps({"out": str(out), **asdict(result)}))
         return

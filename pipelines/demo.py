@@ -11,8 +11,8 @@ from statistics import mean, stdev
 from typing import Any
 
 from distill.cards import load_card
+from distill.settings import TrainSettings
 from distill.splits import Split, Splits, load_splits
-from distill.trainer import TrainSettings
 from pipelines.output import write_json
 from pipelines.sheet import draw_sheet
 from pipelines.training import UNDISTILLED, RunRequest, run_training

@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from distill.aligner import AlignerSettings, train_aligner
+from distill.aligner import train_aligner
 from distill.aligner_store import aligner_states
 from distill.orthogonal import orthogonality_error
+from distill.settings import AlignerSettings
 from distill.view import join
 from teacher_cache import build, choose, open_features
 from tests import fakes
@@ -96,3 +97,11 @@ def test_a_kept_state_that_was_damaged_is_trained_again(view, tmp_path):
     file.write_bytes(data)
     again = aligner_states(tmp_path, view, 3, 2, SETTINGS, 0, CPU)
     assert all(equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_the_papers_rotation_stays_orthogonal_and_is_another_training(view):
+    ours, paper = train(view), train(view, rotation="adamw")
+    assert set(paper[0]) == set(ours[0])
+    assert all(orthogonality_error(state["projection.weight"]) < 1e-4 for state in paper)
+    assert not equal(paper[0], ours[0])
+    assert not torch.equal(paper[0]["projection.weight"], paper[1]["projection.weight"])

@@ -6,7 +6,8 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from distill.evaluation import predict
 from distill.export import export_student, model_card
-from distill.students import load_student, tokenize
+from distill.students import load_student
+from distill.tokens import tokenize
 from tests.distill.test_trainer import LABELS, ROWS, run, teaching
 from tests.distill.tiny import save_student
 

@@ -4,10 +4,13 @@ import pytest
 import torch
 from accelerate import Accelerator
 
-from distill.aligner import AlignerSettings, train_aligner
+from distill.aligner import train_aligner
+from distill.lesson import Teaching
 from distill.order import batches
-from distill.students import load_student, pooled_and_logits, tokenize
-from distill.trainer import Teaching, TrainSettings, train_student
+from distill.settings import AlignerSettings, TrainSettings
+from distill.students import load_student
+from distill.tokens import tokenize
+from distill.trainer import Keeping, train_student
 from tests.distill.tiny import save_student, split
 
 ROWS = split(44)
@@ -28,9 +31,9 @@ def teaching(epochs=3, seed=0):
     return Teaching(features, states, 8)
 
 
-def run(folder, tmp_path, teach=None, on_epoch=lambda epoch: None, **changes):
+def run(student, tmp_path, teach=None, save_steps=500, on_step=lambda step: None, identity=None, **changes):
     settings = TrainSettings(**{"batch_size": 8, "lr": 1e-3, "epochs": 3, **changes})
-    model, tokenizer = load_student(folder, LABELS, settings.seed)
+    model, tokenizer = load_student(student, LABELS, settings.seed)
     tokens = tokenize(tokenizer, ROWS.texts, settings.max_length)
     epochs = train_student(
         model,
@@ -39,9 +42,9 @@ def run(folder, tmp_path, teach=None, on_epoch=lambda epoch: None, **changes):
         settings,
         data_digest="digest",
         teaching=teach,
-        checkpoint=tmp_path / "checkpoint.pt",
+        keeping=Keeping(tmp_path / "checkpoints", tmp_path / "metrics.jsonl", save_steps, identity=identity or {}),
         accelerator=Accelerator(cpu=True),
-        on_epoch=on_epoch,
+        on_step=on_step,
     )
     return model, epochs
 
@@ -58,33 +61,6 @@ def test_a_run_is_replayed_to_the_bit(folder, tmp_path, taught):
         results.append(run(folder, tmp_path / name, teaching() if taught else None))
     assert torch.equal(weights(results[0][0]), weights(results[1][0]))
     assert [epoch.loss for epoch in results[0][1]] == [epoch.loss for epoch in results[1][1]]
-
-
-@pytest.mark.parametrize("taught", [False, True], ids=["undistilled", "taught"])
-@pytest.mark.parametrize("stop_after", [0, 1, 2])
-def test_a_run_stopped_after_an_epoch_goes_on_as_if_unbroken(folder, tmp_path, taught, stop_after):
-    teach = teaching() if taught else None
-    whole, expected = run(folder, tmp_path / "whole", teach)
-
-    def stop(epoch):
-        if epoch.epoch == stop_after:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        run(folder, tmp_path / "stopped", teach, on_epoch=stop)
-    torch.manual_seed(99)
-    seen = []
-    resumed, found = run(folder, tmp_path / "stopped", teach, on_epoch=lambda epoch: seen.append(epoch.epoch))
-    assert seen == list(range(stop_after + 1, 3))
-    assert torch.equal(weights(whole), weights(resumed))
-    assert [epoch.loss for epoch in found] == [epoch.loss for epoch in expected]
-
-
-def test_a_checkpoint_of_another_run_is_not_taken_up(folder, tmp_path):
-    run(folder, tmp_path, epochs=1)
-    _, epochs = run(folder, tmp_path, epochs=1, lr=2e-3)
-    fresh = run(folder, tmp_path / "fresh", epochs=1, lr=2e-3)[1]
-    assert epochs[0].loss == fresh[0].loss
 
 
 def test_undistilled_is_plain_fine_tuning(folder, tmp_path):
@@ -131,15 +107,6 @@ def test_student_epoch_e_is_taught_by_aligner_state_e(folder, tmp_path):
 def test_max_steps_ends_in_the_middle_of_an_epoch(folder, tmp_path):
     _, epochs = run(folder, tmp_path, max_steps=8)
     assert [epoch.steps for epoch in epochs] == [6, 2]
-
-
-def test_pooled_and_logits_are_the_models_own(folder):
-    model, tokenizer = load_student(folder, LABELS, 0)
-    model.eval()
-    tokens = tokenize(tokenizer, ROWS.texts, 128).batch([0, 5, 9], torch.device("cpu"))
-    pooled, logits = pooled_and_logits(model, tokens)
-    assert torch.equal(logits, model(**tokens).logits)
-    assert pooled.shape == (3, 16)
 
 
 def test_texts_over_the_length_are_cut_and_counted(folder):

@@ -1,8 +1,9 @@
-"""A tiny random BERT with a real tokenizer, saved as a checkpoint: a student that trains in milliseconds."""
+"""Tiny random checkpoints with real tokenizers: students of every family that train in milliseconds."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from distill.splits import Split
 from teacher_cache import prompt_key
@@ -25,26 +26,76 @@ WORDS = [
     "my",
     "very",
 ]
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+PARTS: dict[str, Any] = {
+    "vocab_size": len(VOCABULARY),
+    "hidden_size": 16,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+    "pad_token_id": 0,
+}
 
 
-def save_student(folder: Path) -> Path:
+def save_student(folder: Path, kind: str = "bert", layers: int = 1, **changes: Any) -> Path:
+    """A random encoder of a transformers model type, with a word tokenizer that tells its fields apart by [SEP]."""
     import torch
-    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast
+    from transformers import AutoConfig, AutoModelForSequenceClassification, BertTokenizerFast
 
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
-    (folder / "vocab.txt").write_text("\n".join(vocabulary))
-    BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=32).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(VOCABULARY))
+    tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=32)
+    if kind not in ("bert", "deberta", "deberta-v2"):
+        tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.save_pretrained(folder)
+    settings = {"num_hidden_layers": layers, "max_position_embeddings": 32 + 2 * (kind == "roberta"), **PARTS}
+    settings |= {"type_vocab_size": 1} if kind == "roberta" else {}
+    if kind.startswith("deberta"):
+        settings |= {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "pooler_hidden_size": 16}
+        settings |= {"type_vocab_size": 2}
+    if kind == "modernbert":
+        settings |= {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
+        settings |= {"global_attn_every_n_layers": 2, "local_attention": 8}
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=32,
+    config = AutoConfig.for_model(kind, **{**settings, **changes})
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
+    return folder
+
+
+def save_decoder(
+    folder: Path, kind: str = "llama", layers: int = 1, causal: bool = False, pad: str | None = None
+) -> Path:
+    """A random decoder with a word tokenizer; without `pad` it has no padding token, as LLaMA's checkpoints."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+    from transformers import PreTrainedTokenizerFast as Fast
+
+    folder.mkdir(parents=True, exist_ok=True)
+    vocabulary = ["<pad>", "<unk>", "<s>", "</s>", *"0123456789", *WORDS]
+    words = Tokenizer(models.WordLevel({word: place for place, word in enumerate(vocabulary)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = Fast(
+        tokenizer_object=words, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token=pad, model_max_length=32
     )
-    BertForSequenceClassification(config).save_pretrained(folder)
+    tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    tokenizer.save_pretrained(folder)
+    settings = {
+        **PARTS,
+        "vocab_size": len(vocabulary),
+        "num_hidden_layers": layers,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 32,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "pad_token_id": 0 if pad else None,
+    }
+    if kind == "opt":
+        settings |= {"ffn_dim": 32, "word_embed_proj_dim": 8}
+    if kind == "qwen3":
+        settings |= {"head_dim": 8}
+    torch.manual_seed(0)
+    auto = AutoModelForCausalLM if causal else AutoModelForSequenceClassification
+    auto.from_config(AutoConfig.for_model(kind, **settings)).save_pretrained(folder)
     return folder
 
 

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -142,7 +143,7 @@ def test_the_same_run_again_does_nothing_and_another_there_is_refused(trained):
     assert json.loads(again.stdout) == {**json.loads(run.stdout), "reused": True}
     other = armada(*words, "--data-files", data, "--out", folder / "run", "--lr", 1e-3)
     assert other.returncode == 2
-    assert "a finished run with another settings is here" in other.stderr
+    assert "run.json: another run is here: settings.lr was 5e-05, now 0.001" in other.stderr
 
 
 def test_one_row_added_after_the_build_stops_before_the_first_step(trained):
@@ -187,7 +188,7 @@ def test_the_run_leaves_a_plain_checkpoint_and_nothing_of_the_teaching(trained):
 
     folder = trained[0]
     names = sorted(path.name for path in (folder / "run").iterdir())
-    assert names == ["run.json", "student"]
+    assert names == ["metrics.jsonl", "run.json", "student"]
     model = AutoModelForSequenceClassification.from_pretrained(folder / "run" / "student")
     assert model.config.id2label == {0: "negative", 1: "neutral", 2: "positive"}
     weights = load_file(folder / "run" / "student" / "model.safetensors")
@@ -200,3 +201,71 @@ def test_undistilled_needs_no_cache(trained):
     run = armada(*words, "--data-files", data, "--out", folder / "plain", "--batch-size", 8)
     assert run.returncode == 0, run.stderr
     assert json.loads((folder / "plain" / "run.json").read_text())["identity"]["view_digest"] is None
+
+
+def test_two_processes_train_one_student_and_write_one_record(trained):
+    folder, data, words, _ = trained
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
+    launcher += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0", "-m", "pipelines.cli"]
+    options = ["--data-files", data, "--out", folder / "two", "--json", "--select", "validation"]
+    run = subprocess.run(
+        [sys.executable, *map(str, [*launcher, *words, *options])],
+        env=environment(OMP_NUM_THREADS=1),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert run.returncode == 0, run.stderr
+    facts = json.loads((folder / "two" / "run.json").read_text())
+    assert facts["ranks"] == 2
+    assert json.loads(run.stdout)["metrics"] == facts["metrics"]["test"]
+    assert sorted(path.name for path in (folder / "two").iterdir()) == ["metrics.jsonl", "run.json", "student"]
+    assert len((folder / "two" / "metrics.jsonl").read_text().splitlines()) == 9
+
+
+def test_the_papers_recipe_picks_its_epoch_on_the_reported_split_and_says_so(trained, tmp_path):
+    folder, data, words, _ = trained
+    deep = save_student(tmp_path / "deep", layers=7)
+    words = [deep if word == folder / "student" else word for word in words]
+    options = ("--data-files", data, "--out", tmp_path / "paper", "--recipe", "paper", "--max-steps", 6)
+    run = armada(*words, *options, "--track", "tensorboard")
+    assert run.returncode == 0, run.stderr
+    facts = json.loads((tmp_path / "paper" / "run.json").read_text())
+    settings = facts["identity"]["settings"]
+    assert (settings["epochs"], settings["batch_size"], settings["lr"], settings["schedule"]) == (
+        10,
+        8,
+        2e-5,
+        "constant",
+    )
+    assert facts["identity"]["aligner"]["width"] == 768
+    assert facts["identity"]["student"]["layers"] == 6
+    assert facts["selected"]["by"] == "test"
+    assert facts["selected"]["epoch"] in (0, 1)
+    assert "the reported split, as the paper does" in (tmp_path / "paper" / "student" / "README.md").read_text()
+    assert list((tmp_path / "paper" / "trackers").glob("events.*"))
+
+
+def test_a_killed_run_goes_on_by_the_same_command_and_another_cache_is_refused(trained):
+    folder, data, words, _ = trained
+    whole = json.loads((folder / "run" / "run.json").read_text())
+    out = folder / "killed"
+    command_words = command(*words, "--data-files", data, "--out", out, "--save-steps", 1)
+    process = subprocess.Popen(command_words, env=environment(), stderr=subprocess.DEVNULL)
+    while not list(out.glob("checkpoints/step-*.pt")):
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    assert not (out / "run.json").exists()
+    other = folder / "other-cache"
+    built = armada("cache", "build", data, "--teacher", "tests.fakes:FakeTeacher?style=b", *FAKES[2:], "--cache", other)
+    assert built.returncode == 0, built.stderr
+    elsewhere = [other if word == folder / "cache" else word for word in words]
+    refused = armada(*elsewhere, "--data-files", data, "--out", out)
+    assert refused.returncode == 2
+    assert "another run is here: features.teacher was" in refused.stderr
+    again = armada(*words, "--data-files", data, "--out", out)
+    assert again.returncode == 0, again.stderr
+    assert (out / "metrics.jsonl").read_text() == (folder / "run" / "metrics.jsonl").read_text()
+    assert json.loads((out / "run.json").read_text())["metrics"] == whole["metrics"]

@@ -1,0 +1,253 @@
+"""What being taught costs a student: steps of our distilled loop against steps of transformers' Trainer and of our own
+undistilled arm, in turn, one step each a round, in a new order every round.
+
+    python benchmarks/train_step.py [--rounds 12] [--students minilm bert6] [--batches 8 32] [--json]
+
+A ratio is the median over the rounds of a round's two times, with its bootstrapped 95 % interval. A student epoch's
+ratio has the epoch's one pass of the frozen aligner in it; that of a first run the aligner's own epoch too. Exit code 3
+where a ratio is over its bound: 1.03 a student epoch or a rerun, 1.10 a first run (on a GPU 1.02 an epoch).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from scipy import stats
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from distill.aligner import train_aligner
+from distill.lesson import Lesson, Teaching
+from distill.settings import AlignerSettings, TrainSettings
+from distill.students import StudentSpec
+from distill.tokens import Tokens
+from distill.trainer import Keeping, train_student
+
+FEATURES, CLASSES, LENGTH, EPOCH_STEPS = 1024, 3, 128, 64
+WARM_UP = 2  # rounds
+BOUNDS = {"epoch": 1.03, "first_run": 1.10}  # a rerun is its epochs: it reads the aligner
+
+
+class Turns:
+    """Lets several training loops, each in a thread of its own, take one step at a time."""
+
+    def __init__(self, sides: int, rounds: int) -> None:
+        self.seconds = np.zeros((rounds, sides))
+        order = np.random.default_rng(0)
+        self._turns = [(number, int(side)) for number in range(rounds) for side in order.permutation(sides)]
+        self._place = 0
+        self._started = 0.0
+        self._changed = threading.Condition()
+
+    def wait(self, side: int) -> None:
+        """Block until it is this side's turn, and start its clock."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._place == len(self._turns) or self._turns[self._place][1] == side)
+            self._started = time.perf_counter()
+
+    def end(self) -> None:
+        """Let every side run to its end untimed: one of them has failed."""
+        with self._changed:
+            self._place = len(self._turns)
+            self._changed.notify_all()
+
+    def done(self, side: int) -> None:
+        """Note the step's time, hand over, and wait for the next turn."""
+        with self._changed:
+            if self._place < len(self._turns):
+                if torch.cuda.is_available():
+                    torch.cuda.synchronize()
+                self.seconds[self._turns[self._place][0], side] = time.perf_counter() - self._started
+                self._place += 1
+                self._changed.notify_all()
+        self.wait(side)
+
+
+def student_model(name: str) -> Any:
+    if name == "minilm":
+        path = StudentSpec("minilm").path
+        return AutoModelForSequenceClassification.from_pretrained(path, num_labels=CLASSES, dtype=torch.float32)
+    return BertForSequenceClassification(BertConfig(num_hidden_layers=6, num_labels=CLASSES))
+
+
+def made_up_rows(count: int) -> tuple[Tokens, list[int]]:
+    """Full rows of random words: no time is spent on padding by either side."""
+    generator = np.random.default_rng(0)
+    ids = generator.integers(1000, 20000, (count, LENGTH)).tolist()
+    columns = {"input_ids": ids, "attention_mask": [[1] * LENGTH] * count}
+    return Tokens(columns, {"input_ids": 0, "attention_mask": 0}, 0), generator.integers(0, CLASSES, count).tolist()
+
+
+def ours(name: str, batch: int, teaching: Teaching | None, accelerator: Any, turns: Turns, side: int) -> None:
+    steps = len(turns.seconds) + 1
+    tokens, labels = made_up_rows(batch * max(EPOCH_STEPS, steps))
+    settings = TrainSettings(epochs=1, batch_size=batch, max_steps=steps)
+    with tempfile.TemporaryDirectory() as folder:
+        train_student(
+            student_model(name),
+            tokens,
+            labels,
+            settings,
+            data_digest="benchmark",
+            teaching=teaching,
+            keeping=Keeping(Path(folder), save_steps=10**9),
+            accelerator=accelerator,
+            on_step=lambda step: turns.wait(side) if step == 1 else turns.done(side),
+        )
+
+
+def trainer_of(name: str, batch: int, precision: str, turns: Turns, side: int, folder: str) -> Trainer:
+    steps = len(turns.seconds) + 1
+    tokens, labels = made_up_rows(batch * max(EPOCH_STEPS, steps))
+    rows = [
+        {"input_ids": ids, "attention_mask": mask, "labels": label}
+        for ids, mask, label in zip(*tokens.columns.values(), labels, strict=True)
+    ]
+
+    class Step(TrainerCallback):
+        def on_step_end(self, arguments: Any, state: Any, control: Any, **_: Any) -> None:
+            turns.wait(side) if state.global_step == 1 else turns.done(side)
+
+    arguments = TrainingArguments(
+        folder,
+        per_device_train_batch_size=batch,
+        max_steps=steps,
+        bf16=precision == "bf16",
+        use_cpu=not torch.cuda.is_available(),
+        optim="adamw_torch_fused",
+        save_strategy="no",
+        logging_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+    trainer = Trainer(student_model(name), arguments, train_dataset=rows, callbacks=[Step()])
+    trainer.remove_callback(PrinterCallback)  # it would print on standard output
+    return trainer
+
+
+def run_in_turn(turns: Turns, sides: list[Callable[[], Any]]) -> None:
+    """Run every side in a thread of its own. Raises what one of them raised."""
+    errors: list[BaseException] = []
+
+    def run(side: Callable[[], Any]) -> None:
+        try:
+            side()
+        except BaseException as error:
+            errors.append(error)
+            turns.end()
+
+    threads = [threading.Thread(target=run, args=(side,)) for side in sides]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[0]
+
+
+def measure(name: str, batch: int, rounds: int, precision: str, device: torch.device) -> dict[str, Any]:
+    """The times of one setting, and its ratios."""
+    count = batch * EPOCH_STEPS
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(count, FEATURES, generator=generator).half().to(device)
+    labels = torch.randint(0, CLASSES, (count,), generator=generator).to(device)
+    settings = AlignerSettings()
+    aligner_s, lesson_s = [], []
+    for _ in range(3):
+        started = time.perf_counter()
+        states = train_aligner(features, labels, CLASSES, 1, settings, 0, "benchmark")
+        aligner_s.append(time.perf_counter() - started)
+        started = time.perf_counter()
+        Lesson(Teaching(features, states, settings.width), 0).outputs(torch.zeros(1, dtype=torch.long, device=device))
+        lesson_s.append(time.perf_counter() - started)
+    teaching = Teaching(features, states, settings.width)
+    turns = Turns(3, rounds + WARM_UP)
+    with tempfile.TemporaryDirectory() as folder:
+        peer = trainer_of(name, batch, precision, turns, 2, folder)  # first: it resets accelerate's state
+        accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=precision)
+        sides: list[Callable[[], Any]] = [
+            lambda: ours(name, batch, teaching, accelerator, turns, 0),
+            lambda: ours(name, batch, None, accelerator, turns, 1),
+            peer.train,
+        ]
+        run_in_turn(turns, sides)
+    distilled, undistilled, trainer = turns.seconds[WARM_UP:].T
+    lesson, aligner = np.median(lesson_s) / EPOCH_STEPS, np.median(aligner_s) / EPOCH_STEPS
+    ratios = {}
+    for peer, seconds in (("trainer", trainer), ("undistilled", undistilled)):
+        ratios[f"epoch/{peer}"] = ratio((distilled + lesson) / seconds)
+        ratios[f"first_run/{peer}"] = ratio((distilled + lesson + aligner) / seconds)
+    return {
+        "student": name,
+        "batch": batch,
+        "step_ms": {
+            "distilled": 1000 * float(np.median(distilled)),
+            "undistilled": 1000 * float(np.median(undistilled)),
+            "trainer": 1000 * float(np.median(trainer)),
+            "lesson": 1000 * float(lesson),
+            "aligner": 1000 * float(aligner),
+        },
+        "tokens_per_s": {"distilled": batch * LENGTH / float(np.median(distilled)),
+                         "trainer": batch * LENGTH / float(np.median(trainer))},
+        "ratios": ratios,
+    }  # fmt: skip
+
+
+def ratio(values: np.ndarray) -> dict[str, float]:
+    """The median and its 95 % interval."""
+    interval = stats.bootstrap((values,), np.median, rng=np.random.default_rng(0)).confidence_interval
+    return {"median": float(np.median(values)), "low": float(interval.low), "high": float(interval.high)}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--students", nargs="+", default=["minilm", "bert6"], choices=["minilm", "bert6"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[8, 32])
+    parser.add_argument("--precision", default="no", choices=["no", "bf16"])
+    parser.add_argument("--json", action="store_true")
+    words = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    bounds = {**BOUNDS, "epoch": 1.02} if device.type == "cuda" else BOUNDS
+    results, missed = [], []
+    for name in words.students:
+        for batch in words.batches:
+            found = measure(name, batch, words.rounds, words.precision, device)
+            results.append(found)
+            for what, value in found["ratios"].items():
+                bound = bounds[what.partition("/")[0]]
+                if value["median"] > bound:
+                    missed.append(f"{name}, batch {batch}: {what} {value['median']:.3f} over {bound}")
+            print(json.dumps(found), file=sys.stderr)
+    if words.json:
+        facts = {"rounds": words.rounds, "device": str(device), "threads": torch.get_num_threads()}
+        print(json.dumps({**facts, "results": results, "missed": missed}))
+    else:
+        for found in results:
+            for what, value in found["ratios"].items():
+                interval = f"[{value['low']:.3f}, {value['high']:.3f}]"
+                print(f"{found['student']:8} batch {found['batch']:3}  {what:24} {value['median']:.3f} {interval}")
+        print(*missed, sep="\n")
+    return 3 if missed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

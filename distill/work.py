@@ -1,0 +1,82 @@
+"""A student at its work: what a card's type decides of loading, teaching targets and evaluation.
+
+Classification, regression and choice cards have a classifier; generation cards a causal language model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+
+from distill.cards import Card
+from distill.evaluation import predict
+from distill.generation import generate, load_generator, tokenize_answers
+from distill.metrics import score, score_texts
+from distill.settings import TrainSettings
+from distill.splits import Split
+from distill.students import StudentSpec, length_limit, load_student
+from distill.tokens import Tokens, tokenize
+
+MAX_NEW_TOKENS = 256
+
+
+class Work(Protocol):
+    """`targets` (N,) are what aligner and auxiliary heads predict, among `classes` (1: a number). `first` are the first
+    tokens that a generative student's targets are places among; None for a classifier."""
+
+    pipeline: str  # of transformers, that loads the export
+    model: Any
+    tokenizer: Any
+    tokens: Tokens
+    targets: Sequence[float]
+    classes: int
+    first: list[int] | None
+
+    def evaluate(self, split: Split, device: torch.device, what: str) -> dict[str, float]:
+        """The card's metrics of the student as it is now, on a split."""
+
+
+def open_work(spec: StudentSpec, card: Card, train: Split, settings: TrainSettings) -> Work:
+    """The student of a card, and its training rows tokenised. Raises ArmadaError."""
+    return (_Generating if card.type == "generation" else _Classifying)(spec, card, train, settings)
+
+
+class _Classifying:
+    pipeline = "text-classification"
+    first: list[int] | None = None
+
+    def __init__(self, spec: StudentSpec, card: Card, train: Split, settings: TrainSettings) -> None:
+        self._metrics = card.metrics
+        self.model, self.tokenizer = load_student(spec, card.classes, settings.seed)
+        self._limit = length_limit(self.model, self.tokenizer, settings.max_length)
+        self.tokens = tokenize(self.tokenizer, train.texts, self._limit)
+        self.targets: Sequence[float] = train.labels
+        self.classes = max(len(card.classes), 1)
+
+    def evaluate(self, split: Split, device: torch.device, what: str) -> dict[str, float]:
+        tokens = tokenize(self.tokenizer, split.texts, self._limit)
+        return score(predict(self.model, tokens, device, what=what), split.labels, self._metrics, split.groups)
+
+
+class _Generating:
+    pipeline = "text-generation"
+
+    def __init__(self, spec: StudentSpec, card: Card, train: Split, settings: TrainSettings) -> None:
+        self._metrics = card.metrics
+        self.model, self.tokenizer = load_generator(spec, settings.seed)
+        self._limit = length_limit(self.model, self.tokenizer, settings.max_length)
+        answers = [label[0] for label in train.labels]
+        taught = tokenize_answers(self.tokenizer, [text for (text,) in train.texts], answers, self._limit)
+        self.tokens = taught.tokens
+        self.targets: Sequence[float] = taught.targets
+        self.first: list[int] | None = taught.first
+        self.classes = len(taught.first)
+        self._new_tokens = min(taught.longest, MAX_NEW_TOKENS)
+
+    def evaluate(self, split: Split, device: torch.device, what: str) -> dict[str, float]:
+        prompts = [text for (text,) in split.texts]
+        limit = self._limit + self._new_tokens
+        texts = generate(self.model, self.tokenizer, prompts, self._new_tokens, limit, what=what)
+        return score_texts(texts, split.labels, self._metrics)

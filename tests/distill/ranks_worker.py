@@ -1,0 +1,58 @@
+"""One rank of tiny training runs, started by torch.distributed.run with a student's folder and a list of [output
+folder, settings] as JSON. Every rank writes what it saw. `stop_at` breaks a run off after that step."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from distill.settings import TrainSettings
+from distill.students import load_student
+from distill.tokens import tokenize
+from distill.trainer import Keeping, train_student
+from tests.distill.test_trainer import LABELS, ROWS, teaching, weights
+
+
+class StopError(Exception):
+    """Breaks a run off."""
+
+
+def train(student: str, out: Path, stop_at: int | None = None, **options) -> None:
+    settings = TrainSettings(**{"batch_size": 8, "lr": 1e-3, "epochs": 2, "dropout": 0.0, **options})
+    accelerator = Accelerator(cpu=True)
+    model, tokenizer = load_student(student, LABELS, settings.seed)
+    steps: list[int] = []
+
+    def on_step(step: int) -> None:
+        steps.append(step)
+        if step == stop_at:
+            raise StopError
+
+    epochs = train_student(
+        model,
+        tokenize(tokenizer, ROWS.texts, 32),
+        ROWS.labels,
+        settings,
+        data_digest="digest",
+        teaching=teaching(epochs=settings.epochs),
+        keeping=Keeping(out / "checkpoints", out / "metrics.jsonl", save_steps=2),
+        accelerator=accelerator,
+        on_step=on_step,
+    )
+    facts = {
+        "ranks": accelerator.num_processes,
+        "steps": steps,
+        "losses": [epoch.loss for epoch in epochs],
+        "weights": weights(model)[::97].tolist(),
+    }
+    (out / f"rank{accelerator.process_index}.json").write_text(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    for folder, options in json.loads(sys.argv[2]):
+        with suppress(StopError):
+            train(sys.argv[1], Path(folder), **options)
