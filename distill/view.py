@@ -84,7 +84,7 @@ def join(
         raise CoverageError(f"{coverage.in_words()}\n{ways}")
     rows = split.take(kept.tolist())
     chosen = apply_control(control, values[sound], seed)
-    pictures = features.image_sha256.take(places[kept]).to_pylist()
+    pictures = features.pictures_of(places[kept])
     return View(rows, chosen, _digest(rows, pictures, chosen), coverage)
 
 

@@ -45,13 +45,13 @@ def _export_features(
 ) -> int:
     features = open_features(cache, teacher, encoder)
     images = cache.images(teacher)
-    images = images.filter(pc.is_in(images["image_key"], features.keys))
+    images = images.filter(pa.array(features.rows_of_keys(images["image_key"]) >= 0))
     rows = in_tar_order(without_feature(out, teacher, encoder, images))
-    places = one_array(pc.index_in(rows["image_key"], features.keys)).to_numpy()
+    places = features.rows_of_keys(rows["image_key"])
     with progress(rows.num_rows, f"export {encoder.name}", "row") as bar:
         for start in range(0, rows.num_rows, shard_rows):
             part = rows.slice(start, shard_rows)
-            vectors = np.asarray(features.matrix[places[start : start + shard_rows]], np.float32)
+            vectors = features.take(places[start : start + shard_rows]).astype(np.float32)
             if format == "webdataset":
                 pictures = read_pictures(cache, part)
                 commit_samples(out, teacher, encoder, image_rows(part), pictures, vectors, signature)

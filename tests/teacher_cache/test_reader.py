@@ -57,7 +57,7 @@ def test_a_grown_cache_is_decoded_anew_and_the_old_matrix_stays(cache):
 def test_the_second_opening_decodes_nothing(cache, monkeypatch):
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
     open_features(cache, *choose(cache, None, None))
-    monkeypatch.setattr("teacher_cache.reader._decode", lambda *_: pytest.fail("decoded twice"))
+    monkeypatch.setattr("teacher_cache.reader.decode", lambda *_, **__: pytest.fail("decoded twice"))
     assert open_features(cache, *choose(cache, None, None)).matrix.shape == (17, 8)
 
 
