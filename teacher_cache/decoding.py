@@ -20,6 +20,7 @@ import pyarrow.parquet as parquet
 
 from teacher_cache.cache import Cache
 from teacher_cache.commits import Shard
+from teacher_cache.encode import is_sound
 from teacher_cache.errors import CacheError
 from teacher_cache.fetching import shard_bytes
 from teacher_cache.key_table import KEY, PICTURE, KeyTable, from_hex, key_table, leading, row_sums, same_rows, winners
@@ -105,12 +106,6 @@ def decode(cache: Cache, snapshot: Snapshot, draft: Path, fetched: Path | None, 
         arrays |= {"sound": sound, "places": kept}
     for name, array in arrays.items():
         np.save(draft / f"{name}.npy", array, allow_pickle=False)
-
-
-def is_sound(features: np.ndarray) -> np.ndarray:
-    """(N,) bool: which rows of (N, L) are finite and of some length."""
-    sound: np.ndarray = np.isfinite(features).all(axis=1) & (features != 0).any(axis=1)
-    return sound
 
 
 def _counting(facts: np.ndarray, images: np.ndarray) -> np.ndarray:

@@ -67,18 +67,25 @@ def hold(home: Path, name: str, size: int, build: Callable[[Path], None], limit:
                 shutil.rmtree(folder, ignore_errors=True)
                 make_room(size, limit_bytes() if limit is None else limit)
                 _sweep(home)
-                draft = home / f".draft-{name}"
-                shutil.rmtree(draft, ignore_errors=True)
-                draft.mkdir()
-                build(draft)
-                (draft / _IN_USE).touch()
-                draft.rename(folder)
-                _register(folder)
+                _build(home / f".draft-{name}", folder, build)
+
+
+def _build(draft: Path, folder: Path, build: Callable[[Path], None]) -> None:
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        build(draft)
+        (draft / _IN_USE).touch()
+        draft.rename(folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    _register(folder)
 
 
 def folders(home: Path) -> list[Path]:
     """The whole folders, sorted by name."""
-    return sorted(folder for folder in home.glob("*") if folder.is_dir() and folder.suffix != ".broken")
+    return sorted(f for f in home.glob("[!.]*") if f.is_dir() and f.suffix != ".broken")
 
 
 def make_room(size: int, limit: int) -> None:

@@ -39,11 +39,6 @@ class Rows(Protocol):
         """float16 or float32."""
         ...
 
-    @property
-    def sums(self) -> np.ndarray:
-        """(N,) uint64, `row_sums` of the features."""
-        ...
-
     def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """The features (B, L) of rows (B,), into `out` where it is given. Raises CacheError where one was damaged."""
         ...
@@ -157,6 +152,32 @@ class ShardRows:
         if not same_sums.all() or (facts[at] != self.table.checked(rows[group])).any():
             raise CacheError(f"{self.cache.store}/{shard.path}: rows differ from their checksums on this machine")
         taken[group] = features
+
+
+@dataclass(frozen=True)
+class ChosenRows:
+    """Some rows of others, in an order of their own, taken when they are asked for."""
+
+    source: Rows
+    places: np.ndarray  # (N,) int64: their numbers there
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(N, L)."""
+        return len(self.places), self.source.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float16 or float32."""
+        return self.source.dtype
+
+    def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """See Rows."""
+        return self.source.take(self.places[rows], out)
+
+    def warm(self) -> None:
+        """See Rows."""
+        self.source.warm()
 
 
 def _is_resident(path: Path) -> bool:
