@@ -121,13 +121,13 @@ def open_features(
             return open_features(cache, teacher, encoder, max_local_bytes=max_local_bytes, tries=tries - 1)
         try:
             return _map(cache, snapshot, held, mapped)
-        except (OSError, ValueError):
+        except ValueError:
             held.set_aside()  # a file of it is gone or cut short
     raise CacheError(f"{home / name}: can't be read, though it was just decoded; is the disk sound?")
 
 
 def _map(cache: Cache, snapshot: Snapshot, held: Held, mapped: bool) -> Features:
-    """Raises OSError or ValueError where the folder isn't as `decode` wrote it."""
+    """Raises ValueError where the folder isn't as `decode` wrote it."""
 
     array = partial(_array, held.path)
     table = KeyTable(array("facts"), array("fact_sums"), array("prefixes"), array("order"), str(held.path))
@@ -144,8 +144,12 @@ def _map(cache: Cache, snapshot: Snapshot, held: Held, mapped: bool) -> Features
 
 
 def _array(folder: Path, name: str) -> np.ndarray:
-    array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-    return array
+    """Map an array. Raises ValueError where the file is gone, cut short or no array."""
+    try:
+        array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return array
+    except Exception as error:  # a damaged header makes numpy's parser raise a tokenizer's errors too
+        raise ValueError(f"{folder / name}.npy: no array") from error
 
 
 def is_whole(folder: Path) -> bool:
@@ -161,7 +165,7 @@ def is_whole(folder: Path) -> bool:
         matrix = _array(folder, "features")
         parts = (slice(start, start + _BLOCK) for start in range(0, len(sums), _BLOCK))
         return len(matrix) == len(sums) and all((row_sums(matrix[part]) == sums[part]).all() for part in parts)
-    except (OSError, ValueError):
+    except ValueError:
         return False
 
 
