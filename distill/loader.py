@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import IterableDataset
 
 from distill.order import batches, share
 from distill.windows import resident_rows, stream, window_batches
@@ -34,7 +35,7 @@ class Batch:
     own: int
 
 
-class Loader:
+class Loader(IterableDataset[Batch]):
     """Iterate it once an epoch. Left in the middle, or given a saved state, it goes on where it was.
 
     `features` (N, L) are an array, a tensor (gathered where it is: see `on_device`), or Rows; `view` is the digest that
@@ -93,7 +94,7 @@ class Loader:
         self._epoch, self._step = self._epoch + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the loader is, for torch.save or torchdata's StatefulDataLoader."""
+        """Where the loader is, for torch.save or torchdata's StatefulDataLoader(loader, batch_size=None)."""
         state = {**self._identity, "epoch": self._epoch, "step": self._step}
         return {**state, "groups": self._groups.tobytes(), "resident": self._resident} if self._resident else state
 

@@ -75,7 +75,7 @@ class MappedRows:
             part, block = rows[start : start + _BLOCK], taken[start : start + _BLOCK]
             np.take(self.matrix, part, axis=0, out=block, mode="clip")  # "raise" would copy once more
             if (row_sums(block) != self.sums[part]).any():
-                raise self._damaged()
+                raise damaged(self.held, str(getattr(self.matrix, "filename", "the decoded features")))
         return taken
 
     def warm(self) -> None:
@@ -87,16 +87,6 @@ class MappedRows:
             with path.open("rb", buffering=0) as stream:
                 while stream.readinto(scratch):
                     pass
-
-    def _damaged(self) -> CacheError:
-        where = getattr(self.matrix, "filename", "the decoded features")
-        if self.held is None:
-            return CacheError(f"{where}: rows differ from their checksums")
-        self.held.set_aside()
-        return CacheError(
-            f"{where}: rows differ from their checksums: the file was damaged since it was decoded. It was set aside; "
-            "run the same command again, which decodes it anew"
-        )
 
 
 @dataclass(frozen=True)
@@ -127,8 +117,9 @@ class ShardRows:
 
     def shards_of(self, rows: np.ndarray) -> np.ndarray:
         """The number of the shard in which each row lies, (B,) int64."""
-        numbers: np.ndarray = np.searchsorted(self._starts, self.places[rows], side="right") - 1
-        return numbers
+        numbers = np.searchsorted(self._starts, self.places[rows], side="right") - 1
+        inside: np.ndarray = np.clip(numbers, 0, len(self._starts) - 2)  # a damaged place is found when it is used
+        return inside
 
     def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """See Rows. Every shard that holds a wanted row is read and checked once."""
@@ -146,11 +137,11 @@ class ShardRows:
     def _take_from(self, number: int, rows: np.ndarray, group: np.ndarray, taken: np.ndarray) -> None:
         shard = self.snapshot.features[number]
         facts, features = decode_shard(self.cache, self.snapshot, shard, fetched=None)
-        at = self.places[rows[group]] - self._starts[number]
+        at = np.clip(self.places[rows[group]] - self._starts[number], 0, shard.rows - 1)
         features = features[at]
-        same_sums = row_sums(features) == self.sums[rows[group]]
-        if not same_sums.all() or (facts[at] != self.table.checked(rows[group])).any():
-            raise CacheError(f"{self.cache.store}/{shard.path}: rows differ from their checksums on this machine")
+        same = row_sums(features) == self.sums[rows[group]]
+        if not same.all() or (facts[at] != self.table.checked(rows[group])).any():
+            raise damaged(self.held, self.table.where)
         taken[group] = features
 
 
@@ -178,6 +169,16 @@ class ChosenRows:
     def warm(self) -> None:
         """See Rows."""
         self.source.warm()
+
+
+def damaged(held: Held | None, where: str) -> CacheError:
+    """Set a folder aside, so that it is decoded anew; returns the error that says so."""
+    if held:
+        held.set_aside()
+    return CacheError(
+        f"{where}: rows differ from their checksums: the file was damaged since it was decoded. It was set aside; run "
+        "the same command again, which decodes it anew"
+    )
 
 
 def _is_resident(path: Path) -> bool:

@@ -148,6 +148,20 @@ def test_a_shard_removed_between_listing_and_reading_is_listed_anew(cache, monke
     assert np.array_equal(features.take(features.rows_of(PROMPTS)), expected(PROMPTS))
 
 
+def test_a_shard_removed_between_commits_and_listing_is_listed_anew(cache, monkeypatch):
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), BuildOptions(shard_rows=4))
+    plain = Cache.shards
+
+    def compact_next(self, folder=""):
+        listed = plain(self, folder)
+        monkeypatch.setattr(Cache, "shards", plain)
+        compact(Cache(cache.store.url), vacuum=True)
+        return listed
+
+    monkeypatch.setattr(Cache, "shards", compact_next)
+    assert (opened(cache).rows_of(PROMPTS) >= 0).all()
+
+
 def test_two_processes_open_and_one_decodes(cache):
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
     code = (
@@ -334,6 +348,31 @@ def test_windows_give_the_same_rows_and_keep_no_matrix(cache, remote, where, tmp
     assert all(reader.is_whole(folder) for folder in kept)
     with pytest.raises(CacheError, match="there is no matrix; use take"):
         _ = features.matrix
+
+
+@pytest.mark.parametrize("name", ["places", "feature_sums", "facts"])
+def test_no_flipped_bit_gives_a_wrong_row_of_a_window(cache, name):
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), BuildOptions(shard_rows=4))
+    right = expected(PROMPTS)
+    opened(cache, max_local_bytes=100)
+    path = only(cache, f"matrices/*/{name}.npy")
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(128, len(whole), 7):
+        flip(path, place)
+        try:
+            features = opened(cache, max_local_bytes=100)
+            rows = features.rows_of(PROMPTS)
+            there = rows >= 0
+            assert np.array_equal(features.take(rows[there]), right[there])
+        except CacheError:
+            refused += 1
+        for folder in cache.machine_folder.glob("matrices/*.broken"):
+            shutil.rmtree(folder)
+        if path.exists():
+            path.write_bytes(whole)
+        opened(cache, max_local_bytes=100)
+    assert refused
 
 
 def test_a_small_enough_cache_is_mapped_within_the_bytes_given(cache):
