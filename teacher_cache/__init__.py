@@ -7,6 +7,7 @@ from teacher_cache.builder import BuildReport, build
 from teacher_cache.cache import Cache
 from teacher_cache.cache_status import TeacherStatus, status
 from teacher_cache.compaction import compact
+from teacher_cache.encode import is_sound
 from teacher_cache.encoders import Encoder, open_encoder
 from teacher_cache.errors import ArmadaError, CacheError, CoverageError, MissingPackageError, PromptError, SpecError
 from teacher_cache.exporting import export
@@ -21,6 +22,7 @@ from teacher_cache.prompts import check_prompts, read_csv, read_prompts, read_ro
 from teacher_cache.reader import Features, choose, failure_reasons, open_features
 from teacher_cache.recomputation import recompute
 from teacher_cache.retrying import retry
+from teacher_cache.rows import ChosenRows, MappedRows, Rows, ShardRows
 from teacher_cache.sources import Source, encoder_source, teacher_source
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher
 from teacher_cache.verification import verify
@@ -31,15 +33,19 @@ __all__ = [
     "BuildReport",
     "Cache",
     "CacheError",
+    "ChosenRows",
     "CoverageError",
     "Encoder",
     "Failure",
     "Features",
+    "MappedRows",
     "MissingPackageError",
     "Picture",
     "Plan",
     "PromptError",
     "Request",
+    "Rows",
+    "ShardRows",
     "Source",
     "SpecError",
     "Teacher",
@@ -56,6 +62,7 @@ __all__ = [
     "failure_reasons",
     "image_key",
     "in_tar_order",
+    "is_sound",
     "make_plan",
     "merge",
     "minilm_folder",

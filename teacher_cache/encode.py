@@ -78,9 +78,9 @@ def encode(
     return done
 
 
-def is_sound(features: np.ndarray, dtype: str) -> np.ndarray:
-    """(N,) bool: which of (N, L) features are finite and of some length in the number type that they are stored in."""
-    rounded = features.astype(dtype)
+def is_sound(features: np.ndarray, dtype: str | None = None) -> np.ndarray:
+    """(N,) bool: which of (N, L) features are finite and of some length, in the number type that they are stored in."""
+    rounded = features.astype(dtype or features.dtype, copy=False)
     sound: np.ndarray = np.isfinite(rounded).all(axis=1) & (rounded != 0).any(axis=1)
     return sound
 

@@ -45,12 +45,11 @@ def _export_features(
 ) -> int:
     features = open_features(cache, teacher, encoder)
     images = cache.images(teacher, ["path"])
-    images = images.filter(pc.is_in(images["image_key"], features.keys))
+    images = images.filter(pa.array(features.rows_of_keys(images["image_key"]) >= 0))
     places = images.filter(pa.array(~has_feature(out, teacher, encoder, images)))
     with progress(places.num_rows, f"export {encoder.name}", "row") as bar:
         for part in index_rows(cache, places, shard_rows):
-            rows = one_array(pc.index_in(part["image_key"], features.keys)).to_numpy()
-            vectors = np.asarray(features.take(rows), np.float32)
+            vectors = features.take(features.rows_of_keys(part["image_key"])).astype(np.float32)
             if format == "webdataset":
                 pictures = read_pictures(cache, part)
                 commit_samples(out, teacher, encoder, image_rows(part), pictures, vectors, signature)
