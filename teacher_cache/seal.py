@@ -40,11 +40,7 @@ def seal(
                 pictures = spool.pictures([row.image_key for row in fresh])
                 indexes.append(commit_pictures(cache, teacher, [_image_row(row) for row in fresh], pictures, signature))
             spool.mark_sealed([row.image_key for row in rows])
-        for rows in _batches(spool, teacher, "failed", shard_rows):
-            columns = [{name: getattr(row, name) for name in FAILURE_COLUMNS.names} for row in rows]
-            table = pa.Table.from_pylist(columns, schema=FAILURE_COLUMNS)
-            cache.commit([cache.write_shard(f"failures/{teacher.name}", table)], **signature.now())
-            spool.mark_sealed([row.image_key for row in rows])
+        _seal_failures(cache, spool, teacher, shard_rows, signature)
     return indexes
 
 
@@ -53,7 +49,7 @@ def seal_samples(
 ) -> Encoded:
     """The same for `--format webdataset`: encode from the spool, so that a picture is written once, beside its feature.
 
-    A picture whose feature is refused goes into a tar of pictures; failures as in `seal`, which is called last.
+    A picture whose feature is refused goes into a tar of pictures.
     """
     done = Encoded()
     started = time.monotonic()
@@ -73,9 +69,17 @@ def seal_samples(
                     commit_pictures(cache, teacher, chosen, pictures, signature)
             done.add(Encoded(int(sound.sum()), int((~sound).sum())))
             spool.mark_sealed(keys)
-    done.seconds = time.monotonic() - started
-    seal(cache, spool, teacher, shard_rows, signature)
+        done.seconds = time.monotonic() - started
+        _seal_failures(cache, spool, teacher, shard_rows, signature)
     return done
+
+
+def _seal_failures(cache: Cache, spool: Spool, teacher: Source, shard_rows: int, signature: Signature) -> None:
+    for rows in _batches(spool, teacher, "failed", shard_rows):
+        columns = [{name: getattr(row, name) for name in FAILURE_COLUMNS.names} for row in rows]
+        table = pa.Table.from_pylist(columns, schema=FAILURE_COLUMNS)
+        cache.commit([cache.write_shard(f"failures/{teacher.name}", table)], **signature.now())
+        spool.mark_sealed([row.image_key for row in rows])
 
 
 def _batches(spool: Spool, teacher: Source, state: str, shard_rows: int) -> Iterator[list[SpoolRow]]:
