@@ -29,6 +29,6 @@ def _bar() -> Any:
     """tqdm with a lock of this process's own: its default is shared with forks, and one that is killed keeps it."""
     from tqdm import tqdm
 
-    bar = type("Bar", (tqdm,), {"monitor_interval": 0})
+    bar: Any = type("Bar", (tqdm,), {"monitor_interval": 0})
     bar.set_lock(threading.RLock())
     return bar
