@@ -104,6 +104,7 @@ def train(
     lr: Annotated[float, typer.Option("--lr")] = 5e-5,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     max_steps: Annotated[Optional[int], typer.Option("--max-steps", min=1)] = None,
+    max_length: Annotated[int, typer.Option("--max-length", min=8, help="Tokens a row; longer ones are cut.")] = 128,
     accumulate: Annotated[int, typer.Option("--accumulate", help="Parts that a batch is computed in.")] = 1,
     recipe: Annotated[
         Optional[str], typer.Option("--recipe", help="paper: the reference's schedule, picked on the reported split.")
@@ -144,6 +145,7 @@ def train(
         seed=seed,
         max_steps=max_steps,
         accumulate=accumulate,
+        max_length=max_length,
     )
     if recipe not in (None, "paper"):
         raise ArmadaError(f"--recipe: expected paper, found {recipe!r}")

@@ -169,6 +169,11 @@ def _accelerator(request: RunRequest) -> Any:
             f"expected {started} processes, as the launcher says, found {accelerator.num_processes}; "
             "start them by: python -m torch.distributed.run --nproc_per_node N -m pipelines.cli train ..."
         )
+    if str(accelerator.distributed_type.value) not in ("NO", "MULTI_CPU", "MULTI_GPU"):
+        raise ArmadaError(
+            f"expected one process or DDP, found {accelerator.distributed_type.value}: checkpoints of sharded weights "
+            "are not written"
+        )
     if request.trackers:
         accelerator.init_trackers("trackers")
     return accelerator
