@@ -186,13 +186,16 @@ def _teaching(request: RunRequest, work: Any, view: View, accelerator: Any) -> A
     from distill.lesson import Teaching
 
     settings = replace(request.aligner, gamma=request.settings.gamma)
+    epochs, max_steps = request.settings.epochs, request.settings.max_steps
+    if max_steps:
+        epochs = min(epochs, -(-max_steps // -(-len(view.split) // request.settings.batch_size)))
     folder = Cache(str(request.cache)).machine_folder / "aligners"
     with accelerator.main_process_first():  # the others read what it has trained
         states = aligner_states(
             folder,
             view,
             work.classes,
-            request.settings.epochs,
+            epochs,
             settings,
             request.settings.seed,
             accelerator.device,
