@@ -65,10 +65,8 @@ def files_of(folder: Path) -> dict[str, Path]:
 
 
 def _hub_rows(card: Card, source: HubSource, split: str) -> Rows:
-    try:
-        import datasets
-    except ModuleNotFoundError:
-        raise MissingPackageError("datasets", "", f"the task {card.name}") from None
+    import datasets
+
     where = f"{source.hub}{f' ({source.config})' if source.config else ''}, split {split}"
     try:
         table = datasets.load_dataset(

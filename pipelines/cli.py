@@ -82,7 +82,7 @@ def _write_prompts(name: str, path: Path, data_files: Path | None, as_json: bool
 @app.command()
 def train(
     task: Annotated[str, typer.Option("--task", help="A task card's name.")],
-    student: Annotated[str, typer.Option("--student", help="minilm, a folder or a hub id.")],
+    student: Annotated[str, typer.Option("--student", help="minilm, smollm2, a folder or a hub id.")],
     out: Annotated[Path, typer.Option("--out", help="Where the run is written.")],
     cache: Annotated[Optional[str], typer.Option("--cache", help="The cache with the training rows' features.")] = None,
     teacher: Annotated[Optional[str], typer.Option("--teacher", help="Needed where the cache has several.")] = None,
