@@ -31,7 +31,8 @@ from teacher_cache.commits import index_path
 from teacher_cache.compaction import compact
 from teacher_cache.encode import commit_features
 from teacher_cache.keys import image_key, prompt_key, sha256, spec_digest
-from teacher_cache.plan import ask, features_to_encode, make_plan
+from teacher_cache.pictures import index_rows
+from teacher_cache.plan import ask, make_plan, missing_features
 from teacher_cache.shards import IMAGE_COLUMNS, feature_column, feature_schema
 from teacher_cache.signature import Signature
 from teacher_cache.sources import Source
@@ -49,7 +50,7 @@ def encoder_named(kind: str) -> Source:
 ENCODER = encoder_named("bench-encoder")
 
 
-def index_rows(start: int, stop: int) -> pa.Table:
+def made_up_rows(start: int, stop: int) -> pa.Table:
     """Index rows of made-up pictures, sorted by key."""
     prompts = [f"a picture of the number {row}" for row in range(start, stop)]
     digests = [prompt_key(prompt) for prompt in prompts]
@@ -72,7 +73,7 @@ def write_pyarrow(folder: Path, rows: list[pa.Table], features: list[np.ndarray]
     schema = feature_schema(DIMENSION, "float16", {})
     for number, (part, vectors) in enumerate(zip(rows, features, strict=True)):
         columns = [part[name].combine_chunks() for name in ("image_key", "image_sha256", "prompt_key", "sample")]
-        table = pa.table([*columns, feature_column(vectors, "float16")], schema=schema)
+        table = pa.table([*columns, feature_column(vectors.astype(np.float16))], schema=schema)
         parquet.write_table(table, folder / f"{number}.parquet")
 
 
@@ -98,7 +99,7 @@ def seconds_of(write: Callable[..., None], home: Path, rows: list[pa.Table], fea
 def write_rates(home: Path, count: int, repeats: int) -> dict[str, float]:
     """Median rows a second of each writer; they take turns."""
     starts = range(0, count, SHARD_ROWS)
-    rows = [index_rows(start, min(start + SHARD_ROWS, count)) for start in starts]
+    rows = [made_up_rows(start, min(start + SHARD_ROWS, count)) for start in starts]
     generator = np.random.default_rng(0)
     features = [generator.normal(size=(part.num_rows, DIMENSION)).astype(np.float32) for part in rows]
     writers = {"armada": write_ours, "pyarrow": write_pyarrow}
@@ -121,7 +122,7 @@ def plan_and_compact(home: Path, count: int, results: Any) -> None:
     generator = np.random.default_rng(0)
     signature = Signature(time.time)
     for start in range(0, count, SHARD_ROWS // 4):
-        part = index_rows(start, min(start + SHARD_ROWS // 4, count))
+        part = made_up_rows(start, min(start + SHARD_ROWS // 4, count))
         with cache.store.draft() as draft:
             draft.write_bytes(sha256(str(start).encode()).encode())
             tar = cache.add(draft, f"images/{TEACHER.name}/shards", ".tar", part.num_rows)
@@ -133,8 +134,8 @@ def plan_and_compact(home: Path, count: int, results: Any) -> None:
     plan = make_plan(cache, TEACHER, ENCODER, ask(TEACHER, prompts), rows=count)
     results["plan_seconds"] = time.perf_counter() - started
     assert (plan.wanted.num_rows, plan.features_at_hand) == (0, count)
-    missing = features_to_encode(cache, TEACHER, encoder_named("another"), plan.keys)
-    assert missing.num_rows == count
+    missing = missing_features(cache, TEACHER, encoder_named("another"), plan.keys)
+    assert sum(part.num_rows for part in index_rows(cache, missing, SHARD_ROWS)) == count
     del plan, prompts, missing
     for shard in cache.shards("images/"):  # the made-up pictures have no bytes to copy
         cache.store.remove(shard.path)

@@ -7,6 +7,12 @@ import hashlib
 import numpy as np
 
 
+def generator_of(scheme: str, key: str, seed: int, epoch: int) -> np.random.Generator:
+    """The random generator of an epoch's order."""
+    digest = hashlib.sha256(f"{scheme}\n{key}\n{seed}\n{epoch}".encode()).digest()
+    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
+
+
 def batches(
     rows: int, batch_size: int, *, key: str, seed: int, epoch: int, lengths: np.ndarray | None = None
 ) -> list[np.ndarray]:
@@ -15,8 +21,7 @@ def batches(
     With `lengths`, rows of like length share a batch: shuffled rows are sorted within stretches of 50 batches, and the
     batches are shuffled again, so that little is padded and no order by length remains.
     """
-    digest = hashlib.sha256(f"armada-order/1\n{key}\n{seed}\n{epoch}".encode()).digest()
-    generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
+    generator = generator_of("armada-order/1", key, seed, epoch)
     order = generator.permutation(rows)
     if lengths is not None:
         stretch = 50 * batch_size

@@ -5,13 +5,15 @@ stops before training, unless the user said to drop it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from distill.controls import apply_control
 from distill.splits import Split
-from teacher_cache import Cache, CoverageError, Features, failure_reasons
+from teacher_cache import Cache, ChosenRows, CoverageError, Features, ShardRows, failure_reasons, is_sound
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,7 @@ class Coverage:
     broken: int  # NaN, infinite or of no length
     examples: tuple[str, ...]  # prompts without a sound feature
     failures: dict[str, int]  # known reasons among the missing
+    duplicates: int = 0  # rows that share their feature with an earlier row
 
     @property
     def is_full(self) -> bool:
@@ -38,6 +41,8 @@ class Coverage:
             lines.append(f"  missing: {self.missing}" + (f" (the teacher failed: {reasons})" if reasons else ""))
         if self.broken:
             lines.append(f"  not finite or zero: {self.broken}")
+        if self.duplicates:
+            lines.append(f"  sharing a feature with an earlier row: {self.duplicates}")
         lines += [f"  for example: {prompt[:90]!r}" for prompt in self.examples]
         return "\n".join(lines)
 
@@ -52,6 +57,16 @@ class View:
     coverage: Coverage
 
 
+@dataclass(frozen=True)
+class LazyView:
+    """The same, with features that are taken when they are asked for: from a mapped matrix, or in windows of shards."""
+
+    split: Split
+    features: ChosenRows  # (N, L)
+    digest: str  # of a mapped matrix the same as the View's; in windows it names features by their checksums
+    coverage: Coverage
+
+
 def join(
     split: Split,
     cache: Cache,
@@ -62,12 +77,56 @@ def join(
     seed: int = 0,
     mend: str = "",
 ) -> View:
-    """Join a split with a cache's features by key. Raises CoverageError, with the coverage and the command `mend`, for
-    rows without a sound feature; with `drop_missing` those are left out instead."""
+    """Join a split with a cache's features by key, and copy them into memory. Raises CoverageError, with the coverage
+    and the command `mend`, for rows without a sound feature; with `drop_missing` those are left out instead."""
     places = features.rows_of(split.prompts)
     found = np.flatnonzero(places >= 0)
     values = features.take(places[found])
-    sound = np.isfinite(values).all(axis=1) & (values != 0).any(axis=1)
+    sound = np.concatenate([is_sound(part) for part in _blocks(values)])
+    coverage = _covered(split, cache, features, places, sound, drop_missing, mend)
+    kept = found[sound]
+    rows = split.take(kept.tolist())
+    chosen = apply_control(control, values if sound.all() else values[sound], seed)
+    digest = _digest(rows, features.pictures_of(places[kept]), chosen.shape, chosen.dtype, _blocks(chosen))
+    return View(rows, chosen, digest, coverage)
+
+
+def join_lazily(
+    split: Split,
+    cache: Cache,
+    features: Features,
+    *,
+    drop_missing: bool = False,
+    control: str | None = None,
+    seed: int = 0,
+    mend: str = "",
+) -> LazyView:
+    """`join` without a copy: for features that don't fit into memory, or were opened with `max_local_bytes`."""
+    places = features.rows_of(split.prompts)
+    found = np.flatnonzero(places >= 0)
+    source = features.rows
+    if isinstance(source, ShardRows):
+        sound = np.asarray(source.sound[places[found]])
+    else:
+        sound = np.concatenate([is_sound(source.take(part)) for part in _blocks(places[found])])
+    coverage = _covered(split, cache, features, places, sound, drop_missing, mend)
+    kept = found[sound]
+    rows = split.take(kept.tolist())
+    chosen = ChosenRows(source, apply_control(control, places[kept], seed))  # moves rows, and needs no number of them
+    pictures = features.pictures_of(places[kept])
+    if isinstance(source, ShardRows):
+        contents: Iterable[np.ndarray] = [source.sums[chosen.places]]
+    else:
+        contents = (source.take(part) for part in _blocks(chosen.places))
+    return LazyView(rows, chosen, _digest(rows, pictures, chosen.shape, chosen.dtype, contents), coverage)
+
+
+def _covered(
+    split: Split, cache: Cache, features: Features, places: np.ndarray, sound: np.ndarray, drop: bool, mend: str
+) -> Coverage:
+    """`places` (N,) are the rows' features, -1 for none; `sound` says which of those that are found are. Raises
+    CoverageError unless every row has one, or some have and the others may be dropped."""
+    found = np.flatnonzero(places >= 0)
     kept = found[sound]
     lost = np.setdiff1d(np.arange(len(split)), kept)
     prompts = [split.prompts[row] for row in lost]
@@ -78,22 +137,28 @@ def join(
         broken=int((~sound).sum()),
         examples=tuple(prompts[:3]),
         failures=dict(failure_reasons(cache, features.teacher, prompts)) if prompts else {},
+        duplicates=len(kept) - len(np.unique(places[kept])),
     )
-    if not coverage.is_full and not (drop_missing and len(kept)):
+    if not coverage.is_full and not (drop and len(kept)):
         ways = f"fill the gap by: {mend}\nor train on the rows at hand by: --missing drop" if len(kept) else mend
         raise CoverageError(f"{coverage.in_words()}\n{ways}")
-    rows = split.take(kept.tolist())
-    chosen = apply_control(control, values[sound], seed)
-    pictures = features.image_sha256.take(places[kept]).to_pylist()
-    return View(rows, chosen, _digest(rows, pictures, chosen), coverage)
+    return coverage
 
 
-def _digest(split: Split, pictures: list[str], features: np.ndarray) -> str:
+def _blocks(rows: np.ndarray, size: int = 8192) -> Iterator[np.ndarray]:
+    """The rows in pieces that the processor's cache holds; at least one, which may be empty."""
+    return (rows[start : start + size] for start in range(0, max(1, len(rows)), size))
+
+
+def _digest(
+    split: Split, pictures: list[str], shape: tuple[int, ...], dtype: np.dtype[Any], contents: Iterable[np.ndarray]
+) -> str:
     digest = hashlib.sha256(b"armada-view/1\n")
     for row, label, picture in zip(split.ids, split.labels, pictures, strict=True):
         digest.update(f"{row} {label} {picture}\n".encode())
-    digest.update(f"{features.dtype} {features.shape}\n".encode())
-    digest.update(np.ascontiguousarray(features).data)
+    digest.update(f"{dtype} {shape}\n".encode())
+    for part in contents:
+        digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()
 
 

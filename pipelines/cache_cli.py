@@ -90,6 +90,9 @@ def build(
     limit: Limit = None,
     max_calls: MaxCalls = None,
     budget_usd: BudgetUsd = None,
+    concurrency: Annotated[
+        Optional[int], typer.Option("--concurrency", min=1, help="Requests in flight, where the teacher takes several.")
+    ] = None,
     shard_rows: Annotated[int, typer.Option("--shard-rows", min=1, help="Most rows a shard.")] = 8192,
     seal_rows: Annotated[int, typer.Option("--seal-rows", min=1, help="Seal after so many pictures.")] = 2048,
     seal_seconds: Annotated[float, typer.Option("--seal-seconds", min=0, help="Seal after so many seconds.")] = 600,
@@ -97,7 +100,7 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Ask the teacher for every picture that is missing, once, and encode what has no feature."""
-    from teacher_cache import BuildOptions, Cache, open_encoder, open_teacher
+    from teacher_cache import ArmadaError, BuildOptions, Cache, open_encoder, open_teacher
     from teacher_cache import build as run_build
 
     options = BuildOptions(
@@ -112,6 +115,10 @@ def build(
         prompts=Path(prompts).name if Path(prompts).suffix else prompts,
     )
     drawer, reader = open_teacher(teacher), open_encoder(encoder)
+    if concurrency is not None:
+        if not hasattr(drawer, "concurrency"):
+            raise ArmadaError(f"--concurrency: the teacher {teacher} takes one request at a time")
+        drawer.concurrency = concurrency
     texts = _read_prompts(prompts, text_column)
     report = run_build(Cache(cache, create=True), texts, drawer, reader, options, stop=_stop_on_signal())
     show(asdict(report), as_json)
@@ -159,13 +166,16 @@ def retry(
 
 @cache_app.command()
 def status(url: Url, as_json: AsJson = False) -> None:
-    """What a cache holds: pictures, features, failures by reason, calls, cost, size."""
+    """What a cache holds: pictures, features, failures by reason, coverage by task, calls, cost, size, rates."""
+    from pipelines.coverage import task_coverage
     from teacher_cache import Cache
     from teacher_cache import status as read_status
 
-    teachers = read_status(Cache(url))
+    opened = Cache(url)
+    teachers, tasks = read_status(opened), task_coverage(opened)
     if as_json:
-        typer.echo(json.dumps({"cache": url, "teachers": [asdict(teacher) for teacher in teachers]}))
+        facts = {"teachers": [asdict(teacher) for teacher in teachers], "tasks": [asdict(task) for task in tasks]}
+        typer.echo(json.dumps({"cache": url, **facts}))
         return
     for teacher in teachers:
         facts = asdict(replace(teacher, encoders=[]))
@@ -175,6 +185,9 @@ def status(url: Url, as_json: AsJson = False) -> None:
             typer.echo()
             facts = {f"  {name}": value for name, value in asdict(encoder).items() if name != "spec"}
             show(facts, False)
+    for task in tasks:
+        typer.echo()
+        show({f"  {name}": value for name, value in asdict(task).items()}, False)
     if not teachers:
         typer.echo("no teacher has drawn into this cache yet")
 

@@ -7,12 +7,13 @@ from teacher_cache.builder import BuildReport, build
 from teacher_cache.cache import Cache
 from teacher_cache.cache_status import TeacherStatus, status
 from teacher_cache.compaction import compact
-from teacher_cache.drawing import BuildOptions
+from teacher_cache.encode import is_sound
 from teacher_cache.encoders import Encoder, open_encoder
 from teacher_cache.errors import ArmadaError, CacheError, CoverageError, MissingPackageError, PromptError, SpecError
 from teacher_cache.exporting import export
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
 from teacher_cache.merging import merge
+from teacher_cache.options import BuildOptions
 from teacher_cache.packaged import minilm_folder, package_file, quiet_transformers
 from teacher_cache.pictures import in_tar_order, read_pictures
 from teacher_cache.plan import Plan, ask, expected_seconds, make_plan
@@ -21,6 +22,7 @@ from teacher_cache.prompts import check_prompts, read_csv, read_prompts, read_ro
 from teacher_cache.reader import Features, choose, failure_reasons, open_features
 from teacher_cache.recomputation import recompute
 from teacher_cache.retrying import retry
+from teacher_cache.rows import ChosenRows, MappedRows, Rows, ShardRows
 from teacher_cache.sources import Source, encoder_source, teacher_source
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher
 from teacher_cache.verification import verify
@@ -31,15 +33,19 @@ __all__ = [
     "BuildReport",
     "Cache",
     "CacheError",
+    "ChosenRows",
     "CoverageError",
     "Encoder",
     "Failure",
     "Features",
+    "MappedRows",
     "MissingPackageError",
     "Picture",
     "Plan",
     "PromptError",
     "Request",
+    "Rows",
+    "ShardRows",
     "Source",
     "SpecError",
     "Teacher",
@@ -56,6 +62,7 @@ __all__ = [
     "failure_reasons",
     "image_key",
     "in_tar_order",
+    "is_sound",
     "make_plan",
     "merge",
     "minilm_folder",

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
 
+from teacher_cache.background import Background
 from teacher_cache.cache import Cache
 from teacher_cache.card import write_card
-from teacher_cache.drawing import BuildOptions, Drawing, Encoding
+from teacher_cache.drawing import Drawing
 from teacher_cache.encode import FORMATS
 from teacher_cache.encoders import Encoder
 from teacher_cache.errors import ArmadaError
+from teacher_cache.options import BuildOptions
 from teacher_cache.plan import ask, make_plan
 from teacher_cache.seal import seal
 from teacher_cache.signature import Signature
@@ -87,18 +88,18 @@ def build_asked(
     signature = Signature(clock, options.prompts)
     cache.store.sweep()
     cache.register(drawer, reader)
-    with Spool(cache.machine_folder) as spool, ThreadPoolExecutor(1) as pool:
+    with Spool(cache.machine_folder) as spool:
         for source in cache.teachers():
             if spool.count(source.digest, "drawn") or spool.count(source.digest, "failed"):
                 seal(cache, spool, source, options.shard_rows, signature, again=True)
         planned = spool.last_seal()
         plan = make_plan(cache, drawer, reader, asked, rows=rows, retry=options.retry)
         calls_before, cost_before = spool.spent(drawer.digest)
-        encoding = Encoding(cache, drawer, encoder, options, signature, stop, pool)
-        drawing = Drawing(spool, teacher, drawer, options, encoding, stop, clock)
-        if plan.wanted.num_rows:
-            drawing.run(plan, planned)
-        encoded = encoding.finish(plan.keys)
+        with Background(cache, spool, drawer, encoder, options, signature, stop) as background:
+            drawing = Drawing(spool, teacher, drawer, options, background, stop, clock)
+            if plan.wanted.num_rows:
+                drawing.run(plan, planned)
+            encoded = background.finish(plan.keys)
         spool.add_rate(f"encoder {reader.name}", encoded.written + encoded.refused, encoded.seconds)
         calls, cost = spool.spent(drawer.digest)
     report = BuildReport(

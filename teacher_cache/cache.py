@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from teacher_cache.columns import concat, first_of_each
+from teacher_cache.columns import all_differ, concat, first_of_each
 from teacher_cache.commits import Commit, Shard, tar_of
 from teacher_cache.errors import CacheError, NoFileError
 from teacher_cache.faults import reach
@@ -159,16 +159,22 @@ class Cache:
         Where a merge brought two pictures for one key, the one of the smallest digest counts. The rows of a missing
         shard are missing.
         """
-        schema = IMAGE_COLUMNS.append(pa.field("path", pa.string()))
+        schema = IMAGE_COLUMNS.append(pa.field("path", pa.dictionary(pa.int32(), pa.string())))
         names = schema.names if columns is None else list(dict.fromkeys(["image_key", "image_sha256", *columns]))
-        tables = []
+        stored = [name for name in names if name != "path"]
+        found = []
         for folder in (f"images/{teacher.name}/shards/", f"features/{teacher.name}/"):
-            for shard, table in self.tables(folder, [name for name in names if name != "path"], indexes=True):
-                tables.append(table.append_column("path", pa.repeat(tar_of(shard.path), table.num_rows)).select(names))
+            found += self.tables(folder, stored, indexes=True)
+        paths = pa.array([tar_of(shard.path) for shard, _ in found], pa.string())
+        tables = []
+        for number, (_, table) in enumerate(found):
+            path = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(number, pa.int32()), table.num_rows), paths)
+            tables.append(table.append_column("path", path).select(names))
         table = concat(tables, pa.schema([schema.field(name) for name in names]))
-        if len(tables) > 1 and first_of_each(table.select(["image_key"]), "image_key").num_rows < table.num_rows:
-            table = table.sort_by([("image_key", "ascending"), ("image_sha256", "ascending")])
-        return first_of_each(table, "image_key")
+        if len(tables) < 2 or all_differ(table["image_key"]):
+            return table
+        ordered = table.sort_by([("image_key", "ascending"), ("image_sha256", "ascending")])
+        return first_of_each(ordered, "image_key")
 
     def failures(self, teacher: Source) -> pa.Table:
         """Failures by key (FAILURE_COLUMNS), the one with the most attempts where there are several. A success beats

@@ -7,12 +7,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.cache import Cache
 from teacher_cache.columns import counts, one_array
-from teacher_cache.plan import features_to_encode
+from teacher_cache.plan import missing_features
 from teacher_cache.sources import Source
 from teacher_cache.spool import Spool
 
@@ -25,6 +24,7 @@ class EncoderStatus:
     spec: dict[str, Any]
     features: int
     pictures_without_feature: int
+    per_second: float | None  # as measured on this machine
     bytes: int
 
 
@@ -33,7 +33,7 @@ class TeacherStatus:
     """`calls` and `cost_usd` are what this machine ever asked for; `pictures` is what the whole cache holds.
 
     `in_spool` are pictures drawn here but not yet sealed, `in_flight` claims without an answer (of a running build, or
-    of one that was killed). `seconds_per_picture` is the teacher's own mean time.
+    of one that was killed). `per_second` is the rate measured here, `seconds_per_picture` a call's mean time.
     """
 
     name: str
@@ -44,6 +44,7 @@ class TeacherStatus:
     in_flight: int
     calls: int
     cost_usd: float
+    per_second: float | None
     seconds_per_picture: float | None
     bytes: int
     encoders: list[EncoderStatus]
@@ -56,10 +57,11 @@ def status(cache: Cache) -> list[TeacherStatus]:
 
 
 def _teacher_status(cache: Cache, spool: Spool, teacher: Source) -> TeacherStatus:
-    images = cache.images(teacher)
+    images = cache.images(teacher, ["seconds"])
     failures = cache.failures(teacher)
     failures = failures.filter(pc.invert(pc.is_in(failures["image_key"], one_array(images["image_key"]))))
     calls, cost = spool.spent(teacher.digest)
+    encoders = cache.encoders(teacher)
     return TeacherStatus(
         name=teacher.name,
         spec=dict(teacher.spec),
@@ -69,21 +71,28 @@ def _teacher_status(cache: Cache, spool: Spool, teacher: Source) -> TeacherStatu
         in_flight=spool.count(teacher.digest, "claimed"),
         calls=calls,
         cost_usd=cost,
+        per_second=_rate(spool, f"teacher {teacher.name}"),
         seconds_per_picture=pc.mean(images["seconds"]).as_py(),
         bytes=_bytes(cache, f"images/{teacher.name}/shards/"),
-        encoders=[_encoder_status(cache, teacher, encoder, images) for encoder in cache.encoders(teacher)],
+        encoders=[_encoder_status(cache, spool, teacher, encoder, images.num_rows) for encoder in encoders],
     )
 
 
-def _encoder_status(cache: Cache, teacher: Source, encoder: Source, images: pa.Table) -> EncoderStatus:
-    without = features_to_encode(cache, teacher, encoder, one_array(images["image_key"])).num_rows
+def _encoder_status(cache: Cache, spool: Spool, teacher: Source, encoder: Source, pictures: int) -> EncoderStatus:
+    without = missing_features(cache, teacher, encoder).num_rows
     return EncoderStatus(
         name=encoder.name,
         spec=dict(encoder.spec),
-        features=images.num_rows - without,
+        features=pictures - without,
         pictures_without_feature=without,
+        per_second=_rate(spool, f"encoder {encoder.name}"),
         bytes=_bytes(cache, f"features/{teacher.name}/{encoder.name}/shards/"),
     )
+
+
+def _rate(spool: Spool, name: str) -> float | None:
+    seconds = spool.seconds_a_row(name)
+    return 1 / seconds if seconds else None
 
 
 def _bytes(cache: Cache, folder: str) -> int:

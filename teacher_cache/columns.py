@@ -29,7 +29,13 @@ def concat(tables: Sequence[pa.Table], schema: pa.Schema) -> pa.Table:
 
 
 def first_of_each(table: pa.Table, column: str) -> pa.Table:
-    """The first row of each distinct value of a column, in the order in which they come."""
-    if pc.count_distinct(table[column]).as_py() == table.num_rows:
+    """The first row of each distinct digest in a column, in the order in which they come."""
+    if all_differ(table[column]):
         return table
     return table.take(pc.index_in(pc.unique(table[column]), one_array(table[column])))
+
+
+def all_differ(digests: pa.ChunkedArray) -> bool:
+    """Whether no digest stands there twice. Beginnings that differ show it in a quarter of the memory."""
+    beginnings = pc.utf8_slice_codeunits(digests, 0, 16)
+    return len(pc.unique(beginnings)) == len(digests) or len(pc.unique(digests)) == len(digests)

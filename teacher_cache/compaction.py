@@ -45,12 +45,12 @@ def compact(
         folder = f"images/{teacher.name}/shards/"
         for group in _groups([s for s in cache.shards(folder) if s.path.endswith(".parquet")], shard_rows):
             _compact_pictures(cache, teacher, group, signature)
-        winners = cache.images(teacher, [])
         for encoder in cache.encoders(teacher):
             folder = f"features/{teacher.name}/{encoder.name}/shards/"
             shards = [s for s in cache.shards(folder) if s.path.endswith(".parquet") and not tar_of(s.path)]
+            losers = _losers(cache, teacher, encoder)
             for group in _groups(shards, shard_rows):
-                _compact_features(cache, teacher, encoder, group, winners, signature)
+                _compact_features(cache, teacher, encoder, group, losers, signature)
     done.shards_after = len(cache.shards())
     if vacuum:
         _vacuum(cache, done)
@@ -99,18 +99,27 @@ def _counted(pictures: Iterator[bytes], done: Callable[[int], object]) -> Iterat
         done(1)
 
 
+def _losers(cache: Cache, teacher: Source, encoder: Source) -> pa.Array:
+    """The features that stand beside another picture than the one that counts, as key/digest: few."""
+    have, images = cache.feature_keys(teacher, encoder), cache.images(teacher, [])
+    place = pc.index_in(have["image_key"], one_array(images["image_key"]))
+    other = pc.not_equal(pc.take(images["image_sha256"], place), have["image_sha256"])
+    return one_array(_pairs(have.filter(other)))
+
+
+def _pairs(rows: pa.Table) -> pa.ChunkedArray:
+    return pc.binary_join_element_wise(rows["image_key"], rows["image_sha256"], "/")
+
+
 def _compact_features(
-    cache: Cache, teacher: Source, encoder: Source, group: Sequence[Shard], winners: pa.Table, signature: Signature
+    cache: Cache, teacher: Source, encoder: Source, group: Sequence[Shard], losers: pa.Array, signature: Signature
 ) -> None:
-    """`winners` are the pictures that count (image_key, image_sha256): a feature of another one is dropped."""
     found = [cache.table(shard) for shard in group]
     tables = [table for table in found if table is not None]
     if len(tables) < len(group):
         return
     table = pa.concat_tables(tables)
-    place = pc.index_in(table["image_key"], one_array(winners["image_key"]))
-    counts = pc.fill_null(pc.equal(pc.take(winners["image_sha256"], place), table["image_sha256"]), True)
-    table = first_of_each(table.filter(counts), "image_key")
+    table = first_of_each(table.filter(pc.invert(pc.is_in(_pairs(table), losers))), "image_key")
     features = np.asarray(feature_matrix(table["feature"]), np.float32)
     commit_features(cache, teacher, encoder, table, features, signature, [shard.path for shard in group])
 

@@ -1,95 +1,35 @@
-"""Drawing and encoding, the two halves of a build: the teacher is asked on the build's own thread, sealed pictures are
-encoded on a second one beside it.
+"""Drawing: the teacher is asked for what is wanted, each answer is kept the moment it comes.
+
+A call is reserved in the spool before it is sent. A failure in passing is asked again in the same build, later each
+time, until it has been tried enough and is a row with its reason. Where the build stops before that, the row stays
+missing, and the next build asks for it.
 """
 
 from __future__ import annotations
 
+import heapq
+import itertools
+import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
-import pyarrow as pa
-
+from teacher_cache.background import Background
 from teacher_cache.budget import Budget
-from teacher_cache.cache import Cache
-from teacher_cache.encode import Encoded, encode
-from teacher_cache.encoders import Encoder
 from teacher_cache.errors import ArmadaError
-from teacher_cache.keys import sha256
+from teacher_cache.options import BuildOptions
 from teacher_cache.pictures import picture_fault
-from teacher_cache.plan import Plan, features_to_encode, requests_of
+from teacher_cache.plan import Plan, requests_of
 from teacher_cache.progress_bar import progress
-from teacher_cache.seal import seal, seal_samples
-from teacher_cache.signature import Signature
-from teacher_cache.sources import Source, encoder_source
+from teacher_cache.sources import Source
 from teacher_cache.spool import Spool, Wanted
 from teacher_cache.teachers import REASONS, Failure, Picture, Request, Teacher
 
-
-@dataclass(frozen=True)
-class BuildOptions:
-    """What to build and when to seal. Rows are pictures; `seal_seconds` bounds what another machine can't see yet.
-    `prompts` names where the prompts came from, for the card."""
-
-    samples: int = 1
-    limit: int | None = None
-    max_calls: int | None = None
-    budget_usd: float | None = None
-    shard_rows: int = 8192
-    seal_rows: int = 2048
-    seal_seconds: float = 600.0
-    format: str = "parquet"
-    retry: Sequence[str] = ()
-    prompts: str = ""
-
-
-@dataclass
-class Encoding:
-    """Encodes sealed pictures on a thread beside the teacher, and at the end whatever else lacks a feature."""
-
-    cache: Cache
-    drawer: Source
-    encoder: Encoder
-    options: BuildOptions
-    signature: Signature
-    stop: Callable[[], bool]
-    pool: ThreadPoolExecutor
-    total: Encoded = field(default_factory=Encoded)
-    tasks: list[Future[Encoded]] = field(default_factory=list)
-
-    def seal(self, spool: Spool) -> None:
-        """Seal what was drawn, and encode it: in the background, or at once where a tar holds both."""
-        rows = self.options.shard_rows
-        if self.options.format == "webdataset":
-            self.total.add(seal_samples(self.cache, spool, self.drawer, self.encoder, rows, self.signature))
-            return
-        for index in seal(self.cache, spool, self.drawer, rows, self.signature):
-            self.tasks.append(self.pool.submit(self._encode, index))
-
-    def finish(self, keys: pa.Array) -> Encoded:
-        """Wait, then encode those of `keys` that still have none."""
-        for task in self.tasks:
-            self.total.add(task.result())
-        if not self.stop():
-            self.total.refused = 0  # what was refused so far has no feature yet, and is refused again
-            rows = features_to_encode(self.cache, self.drawer, encoder_source(self.encoder), keys)
-            self.total.add(self._encode(rows))
-        return self.total
-
-    def _encode(self, rows: pa.Table) -> Encoded:
-        options = self.options
-        return encode(
-            self.cache,
-            self.drawer,
-            self.encoder,
-            rows,
-            shard_rows=options.shard_rows,
-            signature=self.signature,
-            stop=self.stop,
-            format=options.format,
-        )
+_BACKOFF_S = 1.0  # before the second attempt; doubled for each one after it, and drawn from half of it to all
+_LONGEST_BACKOFF_S = 60.0
 
 
 @dataclass
@@ -100,60 +40,112 @@ class Drawing:
     teacher: Teacher
     drawer: Source
     options: BuildOptions
-    encoding: Encoding
+    background: Background
     stop: Callable[[], bool]
     clock: Callable[[], float]
     drawn: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     stopped: str = ""
+    _asked: dict[str, tuple[Wanted, int]] = field(default_factory=dict)  # in flight, and which attempt it is
+    _later: list[tuple[float, int, Wanted, int]] = field(default_factory=list)  # a heap, by the time to ask again
+    _held: list[Wanted] = field(default_factory=list)  # claimed by another build of this machine
+    _came: deque[Picture | Failure] = field(default_factory=deque)  # answered, not yet kept
+    _tickets: Iterator[int] = field(default_factory=itertools.count)
 
     def run(self, plan: Plan, planned: int) -> None:
         """Draw the plan's wanted rows; `planned` is the last seal before the plan was made."""
-        started, sealed_at = time.monotonic(), self.clock()
-        pending: Iterator[Wanted] | None = requests_of(plan.wanted)
-        with progress(plan.wanted.num_rows, f"teacher {self.drawer.spec.get('kind', '')}", "picture") as bar:
-            while pending is not None and not self.stopped:
-                held: list[Wanted] = []
-                for answer in self.teacher.draw(self._requests(pending, held, planned, bar)):
-                    self._keep(answer)
-                    bar.update()
-                    full = self.spool.count(self.drawer.digest, "drawn") >= self.options.seal_rows
-                    if full or self.clock() - sealed_at >= self.options.seal_seconds:
-                        self.encoding.seal(self.spool)
-                        sealed_at = self.clock()
-                pending = iter(held) if held else None
-                if pending is not None and not self.stopped:
-                    time.sleep(0.2)  # another build of this machine is drawing these; if it dies, they are ours
+        started, self._sealed_at = time.monotonic(), self.clock()
+        pending = requests_of(plan.wanted)
+        unkept = getattr(self.teacher, "concurrency", 0)  # answers that may wait to be kept: a kill loses them
+        name = f"teacher {self.drawer.spec.get('kind', '')}"
+        with progress(plan.wanted.num_rows, name, "picture") as bar, ThreadPoolExecutor(1) as keeper:
+            kept: list[Future[None]] = []
+            try:
+                while not self.stopped:
+                    for answer in self.teacher.draw(self._requests(pending, planned, bar)):
+                        if not self._asks_later(answer):
+                            self._came.append(answer)
+                            kept.append(keeper.submit(self._keep))
+                            bar.update()
+                        while len(kept) > unkept or (kept and kept[0].done()):
+                            kept.pop(0).result()
+                    if not self._held and not self._later:
+                        break
+                    self._rest()
+                    pending, self._held = iter(self._held), []
+            finally:
+                for task in kept:
+                    task.result()
+                self.background.seal()
         answers = self.drawn + sum(self.failed.values())
         self.spool.add_rate(f"teacher {self.drawer.name}", answers, time.monotonic() - started)
-        self.encoding.seal(self.spool)
 
-    def _requests(self, pending: Iterator[Wanted], held: list[Wanted], planned: int, bar: Any) -> Iterator[Request]:
+    def _requests(self, pending: Iterator[Wanted], planned: int, bar: Any) -> Iterator[Request]:
+        """The requests to send, each claimed the moment it is pulled."""
         budget = Budget(self.options.max_calls, self.options.budget_usd, self.teacher.price_usd)
-        for wanted in pending:
+        while True:
             if self.stop():
                 self.stopped = "interrupted"
                 return
+            again = self._later[0] if self._later and self._later[0][0] <= time.monotonic() else None
+            wanted = again[2] if again else next(pending, None)
+            if wanted is None:
+                return
             verdict = self.spool.claim(self.drawer.digest, wanted, budget, planned)
-            if verdict == "granted":
-                yield wanted.request
-            elif verdict == "spent":
+            if verdict == "spent":
                 self.stopped = "budget"
                 return
+            if again:
+                heapq.heappop(self._later)
+            if verdict == "granted":
+                self._asked[wanted.request.image_key] = (wanted, again[3] + 1 if again else 1)
+                yield wanted.request
             elif verdict == "held":
-                held.append(wanted)
+                self._held.append(wanted)
             else:
                 bar.update()
 
-    def _keep(self, answer: Picture | Failure) -> None:
-        if isinstance(answer, Picture):
-            fault = picture_fault(answer.data)
-            if not fault:
-                self.spool.record(answer, sha256(answer.data))
+    def _asks_later(self, answer: Picture | Failure) -> bool:
+        """Whether this is a failure in passing that is to be asked again in this build."""
+        wanted, attempt = self._asked.pop(answer.image_key)
+        if isinstance(answer, Picture) or answer.retry_after_s is None or attempt >= self.options.attempts:
+            return False
+        backoff = min(_BACKOFF_S * 2 ** (attempt - 1), _LONGEST_BACKOFF_S) * random.uniform(0.5, 1)
+        due = time.monotonic() + max(answer.retry_after_s, backoff)
+        self.spool.note_cost(answer)
+        heapq.heappush(self._later, (due, next(self._tickets), wanted, attempt))
+        return True
+
+    def _rest(self) -> None:
+        """Wait until there is something to ask again: a row of our own, or another build's (if it dies, it is ours)."""
+        due = self._later[0][0] if self._later else float("inf")
+        if self._held:
+            due = min(due, time.monotonic() + 0.2)
+        while time.monotonic() < due and not self.stop():
+            time.sleep(max(0.0, min(0.2, due - time.monotonic())))
+
+    def _keep(self) -> None:
+        """On the keeper's thread: look at what has come, record it all at once, begin a seal when it is time."""
+        answers = [_looked_at(self._came.popleft()) for _ in range(len(self._came))]
+        if not answers:
+            return  # the answer that this was called for went with those before it
+        self.spool.record(answers)
+        for answer in answers:
+            if isinstance(answer, Picture):
                 self.drawn += 1
-                return
-            answer = Failure(answer.image_key, *fault, answer.cost_usd, answer.seconds)
-        if answer.reason not in REASONS:
-            raise ArmadaError(f"the teacher gave the reason {answer.reason!r}; expected one of {', '.join(REASONS)}")
-        self.spool.record(answer)
-        self.failed[answer.reason] = self.failed.get(answer.reason, 0) + 1
+            else:
+                self.failed[answer.reason] = self.failed.get(answer.reason, 0) + 1
+        full = self.spool.count(self.drawer.digest, "drawn") >= self.options.seal_rows
+        if (full or self.clock() - self._sealed_at >= self.options.seal_seconds) and not self.background.is_sealing:
+            self.background.seal()
+            self._sealed_at = self.clock()
+
+
+def _looked_at(answer: Picture | Failure) -> Picture | Failure:
+    """The answer, or the failure that its picture is. Raises ArmadaError for a reason that is none."""
+    fault = picture_fault(answer.data) if isinstance(answer, Picture) else None
+    if fault:
+        return Failure(answer.image_key, *fault, answer.cost_usd, answer.seconds)
+    if isinstance(answer, Failure) and answer.reason not in REASONS:
+        raise ArmadaError(f"the teacher gave the reason {answer.reason!r}; expected one of {', '.join(REASONS)}")
+    return answer

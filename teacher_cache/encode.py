@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.cache import Cache
-from teacher_cache.encoders import Encoder
+from teacher_cache.encoders import Encoder, TwoStepEncoder
 from teacher_cache.errors import CacheError
 from teacher_cache.pictures import read_pictures
+from teacher_cache.preparation import embedded
 from teacher_cache.progress_bar import progress
 from teacher_cache.samples import commit_samples, feature_metadata, image_rows
 from teacher_cache.shards import feature_column, feature_schema
@@ -45,25 +46,24 @@ def encode(
     cache: Cache,
     teacher: Source,
     encoder: Encoder,
-    rows: pa.Table,
+    parts: Iterable[pa.Table],
+    total: int,
     *,
-    shard_rows: int,
     signature: Signature,
     stop: Callable[[], bool] = lambda: False,
     format: str = "parquet",
 ) -> Encoded:
-    """Encode the pictures of index rows (with `path`, sorted by it); a commit a shard. `format` decides whether the
-    features stand in Parquet or beside picture and prompt in a tar."""
+    """Encode the pictures of index rows, `total` in all (with `path`, in tar order); a shard and a commit a part.
+    `format` decides whether the features stand in Parquet or beside picture and prompt in a tar."""
     done = Encoded()
-    if not rows.num_rows:
+    if not total:
         return done
     started = time.monotonic()
     reader = encoder_source(encoder)
-    with progress(rows.num_rows, f"encoder {reader.spec.get('kind', '')}", "picture") as bar:
-        for start in range(0, rows.num_rows, shard_rows):
+    with progress(total, f"encoder {reader.spec.get('kind', '')}", "picture") as bar:
+        for part in parts:
             if stop():
                 break
-            part = rows.slice(start, shard_rows)
             prompts = part["prompt"].to_pylist()
             features = np.concatenate(list(encode_pictures(encoder, read_pictures(cache, part), prompts, bar.update)))
             sound = is_sound(features, dtype_of(encoder))
@@ -78,9 +78,9 @@ def encode(
     return done
 
 
-def is_sound(features: np.ndarray, dtype: str) -> np.ndarray:
-    """(N,) bool: which of (N, L) features are finite and of some length in the number type that they are stored in."""
-    rounded = features.astype(dtype)
+def is_sound(features: np.ndarray, dtype: str | None = None) -> np.ndarray:
+    """(N,) bool: which of (N, L) features are finite and of some length, in the number type that they are stored in."""
+    rounded = features.astype(dtype or features.dtype, copy=False)
     sound: np.ndarray = np.isfinite(rounded).all(axis=1) & (rounded != 0).any(axis=1)
     return sound
 
@@ -96,12 +96,13 @@ def commit_features(
 ) -> None:
     """Write the features (N, L) of rows (image_key, image_sha256, prompt_key, sample), sorted by key, as one Parquet
     shard and commit it."""
-    order = pc.sort_indices(rows, sort_keys=[("image_key", "ascending")]).to_numpy()
+    order = pc.sort_indices(rows["image_key"]).to_numpy()
     rows, features = rows.take(order), features[order]
     columns = [rows[name].combine_chunks() for name in ("image_key", "image_sha256", "prompt_key", "sample")]
     dtype = reader.spec["dtype"]
-    schema = feature_schema(features.shape[1], dtype, feature_metadata(teacher, reader, features))
-    table = pa.table([*columns, feature_column(features, dtype)], schema=schema)
+    stored = features.astype(dtype)
+    schema = feature_schema(features.shape[1], dtype, feature_metadata(teacher, reader, features, stored))
+    table = pa.table([*columns, feature_column(stored)], schema=schema)
     shard = cache.write_shard(f"features/{teacher.name}/{reader.name}/shards", table)
     cache.commit([shard], replaced=replaced, **signature.now())
 
@@ -109,14 +110,27 @@ def commit_features(
 def encode_pictures(
     encoder: Encoder, pictures: Iterator[bytes], prompts: Sequence[str], done: Callable[[int], object] = lambda _: None
 ) -> Iterator[np.ndarray]:
-    """Features (B, L) float32, batch by batch. Raises CacheError for a shape that the encoder didn't promise."""
-    for start in range(0, len(prompts), encoder.batch_size):
-        texts = prompts[start : start + encoder.batch_size]
-        features = encoder.encode([next(pictures) for _ in texts], texts)
-        expected = (len(texts), encoder.dimension)
+    """Features (B, L) float32, batch by batch; where the encoder has two steps, the first runs beside the second.
+
+    Raises CacheError for a shape that the encoder didn't promise.
+    """
+    if isinstance(encoder, TwoStepEncoder):
+        batches = embedded(encoder, pictures, prompts)
+    else:
+        batches = _one_by_one(encoder, pictures, prompts)
+    for count, features in batches:
+        expected = (count, encoder.dimension)
         if features.shape != expected:
             raise CacheError(
                 f"the encoder gave features of shape {features.shape}, expected {expected}; nothing written"
             )
-        done(len(texts))
+        done(count)
         yield np.asarray(features, np.float32)
+
+
+def _one_by_one(
+    encoder: Encoder, pictures: Iterator[bytes], prompts: Sequence[str]
+) -> Iterator[tuple[int, np.ndarray]]:
+    for start in range(0, len(prompts), encoder.batch_size):
+        texts = prompts[start : start + encoder.batch_size]
+        yield len(texts), encoder.encode([next(pictures) for _ in texts], texts)

@@ -30,7 +30,8 @@ class CoverageError(ArmadaError):
 
 
 class MissingPackageError(ArmadaError):
-    """An optional package that isn't installed; the message is the line that installs it."""
+    """A package that isn't installed; the message is the line that installs it, by `extra` where it belongs to one."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        super().__init__(f"{purpose} needs the package {package}: pip install 'armada-distill[{extra}]'")
+        line = f"'armada-distill[{extra}]'" if extra else package
+        super().__init__(f"{purpose} needs the package {package}: pip install {line}")

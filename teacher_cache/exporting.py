@@ -13,8 +13,8 @@ from teacher_cache.card import write_card
 from teacher_cache.columns import one_array
 from teacher_cache.encode import FORMATS, commit_features
 from teacher_cache.errors import ArmadaError
-from teacher_cache.pictures import in_tar_order, read_pictures
-from teacher_cache.plan import without_feature
+from teacher_cache.pictures import index_rows, read_pictures
+from teacher_cache.plan import has_feature
 from teacher_cache.progress_bar import progress
 from teacher_cache.reader import open_features
 from teacher_cache.samples import commit_pictures, commit_samples, image_rows
@@ -44,28 +44,24 @@ def _export_features(
     cache: Cache, out: Cache, teacher: Source, encoder: Source, format: str, shard_rows: int, signature: Signature
 ) -> int:
     features = open_features(cache, teacher, encoder)
-    images = cache.images(teacher)
-    images = images.filter(pc.is_in(images["image_key"], features.keys))
-    rows = in_tar_order(without_feature(out, teacher, encoder, images))
-    places = one_array(pc.index_in(rows["image_key"], features.keys)).to_numpy()
-    with progress(rows.num_rows, f"export {encoder.name}", "row") as bar:
-        for start in range(0, rows.num_rows, shard_rows):
-            part = rows.slice(start, shard_rows)
-            vectors = np.asarray(features.matrix[places[start : start + shard_rows]], np.float32)
+    images = cache.images(teacher, ["path"])
+    images = images.filter(pa.array(features.rows_of_keys(images["image_key"]) >= 0))
+    places = images.filter(pa.array(~has_feature(out, teacher, encoder, images)))
+    with progress(places.num_rows, f"export {encoder.name}", "row") as bar:
+        for part in index_rows(cache, places, shard_rows):
+            vectors = features.take(features.rows_of_keys(part["image_key"])).astype(np.float32)
             if format == "webdataset":
                 pictures = read_pictures(cache, part)
                 commit_samples(out, teacher, encoder, image_rows(part), pictures, vectors, signature)
             else:
                 commit_features(out, teacher, encoder, part, vectors, signature)
             bar.update(part.num_rows)
-    return int(rows.num_rows)
+    return int(places.num_rows)
 
 
 def _export_pictures(cache: Cache, out: Cache, teacher: Source, shard_rows: int, signature: Signature) -> None:
     """The pictures that no tar of samples brought along."""
-    images, there = cache.images(teacher), out.images(teacher, [])
-    rows = images.filter(pc.invert(pc.is_in(images["image_key"], one_array(there["image_key"]))))
-    rows = in_tar_order(rows)
-    for start in range(0, rows.num_rows, shard_rows):
-        part: pa.Table = rows.slice(start, shard_rows)
+    images, there = cache.images(teacher, ["path"]), out.images(teacher, [])
+    places = images.filter(pc.invert(pc.is_in(images["image_key"], one_array(there["image_key"]))))
+    for part in index_rows(cache, places, shard_rows):
         commit_pictures(out, teacher, image_rows(part), read_pictures(cache, part), signature)

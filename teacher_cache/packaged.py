@@ -1,14 +1,16 @@
-"""Files that installed packages carry (weights, drawings, tables), found without importing the package."""
+"""Installed packages: imported with an error that installs what is missing, and the files that they carry (weights,
+drawings, tables), found without importing the package."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from teacher_cache.errors import MissingPackageError
 
@@ -21,6 +23,16 @@ def package_file(package: str, path: str, *, distribution: str, extra: str, purp
         if found.exists():
             return found
     raise MissingPackageError(distribution, extra, purpose)
+
+
+def import_package(module: str, *, distribution: str, extra: str = "", purpose: str) -> Any:
+    """A module, imported now. Raises MissingPackageError where it, or a package that it needs, isn't installed."""
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        missing = (error.name or module).partition(".")[0]
+        own = missing == module.partition(".")[0]
+        raise MissingPackageError(distribution if own else missing, extra if own else "", purpose) from None
 
 
 def package_version(distribution: str) -> str:

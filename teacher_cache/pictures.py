@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Iterator
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from teacher_cache.cache import Cache
-from teacher_cache.errors import CacheError
+from teacher_cache.columns import one_array
+from teacher_cache.commits import index_path
+from teacher_cache.errors import CacheError, NoFileError
 from teacher_cache.keys import sha256
 
 
@@ -32,23 +37,48 @@ def read_pictures(cache: Cache, rows: pa.Table) -> Iterator[bytes]:
                     yield picture
 
 
+def index_rows(cache: Cache, places: pa.Table, limit: int) -> Iterator[pa.Table]:
+    """The whole index rows (IMAGE_COLUMNS and `path`) of pictures given by `image_key`, `image_sha256` and `path`, in
+    tar order, at most `limit` a table: so that a million prompts needn't be in memory at once."""
+    held: list[pa.Table] = []
+    for path, group in _by_path(places.take(pc.sort_indices(_codes(places)))):
+        (shard,) = cache.shards(index_path(path))
+        table = cache.table(shard)
+        if table is None:
+            raise NoFileError(f"{cache.store}/{shard.path}: no such file; run the build again to fill the gap")
+        place = pc.index_in(table["image_key"], one_array(group["image_key"]))
+        counts = pc.fill_null(pc.equal(pc.take(group["image_sha256"], place), table["image_sha256"]), False)
+        rows = table.append_column("path", pa.repeat(path, table.num_rows)).filter(counts)
+        held.append(rows.sort_by([("offset", "ascending")]))
+        while sum(table.num_rows for table in held) >= limit:
+            rows = pa.concat_tables(held)
+            yield rows.slice(0, limit)
+            held = [rows.slice(limit)]
+    rest = pa.concat_tables(held) if held else None
+    if rest is not None and rest.num_rows:
+        yield rest
+
+
 def in_tar_order(rows: pa.Table) -> pa.Table:
     """Index rows in the order in which `read_pictures` opens each tar once and reads it forwards."""
-    return rows.sort_by([("path", "ascending"), ("offset", "ascending")])
+    return rows.take(np.lexsort((rows["offset"].to_numpy(), _codes(rows))))
+
+
+def _codes(rows: pa.Table) -> np.ndarray:
+    """The `path` of each row as a number, (N,)."""
+    path: np.ndarray = one_array(pc.dictionary_encode(rows["path"])).indices.to_numpy()
+    return path
 
 
 def _by_path(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    paths = rows["path"].to_pylist()
-    start = 0
-    for end in range(1, len(paths) + 1):
-        if end == len(paths) or paths[end] != paths[start]:
-            yield paths[start], rows.slice(start, end - start)
-            start = end
+    """Runs of rows with one path."""
+    edges = np.flatnonzero(np.diff(_codes(rows), prepend=-1, append=-1))
+    for start, end in itertools.pairwise(edges.tolist()):
+        yield rows["path"][start].as_py(), rows.slice(start, end - start)
 
 
 def picture_fault(data: bytes) -> tuple[str, str] | None:
     """A reason and message for bytes that are no picture, or one of a single colour; None for a sound picture."""
-    import numpy as np
     from PIL import Image
 
     try:

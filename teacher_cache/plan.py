@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.cache import Cache
 from teacher_cache.columns import concat, counts, first_of_each, one_array
 from teacher_cache.keys import image_key, normalise, prompt_key, seed_of
-from teacher_cache.pictures import in_tar_order
 from teacher_cache.sources import Source
 from teacher_cache.spool import Spool, Wanted
 from teacher_cache.teachers import Request
@@ -24,7 +24,7 @@ ASKED = pa.schema(
     [("image_key", pa.string()), ("prompt_key", pa.string()), ("prompt", pa.string()), ("sample", pa.int32())]
 )
 _TEXTS = pa.schema([("prompt_key", pa.string()), ("prompt", pa.string())])
-_CHUNK = 65_536
+_CHUNK = 16_384
 
 
 @dataclass(frozen=True)
@@ -50,68 +50,68 @@ def ask(teacher: Source, prompts: Sequence[str], samples: int = 1, limit: int | 
     """The pictures that prompts need, (ASKED): duplicates count once, `limit` keeps the first unique prompts."""
     parts = []
     for start in range(0, len(prompts), _CHUNK):
-        texts = prompts[start : start + _CHUNK]
-        parts.append(
-            pa.table([[prompt_key(text) for text in texts], [normalise(text) for text in texts]], schema=_TEXTS)
-        )
+        texts = [normalise(text) for text in prompts[start : start + _CHUNK]]
+        parts.append(pa.table([[prompt_key(text) for text in texts], texts], schema=_TEXTS))
     table = first_of_each(concat(parts, _TEXTS), "prompt_key").slice(0, limit)
     return concat([_keyed(teacher, batch, samples) for batch in table.to_batches(max_chunksize=_CHUNK)], ASKED)
 
 
 def _keyed(teacher: Source, batch: pa.RecordBatch, samples: int) -> pa.Table:
-    rows = zip(batch["prompt_key"].to_pylist(), batch["prompt"].to_pylist(), strict=True)
-    asked = [
-        (image_key(teacher.digest, key, sample), key, prompt, sample)
-        for key, prompt in rows
-        for sample in range(samples)
-    ]
-    return pa.table([list(column) for column in zip(*asked, strict=True)], schema=ASKED)
+    numbers = range(samples)
+    keys = [image_key(teacher.digest, key, n) for key in batch["prompt_key"].to_pylist() for n in numbers]
+    texts = batch if samples == 1 else batch.take(np.repeat(np.arange(batch.num_rows), samples))
+    sample = np.tile(np.arange(samples, dtype=np.int32), batch.num_rows)
+    return pa.table([keys, texts["prompt_key"], texts["prompt"], sample], schema=ASKED)
 
 
 def make_plan(
     cache: Cache, teacher: Source, encoder: Source, asked: pa.Table, *, rows: int, retry: Sequence[str] = ()
 ) -> Plan:
     """Plan for what is asked, of `rows` prompts in all. Failures with a reason in `retry` are wanted again."""
-    keys = one_array(asked["image_key"])
-    images = cache.images(teacher, ["image_key", "image_sha256"])
+    keys, images = asked["image_key"], cache.images(teacher, [])
+    place = pc.index_in(keys, images["image_key"])
+    at_hand = place.is_valid()
+    features_at_hand = int(has_feature(cache, teacher, encoder, images)[place.drop_null().to_numpy()].sum())
+    del images, place
     failures = cache.failures(teacher)
-    at_hand = pc.is_in(keys, one_array(images["image_key"]))
-    failure = pc.index_in(keys, one_array(failures["image_key"]))
-    reason = pc.take(one_array(failures["reason"]), failure)
-    attempts = pc.fill_null(pc.take(one_array(failures["attempts"]), failure), 0)
+    failure = pc.index_in(keys, failures["image_key"])
+    reason = pc.take(failures["reason"], failure)
+    attempts = pc.fill_null(pc.take(failures["attempts"], failure), 0)
     known = pc.and_(pc.invert(at_hand), pc.is_valid(failure))
     failed = pc.and_(known, pc.invert(pc.is_in(reason, pa.array(list(retry), pa.string()))))
-    wanted = asked.append_column("attempts", attempts).filter(pc.invert(pc.or_(at_hand, failed)))
-    pictures = pc.sum(at_hand).as_py() or 0
-    lacking = without_feature(cache, teacher, encoder, images.filter(pc.is_in(images["image_key"], keys))).num_rows
     return Plan(
         rows=rows,
-        unique_prompts=pc.count_distinct(asked["prompt_key"]).as_py(),
+        unique_prompts=len(pc.unique(asked["prompt_key"])),
         asked=asked,
-        pictures_at_hand=pictures,
-        features_at_hand=pictures - lacking,
+        pictures_at_hand=pc.sum(at_hand).as_py() or 0,
+        features_at_hand=features_at_hand,
         failed=counts(reason.filter(failed)),
-        wanted=wanted,
+        wanted=asked.append_column("attempts", attempts).filter(pc.invert(pc.or_(at_hand, failed))),
     )
 
 
-def features_to_encode(cache: Cache, teacher: Source, encoder: Source, keys: pa.Array) -> pa.Table:
-    """The index rows of `keys` whose picture is at hand and whose feature isn't, in the order of tars and offsets.
+def missing_features(cache: Cache, teacher: Source, encoder: Source, keys: pa.Array | None = None) -> pa.Table:
+    """The pictures at hand (of `keys`) that have no feature: image_key, image_sha256 and `path`.
 
     A feature that stands beside another picture than the one that counts is no feature.
     """
-    images = cache.images(teacher)
-    needed = images.filter(pc.is_in(images["image_key"], keys))
-    missing = without_feature(cache, teacher, encoder, needed)
-    return in_tar_order(missing)
+    images = cache.images(teacher, ["path"])
+    missing = ~has_feature(cache, teacher, encoder, images)
+    if keys is not None:
+        missing &= pc.is_in(images["image_key"], keys).to_numpy()
+    return images.filter(pa.array(missing))
 
 
-def without_feature(cache: Cache, teacher: Source, encoder: Source, images: pa.Table) -> pa.Table:
-    """Those rows of an index whose own picture has no feature in the cache."""
+def has_feature(cache: Cache, teacher: Source, encoder: Source, images: pa.Table) -> np.ndarray:
+    """Which rows of an index, unique by key, have a feature of their own picture in the cache: (N,) bool."""
     have = cache.feature_keys(teacher, encoder)
-    have_pairs = pc.binary_join_element_wise(have["image_key"], have["image_sha256"], "/")
-    pairs = pc.binary_join_element_wise(images["image_key"], images["image_sha256"], "/")
-    return images.filter(pc.invert(pc.is_in(pairs, one_array(have_pairs))))
+    have = have.set_column(0, "place", pc.index_in(have["image_key"], images["image_key"]))
+    digests = one_array(images["image_sha256"])
+    found = np.zeros(images.num_rows, bool)
+    for batch in have.to_batches():
+        same = pc.equal(pc.take(digests, batch["place"]), batch["image_sha256"])
+        found[batch["place"].filter(same).to_numpy()] = True
+    return found
 
 
 def requests_of(wanted: pa.Table) -> Iterator[Wanted]:

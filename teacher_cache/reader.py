@@ -1,15 +1,14 @@
-"""The reader: a cache's features decoded once into one memory-mapped matrix beside its keys, and the join by key.
+"""The reader: a cache's features, and the join by key.
 
-The matrix is kept on this machine under the digest of the shards it came from, written whole or not at all, and shared
-by all processes. The join never invents a row: what isn't found is reported, not filled.
+Features are decoded once a set of shards and shared by all processes of this machine. The join never invents a row:
+what isn't found is reported, not filled, and what was damaged is refused.
 """
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,59 +16,67 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.cache import Cache
-from teacher_cache.columns import concat, counts, one_array
-from teacher_cache.commits import Shard, tar_of
-from teacher_cache.disk import full_disk_in_words
+from teacher_cache.columns import counts
+from teacher_cache.decoding import decode
 from teacher_cache.errors import CacheError, NoFileError, SpecError
-from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256
-from teacher_cache.packaged import file_digest
-from teacher_cache.shards import feature_matrix, read_npy
+from teacher_cache.fetching import clear
+from teacher_cache.key_table import KEY, PICTURE, KeyTable, from_hex, row_sums, to_hex
+from teacher_cache.keys import image_key, prompt_key
+from teacher_cache.matrices import Held, hold
+from teacher_cache.rows import MappedRows, Rows, ShardRows
+from teacher_cache.snapshot import Snapshot, take_snapshot
 from teacher_cache.sources import Source
+
+_ROW_BYTES = 96  # of key table and checksums
+_BLOCK = 1 << 16
 
 
 @dataclass(frozen=True)
 class Features:
-    """All sound features of one teacher and encoder. Row i of `matrix` (N, L) belongs to `keys[i]`."""
+    """All features of one teacher and encoder that count, as they were when they were opened: row i of `rows` (N, L)
+    belongs to the picture of `table.facts[i]`."""
 
     teacher: Source
     encoder: Source
-    keys: pa.Array  # image keys, unique
-    image_sha256: pa.Array  # of the picture that each feature came from
-    matrix: np.ndarray  # (N, L) float16 or float32, memory-mapped, read-only
-    checksums: np.ndarray  # (N,) uint64, of each row as it was decoded
+    table: KeyTable
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.table.facts)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The mapped matrix (N, L), read-only and unchecked: prefer `take`. Raises CacheError where there is none."""
+        if not isinstance(self.rows, MappedRows):
+            raise CacheError(f"{self.table.where}: read in windows, so that there is no matrix; use take()")
+        return self.rows.matrix
+
+    @cached_property
+    def keys(self) -> pa.Array:
+        """The image keys (N,), in hexadecimal."""
+        return pa.array(to_hex(self.table.checked(np.arange(len(self)))[:, KEY]), pa.string())
+
+    @cached_property
+    def image_sha256(self) -> pa.Array:
+        """The digest (N,) of the picture that each feature came from, in hexadecimal."""
+        return pa.array(self.pictures_of(np.arange(len(self))), pa.string())
 
     def rows_of(self, prompts: Sequence[str], sample: int = 0) -> np.ndarray:
-        """The matrix row of each prompt, (len(prompts),) int64; -1 where the cache has no feature for it."""
+        """The row of each prompt, (len(prompts),) int64; -1 where the cache has no feature for it."""
         digest = self.teacher.digest
-        wanted = pa.array([image_key(digest, prompt_key(prompt), sample) for prompt in prompts], pa.string())
-        rows: np.ndarray = pc.fill_null(pc.index_in(wanted, self.keys), -1).to_numpy().astype(np.int64)
-        return rows
+        return self.rows_of_keys([image_key(digest, prompt_key(prompt), sample) for prompt in prompts])
 
-    def take(self, rows: np.ndarray) -> np.ndarray:
-        """The features of matrix rows, (len(rows), L), checked against their sums. Raises CacheError where the file
-        was damaged since it was decoded."""
-        features: np.ndarray = np.asarray(self.matrix[rows])
-        if (row_sums(features) != self.checksums[rows]).any():
-            where = getattr(self.matrix, "filename", "the decoded features")
-            raise CacheError(f'{where}: rows differ from their checksums; run "armada cache verify --repair"')
-        return features
+    def rows_of_keys(self, keys: Sequence[str] | pa.ChunkedArray) -> np.ndarray:
+        """The row of each image key, (len(keys),) int64; -1 where there is none."""
+        return self.table.find(from_hex(keys, "image keys"))
 
+    def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The features (len(rows), L) of rows, checked against their sums. Raises CacheError where one was damaged."""
+        return self.rows.take(rows, out)
 
-def row_sums(features: np.ndarray) -> np.ndarray:
-    """A checksum a row, (N,) uint64: the sum of its bits, two bytes at a time."""
-    halves = np.ascontiguousarray(features).view(np.uint16)
-    sums: np.ndarray = halves.sum(axis=1, dtype=np.uint64)
-    return sums
-
-
-def is_whole(folder: Path) -> bool:
-    """Whether a decoded matrix and its keys are as they were written."""
-    files = [folder / name for name in ("digest", "features.npy", "keys.arrow")]
-    return all(file.exists() for file in files) and files[0].read_text() == _folder_digest(folder)
-
-
-def _folder_digest(folder: Path) -> str:
-    return file_digest(folder / "features.npy") + file_digest(folder / "keys.arrow")
+    def pictures_of(self, rows: np.ndarray) -> list[str]:
+        """The sha256 of the picture that each row's feature came from, in hexadecimal."""
+        return to_hex(self.table.checked(rows)[:, PICTURE])
 
 
 def choose(cache: Cache, teacher: str | None, encoder: str | None) -> tuple[Source, Source]:
@@ -88,104 +95,78 @@ def _one(sources: Sequence[Source], digest: str | None, noun: str, where: str) -
     raise SpecError(f"{where}: expected the {noun} {noun}-{(digest or 'any')[:16]}, found: {names}; build it first")
 
 
-def open_features(cache: Cache, teacher: Source, encoder: Source, *, tries: int = 3) -> Features:
-    """Decode, once a set of shards, and map. Every shard's digest is checked when it is decoded.
+def open_features(
+    cache: Cache, teacher: Source, encoder: Source, *, max_local_bytes: int | None = None, tries: int = 3
+) -> Features:
+    """Open what the cache holds now, decoding it first where no process of this machine has.
 
-    Features that stand beside another picture than the one that counts are left out. Raises CacheError for a damaged
-    shard or a wrong dimension; the rows of a missing shard are missing.
+    With `max_local_bytes`, a larger matrix isn't kept: only the key table is, and features are taken from the shards.
+    Features that stand beside another picture than the one that counts are left out; the rows of a missing shard are
+    missing. Raises CacheError for a damaged shard, or features of another shape than the encoder's.
     """
-    found = cache.tables(f"features/{teacher.name}/{encoder.name}/shards/", ["image_key"])
-    shards = [shard for shard, _ in found]
-    images = cache.images(teacher, [])
-    identity = canonical_json(
-        [teacher.digest, encoder.digest, [shard.sha256 for shard in shards], _fingerprint(images)]
-    )
-    folder = cache.machine_folder / "matrices" / sha256(identity)[:32]
-    if not (folder / "keys.arrow").exists() or not (folder / "features.npy").exists():
-        shutil.rmtree(folder, ignore_errors=True)
+    snapshot = take_snapshot(cache, teacher, encoder)
+    size = snapshot.rows * (snapshot.dimension * snapshot.dtype.itemsize + _ROW_BYTES)
+    mapped = max_local_bytes is None or size <= max_local_bytes
+    home = cache.machine_folder / "matrices"
+    fetched = cache.machine_folder / "fetched" if mapped else None
+    name, size = (snapshot.digest, size) if mapped else (f"{snapshot.digest}-keys", snapshot.rows * _ROW_BYTES)
+    for _ in range(2):
         try:
-            _decode(cache, shards, images, encoder, folder)
+            held = hold(home, name, size, lambda draft: decode(cache, snapshot, draft, fetched, keep_features=mapped))
+            if fetched:
+                clear(fetched, [*snapshot.features, *snapshot.images, *snapshot.tars.values()])
         except NoFileError:  # removed since it was listed: someone compacted
             if tries == 1:
                 raise
-            return open_features(cache, teacher, encoder, tries=tries - 1)
-    with pa.memory_map(str(folder / "keys.arrow")) as source:
-        table = pa.ipc.open_file(source).read_all()
-    matrix = np.load(folder / "features.npy", mmap_mode="r", allow_pickle=False)
-    if len(matrix) != table.num_rows:
-        raise CacheError(f"{folder}: expected {table.num_rows} features, found {len(matrix)}; remove the folder")
-    keys, digests, sums = (one_array(table[name]) for name in ("image_key", "image_sha256", "checksum"))
-    return Features(teacher, encoder, keys, digests, matrix, sums.to_numpy())
+            return open_features(cache, teacher, encoder, max_local_bytes=max_local_bytes, tries=tries - 1)
+        try:
+            return _map(cache, snapshot, held, mapped)
+        except ValueError:
+            held.set_aside()  # a file of it is gone or cut short
+    raise CacheError(f"{home / name}: can't be read, though it was just decoded; is the disk sound?")
 
 
-def _fingerprint(images: pa.Table) -> str:
-    pairs = pc.binary_join_element_wise(images["image_key"], images["image_sha256"], "/").to_pylist()
-    return sha256("\n".join(sorted(pairs)).encode("ascii"))
+def _map(cache: Cache, snapshot: Snapshot, held: Held, mapped: bool) -> Features:
+    """Raises ValueError where the folder isn't as `decode` wrote it."""
+
+    array = partial(_array, held.path)
+    table = KeyTable(array("facts"), array("fact_sums"), array("prefixes"), array("order"), str(held.path))
+    sums = array("feature_sums")
+    rows: Rows
+    if mapped:
+        rows = MappedRows(array("features"), sums, held)
+    else:
+        rows = ShardRows(cache, snapshot, table, sums, array("sound"), array("places"), held)
+    shape = (len(table.facts), snapshot.dimension)
+    if rows.shape != shape or rows.dtype != snapshot.dtype or len(rows.sums) != shape[0]:
+        raise ValueError("the files don't belong together")
+    return Features(snapshot.teacher, snapshot.encoder, table, rows)
 
 
-def _decode(cache: Cache, shards: Sequence[Shard], images: pa.Table, encoder: Source, folder: Path) -> None:
-    dimension = encoder.spec.get("dimension")
-    seen = pa.array([], pa.string())
-    parts: list[tuple[pa.Table, np.ndarray]] = []
-    for shard in shards:
-        table = cache.table(shard)
-        if table is None:
-            raise NoFileError(f"{cache.store}/{shard.path}: no such file; run the build again to fill the gap")
-        matrix = _sample_features(cache, shard, table) if tar_of(shard.path) else feature_matrix(table["feature"])
-        if dimension is not None and matrix.shape[1] != dimension:
-            where = f"{cache.store}/{shard.path}"
-            raise CacheError(f"{where}: expected features of {dimension} numbers, found {matrix.shape[1]}")
-        winner = pc.take(images["image_sha256"], pc.index_in(table["image_key"], one_array(images["image_key"])))
-        counts = pc.fill_null(pc.equal(winner, table["image_sha256"]), True)  # pictures may stay elsewhere
-        counts = pc.and_(counts, pc.invert(pc.is_in(table["image_key"], seen)))
-        keep = np.flatnonzero(counts.to_numpy(zero_copy_only=False))
-        kept = table.select(["image_key", "image_sha256"]).take(keep)
-        seen = pa.concat_arrays([seen, *kept["image_key"].chunks])
-        parts.append((kept, matrix[keep]))
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
+def _array(folder: Path, name: str) -> np.ndarray:
+    """Map an array. Raises ValueError where the file is gone, cut short or no array."""
     try:
-        with full_disk_in_words(str(folder.parent)):
-            _write(draft, parts, int(dimension or 0))
-        if not folder.exists():
-            draft.rename(folder)
-    except OSError:
-        if not folder.exists():  # else another process finished the same matrix first
-            raise
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+        array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return array
+    except Exception as error:  # a damaged header makes numpy's parser raise a tokenizer's errors too
+        raise ValueError(f"{folder / name}.npy: no array") from error
 
 
-def _sample_features(cache: Cache, shard: Shard, index: pa.Table) -> np.ndarray:
-    """(N, L), out of the .npy members of a tar of samples."""
-    vectors = []
-    tar = next(other for other in cache.shards(tar_of(shard.path)))
-    with cache.store.open(tar.path) as stream:
-        if sha256(stream.read()) != tar.sha256:
-            raise CacheError(f"{cache.store}/{tar.path}: sha256 differs from the commit's")
-        for row in index.select(["feature_offset", "feature_bytes"]).to_pylist():
-            stream.seek(row["feature_offset"])
-            vectors.append(read_npy(stream.read(row["feature_bytes"])))
-    return np.stack(vectors)
-
-
-def _write(draft: Path, parts: Sequence[tuple[pa.Table, np.ndarray]], dimension: int) -> None:
-    schema = pa.schema([("image_key", pa.string()), ("image_sha256", pa.string())])
-    keys = concat([part[0] for part in parts], schema)
-    shape = (keys.num_rows, parts[0][1].shape[1] if parts else dimension)
-    dtype = parts[0][1].dtype if parts else np.dtype(np.float16)
-    matrix = np.lib.format.open_memmap(draft / "features.npy", mode="w+", dtype=dtype, shape=shape)
-    sums = [np.empty(0, np.uint64)]
-    start = 0
-    for _, part in parts:
-        matrix[start : start + len(part)] = part
-        sums.append(row_sums(part))
-        start += len(part)
-    matrix.flush()
-    table = keys.append_column("checksum", pa.array(np.concatenate(sums))).combine_chunks()
-    with pa.OSFile(str(draft / "keys.arrow"), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
-    (draft / "digest").write_text(_folder_digest(draft))
+def is_whole(folder: Path) -> bool:
+    """Whether a decoded matrix, its keys and its checksums are as they were written."""
+    try:
+        facts, fact_sums, prefixes, order, sums = (
+            _array(folder, name) for name in ("facts", "fact_sums", "prefixes", "order", "feature_sums")
+        )
+        if not KeyTable(facts, fact_sums, prefixes, order, str(folder)).is_whole() or len(sums) != len(facts):
+            return False
+        if folder.name.endswith("-keys"):
+            return True
+        matrix = _array(folder, "features")
+        parts = (slice(start, start + _BLOCK) for start in range(0, len(sums), _BLOCK))
+        return len(matrix) == len(sums) and all((row_sums(matrix[part]) == sums[part]).all() for part in parts)
+    except ValueError:
+        return False
 
 
 def failure_reasons(cache: Cache, teacher: Source, prompts: Sequence[str]) -> Mapping[str, int]:

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from teacher_cache.cache import Cache
-from teacher_cache.columns import one_array
 from teacher_cache.encode import encode_pictures
 from teacher_cache.errors import SpecError
 from teacher_cache.keys import seed_of, sha256
@@ -68,9 +66,9 @@ def _encoder_again(cache: Cache, teacher: Source, encoder: Source, rows: pa.Tabl
     except SpecError as error:
         return Recomputed(encoder.name, 0, 0, skipped=str(error))
     features = open_features(cache, teacher, encoder)
-    places = one_array(pc.index_in(rows["image_key"], features.keys))
-    rows = rows.filter(places.is_valid())
-    stored = np.asarray(features.matrix[places.drop_null().to_numpy()], np.float32)
+    places = features.rows_of_keys(rows["image_key"])
+    rows = rows.filter(pa.array(places >= 0))
+    stored = features.take(places[places >= 0]).astype(np.float32)
     if not rows.num_rows:
         return Recomputed(encoder.name, 0, 0, skipped="none of these pictures has a feature")
     again = np.concatenate(list(encode_pictures(opened, read_pictures(cache, rows), rows["prompt"].to_pylist())))

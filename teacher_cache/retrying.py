@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from teacher_cache.builder import BuildReport, build_asked
 from teacher_cache.cache import Cache
 from teacher_cache.columns import one_array
-from teacher_cache.drawing import BuildOptions
 from teacher_cache.errors import ArmadaError
+from teacher_cache.options import BuildOptions
 from teacher_cache.plan import ASKED
 from teacher_cache.sources import same_encoder, same_teacher
 from teacher_cache.teachers import REASONS

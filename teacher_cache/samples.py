@@ -36,7 +36,8 @@ def commit_samples(
     signature: Signature,
 ) -> pa.Table:
     """Write and commit pictures and their features (N, L). Returns the index with the tar's `path`."""
-    stored, metadata = features.astype(reader.spec["dtype"]), feature_metadata(teacher, reader, features)
+    stored = features.astype(reader.spec["dtype"])
+    metadata = feature_metadata(teacher, reader, features, stored)
     folder = f"features/{teacher.name}/{reader.name}/shards"
     return _commit_tar(cache, folder, rows, pictures, signature, features=stored, metadata=metadata)
 
@@ -60,10 +61,12 @@ def _commit_tar(
     return index.append_column("path", pa.repeat(tar.path, index.num_rows))
 
 
-def feature_metadata(teacher: Source, reader: Source, features: np.ndarray) -> dict[str, str]:
-    """What a lone shard says of itself; the rounding error is relative to a feature's largest number."""
-    rounded = features.astype(reader.spec["dtype"]).astype(np.float32)
-    error = (np.abs(features - rounded).max(axis=1) / np.abs(features).max(axis=1)).max()
+def feature_metadata(teacher: Source, reader: Source, features: np.ndarray, stored: np.ndarray) -> dict[str, str]:
+    """What a lone shard says of itself. `stored` are the features (N, L) as they are written; the rounding error is
+    relative to a feature's largest number."""
+    difference = stored.astype(np.float32)
+    np.subtract(features, difference, out=difference)
+    error = (_largest(difference) / _largest(features)).max()
     return {
         "armada.teacher": teacher.name,
         "armada.teacher_licence": str(teacher.facts.get("licence", "")),
@@ -71,6 +74,12 @@ def feature_metadata(teacher: Source, reader: Source, features: np.ndarray) -> d
         "armada.dimension": str(features.shape[1]),
         "armada.max_rounding_error": f"{error:.3e}",
     }
+
+
+def _largest(features: np.ndarray) -> np.ndarray:
+    """The largest absolute number of each row, (N,)."""
+    largest: np.ndarray = np.maximum(features.max(axis=1), -features.min(axis=1))
+    return largest
 
 
 def image_rows(rows: pa.Table) -> list[ImageRow]:

@@ -6,11 +6,14 @@ A kill between the commit and the spool's cleaning repeats nothing: rows that th
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from teacher_cache.cache import Cache
+from teacher_cache.columns import one_array
 from teacher_cache.encode import Encoded, encode_pictures, is_sound
 from teacher_cache.encoders import Encoder
 from teacher_cache.samples import commit_pictures, commit_samples
@@ -29,18 +32,15 @@ def seal(
     """
     indexes = []
     with spool.sealing:
-        known = frozenset(cache.images(teacher, [])["image_key"].to_pylist() if again else ())
-        while rows := spool.waiting(teacher.digest, "drawn", shard_rows):
-            fresh = [row for row in rows if row.image_key not in known]
+        known = one_array(cache.images(teacher, [])["image_key"]) if again else pa.array([], pa.string())
+        for rows in _batches(spool, teacher, "drawn", shard_rows):
+            there = pc.is_in(pa.array([row.image_key for row in rows]), known).to_pylist()
+            fresh = [row for row, is_there in zip(rows, there, strict=True) if not is_there]
             if fresh:
                 pictures = spool.pictures([row.image_key for row in fresh])
                 indexes.append(commit_pictures(cache, teacher, [_image_row(row) for row in fresh], pictures, signature))
             spool.mark_sealed([row.image_key for row in rows])
-        while rows := spool.waiting(teacher.digest, "failed", shard_rows):
-            columns = [{name: getattr(row, name) for name in FAILURE_COLUMNS.names} for row in rows]
-            table = pa.Table.from_pylist(columns, schema=FAILURE_COLUMNS)
-            cache.commit([cache.write_shard(f"failures/{teacher.name}", table)], **signature.now())
-            spool.mark_sealed([row.image_key for row in rows])
+        _seal_failures(cache, spool, teacher, shard_rows, signature)
     return indexes
 
 
@@ -49,12 +49,12 @@ def seal_samples(
 ) -> Encoded:
     """The same for `--format webdataset`: encode from the spool, so that a picture is written once, beside its feature.
 
-    A picture whose feature is refused goes into a tar of pictures; failures as in `seal`, which is called last.
+    A picture whose feature is refused goes into a tar of pictures.
     """
     done = Encoded()
     started = time.monotonic()
     with spool.sealing:
-        while rows := spool.waiting(teacher.digest, "drawn", shard_rows):
+        for rows in _batches(spool, teacher, "drawn", shard_rows):
             keys = [row.image_key for row in rows]
             parts = encode_pictures(encoder, spool.pictures(keys), [row.prompt for row in rows])
             features = np.concatenate(list(parts))
@@ -69,9 +69,25 @@ def seal_samples(
                     commit_pictures(cache, teacher, chosen, pictures, signature)
             done.add(Encoded(int(sound.sum()), int((~sound).sum())))
             spool.mark_sealed(keys)
-    done.seconds = time.monotonic() - started
-    seal(cache, spool, teacher, shard_rows, signature)
+        done.seconds = time.monotonic() - started
+        _seal_failures(cache, spool, teacher, shard_rows, signature)
     return done
+
+
+def _seal_failures(cache: Cache, spool: Spool, teacher: Source, shard_rows: int, signature: Signature) -> None:
+    for rows in _batches(spool, teacher, "failed", shard_rows):
+        columns = [{name: getattr(row, name) for name in FAILURE_COLUMNS.names} for row in rows]
+        table = pa.Table.from_pylist(columns, schema=FAILURE_COLUMNS)
+        cache.commit([cache.write_shard(f"failures/{teacher.name}", table)], **signature.now())
+        spool.mark_sealed([row.image_key for row in rows])
+
+
+def _batches(spool: Spool, teacher: Source, state: str, shard_rows: int) -> Iterator[list[SpoolRow]]:
+    """What waits now, a shard's rows at a time; what comes meanwhile is for the next seal, else shards were tiny."""
+    while rows := spool.waiting(teacher.digest, state, shard_rows):
+        yield rows
+        if len(rows) < shard_rows:
+            return
 
 
 def _image_row(row: SpoolRow) -> ImageRow:

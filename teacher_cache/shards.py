@@ -183,7 +183,7 @@ def feature_matrix(column: pa.ChunkedArray) -> np.ndarray:
     return matrix
 
 
-def feature_column(features: np.ndarray, dtype: str) -> pa.Array:
-    """An (N, L) matrix as a fixed-size list column of `dtype`."""
-    flat = pa.array(np.ascontiguousarray(features, dtype=dtype).reshape(-1))
+def feature_column(features: np.ndarray) -> pa.Array:
+    """An (N, L) matrix as a fixed-size list column of its own number type."""
+    flat = pa.array(np.ascontiguousarray(features).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, features.shape[1])

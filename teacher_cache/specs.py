@@ -23,7 +23,8 @@ class Spec:
     text: str = ""
 
     def options(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
-        """The options given, cast to the type of their defaults; the defaults for the rest.
+        """The options given, cast to the type of their defaults; the defaults for the rest. A tuple as a default lists
+        the words allowed, its first being the default.
 
         Raises SpecError for an option that `defaults` doesn't name or a value that isn't of its type.
         """
@@ -31,13 +32,17 @@ class Spec:
         if unknown:
             known = ", ".join(sorted(defaults)) or "none"
             raise SpecError(f"{self.text}: unknown option {unknown[0]!r}; {self.kind} knows: {known}")
-        values = dict(defaults)
+        values = {name: value[0] if isinstance(value, tuple) else value for name, value in defaults.items()}
         for name, raw in self.params.items():
+            default = defaults[name]
+            words = ("false", "true") if isinstance(default, bool) else default if isinstance(default, tuple) else ()
             try:
-                values[name] = type(defaults[name])(raw)
+                values[name] = words[words.index(raw)] if words else type(default)(raw)
             except ValueError:
-                kind = type(defaults[name]).__name__
+                kind = f"one of {', '.join(words)}" if words else type(default).__name__
                 raise SpecError(f"{self.text}: option {name} expects {kind}, found {raw!r}") from None
+            if isinstance(default, bool):
+                values[name] = raw == "true"
         return values
 
 

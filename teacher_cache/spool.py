@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -22,6 +24,7 @@ from teacher_cache.budget import Budget
 from teacher_cache.disk import full_disk_in_words
 from teacher_cache.errors import CacheError
 from teacher_cache.faults import reach
+from teacher_cache.keys import sha256
 from teacher_cache.teachers import Failure, Picture, Request
 
 _SCHEMA = """
@@ -33,6 +36,13 @@ CREATE INDEX IF NOT EXISTS rows_by_state ON rows(teacher, state);
 CREATE TABLE IF NOT EXISTS pictures(image_key TEXT PRIMARY KEY, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS calls(
   id INTEGER PRIMARY KEY, teacher TEXT NOT NULL, image_key TEXT NOT NULL, cost_usd REAL, sealed INTEGER);
+CREATE TABLE IF NOT EXISTS spent(teacher TEXT PRIMARY KEY, calls INTEGER NOT NULL, cost_usd REAL NOT NULL);
+CREATE TRIGGER IF NOT EXISTS call_made AFTER INSERT ON calls BEGIN
+  INSERT INTO spent VALUES (new.teacher, 1, coalesce(new.cost_usd, 0)) ON CONFLICT(teacher) DO UPDATE
+    SET calls = calls + 1, cost_usd = cost_usd + excluded.cost_usd; END;
+CREATE TRIGGER IF NOT EXISTS call_priced AFTER UPDATE OF cost_usd ON calls BEGIN
+  UPDATE spent SET cost_usd = cost_usd + coalesce(new.cost_usd, 0) - coalesce(old.cost_usd, 0)
+    WHERE teacher = new.teacher; END;
 CREATE TABLE IF NOT EXISTS rates(name TEXT PRIMARY KEY, rows INTEGER NOT NULL, seconds REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS calls_by_key ON calls(image_key);
 CREATE INDEX IF NOT EXISTS calls_by_seal ON calls(sealed);
@@ -69,7 +79,8 @@ _COLUMNS = "image_key, prompt, prompt_key, sample, attempts, suffix, sha256, cos
 
 
 class Spool:
-    """Shared by all builds of a machine on one cache. Use as a context manager: it holds the build's lock."""
+    """Shared by all builds of a machine on one cache, and by the threads of one build. Use as a context manager: it
+    holds the build's lock."""
 
     def __init__(self, folder: Path) -> None:
         self._locks = folder / "locks"
@@ -78,8 +89,9 @@ class Spool:
         self._alive = FileLock(self._locks / f"{self.owner}.lock")
         self.sealing = FileLock(self._locks / "sealing.lock")
         self._file = folder / "spool.sqlite"
+        self._turn = threading.RLock()  # of this build's threads, on its one connection
         with full_disk_in_words(str(self._file)):
-            self._db = sqlite3.connect(self._file, isolation_level=None, timeout=60)
+            self._db = sqlite3.connect(self._file, isolation_level=None, timeout=60, check_same_thread=False)
             self._db.executescript(
                 "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA
             )
@@ -91,13 +103,15 @@ class Spool:
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(CacheError):  # on a full disk; the lock goes in any case, and the claims with it
             self.release()
+        with contextlib.suppress(sqlite3.OperationalError):  # another build is writing; it will shrink the file
+            self._db.executescript("PRAGMA incremental_vacuum")  # `execute` would free one page only
         self._db.close()
         self._alive.release()
         Path(self._alive.lock_file).unlink(missing_ok=True)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with full_disk_in_words(str(self._file)):
+        with self._turn, full_disk_in_words(str(self._file)):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
@@ -107,10 +121,14 @@ class Spool:
                     self._db.execute("ROLLBACK")
                 raise
 
+    def _read(self, query: str, *values: Any) -> list[Any]:
+        with self._turn:
+            return self._db.execute(query, values).fetchall()
+
     def claim(self, teacher: str, wanted: Wanted, budget: Budget, planned: int) -> str:
         """Reserve one call and its price. "granted"; "held" by another living build; "done": drawn or failed, here or
         in a seal after `planned` (`last_seal` before the plan was made); or "spent": the budget, over all that was
-        ever called here for this teacher, doesn't allow it."""
+        ever called here for this teacher, doesn't allow it. This build's own claim is one more call for it."""
         request = wanted.request
         with self._transaction() as db:
             row = db.execute(
@@ -118,7 +136,7 @@ class Spool:
             ).fetchone()
             if row and row[0] != "claimed":
                 return "done"
-            if row and self._is_alive(row[1]):
+            if row and row[1] != self.owner and self._is_alive(row[1]):
                 return "held"
             query = "SELECT 1 FROM calls WHERE image_key = ? AND sealed > ?"
             if not row and db.execute(query, (request.image_key, planned)).fetchone():
@@ -139,8 +157,6 @@ class Spool:
         return "granted"
 
     def _is_alive(self, owner: str) -> bool:
-        if owner == self.owner:
-            return True
         path = self._locks / f"{owner}.lock"
         if not path.exists():
             return False
@@ -151,67 +167,72 @@ class Spool:
         except Timeout:
             return True
 
-    def record(self, answer: Picture | Failure, sha256: str = "") -> None:
-        """Keep a teacher's answer: bytes, cost and state in one transaction."""
+    def record(self, answers: Sequence[Picture | Failure]) -> None:
+        """Keep a teacher's answers, with bytes, cost and state, in one transaction: one sync of the disk for as many as
+        have come since the last."""
         with self._transaction() as db:
-            if isinstance(answer, Picture):
-                db.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?)", (answer.image_key, answer.data))
-                state, suffix, reason, message = "drawn", answer.suffix, "", ""
-            else:
-                state, suffix, reason, message = "failed", "", answer.reason, answer.message
-            db.execute(
-                "UPDATE rows SET state = ?, suffix = ?, sha256 = ?, cost_usd = ?, seconds = ?, reason = ?,"
-                " message = ?, owner = NULL WHERE image_key = ?",
-                (state, suffix, sha256, answer.cost_usd, answer.seconds, reason, message, answer.image_key),
-            )
-            if answer.cost_usd is not None:
-                db.execute(
-                    "UPDATE calls SET cost_usd = ? WHERE id = (SELECT max(id) FROM calls WHERE image_key = ?)",
-                    (answer.cost_usd, answer.image_key),
-                )
+            for answer in answers:
+                self._record(db, answer)
             reach("spool.record")
+
+    def _record(self, db: sqlite3.Connection, answer: Picture | Failure) -> None:
+        if isinstance(answer, Picture):
+            db.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?)", (answer.image_key, answer.data))
+            facts = ("drawn", answer.suffix, sha256(answer.data), "", "")
+        else:
+            facts = ("failed", "", "", answer.reason, answer.message)
+        db.execute(
+            "UPDATE rows SET state = ?, suffix = ?, sha256 = ?, reason = ?, message = ?, cost_usd = ?, seconds = ?,"
+            " owner = NULL WHERE image_key = ?",
+            (*facts, answer.cost_usd, answer.seconds, answer.image_key),
+        )
+        self._price(db, answer)
+
+    def note_cost(self, failure: Failure) -> None:
+        """Keep what a failed call cost; the claim stays, since the build asks again."""
+        with self._transaction() as db:
+            self._price(db, failure)
+
+    @staticmethod
+    def _price(db: sqlite3.Connection, answer: Picture | Failure) -> None:
+        if answer.cost_usd is not None:
+            query = "UPDATE calls SET cost_usd = ? WHERE id = (SELECT max(id) FROM calls WHERE image_key = ?)"
+            db.execute(query, (answer.cost_usd, answer.image_key))
 
     def release(self) -> None:
         """Give up the claims that this build holds and didn't get an answer for; their calls stay in the ledger."""
         with self._transaction() as db:
             db.execute("DELETE FROM rows WHERE state = 'claimed' AND owner = ?", (self.owner,))
 
-    def teachers(self) -> list[str]:
-        """The digests of the teachers with rows that wait to be sealed."""
-        rows = self._db.execute("SELECT DISTINCT teacher FROM rows WHERE state != 'claimed' ORDER BY 1")
-        return [row[0] for row in rows]
-
     def waiting(self, teacher: str, state: str, limit: int) -> list[SpoolRow]:
         """Up to `limit` rows, "drawn" or "failed", in the order of their keys."""
-        rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM rows WHERE teacher = ? AND state = ? ORDER BY image_key LIMIT ?",
-            (teacher, state, limit),
-        )
-        return [SpoolRow(*row) for row in rows]
+        query = f"SELECT {_COLUMNS} FROM rows WHERE teacher = ? AND state = ? ORDER BY image_key LIMIT ?"
+        return [SpoolRow(*row) for row in self._read(query, teacher, state, limit)]
 
     def count(self, teacher: str, state: str) -> int:
         """How many rows are "drawn", "failed" or "claimed"."""
-        query = "SELECT count(*) FROM rows WHERE teacher = ? AND state = ?"
-        return int(self._db.execute(query, (teacher, state)).fetchone()[0])
+        return int(self._read("SELECT count(*) FROM rows WHERE teacher = ? AND state = ?", teacher, state)[0][0])
 
     def pictures(self, keys: Sequence[str]) -> Iterator[bytes]:
         """The pictures of these keys, one after the other in this order."""
         for key in keys:
-            yield self._db.execute("SELECT data FROM pictures WHERE image_key = ?", (key,)).fetchone()[0]
+            yield self._read("SELECT data FROM pictures WHERE image_key = ?", key)[0][0]
 
     def last_seal(self) -> int:
         """The number of the last seal, 0 before the first."""
-        return int(self._db.execute("SELECT coalesce(max(sealed), 0) FROM calls").fetchone()[0])
+        return int(self._read("SELECT coalesce(max(sealed), 0) FROM calls")[0][0])
 
     def mark_sealed(self, keys: Sequence[str]) -> None:
-        """Drop rows that are committed. The ledger keeps their calls and notes the seal."""
-        with self._transaction() as db:
-            seal = self.last_seal() + 1
-            db.executemany("UPDATE calls SET sealed = ? WHERE image_key = ?", ((seal, key) for key in keys))
-            for table in ("rows", "pictures"):
-                db.executemany(f"DELETE FROM {table} WHERE image_key = ?", ((key,) for key in keys))
-            reach("spool.sealed")
-        self._db.executescript("PRAGMA incremental_vacuum")  # `execute` would free one page only
+        """Drop rows that are committed. The ledger keeps their calls and notes the seal. A few at a time, so that the
+        build's claims and answers need not wait; a kill in between leaves rows that the cache has, and nothing else."""
+        for start in range(0, len(keys), 64):
+            with self._transaction() as db:
+                seal = self.last_seal() + 1
+                some = [(key,) for key in keys[start : start + 64]]
+                db.executemany(f"UPDATE calls SET sealed = {seal} WHERE image_key = ?", some)
+                for table in ("rows", "pictures"):
+                    db.executemany(f"DELETE FROM {table} WHERE image_key = ?", some)
+                reach("spool.sealed")
 
     def add_rate(self, name: str, rows: int, seconds: float) -> None:
         """Count rows and the seconds that they took here, for plans to come."""
@@ -224,15 +245,15 @@ class Spool:
 
     def seconds_a_row(self, name: str) -> float | None:
         """The mean measured here; None where nothing was."""
-        row = self._db.execute("SELECT seconds / rows FROM rates WHERE name = ? AND rows > 0", (name,)).fetchone()
-        return float(row[0]) if row else None
+        rows = self._read("SELECT seconds / rows FROM rates WHERE name = ? AND rows > 0", name)
+        return float(rows[0][0]) if rows else None
 
     def spent(self, teacher: str) -> tuple[int, float]:
         """Calls ever reserved here for a teacher, and their cost in dollars (0 where it has no price)."""
-        return self._spent(self._db, teacher)
+        with self._turn:
+            return self._spent(self._db, teacher)
 
     @staticmethod
     def _spent(db: sqlite3.Connection, teacher: str) -> tuple[int, float]:
-        query = "SELECT count(*), coalesce(sum(cost_usd), 0) FROM calls WHERE teacher = ?"
-        calls, cost = db.execute(query, (teacher,)).fetchone()
-        return int(calls), float(cost)
+        row = db.execute("SELECT calls, cost_usd FROM spent WHERE teacher = ?", (teacher,)).fetchone()
+        return (int(row[0]), round(row[1], 9)) if row else (0, 0.0)

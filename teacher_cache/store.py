@@ -46,6 +46,10 @@ class Store:
             raise CacheError(f"{self}: the path {name!r} leaves the cache; refused")
         return f"{self._root.rstrip('/')}/{name}"
 
+    def local_path(self, name: str) -> Path | None:
+        """Where a file of a local folder is; None where files have to be fetched."""
+        return Path(self._path(name)) if self.is_local else None
+
     def exists(self, name: str) -> bool:
         """Whether a file is there."""
         return bool(self._fs.exists(self._path(name)))
@@ -168,10 +172,14 @@ class Store:
         if self.is_local:
             folder = Path(self._root) / "local"
         else:
-            home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-            folder = home / "armada" / hashlib.sha256(redact(self.url).encode()).hexdigest()[:32]
+            folder = user_folder() / hashlib.sha256(redact(self.url).encode()).hexdigest()[:32]
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+def user_folder() -> Path:
+    """What belongs to this user on this machine."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "armada"
 
 
 def redact(url: str) -> str:

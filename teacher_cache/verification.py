@@ -13,6 +13,7 @@ from pathlib import Path
 from teacher_cache.cache import CACHE_JSON, Cache
 from teacher_cache.commits import Commit, Shard, index_path
 from teacher_cache.errors import CacheError
+from teacher_cache.matrices import folders
 from teacher_cache.packaged import stream_digest
 from teacher_cache.reader import is_whole
 from teacher_cache.repair import ADOPTED, adopt, save_sound_rows
@@ -137,8 +138,8 @@ def _check_machine_folder(cache: Cache, repair: bool, found: Verified) -> None:
 
 
 def _machine_faults(folder: Path) -> Iterator[tuple[Path, str]]:
-    for matrix in folder.glob("matrices/*"):
-        if not matrix.name.endswith(".broken") and not is_whole(matrix):
+    for matrix in folders(folder / "matrices"):
+        if not is_whole(matrix):
             yield matrix, "the decoded features differ from their digest; they are decoded anew when they are needed"
     spool = folder / "spool.sqlite"
     if spool.exists():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,7 +13,14 @@ from teacher_cache.errors import SpecError
 from teacher_cache.specs import parse_spec
 
 DTYPES = ("float16", "float32")
-BUILT_IN = {"efficientnet-lite0": "teacher_cache.encoders.efficientnet:EfficientNetLite0"}
+BUILT_IN = {
+    "efficientnet-lite0": "teacher_cache.encoders.efficientnet:EfficientNetLite0",
+    "open_clip": "teacher_cache.encoders.open_clip:OpenClip",
+    "sd-latent": "teacher_cache.encoders.latents:StableDiffusionLatent",
+    "text": "teacher_cache.encoders.text:TextControl",
+    "transformers": "teacher_cache.encoders.vision:VisionTower",
+    "vae-latent": "teacher_cache.encoders.latents:AutoencoderLatent",
+}
 
 
 class Encoder(Protocol):
@@ -25,6 +32,19 @@ class Encoder(Protocol):
 
     def encode(self, pictures: Sequence[bytes], prompts: Sequence[str]) -> np.ndarray:
         """Encoded pictures and their prompts into (B, dimension) float32."""
+        ...
+
+
+@runtime_checkable
+class TwoStepEncoder(Encoder, Protocol):
+    """An encoder that gives its steps apart, so that threads prepare the next pictures beside the model."""
+
+    def prepare(self, picture: bytes, prompt: str) -> Any:
+        """One picture and its prompt as `embed` takes them. Called on several threads at once."""
+        ...
+
+    def embed(self, prepared: Sequence[Any]) -> np.ndarray:
+        """What `prepare` gave for a batch into (B, dimension) float32. Called on one thread."""
         ...
 
 

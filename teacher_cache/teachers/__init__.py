@@ -13,7 +13,12 @@ from typing import Any, Protocol
 from teacher_cache import plugins
 from teacher_cache.specs import parse_spec
 
-BUILT_IN = {"pictogram": "teacher_cache.teachers.pictogram:Pictogram"}
+BUILT_IN = {
+    "pictogram": "teacher_cache.teachers.pictogram:Pictogram",
+    "diffusers": "teacher_cache.teachers.diffusers_pipeline:DiffusersPipeline",
+    "openai": "teacher_cache.teachers.openai_images:OpenAIImages",
+    "folder": "teacher_cache.teachers.folder:Folder",
+}
 REASONS = ("transient", "permanent", "refused", "blank", "undecodable")
 
 
@@ -40,18 +45,24 @@ class Picture:
 
 @dataclass(frozen=True)
 class Failure:
-    """A request without a picture: `reason` is one of REASONS, `message` is for a person."""
+    """A request without a picture: `reason` is one of REASONS, `message` is for a person. With `retry_after_s` the
+    teacher asks to be asked again in the same build, after so many seconds at the earliest."""
 
     image_key: str
     reason: str
     message: str
     cost_usd: float | None = None
     seconds: float = 0.0
+    retry_after_s: float | None = None
 
 
 class Teacher(Protocol):
     """What the cache asks of a teacher. `spec` holds all that changes a picture, and nothing that doesn't. One that
     sets `deterministic` to True promises the same bytes for the same request, and `verify --recompute` holds it to it.
+    One with an attribute `concurrency` has so many requests in flight.
+
+    `draw` raises ArmadaError where no request can succeed (a wrong key, no such model): the build stops, and what was
+    drawn is kept.
     """
 
     spec: Mapping[str, Any]

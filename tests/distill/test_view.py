@@ -7,7 +7,8 @@ import pytest
 
 from distill.view import join
 from teacher_cache import CacheError, CoverageError, build, choose, open_features
-from teacher_cache.reader import row_sums
+from teacher_cache.key_table import row_sums
+from teacher_cache.rows import MappedRows
 from tests import fakes
 from tests.distill.tiny import split
 
@@ -71,7 +72,7 @@ def test_a_broken_feature_counts_as_none(cache, features, value):
 
     matrix = np.array(features.matrix)
     matrix[3] = value
-    broken = dataclasses.replace(features, matrix=matrix, checksums=row_sums(matrix))
+    broken = dataclasses.replace(features, rows=MappedRows(matrix, row_sums(matrix)))
     with pytest.raises(CoverageError, match="not finite or zero: 1"):
         join(ROWS, cache, broken)
 

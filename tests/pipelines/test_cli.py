@@ -33,6 +33,16 @@ def test_build_status_and_plan_print_one_json_object(tmp_path, prompts):
     assert (planned["unique_prompts"], planned["calls"]) == (5, 0)
 
 
+def test_status_tells_how_much_of_a_task_is_covered(tmp_path):
+    built = armada("cache", "build", "demo/sentiment", *FAKES, "--cache", tmp_path / "c", "--limit", 20)
+    assert built.returncode == 0, built.stderr
+    state = json.loads(armada("cache", "status", tmp_path / "c", "--json").stdout)
+    (task,) = state["tasks"]
+    assert (task["task"], task["pictures"], task["features"], task["failed"]) == ("demo/sentiment", 20, 20, 0)
+    assert task["prompts"] > 20_000
+    assert state["teachers"][0]["per_second"] > 0
+
+
 def test_failed_rows_are_exit_code_3_and_a_reached_budget_4(tmp_path, prompts):
     with prompts.open("a") as stream:
         stream.write("[refused] something\n")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from teacher_cache import open_encoder, open_teacher
+from teacher_cache import encoder_source, open_encoder, open_teacher
 from teacher_cache.teachers import Request
 
 PROMPTS = ["my dog chased a cat", "the flight to Paris was late", "happy birthday with cake"]
@@ -55,7 +55,7 @@ def test_features_are_those_of_the_published_classifier(teacher):
     features = encoder.encode(draw(teacher, PROMPTS), PROMPTS)
     assert features.shape == (3, 1280)
     assert features.dtype == np.float32
-    pixels = torch.from_numpy(np.stack([encoder._pixels(picture) for picture in draw(teacher, PROMPTS)]))
+    pixels = torch.from_numpy(np.stack([encoder.prepare(picture, "") for picture in draw(teacher, PROMPTS)]))
     with torch.inference_mode():
         whole = encoder._model(pixels)
         ours = encoder._model._fc(torch.from_numpy(features))
@@ -69,3 +69,8 @@ def test_a_feature_does_not_depend_on_its_batch(teacher):
     alone = np.concatenate([encoder.encode([picture], [""]) for picture in pictures])
     assert np.abs(together - alone).max() < 1e-4
     assert encoder.spec["weights_sha256"].startswith("57934424")
+
+
+def test_the_encoder_is_the_one_that_earlier_caches_name():
+    source = encoder_source(open_encoder("efficientnet-lite0?device=cpu&batch=7"))
+    assert source.digest == "702743ad194ede41ad34cbf804d2057879198d108fa6d08478b0d5b7587f52c3"

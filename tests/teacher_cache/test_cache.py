@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from teacher_cache import Cache, CacheError, build, choose, open_features, teacher_source
@@ -130,6 +131,11 @@ def test_a_feature_of_the_losing_picture_counts_as_missing(tmp_path, monkeypatch
     union = Cache(str(first.store))
     source = teacher_source(fakes.teacher())
     winners = {row["image_key"]: row["image_sha256"] for row in union.images(source).to_pylist()}
+    features = open_features(union, *choose(union, None, None))
+    there = dict(zip(features.keys.to_pylist(), features.image_sha256.to_pylist(), strict=True))
+    assert 0 < len(there) < 6
+    assert there.items() <= winners.items()
+    assert np.isfinite(features.take(np.arange(len(there)))).all()
     report = build(union, PROMPTS, fakes.teacher(), fakes.encoder())
     assert (report.calls, report.encoded) == (0, 6 - report.features_at_hand)
     assert 0 < report.encoded <= 6

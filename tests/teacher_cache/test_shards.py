@@ -61,7 +61,7 @@ def test_stock_webdataset_reads_pictures_and_facts(tmp_path):
 def test_features_come_back_as_they_went_in(tmp_path, dtype):
     features = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
     keys = pa.array([sha256(bytes([i])) for i in range(6)])
-    column = feature_column(features, dtype)
+    column = feature_column(features.astype(dtype))
     table = pa.table([keys, keys, keys, pa.array([0] * 6, pa.int32()), column], feature_schema(5, dtype, {"a": "b"}))
     write_table(tmp_path / "f.parquet", table)
     read = parquet.read_table(tmp_path / "f.parquet")

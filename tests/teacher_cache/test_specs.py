@@ -29,6 +29,26 @@ def test_bad_teacher_spec_says_what_is_known(text, message):
         open_teacher(text)
 
 
+def test_options_take_the_type_of_their_defaults_and_a_tuple_lists_the_words():
+    defaults = {"size": 1, "scale": 0.5, "unit_norm": False, "pool": ("cls", "mean")}
+    assert parse_spec("x").options(defaults) == {"size": 1, "scale": 0.5, "unit_norm": False, "pool": "cls"}
+    given = parse_spec("x?unit_norm=true&pool=mean&size=3").options(defaults)
+    assert given == {"size": 3, "scale": 0.5, "unit_norm": True, "pool": "mean"}
+    assert parse_spec("x?unit_norm=false").options({"unit_norm": True}) == {"unit_norm": False}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("x?unit_norm=yes", "option unit_norm expects one of false, true, found 'yes'"),
+        ("x?pool=max", "option pool expects one of cls, mean, found 'max'"),
+    ],
+)
+def test_a_word_that_is_not_listed_is_refused(text, message):
+    with pytest.raises(SpecError, match=message):
+        parse_spec(text).options({"unit_norm": False, "pool": ("cls", "mean")})
+
+
 def test_own_teacher_and_encoder_are_found_by_module_and_factory():
     assert open_teacher("tests.fakes:FakeTeacher?style=bold").spec == {"kind": "fake", "style": "bold"}
     assert open_encoder("tests.fakes:FakeEncoder?dimension=4").dimension == 4

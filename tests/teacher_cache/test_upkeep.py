@@ -64,7 +64,8 @@ def asks_nothing(cache, prompts=PROMPTS):
 def test_compaction_makes_few_shards_of_many_and_changes_no_row(built):
     before = rows_of(built)
     done = compact(built)
-    assert (done.shards_before, done.shards_after, done.removed) == (24, 3, 0)
+    assert done.shards_before > done.shards_after == 3
+    assert done.removed == 0
     assert rows_of(built) == before
     assert asks_nothing(built)
     assert verify(built.store.url).problems == []
@@ -76,7 +77,7 @@ def test_nothing_is_removed_without_vacuum_and_all_that_was_replaced_with_it(bui
     compact(built)
     assert all(file.exists() for file in files)
     done = compact(built, vacuum=True)
-    assert done.removed == 24
+    assert done.removed == len(files)
     assert not any(file.exists() for file in files)
     assert rows_of(built) == before
     assert verify(built.store.url).problems == []

@@ -1,0 +1,150 @@
+"""Pictures encoded a second: our whole pipeline (sealed tars read and checked, decoded, preprocessed, open_clip's
+ViT-B-32, a Parquet shard, a commit) beside the bare loop that decodes and encodes at its best batch; in turn, one run.
+
+    python benchmarks/encode.py [--pictures 256] [--repeats 3] [--json]
+
+Weights are random, the device is the CPU, pictures are PNGs of 512 x 512. Exit code 3 where the median of the turns'
+ratios is under 0.97.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from PIL import Image
+
+from teacher_cache import Cache, open_encoder
+from teacher_cache.encode import encode
+from teacher_cache.encoders import Encoder
+from teacher_cache.keys import image_key, prompt_key, sha256, spec_digest
+from teacher_cache.pictures import in_tar_order
+from teacher_cache.samples import commit_pictures
+from teacher_cache.shards import ImageRow
+from teacher_cache.signature import Signature
+from teacher_cache.sources import Source, encoder_source
+
+ARCHITECTURE, BOUND = "ViT-B-32", 0.97
+TEACHER_SPEC = {"kind": "bench"}
+TEACHER = Source(TEACHER_SPEC, spec_digest(TEACHER_SPEC), {"licence": "CC0"})
+
+
+def picture(seed: int, side: int = 512) -> bytes:
+    """Soft shapes and a little grain, as a generator draws: some 350 KB of PNG."""
+    generator = np.random.default_rng(seed)
+    shapes = Image.fromarray(generator.integers(0, 256, (12, 12, 3), np.uint8)).resize((side, side), 3)
+    pixels = np.asarray(shapes, np.int16) + generator.integers(-2, 3, (side, side, 3))
+    stream = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def save_pictures(home: Path, count: int) -> list[Path]:
+    """The pictures as files, for the bare loop, and sealed in a cache, for ours."""
+    rows, files = [], []
+    for seed in range(count):
+        data, prompt = picture(seed), f"picture {seed}"
+        digest = prompt_key(prompt)
+        facts = {"suffix": "png", "cost_usd": None, "seconds": 0.1, "attempts": 1}
+        rows.append(ImageRow(image_key(TEACHER.digest, digest), digest, prompt, 0, sha256(data), **facts))
+        files.append(home / f"{rows[-1].image_key}.png")
+        files[-1].write_bytes(data)
+    rows.sort(key=lambda row: row.image_key)
+    files.sort()
+    cache = Cache(str(home / "sealed"), create=True)
+    cache.register(TEACHER)
+    commit_pictures(cache, TEACHER, rows, (file.read_bytes() for file in files), Signature(time.time))
+    return files
+
+
+def bare(model: Any, transform: Any, files: list[Path], batch: int) -> np.ndarray:
+    """What one writes by hand: decode and preprocess a batch, encode it, the next."""
+    features = []
+    with torch.inference_mode():
+        for start in range(0, len(files), batch):
+            pixels = [transform(Image.open(file).convert("RGB")) for file in files[start : start + batch]]
+            features.append(model.encode_image(torch.stack(pixels)).numpy())
+    return np.concatenate(features)
+
+
+def best_batch(model: Any, transform: Any, files: list[Path]) -> int:
+    rates = {}
+    for batch in (8, 16, 32, 64):
+        started = time.perf_counter()
+        bare(model, transform, files[:64], batch)
+        rates[batch] = time.perf_counter() - started
+    return min(rates, key=lambda batch: rates[batch])
+
+
+def ours(home: Path, encoder: Encoder) -> float:
+    """Seconds to encode the sealed pictures into a fresh copy of the cache."""
+    folder = home / "cache"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(home / "sealed", folder)
+    started = time.perf_counter()
+    cache = Cache(str(folder))
+    cache.register(TEACHER, encoder_source(encoder))
+    rows = in_tar_order(cache.images(TEACHER))
+    done = encode(cache, TEACHER, encoder, rows, shard_rows=8192, signature=Signature(time.time))
+    assert done.written == rows.num_rows
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=256)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    home = Path(tempfile.mkdtemp(prefix="armada-bench-"))
+    try:
+        torch.manual_seed(0)
+        model, _, transform = open_clip.create_model_and_transforms(ARCHITECTURE)
+        model.eval()
+        torch.save(model.state_dict(), home / "weights.pt")
+        files = save_pictures(home, options.pictures)
+        size = sum(file.stat().st_size for file in files) / len(files)
+        batch = best_batch(model, transform, files)
+        encoder = open_encoder(f"open_clip:{ARCHITECTURE}/{home}/weights.pt?device=cpu")
+        some = [file.read_bytes() for file in files[:8]]
+        assert np.allclose(encoder.encode(some, [""] * 8), bare(model, transform, files[:8], 8), atol=1e-4)
+        taken: dict[str, list[float]] = {"armada": [], "bare": []}
+        for _ in range(options.repeats):
+            started = time.perf_counter()
+            bare(model, transform, files, batch)
+            taken["bare"].append(time.perf_counter() - started)
+            taken["armada"].append(ours(home, encoder))
+    finally:
+        shutil.rmtree(home)
+    ratio = median(other / own for own, other in zip(taken["armada"], taken["bare"], strict=True))
+    facts = {
+        "pictures": options.pictures,
+        "picture_kb": round(size / 1000),
+        "cores": os.cpu_count(),
+        "bare_batch": batch,
+        "pictures_per_second": {name: round(len(files) / median(seconds), 2) for name, seconds in taken.items()},
+        "of_bare": round(ratio, 3),
+        "bounds_hold": ratio >= BOUND,
+    }
+    if options.json:
+        print(json.dumps(facts))
+    else:
+        for name, value in facts.items():
+            print(f"{name:20} {value}")
+    sys.exit(0 if facts["bounds_hold"] else 3)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""The loader: an epoch's batches of rows and features, in an order that can be replayed. After any batch its state says
+where it is; a loader of the same view goes on from there, with any number of ranks and threads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from distill.order import batches, share
+from distill.windows import resident_rows, stream, window_batches
+from teacher_cache import ArmadaError, ChosenRows, Rows, ShardRows
+
+FORMAT = 1  # of the state
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A rank's part of a global batch. Every rank gets equally many rows; those after the first `own` repeat others of
+    the batch, and are to count for nothing."""
+
+    rows: np.ndarray  # (B,) int64, the view's
+    features: Tensor  # (B, L) on the loader's device
+    own: int
+
+
+class Loader(IterableDataset[Batch]):
+    """Iterate it once an epoch. Left in the middle, or given a saved state, it goes on where it was.
+
+    `features` (N, L) are an array, a tensor (gathered where it is: see `on_device`), or Rows; `view` is the digest that
+    names them. `lengths` (N,) puts rows of like length together. Rows that come from shards are read in windows that
+    keep within `max_local_bytes`.
+    """
+
+    def __init__(
+        self,
+        features: np.ndarray | Tensor | Rows,
+        view: str,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        ranks: int = 1,
+        threads: int = 1,
+        device: torch.device | str = "cpu",
+        lengths: np.ndarray | None = None,
+        max_local_bytes: int | None = None,
+    ) -> None:
+        if batch_size < 1 or not 0 <= rank < ranks:
+            raise ArmadaError(f"expected a batch size above 0 and a rank below {ranks}, found {batch_size} and {rank}")
+        self._whole = features if isinstance(features, Tensor) else None
+        self._rows: Rows = _Memory(features) if isinstance(features, np.ndarray | Tensor) else features
+        self._view, self._batch_size, self._seed, self._lengths = view, batch_size, seed, lengths
+        self._rank, self._ranks, self._threads = rank, ranks, threads
+        self._device = torch.device(device)
+        self._resident = 0  # rows in the window; 0 where all can be had at any time
+        self._groups = np.empty(0, np.int32)
+        if isinstance(features, ChosenRows) and isinstance(features.source, ShardRows):
+            if max_local_bytes is None or lengths is not None:
+                raise ArmadaError("features in windows of shards need max_local_bytes, and can't be ordered by length")
+            self._groups = features.source.shards_of(features.places).astype(np.int32)
+            largest = int(np.bincount(self._groups).max(initial=1))
+            self._resident = resident_rows(max_local_bytes, features.shape[1] * features.dtype.itemsize, largest)
+        self._epoch = self._step = 0
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that the next batch belongs to, or that is at its end."""
+        return self._epoch
+
+    def __len__(self) -> int:
+        """Batches an epoch, the same for every rank."""
+        return -(-self._rows.shape[0] // self._batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """The epoch's batches that are left."""
+        parts = [share(batch, self._rank, self._ranks) for batch in self._order()[self._step :]]
+        take = self._taker([rows for rows, _ in parts])
+        for (rows, own), features in zip(parts, take, strict=True):
+            moved = features.to(self._device, non_blocking=True)
+            self._step += 1  # before the yield: a state that is saved while a batch is used counts it
+            yield Batch(rows, moved, own)
+        self._epoch, self._step = self._epoch + 1, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the loader is, for torch.save or torchdata's StatefulDataLoader(loader, batch_size=None)."""
+        state = {**self._identity, "epoch": self._epoch, "step": self._step}
+        return {**state, "groups": self._groups.tobytes(), "resident": self._resident} if self._resident else state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state. Raises ArmadaError for one of other rows, features, seed or batch size."""
+        for name, expected in self._identity.items():
+            if state.get(name) != expected:
+                raise ArmadaError(
+                    f"the saved state is of another run: expected {name} {expected!r}, found {state.get(name)!r}; "
+                    "start without it, or bring back the rows, features and settings that it was saved with"
+                )
+        if self._resident:  # a compaction since then changes what is read together, not the order
+            self._groups = np.frombuffer(state["groups"], np.int32)
+            self._resident = int(state["resident"])
+        self._epoch, self._step = int(state["epoch"]), int(state["step"])
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        lengths = b"" if self._lengths is None else np.asarray(self._lengths, np.int64).tobytes()
+        return {
+            "format": FORMAT,
+            "view": self._view,
+            "order": "windows" if self._resident else hashlib.sha256(lengths).hexdigest()[:16],
+            "seed": self._seed,
+            "batch_size": self._batch_size,
+        }
+
+    def _order(self) -> list[np.ndarray]:
+        place: dict[str, Any] = {"key": self._view, "seed": self._seed, "epoch": self._epoch}
+        if self._resident:
+            return window_batches(self._groups, self._batch_size, self._resident, **place)
+        return batches(self._rows.shape[0], self._batch_size, lengths=self._lengths, **place)
+
+    def _taker(self, shares: Sequence[np.ndarray]) -> Iterator[Tensor]:
+        """The features of each share, in turn; taken in the background but for those on a device."""
+        if self._whole is not None:
+            whole = self._whole
+            return (whole.index_select(0, torch.from_numpy(rows).to(whole.device)) for rows in shares)
+        if self._resident:
+            streamed = stream(self._rows, shares, self._groups)
+            return ahead(lambda rows: self._pinned(next(streamed)), shares, min(1, self._threads))
+        self._rows.warm()
+        return ahead(self._gather, shares, self._threads)
+
+    def _gather(self, rows: np.ndarray) -> Tensor:
+        shape, dtype = (len(rows), self._rows.shape[1]), torch.from_numpy(np.empty(0, self._rows.dtype)).dtype
+        host = torch.empty(shape, dtype=dtype, pin_memory=self._pins)
+        self._rows.take(rows, host.numpy())
+        return host
+
+    def _pinned(self, features: np.ndarray) -> Tensor:
+        host = torch.from_numpy(features)
+        return host.pin_memory() if self._pins else host
+
+    @property
+    def _pins(self) -> bool:
+        return self._device.type == "cuda"  # torch keeps a pinned buffer until its copy is over
+
+
+def ahead(work: Callable[[np.ndarray], Tensor], items: Sequence[np.ndarray], threads: int) -> Iterator[Tensor]:
+    """work(item) of each item, in turn; twice as many as `threads` are under way. 0: none is in the background."""
+    if not threads:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(threads, "armada-batch") as pool:
+        waiting = iter(items)
+        pending: deque[Future[Tensor]] = deque(pool.submit(work, item) for item in islice(waiting, 2 * threads))
+        try:
+            while pending:
+                result = pending.popleft().result()
+                pending.extend(pool.submit(work, item) for item in islice(waiting, 1))
+                yield result
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def on_device(features: np.ndarray | Rows, device: torch.device | str, share_of_free: float = 0.5) -> Tensor | None:
+    """All features (N, L) as a tensor on a CUDA device, or None where they take more than that share of its free
+    memory, or the device is none."""
+    device = torch.device(device)
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    if features.shape[0] * features.shape[1] * features.dtype.itemsize > share_of_free * free:
+        return None
+    values = features if isinstance(features, np.ndarray) else features.take(np.arange(features.shape[0]))
+    return torch.from_numpy(values).to(device)
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """An array, or a tensor whose rows are gathered elsewhere, as Rows."""
+
+    array: Any  # (N, L)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.array.shape[0], self.array.shape[1]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        dtype: np.dtype[Any] = self.array.dtype
+        return dtype
+
+    def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        return np.take(self.array, rows, axis=0, out=out, mode="clip")
+
+    def warm(self) -> None:
+        pass

@@ -1,0 +1,213 @@
+"""Decoding: feature shards into flat files that are mapped into memory. Shards are read, checked and decoded side by
+side, each straight into its place.
+
+What counts is decided here, once: of a key's pictures the one of the smallest digest, and only features of it.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from teacher_cache.cache import Cache
+from teacher_cache.commits import Shard
+from teacher_cache.encode import is_sound
+from teacher_cache.errors import CacheError
+from teacher_cache.fetching import shard_bytes
+from teacher_cache.key_table import KEY, PICTURE, KeyTable, from_hex, key_table, leading, row_sums, same_rows, winners
+from teacher_cache.progress_bar import progress
+from teacher_cache.shards import feature_matrix, read_npy
+from teacher_cache.snapshot import Snapshot
+
+REMOTE_THREADS = 16  # most of their time is waiting
+_FACTS = ["image_key", "image_sha256"]
+_BLOCK = 4096  # rows moved together
+
+
+def threads_for(cache: Cache) -> int:
+    """How many shards to decode side by side."""
+    return max(2, len(os.sched_getaffinity(0))) if cache.store.is_local else REMOTE_THREADS
+
+
+def decode_shard(cache: Cache, snapshot: Snapshot, shard: Shard, fetched: Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """A feature shard's facts (n, 64) uint8 and features (n, L). Raises CacheError for a damaged shard, or features of
+    another shape or number type than the encoder's spec says."""
+    where = f"{cache.store}/{shard.path}"
+    data = shard_bytes(cache, shard, fetched)
+    tar = snapshot.tars.get(shard.path)
+    names = ["feature_offset", "feature_bytes"] if tar else ["feature"]
+    table = _read(data, where, [*_FACTS, *names])
+    if tar:
+        features = _sample_features(shard_bytes(cache, tar, fetched), table, f"{cache.store}/{tar.path}")
+    else:
+        features = feature_matrix(table["feature"])
+    expected = (shard.rows, snapshot.dimension)
+    if features.shape != expected or features.dtype != snapshot.dtype:
+        raise CacheError(
+            f"{where}: expected features of shape {expected} and type {snapshot.dtype}, found {features.shape} of "
+            f'{features.dtype}; run "armada cache verify --repair"'
+        )
+    return _facts(table, where), features
+
+
+def decode(cache: Cache, snapshot: Snapshot, draft: Path, fetched: Path | None, *, keep_features: bool = True) -> None:
+    """Write what a snapshot's features are into the empty folder `draft`: facts, key table, checksums, and, with
+    `keep_features`, the matrix. Raises NoFileError where a shard was removed meanwhile."""
+    starts = np.cumsum([0, *(shard.rows for shard in snapshot.features)])
+    rows = int(starts[-1])
+    facts = np.empty((rows, 64), np.uint8)
+    sums, sound = np.empty(rows, np.uint64), np.empty(rows, bool)
+    shape = (rows, snapshot.dimension)
+    matrix = _MatrixFile(draft / "features.npy", snapshot.dtype, shape) if keep_features else None
+
+    def one(place: int) -> int:
+        part, features = decode_shard(cache, snapshot, snapshot.features[place], fetched)
+        first = starts[place]
+        facts[first : first + len(part)] = part
+        for start in range(0, len(features), _BLOCK):  # in pieces that the processor's cache holds
+            piece = features[start : start + _BLOCK]
+            here = slice(first + start, first + start + len(piece))
+            sums[here] = row_sums(piece)
+            if not matrix:
+                sound[here] = is_sound(piece)
+        if matrix:
+            matrix.write(first, features)
+        return len(features)
+
+    def index(shard: Shard) -> np.ndarray:
+        where = f"{cache.store}/{shard.path}"
+        return _facts(_read(shard_bytes(cache, shard, fetched), where, _FACTS), where)
+
+    try:
+        with progress(rows, "decode features", "row") as bar:
+            _side_by_side(one, range(len(snapshot.features)), threads_for(cache), bar.update)
+    finally:
+        if matrix:
+            matrix.close()
+    images = _side_by_side(index, snapshot.images, threads_for(cache))
+    kept = _counting(facts, np.concatenate([np.empty((0, 64), np.uint8), *images]))
+    if len(kept) < rows:
+        facts, sums, sound = facts[kept], sums[kept], sound[kept]
+        if keep_features:
+            _keep_rows(draft, kept)
+    table = key_table(facts)
+    arrays = {"facts": facts, "fact_sums": table.sums, "prefixes": table.prefixes, "order": table.order}
+    arrays["feature_sums"] = sums
+    if not keep_features:
+        arrays |= {"sound": sound, "places": kept}
+    for name, array in arrays.items():
+        np.save(draft / f"{name}.npy", array, allow_pickle=False)
+
+
+def _counting(facts: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """The places of the feature rows that count, ascending. Features whose picture is nowhere here count too: pictures
+    may stay elsewhere."""
+    if len(images):
+        chosen = images[winners(images)]
+        places = KeyTable(chosen, row_sums(chosen), leading(chosen), np.arange(len(chosen))).find(facts[:, KEY])
+        other = ~same_rows(chosen[places, PICTURE], facts[:, PICTURE]) & (places >= 0)
+        candidates = np.flatnonzero(~other)
+    else:
+        candidates = np.arange(len(facts))
+    return np.sort(candidates[winners(facts[candidates])])
+
+
+def _side_by_side(
+    work: Callable[[Any], Any], items: Iterable[Any], threads: int, done: Callable[[int], object] = lambda rows: None
+) -> list[Any]:
+    """The results in order; the first error stops what hasn't begun."""
+    stop = threading.Event()
+
+    def guarded(item: Any) -> Any:
+        if stop.is_set():
+            return None
+        try:
+            return work(item)
+        except BaseException:
+            stop.set()
+            raise
+
+    results = []
+    with ThreadPoolExecutor(threads, "armada-decode") as pool:
+        for future in [pool.submit(guarded, item) for item in items]:
+            results.append(future.result())
+            done(results[-1] if isinstance(results[-1], int) else 1)
+    return results
+
+
+def _read(data: bytes | mmap.mmap, where: str, columns: Sequence[str]) -> pa.Table:
+    """Columns of a Parquet file whose digest has been checked."""
+    try:
+        return parquet.ParquetFile(pa.BufferReader(pa.py_buffer(data))).read(list(columns), use_threads=False)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise CacheError(f"{where}: no readable Parquet: {error}") from None
+
+
+def _facts(table: pa.Table, where: str) -> np.ndarray:
+    return np.concatenate([from_hex(table[name], where) for name in _FACTS], axis=1)
+
+
+def _sample_features(tar: bytes | mmap.mmap, index: pa.Table, where: str) -> np.ndarray:
+    """(n, L), out of the .npy members of a tar of samples. They differ in their numbers alone, so one header speaks for
+    all, and is compared with all."""
+    offsets = index["feature_offset"].to_numpy()
+    sizes = index["feature_bytes"].to_numpy()
+    if not len(offsets):
+        raise CacheError(f"{where}: expected samples, found none")
+    size = int(sizes[0])
+    vector = read_npy(tar[int(offsets[0]) : int(offsets[0]) + size])
+    header = size - vector.nbytes
+    members = np.frombuffer(b"".join([tar[start : start + size] for start in offsets.tolist()]), np.uint8)
+    if (sizes != size).any() or len(members) != size * len(offsets):
+        raise CacheError(f"{where}: expected features of one size, found several")
+    members = members.reshape(-1, size)
+    if (members[:, :header] != members[0, :header]).any():
+        raise CacheError(f"{where}: expected features of one shape and type, found several")
+    return np.ascontiguousarray(members[:, header:]).view(vector.dtype)
+
+
+class _MatrixFile:
+    """A .npy file of a known shape, written in pieces from several threads. Plain writes are faster than a mapping that
+    grows page by page, and make a full disk an error and not a signal."""
+
+    def __init__(self, path: Path, dtype: np.dtype[Any], shape: tuple[int, int]) -> None:
+        with path.open("wb") as stream:
+            facts = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(stream, facts)
+            self._offset = stream.tell()
+        self._row = shape[1] * dtype.itemsize
+        self._file = os.open(path, os.O_WRONLY)
+        if shape[0] and hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(self._file, self._offset, shape[0] * self._row)
+
+    def write(self, first: int, rows: np.ndarray) -> None:
+        """Write rows (n, L) from row number `first` on."""
+        data, offset = np.ascontiguousarray(rows).data.cast("B"), self._offset + first * self._row
+        while data:
+            written = os.pwrite(self._file, data, offset)
+            data, offset = data[written:], offset + written
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+
+def _keep_rows(folder: Path, kept: np.ndarray) -> None:
+    """Write the matrix again without the rows that don't count."""
+    everything = folder / "all.npy"
+    (folder / "features.npy").rename(everything)
+    source = np.load(everything, mmap_mode="r", allow_pickle=False)
+    target = _MatrixFile(folder / "features.npy", source.dtype, (len(kept), source.shape[1]))
+    for start in range(0, len(kept), _BLOCK):
+        target.write(start, source[kept[start : start + _BLOCK]])
+    target.close()
+    everything.unlink()

@@ -1,0 +1,179 @@
+"""An OpenAI-compatible image server on loopback that draws real PNGs, and misbehaves by plan.
+
+`plan(prompt, n)` names what the server does with the n-th request (from 1) for a prompt: one of FAULTS, "ok" or "url".
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import hashlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from tests.fakes import png
+
+KEY = "sk-test-d0n0tleak1234567890"
+FAULTS = (
+    "429 with Retry-After",
+    "429",
+    "500",
+    "503",
+    "refused",
+    "html",
+    "truncated",
+    "huge",
+    "huge, undeclared",
+    "slow",
+    "redirect",
+    "late",
+    "cut off",
+)
+LATE_S = 1.3
+
+
+class ImageServer(ThreadingHTTPServer):
+    """`asked` counts the requests by prompt; `bodies` and `keys` are what they brought."""
+
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, plan: Callable[[str, int], str]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.plan = plan
+        self.asked: Counter[str] = Counter()
+        self.fetched: Counter[str] = Counter()
+        self.bodies: list[dict[str, object]] = []
+        self.keys: list[str] = []
+        self.times: list[float] = []
+        self.lock = threading.Lock()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}/v1"
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """The client left: that is what is tested."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: ImageServer
+
+    def do_GET(self) -> None:
+        with self.server.lock:
+            self.server.fetched[self.path] += 1
+            first = self.server.fetched[self.path] == 1
+            self.server.keys.append(self.headers.get("authorization", ""))
+        if "flaky" in self.path and first:
+            self._send(503, b"busy")
+        elif "gone" in self.path:
+            self._send(404, b"purged")
+        else:
+            self._send(200, png(int(self.path.rpartition("/")[2], 16) % 2**32), "image/png")
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        prompt = body["prompt"]
+        with self.server.lock:
+            self.server.asked[prompt] += 1
+            number = self.server.asked[prompt]
+            self.server.bodies.append(body)
+            self.server.keys.append(self.headers.get("authorization", ""))
+            self.server.times.append(time.monotonic())
+        if self.path != "/v1/images/generations":
+            self._send(404, b'{"error": {"message": "no such path"}}')
+            return
+        seeds = [int(hashlib.sha256(f"{prompt}/{k}".encode()).hexdigest()[:8], 16) for k in range(body.get("n", 1))]
+        self._act(self.server.plan(prompt, number), seeds)
+
+    def _act(self, action: str, seeds: list[int]) -> None:
+        pictures = [png(seed) for seed in seeds]
+        echo = f"of {self.headers.get('authorization', '')}"  # a careless server repeats the key
+        if action == "ok":
+            self._reply([{"b64_json": base64.b64encode(picture).decode()} for picture in pictures])
+        elif action.startswith("url"):
+            home = f"http://127.0.0.1:{self.server.server_address[1]}/files/{action}"
+            self._reply([{"url": f"{home}/{seed:08x}"} for seed in seeds])
+        elif action == "too few":
+            self._reply([{"b64_json": base64.b64encode(pictures[0]).decode()}])
+        elif action == "429 with Retry-After":
+            self._error(429, "slow down " + echo, headers={"Retry-After": "0.2"})
+        elif action == "a day":
+            self._error(429, "slow down", headers={"Retry-After": "86400"})
+        elif action.startswith("code "):
+            _, status, code = action.split()
+            self._error(int(status), "no, " + echo, code)
+        elif action in ("429", "500", "503"):
+            self._error(int(action), "trouble " + echo)
+        elif action == "refused":
+            self._error(400, "Your request was rejected by our safety system " + echo, "content_policy_violation")
+        elif action == "html":
+            self._send(200, b"<html><body>Please log in</body></html>", "text/html")
+        elif action == "truncated":
+            whole = pictures[0]
+            self._reply([{"b64_json": base64.b64encode(whole[: len(whole) // 2]).decode()}])
+        elif action.startswith("huge"):
+            self._huge(declared=action == "huge")
+        elif action == "slow":
+            self._head(200, {"Content-Length": "1000"})
+            for _ in range(60):
+                self.wfile.write(b" ")
+                time.sleep(1)
+        elif action == "redirect":
+            self._head(307, {"Location": "http://203.0.113.1/v1/images/generations", "Content-Length": "0"})
+        elif action == "late":
+            time.sleep(LATE_S)
+            self._act("ok", seeds)
+        elif action == "cut off":
+            self._head(200, {"Content-Length": "1000"})
+            self.wfile.write(b'{"data": [')
+            self.close_connection = True
+        else:
+            raise AssertionError(action)
+
+    def _reply(self, entries: list[dict[str, str]]) -> None:
+        self._send(200, json.dumps({"created": 1, "data": entries}).encode())
+
+    def _error(self, status: int, message: str, code: str = "", headers: dict[str, str] | None = None) -> None:
+        self._send(status, json.dumps({"error": {"message": message, "code": code}}).encode(), headers=headers)
+
+    def _huge(self, declared: bool) -> None:
+        self._head(200, {"Content-Length": str(300_000_000)} if declared else {"Connection": "close"})
+        with contextlib.suppress(OSError):
+            for _ in range(300):
+                self.wfile.write(bytes(1_000_000))
+        self.close_connection = True
+
+    def _send(
+        self, status: int, body: bytes, kind: str = "application/json", headers: dict[str, str] | None = None
+    ) -> None:
+        self._head(status, {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})})
+        self.wfile.write(body)
+
+    def _head(self, status: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Quiet."""
+
+
+@contextmanager
+def serving(plan: Callable[[str, int], str] = lambda prompt, number: "ok") -> Iterator[ImageServer]:
+    """A running server."""
+    server = ImageServer(plan)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
