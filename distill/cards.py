@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -86,7 +87,7 @@ class Card(BaseModel):
             raise ValueError("text: expected one template, since the answer goes on where it ends, found two")
         return self
 
-    @property
+    @cached_property
     def fields(self) -> set[str]:
         """The fields of the student's templates."""
         return set().union(*(fields_of(template) for template in self.text))

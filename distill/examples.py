@@ -1,7 +1,7 @@
 """One raw row as the student's examples: its texts, the teacher's prompt and its label, by the card's templates.
 
 A row gives one example, or one a choice. A label that the card doesn't know is an error; one that the source hides
-(null, empty, -1) is no label.
+(null, empty, or -1 where that is no answer) is no label.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from distill.card_parts import Choices
 from distill.cards import CHOICE, Card
 from teacher_cache import ArmadaError, canonical_json, sha256
 
-HIDDEN = (None, "", -1, "-1")
+HIDDEN = (None, "", -1, "-1")  # a generation task's answer may well be -1
 
 
 class Example(NamedTuple):
@@ -32,7 +32,7 @@ class UnlabelledError(Exception):
 def examples_of(card: Card, row: Mapping[str, Any], clean: Callable[[str], str]) -> list[Example]:
     """The examples of a row. Raises UnlabelledError, or ArmadaError that names the column."""
     value = row[card.label]
-    if not isinstance(value, list) and value in HIDDEN:
+    if not isinstance(value, list) and value in (HIDDEN[:2] if card.type == "generation" else HIDDEN):
         raise UnlabelledError
     if card.choices:
         return _choices(card, card.choices, row, clean)

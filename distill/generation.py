@@ -94,7 +94,8 @@ def _common_prefix(answers: Sequence[list[int]]) -> int:
 
 def answer_loss(model: Any, batch: Batch, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """s (B, H); the logits of the first answer tokens (B, C); and each row's summed loss and answer tokens, (B, 2).
-    The vocabulary's logits are computed where an answer token is predicted, and nowhere else."""
+    The vocabulary's logits are computed where an answer token is predicted, and nowhere else: to find those places, a
+    GPU waits once a step."""
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     states = model.base_model(**inputs, use_cache=False)[0]  # (B, T, H)
     labels = batch["labels"][:, 1:]  # what the state one place earlier predicts

@@ -30,10 +30,8 @@ def add_lora(model: Any, rank: int, targets: tuple[str, ...] | None, head: str) 
 
 def merge_lora(model: Any) -> None:
     """Add every low-rank layer to the weights that it stands beside, and leave the stock model."""
-    try:
-        from peft.tuners.tuners_utils import BaseTunerLayer
-    except ModuleNotFoundError:
-        return
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
     for name, module in list(model.named_modules()):
         if isinstance(module, BaseTunerLayer):
             module.merge(safe_merge=True)

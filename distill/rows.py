@@ -20,14 +20,14 @@ SUFFIXES = (".jsonl", ".parquet", ".csv")
 
 
 @dataclass(frozen=True)
-class Rows:
+class RawRows:
     """The rows of one split and the words by which an error names where they come from."""
 
     where: str
     rows: Iterable[Row]
 
 
-def source_rows(card: Card, split: str) -> Rows:
+def source_rows(card: Card, split: str) -> RawRows:
     """The rows of a source's split, with the card's columns at least. Raises ArmadaError."""
     source = card.source
     if isinstance(source, PackageSource):
@@ -38,15 +38,15 @@ def source_rows(card: Card, split: str) -> Rows:
             extra=source.extra,
             purpose=f"the task {card.name}",
         )
-        return Rows(str(path), read_csv(path, card.columns, source.encoding))
+        return RawRows(str(path), read_csv(path, card.columns, source.encoding))
     if isinstance(source, HubSource):
         return _hub_rows(card, source, split)
     return _generated_rows(card, source)
 
 
-def file_rows(card: Card, path: Path) -> Rows:
+def file_rows(card: Card, path: Path) -> RawRows:
     """The rows of a user's file. Raises ArmadaError where it has not the card's columns."""
-    return Rows(str(path), read_rows(path, card.columns))
+    return RawRows(str(path), read_rows(path, card.columns))
 
 
 def files_of(folder: Path) -> dict[str, Path]:
@@ -64,11 +64,9 @@ def files_of(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _hub_rows(card: Card, source: HubSource, split: str) -> Rows:
-    try:
-        import datasets
-    except ModuleNotFoundError:
-        raise MissingPackageError("datasets", "", f"the task {card.name}") from None
+def _hub_rows(card: Card, source: HubSource, split: str) -> RawRows:
+    import datasets
+
     where = f"{source.hub}{f' ({source.config})' if source.config else ''}, split {split}"
     try:
         table = datasets.load_dataset(
@@ -87,14 +85,14 @@ def _hub_rows(card: Card, source: HubSource, split: str) -> Rows:
     missing = [column for column in card.columns if column not in table.column_names]
     if missing:
         raise ArmadaError(f"{where}: expected column {missing[0]!r}, found {', '.join(table.column_names)}")
-    return Rows(where, table.select_columns(card.columns))
+    return RawRows(where, table.select_columns(card.columns))
 
 
-def _generated_rows(card: Card, source: GeneratedSource) -> Rows:
+def _generated_rows(card: Card, source: GeneratedSource) -> RawRows:
     try:
         from reasoning_gym import create_dataset
     except ModuleNotFoundError:
         raise MissingPackageError("reasoning-gym", "demo", f"the task {card.name}") from None
     make: Callable[..., Any] = create_dataset
     made = [make(name, size=source.rows, seed=source.seed) for name in source.datasets]
-    return Rows(f"{source.generator} ({', '.join(source.datasets)})", (row for rows in made for row in rows))
+    return RawRows(f"{source.generator} ({', '.join(source.datasets)})", (row for rows in made for row in rows))

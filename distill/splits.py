@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from distill.card_parts import HashSplit, NamedSplit
 from distill.cards import Card, load_card
 from distill.examples import UnlabelledError, examples_of
-from distill.rows import ALL, Rows, file_rows, files_of, source_rows
+from distill.rows import ALL, RawRows, file_rows, files_of, source_rows
 from teacher_cache import ArmadaError, MissingPackageError, canonical_json, sha256
 
 NAMES = ("train", "validation", "test")
@@ -128,7 +128,7 @@ def _place(row: _Row) -> int:
     return int(row.group[-8:], 16) % 100  # the last digits: the first ones order the rows
 
 
-def _read(card: Card, source: Rows, dropped: Counter[str]) -> list[_Row]:
+def _read(card: Card, source: RawRows, dropped: Counter[str]) -> list[_Row]:
     """Every distinct text once, sorted by id. Where one text stands with several labels, the most frequent counts; on a
     tie the first in the card's order of classes, the smallest number, the first answer by the alphabet."""
     clean = _cleaner(card)

@@ -82,7 +82,7 @@ def _write_prompts(name: str, path: Path, data_files: Path | None, as_json: bool
 @app.command()
 def train(
     task: Annotated[str, typer.Option("--task", help="A task card's name.")],
-    student: Annotated[str, typer.Option("--student", help="minilm, a folder or a hub id.")],
+    student: Annotated[str, typer.Option("--student", help="minilm, smollm2, a folder or a hub id.")],
     out: Annotated[Path, typer.Option("--out", help="Where the run is written.")],
     cache: Annotated[Optional[str], typer.Option("--cache", help="The cache with the training rows' features.")] = None,
     teacher: Annotated[Optional[str], typer.Option("--teacher", help="Needed where the cache has several.")] = None,
@@ -104,6 +104,7 @@ def train(
     lr: Annotated[float, typer.Option("--lr")] = 5e-5,
     seed: Annotated[int, typer.Option("--seed")] = 0,
     max_steps: Annotated[Optional[int], typer.Option("--max-steps", min=1)] = None,
+    max_length: Annotated[int, typer.Option("--max-length", min=8, help="Tokens a row; longer ones are cut.")] = 128,
     accumulate: Annotated[int, typer.Option("--accumulate", help="Parts that a batch is computed in.")] = 1,
     recipe: Annotated[
         Optional[str], typer.Option("--recipe", help="paper: the reference's schedule, picked on the reported split.")
@@ -144,6 +145,7 @@ def train(
         seed=seed,
         max_steps=max_steps,
         accumulate=accumulate,
+        max_length=max_length,
     )
     if recipe not in (None, "paper"):
         raise ArmadaError(f"--recipe: expected paper, found {recipe!r}")

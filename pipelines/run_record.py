@@ -14,8 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from distill.cards import Card
 from distill.checkpoints import refuse_another
 from pipelines.output import write_json
+from pipelines.run_request import RunRequest
 
 PACKAGES = ("armada-distill", "torch", "transformers", "accelerate", "peft", "numpy", "pyarrow")
 
@@ -90,3 +92,40 @@ def _cpu() -> str:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+def facts_of(
+    request: RunRequest, card: Card, metrics: Mapping[str, Mapping[str, float]], parameters: Mapping[str, int]
+) -> dict[str, str]:
+    """The model card's table."""
+    settings = request.settings
+    return {
+        "task": card.name,
+        "student": request.student,
+        "arm": request.control or settings.manifold,
+        "seed": str(settings.seed),
+        "epoch picked by": {"last": "no split: the last one", "test": "the reported split, as the paper does"}.get(
+            settings.select, settings.select
+        ),
+        **{f"test {name}": f"{value:.4f}" for name, value in metrics["test"].items()},
+        "parameters": f"{parameters['student']:,}",
+        "parameters added while training": f"{parameters['added_to_student']:,}",
+        "parameters of the aligner": f"{parameters['aligner']:,}",
+        "parameters added at inference": "0",
+    }
+
+
+def count_parameters(model: Any, teaching: Any) -> dict[str, int]:
+    """Parameters of the student, of what training adds to it, of the aligner, and of what inference adds: none."""
+    from distill.steps import pooled_width
+
+    counts = {
+        "student": sum(parameter.numel() for parameter in model.parameters()),
+        "trained": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+    }
+    if not teaching:
+        return {**counts, "added_to_student": 0, "aligner": 0, "added_at_inference": 0}
+    features, labels = teaching.features.shape[1], len(teaching.states[0]["head.bias"])
+    heads = pooled_width(model) * features + labels * (features + 1)
+    aligner = sum(tensor.numel() for tensor in teaching.states[0].values())
+    return {**counts, "added_to_student": heads, "aligner": aligner, "added_at_inference": 0}

@@ -8,63 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
+from dataclasses import asdict, replace
 from typing import Any
 
 from distill.cards import Card, load_card
-from distill.losses import MANIFOLD_LOSSES
-from distill.settings import AlignerSettings, TrainSettings
 from distill.splits import Splits, load_splits
-from distill.view import View, data_digest, join
-from pipelines.run_record import RunResult, finished, write_record
-from teacher_cache import (
-    ArmadaError,
-    Cache,
-    canonical_json,
-    choose,
-    encoder_source,
-    open_encoder,
-    open_features,
-    open_teacher,
-    sha256,
-    teacher_source,
-)
+from distill.view import View, data_digest
+from pipelines.run_record import RunResult, count_parameters, facts_of, finished, write_record
+from pipelines.run_request import UNDISTILLED, RunRequest, check_request
+from pipelines.run_view import FeatureSource, join_view
+from teacher_cache import ArmadaError, Cache, canonical_json, sha256
 
-UNDISTILLED = "undistilled"
-
-
-@dataclass(frozen=True)
-class RunRequest:
-    """What `armada train` was asked for. `control` is None, "undistilled" or one of controls.CONTROLS."""
-
-    task: str
-    student: str
-    out: Path
-    cache: str | None = None
-    teacher: str | None = None
-    encoder: str | None = None
-    control: str | None = None
-    data_file: Path | None = None
-    drop_missing: bool = False
-    layers: int | None = None
-    lora_rank: int | None = None
-    lora_targets: tuple[str, ...] | None = None
-    settings: TrainSettings = field(default_factory=TrainSettings)
-    aligner: AlignerSettings = field(default_factory=AlignerSettings)
-    save_steps: int = 500
-    keep: int = 2
-    trackers: tuple[str, ...] = ()  # of accelerate, for example tensorboard
-
-
-@dataclass(frozen=True)
-class _Source:
-    """Where the features come from: `digest` names all the shards that they were read from."""
-
-    teacher: str
-    encoder: str
-    dimension: int
-    digest: str
+__all__ = ["UNDISTILLED", "RunRequest", "RunResult", "run_training"]
 
 
 def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult:
@@ -72,66 +27,19 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
 
     Raises ArmadaError or CoverageError before the first step where something doesn't fit.
     """
-    _check(request)
+    check_request(request)
     card = load_card(request.task)
     splits = splits or load_splits(card, request.data_file)
-    view, source = (None, None) if request.control == UNDISTILLED else _view(request, card, splits)
+    select = request.settings.select
+    if select != "last" and not len(getattr(splits, select)):
+        raise ArmadaError(f"--select {select}: expected rows in that split of {card.name}, found none")
+    view, source = (None, None) if request.control == UNDISTILLED else join_view(request, card, splits)
     identity = _identity(request, card, splits, view, source)
     return finished(request.out, identity) or _run(request, card, splits, view, source, identity)
 
 
-def _check(request: RunRequest) -> None:
-    settings = request.settings
-    choices = {
-        "manifold": MANIFOLD_LOSSES,
-        "schedule": ("linear", "constant"),
-        "select": ("last", "validation", "test"),
-    }
-    for name, expected in choices.items():
-        if getattr(settings, name) not in expected:
-            raise ArmadaError(f"--{name}: expected one of {', '.join(expected)}, found {getattr(settings, name)!r}")
-    if not 0 <= settings.alpha <= 1:
-        raise ArmadaError(f"--alpha: expected a number from 0 to 1, found {settings.alpha}")
-    for name in ("epochs", "batch_size", "accumulate", "lr", "temperature"):
-        if getattr(settings, name) <= 0:
-            raise ArmadaError(f"--{name.replace('_', '-')}: expected more than 0, found {getattr(settings, name)}")
-    if request.control != UNDISTILLED and not request.cache:
-        raise ArmadaError("--cache URL is missing; only --control undistilled needs none")
-
-
-def _view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, _Source]:
-    cache = Cache(str(request.cache))
-    teacher = teacher_source(open_teacher(request.teacher)).digest if request.teacher else None
-    encoder = encoder_source(open_encoder(request.encoder)).digest if request.encoder else None
-    chosen = choose(cache, teacher, encoder)
-    names = (request.teacher or chosen[0].facts.get("text"), request.encoder or chosen[1].facts.get("text"))
-    words = f"--teacher '{names[0]}' --encoder '{names[1]}' --cache {cache.store}"
-    view = join(
-        splits.train,
-        cache,
-        open_features(cache, *chosen),
-        drop_missing=request.drop_missing,
-        control=request.control,
-        seed=request.settings.seed,
-        mend=f"{_prompts_first(request, card)} {words}",
-    )
-    shards = sorted(shard.sha256 for shard in cache.shards(f"features/{chosen[0].name}/{chosen[1].name}/"))
-    digest = sha256(canonical_json(shards))
-    return view, _Source(chosen[0].name, chosen[1].name, view.features.shape[1], digest)
-
-
-def _prompts_first(request: RunRequest, card: Card) -> str:
-    """The start of the command that builds what is missing; a user's rows become prompts by the card's template."""
-    file = request.data_file
-    if file is None:
-        return f"armada cache build {card.name}"
-    if card.prompt == "{text}" and file.is_file():
-        return f"armada cache build {file}"
-    return f"armada tasks {card.name} --data-files {file} --prompts prompts.jsonl && armada cache build prompts.jsonl"
-
-
 def _identity(
-    request: RunRequest, card: Card, splits: Splits, view: View | None, source: _Source | None
+    request: RunRequest, card: Card, splits: Splits, view: View | None, source: FeatureSource | None
 ) -> dict[str, Any]:
     """All that decides a run's result, but for software and hardware."""
     return {
@@ -147,6 +55,7 @@ def _identity(
         "aligner": asdict(request.aligner) if view else None,
         "features": {name: getattr(source, name) for name in ("teacher", "encoder", "dimension")} if source else None,
         "train_digest": data_digest(view.split if view else splits.train),
+        "validation_digest": data_digest(splits.validation),
         "test_digest": data_digest(splits.test),
         "view_digest": view.digest if view else None,
     }
@@ -157,7 +66,7 @@ def _run(
     card: Card,
     splits: Splits,
     view: View | None,
-    source: _Source | None,
+    source: FeatureSource | None,
     identity: Mapping[str, Any],
 ) -> RunResult:
     from accelerate.utils import broadcast_object_list
@@ -177,7 +86,7 @@ def _run(
     work = open_work(spec, card, train, settings)
     model = work.model
     teaching = _teaching(request, work, view, accelerator) if view else None
-    parameters = _parameters(model, teaching)
+    parameters = count_parameters(model, teaching)
 
     checkpoints = request.out / "checkpoints"
     best = BestEpoch(checkpoints, sha256(canonical_json(identity)))
@@ -230,7 +139,7 @@ def _run(
             "device": str(accelerator.device),
             "ranks": accelerator.num_processes,
         }
-        words = model_card(_facts(request, card, metrics, parameters), work.pipeline)
+        words = model_card(facts_of(request, card, metrics, parameters), work.pipeline)
         export_student(model, work.tokenizer, request.out / "student", words)
         results = [write_record(request.out, record)]
         best.remove()
@@ -260,6 +169,11 @@ def _accelerator(request: RunRequest) -> Any:
             f"expected {started} processes, as the launcher says, found {accelerator.num_processes}; "
             "start them by: python -m torch.distributed.run --nproc_per_node N -m pipelines.cli train ..."
         )
+    if str(accelerator.distributed_type.value) not in ("NO", "MULTI_CPU", "MULTI_GPU"):
+        raise ArmadaError(
+            f"expected one process or DDP, found {accelerator.distributed_type.value}: checkpoints of sharded weights "
+            "are not written"
+        )
     if request.trackers:
         accelerator.init_trackers("trackers")
     return accelerator
@@ -272,55 +186,22 @@ def _teaching(request: RunRequest, work: Any, view: View, accelerator: Any) -> A
     from distill.lesson import Teaching
 
     settings = replace(request.aligner, gamma=request.settings.gamma)
+    epochs, max_steps = request.settings.epochs, request.settings.max_steps
+    if max_steps:
+        epochs = min(epochs, -(-max_steps // -(-len(view.split) // request.settings.batch_size)))
     folder = Cache(str(request.cache)).machine_folder / "aligners"
     with accelerator.main_process_first():  # the others read what it has trained
         states = aligner_states(
             folder,
             view,
             work.classes,
-            request.settings.epochs,
+            epochs,
             settings,
             request.settings.seed,
             accelerator.device,
             targets=work.targets if work.first else None,
         )
     return Teaching(torch.from_numpy(view.features).to(accelerator.device), states, settings.width)
-
-
-def _facts(
-    request: RunRequest, card: Card, metrics: Mapping[str, Mapping[str, float]], parameters: Mapping[str, int]
-) -> dict[str, str]:
-    """The model card's table."""
-    settings = request.settings
-    return {
-        "task": card.name,
-        "student": request.student,
-        "arm": request.control or settings.manifold,
-        "seed": str(settings.seed),
-        "epoch picked by": {"last": "no split: the last one", "test": "the reported split, as the paper does"}.get(
-            settings.select, settings.select
-        ),
-        **{f"test {name}": f"{value:.4f}" for name, value in metrics["test"].items()},
-        "parameters": f"{parameters['student']:,}",
-        "parameters added while training": f"{parameters['added_to_student']:,}",
-        "parameters of the aligner": f"{parameters['aligner']:,}",
-        "parameters added at inference": "0",
-    }
-
-
-def _parameters(model: Any, teaching: Any) -> dict[str, int]:
-    from distill.trainer import pooled_width
-
-    counts = {
-        "student": sum(parameter.numel() for parameter in model.parameters()),
-        "trained": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
-    }
-    if not teaching:
-        return {**counts, "added_to_student": 0, "aligner": 0, "added_at_inference": 0}
-    features, labels = teaching.features.shape[1], len(teaching.states[0]["head.bias"])
-    heads = pooled_width(model) * features + labels * (features + 1)
-    aligner = sum(tensor.numel() for tensor in teaching.states[0].values())
-    return {**counts, "added_to_student": heads, "aligner": aligner, "added_at_inference": 0}
 
 
 def _has_bf16() -> bool:

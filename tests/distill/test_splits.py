@@ -138,3 +138,16 @@ def test_generated_word_problems_are_the_same_every_time_and_split_by_their_text
     assert one.train.texts[0][0].startswith("Question: ")
     assert one.train.texts[0][0].endswith("\nAnswer:")
     assert one.train.labels[0][0].lstrip("-").replace(".", "").isdigit()
+
+
+def test_an_empty_test_split_is_a_split_without_rows(tmp_path):
+    splits = load_splits(load_card("glue/rte"), folder_of(tmp_path, train=pairs(30), test=[]))
+    assert len(splits.test) == 0
+    assert len(splits.train) > 0
+
+
+def test_minus_one_is_a_good_answer_to_a_word_problem(tmp_path):
+    rows = [{"question": f"{i} minus {i + 1}?", "answer": "-1"} for i in range(5)]
+    splits = load_splits(load_card("demo/word-problems"), folder_of(tmp_path, train=rows, test=rows[:1]))
+    assert splits.dropped == {}
+    assert {answers for split in (splits.train, splits.validation) for answers in split.labels} == {("-1",)}

@@ -28,16 +28,18 @@ def armada(tmp_path_factory):
     site = Path(sysconfig.get_path("purelib", vars={"base": str(environment)}))
     code = "import teacher_cache; print(teacher_cache.__file__)"
     (site / "zz-packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    found = subprocess.check_output(
-        [python, "-P", "-c", code] if sys.version_info >= (3, 11) else [python, "-c", code], cwd=folder, text=True
-    )
+    words = [python, "-P", "-c", code] if sys.version_info >= (3, 11) else [python, "-c", code]
+    found = subprocess.check_output(words, cwd=folder, env=without_checkout(), text=True)
     assert Path(found.strip()).is_relative_to(environment)
     return environment / "bin" / "armada"
 
 
+def without_checkout():
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
 def run(armada, *words, folder):
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return subprocess.run([armada, *words], cwd=folder, env=environment, capture_output=True, text=True)
+    return subprocess.run([armada, *words], cwd=folder, env=without_checkout(), capture_output=True, text=True)
 
 
 def test_help_and_tasks_run_from_another_folder(armada, tmp_path):

@@ -1,0 +1,170 @@
+"""Optimiser steps of a student: one batch over all ranks in, its losses out. Undistilled it is plain fine-tuning.
+
+Any number of ranks, and any number of parts that a batch is computed in, takes the same step. Nothing in a classifier's
+waits for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.distilled import DistilledStudent, Said
+from distill.lesson import Lesson, Teaching
+from distill.losses import head_loss, student_loss
+from distill.order import batches, share
+from distill.ranks import gather_rows, rng_states, set_rng_state
+from distill.settings import TrainSettings
+from distill.students import StudentHeads
+from distill.tokens import Tokens
+
+
+class Steps:
+    """The student under training, its optimiser, its schedule and this rank's generator."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokens: Tokens,
+        labels: Sequence[float],
+        settings: TrainSettings,
+        data_digest: str,
+        teaching: Teaching | None,
+        accelerator: Any,
+        first: Sequence[int] | None,
+    ) -> None:
+        self._settings, self._tokens, self._key = settings, tokens, data_digest
+        self._accelerator = accelerator
+        self._rank, self._ranks = accelerator.process_index, accelerator.num_processes
+        self._seed = settings.seed + 1_000_003 * self._rank
+        device = accelerator.device
+        self._labels = torch.tensor(labels, device=device)
+        heads = None
+        if teaching:
+            classes, features = len(teaching.states[0]["head.bias"]), teaching.features.shape[1]
+            heads = StudentHeads(pooled_width(model), features, classes, settings.dropout)
+            heads.start(torch.Generator().manual_seed(settings.seed))
+        student = DistilledStudent(model, heads, first)
+        trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(
+            trained, lr=settings.lr, weight_decay=settings.weight_decay, fused=device.type in ("cpu", "cuda")
+        )
+        per_epoch = -(-len(labels) // settings.batch_size)
+        self.total = min(settings.epochs * per_epoch, settings.max_steps or settings.epochs * per_epoch)
+        self._schedule = _schedule(optimizer, settings, self.total)
+        self._student, self._optimizer = accelerator.prepare(student, optimizer)
+        self._bare = accelerator.unwrap_model(self._student)
+        self._trained = trained
+        self._student.train()
+
+    def order(self, epoch: int) -> list[np.ndarray]:
+        """The epoch's batches of row numbers, over all ranks."""
+        settings = self._settings
+        lengths = self._tokens.lengths if settings.by_length else None
+        return batches(
+            len(self._labels),
+            settings.batch_size,
+            key=self._key,
+            seed=settings.seed,
+            epoch=epoch,
+            lengths=lengths,
+        )
+
+    def step(self, rows: np.ndarray, lesson: Lesson | None) -> Tensor:
+        """One optimiser step over a batch's (B,) row numbers; its losses, (2,) or (4,) on the device."""
+        parts = np.array_split(rows, min(self._settings.accumulate, len(rows)))
+        losses = []
+        for number, part in enumerate(parts, 1):
+            weight = len(part) / len(rows)
+            if number < len(parts):
+                with self._accelerator.no_sync(self._student):
+                    losses.append(weight * self._backward(part, lesson, weight))
+            else:
+                losses.append(weight * self._backward(part, lesson, weight))
+        torch.nn.utils.clip_grad_norm_(self._trained, self._settings.clip_norm)
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return torch.stack(losses).sum(0)
+
+    def _backward(self, rows: np.ndarray, lesson: Lesson | None, weight: float) -> Tensor:
+        device = self._accelerator.device
+        own = share(rows, self._rank, self._ranks)[0]
+        said = self._student(self._tokens.batch(own, device))
+        if self._ranks > 1:
+            said = self._gather(len(rows), said)
+        index = torch.from_numpy(rows).to(device, non_blocking=True)
+        terms = _loss(self._settings, said, self._labels[index], lesson, index)
+        self._accelerator.backward(terms[0] * (weight * self._ranks))
+        return terms.detach()
+
+    def _gather(self, rows: int, said: Said) -> Said:
+        widths = [0 if column is None else column.shape[1] for column in said]
+        own = [share(np.arange(rows), rank, self._ranks)[1] for rank in range(self._ranks)]
+        whole = gather_rows(torch.cat([column for column in said if column is not None], 1), own, self._rank)
+        return Said(*(part if part.shape[1] else None for part in torch.split(whole, widths, 1)))  # type: ignore[arg-type]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on; every rank has to call it. Frozen weights are not in it: the run's start
+        holds them."""
+        weights = {name: value.detach() for name, value in self._bare.named_parameters() if value.requires_grad}
+        return {
+            "weights": weights | dict(self._bare.named_buffers()),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "rng": rng_states(self._accelerator),
+        }
+
+    def start(self) -> None:
+        """Seed this rank's generator, as at step 0."""
+        torch.manual_seed(self._seed)
+
+    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
+        """Take up the state after `step`."""
+        self._bare.load_state_dict(state["weights"], strict=False)
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        set_rng_state(state["rng"], self._rank, self._seed + step)
+
+
+def pooled_width(model: Any) -> int:
+    """H, the width of the student's pooled output."""
+    return int(getattr(model.config, "word_embed_proj_dim", None) or model.config.hidden_size)
+
+
+def _schedule(optimizer: Any, settings: TrainSettings, total: int) -> Any:
+    from transformers import get_scheduler
+
+    name = "constant_with_warmup" if settings.schedule == "constant" else "linear"
+    return get_scheduler(name, optimizer, int(settings.warmup * total), total)
+
+
+def _loss(
+    settings: TrainSettings,
+    said: Said,
+    labels: Tensor,
+    lesson: Lesson | None,
+    rows: Tensor,
+) -> Tensor:
+    """(total, task) of an undistilled step; (total, task, output alignment, manifold) of a distilled one."""
+    outputs = said.outputs
+    if outputs is None or lesson is None:
+        loss = head_loss(said.logits, labels) if said.head is None else said.head
+        return torch.stack([loss, loss])
+    terms = student_loss(
+        lesson.outputs(rows),
+        outputs,
+        labels,
+        manifold=settings.manifold,
+        alpha=settings.alpha,
+        beta=settings.beta,
+        gamma=settings.gamma,
+        temperature=settings.temperature,
+        center=lesson.center,
+        head=said.head,
+    )
+    return torch.stack(terms)

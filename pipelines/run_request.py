@@ -1,0 +1,55 @@
+"""What `armada train` was asked for, checked before anything is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from distill.losses import MANIFOLD_LOSSES
+from distill.settings import AlignerSettings, TrainSettings
+from teacher_cache import ArmadaError
+
+UNDISTILLED = "undistilled"
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What `armada train` was asked for. `control` is None, "undistilled" or one of controls.CONTROLS."""
+
+    task: str
+    student: str
+    out: Path
+    cache: str | None = None
+    teacher: str | None = None
+    encoder: str | None = None
+    control: str | None = None
+    data_file: Path | None = None
+    drop_missing: bool = False
+    layers: int | None = None
+    lora_rank: int | None = None
+    lora_targets: tuple[str, ...] | None = None
+    settings: TrainSettings = field(default_factory=TrainSettings)
+    aligner: AlignerSettings = field(default_factory=AlignerSettings)
+    save_steps: int = 500
+    keep: int = 2
+    trackers: tuple[str, ...] = ()  # of accelerate, for example tensorboard
+
+
+def check_request(request: RunRequest) -> None:
+    """Raise ArmadaError for an option that can't be."""
+    settings = request.settings
+    choices = {
+        "manifold": MANIFOLD_LOSSES,
+        "schedule": ("linear", "constant"),
+        "select": ("last", "validation", "test"),
+    }
+    for name, expected in choices.items():
+        if getattr(settings, name) not in expected:
+            raise ArmadaError(f"--{name}: expected one of {', '.join(expected)}, found {getattr(settings, name)!r}")
+    if not 0 <= settings.alpha <= 1:
+        raise ArmadaError(f"--alpha: expected a number from 0 to 1, found {settings.alpha}")
+    for name in ("epochs", "batch_size", "accumulate", "lr", "temperature"):
+        if getattr(settings, name) <= 0:
+            raise ArmadaError(f"--{name.replace('_', '-')}: expected more than 0, found {getattr(settings, name)}")
+    if request.control != UNDISTILLED and not request.cache:
+        raise ArmadaError("--cache URL is missing; only --control undistilled needs none")

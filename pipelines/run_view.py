@@ -1,0 +1,63 @@
+"""The features that a run is taught with: its training rows joined with one teacher's and encoder's in a cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distill.cards import Card
+from distill.splits import Splits
+from distill.view import View, join
+from pipelines.run_request import RunRequest
+from teacher_cache import (
+    Cache,
+    canonical_json,
+    choose,
+    encoder_source,
+    open_encoder,
+    open_features,
+    open_teacher,
+    sha256,
+    teacher_source,
+)
+
+
+@dataclass(frozen=True)
+class FeatureSource:
+    """Where the features come from: `digest` names all the shards that they were read from."""
+
+    teacher: str
+    encoder: str
+    dimension: int
+    digest: str
+
+
+def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, FeatureSource]:
+    """The view of a run and where its features come from. Raises CoverageError with the command that fills a gap."""
+    cache = Cache(str(request.cache))
+    teacher = teacher_source(open_teacher(request.teacher)).digest if request.teacher else None
+    encoder = encoder_source(open_encoder(request.encoder)).digest if request.encoder else None
+    chosen = choose(cache, teacher, encoder)
+    names = (request.teacher or chosen[0].facts.get("text"), request.encoder or chosen[1].facts.get("text"))
+    words = f"--teacher '{names[0]}' --encoder '{names[1]}' --cache {cache.store}"
+    view = join(
+        splits.train,
+        cache,
+        open_features(cache, *chosen),
+        drop_missing=request.drop_missing,
+        control=request.control,
+        seed=request.settings.seed,
+        mend=f"{_prompts_first(request, card)} {words}",
+    )
+    shards = sorted(shard.sha256 for shard in cache.shards(f"features/{chosen[0].name}/{chosen[1].name}/"))
+    digest = sha256(canonical_json(shards))
+    return view, FeatureSource(chosen[0].name, chosen[1].name, view.features.shape[1], digest)
+
+
+def _prompts_first(request: RunRequest, card: Card) -> str:
+    """The start of the command that builds what is missing; a user's rows become prompts by the card's template."""
+    file = request.data_file
+    if file is None:
+        return f"armada cache build {card.name}"
+    if card.prompt == "{text}" and file.is_file():
+        return f"armada cache build {file}"
+    return f"armada tasks {card.name} --data-files {file} --prompts prompts.jsonl && armada cache build prompts.jsonl"
