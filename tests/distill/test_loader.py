@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill.loader import Loader
+from distill.loader import Loader, on_device
 from distill.order import batches
 from distill.splits import Split
 from distill.view import join, join_lazily
@@ -100,6 +100,10 @@ def test_a_state_of_another_run_is_refused(change, name):
 
 def test_a_tensor_is_gathered_where_it_is():
     assert seen(Loader(torch.from_numpy(matrix(20)), "v", 6)) == seen(Loader(matrix(20), "v", 6))
+
+
+def test_without_a_gpu_no_matrix_is_put_on_one():
+    assert on_device(matrix(20), "cpu") is None
 
 
 def test_a_state_survives_torch_save(tmp_path):
