@@ -12,116 +12,21 @@ not judged. Exit code 3 where a bound is missed; 0 rows leaves a part out.
 from __future__ import annotations
 
 import argparse
-import gc
 import json
 import os
 import shutil
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as parquet
-import torch
-from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, index_rows
+from reader_cache import evict, in_memory, our_epoch, plain_parquet, rate, write_cache
 from reader_peers import PEERS
+from reader_scale import huge, large
 
-from distill.loader import Loader
-from distill.windows import autocorrelation
-from teacher_cache import Cache, ChosenRows, Features, open_features
-from teacher_cache.commits import index_path
-from teacher_cache.encode import commit_features
-from teacher_cache.keys import sha256, spec_digest
-from teacher_cache.shards import feature_matrix
-from teacher_cache.signature import Signature
-from teacher_cache.sources import Source
-
-BATCH = 1024
-NARROW = 16  # numbers a feature of the huge cache, whose opening is measured and not its features
 Epoch = Callable[[int], Iterator[Any]]  # the batches of epoch e
-
-
-def write_cache(folder: Path, rows: int) -> np.ndarray:
-    """A cache of pictures' indexes and features as a build leaves it. Returns the features (rows, L), by number."""
-    cache = Cache(str(folder), create=True)
-    cache.register(TEACHER, ENCODER)
-    everything = np.empty((rows, DIMENSION), np.float16)
-    generator = np.random.default_rng(0)
-    for start in range(0, rows, SHARD_ROWS):
-        part = index_rows(start, min(start + SHARD_ROWS, rows))
-        features = generator.standard_normal((part.num_rows, DIMENSION), np.float32)
-        everything[start : start + part.num_rows] = features
-        commit_index(cache, part, start)
-        commit_features(cache, TEACHER, ENCODER, part, features, Signature(time.time))
-    return everything
-
-
-def commit_index(cache: Cache, part: pa.Table, number: int) -> None:
-    """The pictures' index; the tar beside it is made up."""
-    with cache.store.draft() as draft:
-        draft.write_bytes(sha256(str(number).encode()).encode())
-        tar = cache.add(draft, f"images/{TEACHER.name}/shards", ".tar", part.num_rows)
-    written = cache.write_shard("", part, index_path(tar.path))
-    cache.commit([tar, written], **Signature(time.time).now())
-
-
-def evict(folder: Path) -> None:
-    """Drop a folder's files from the page cache. What a process has mapped stays: let go of it before."""
-    gc.collect()
-    os.sync()
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as stream:
-                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-
-
-def feature_files(folder: Path) -> list[Path]:
-    return sorted(folder.glob("features/*/*/shards/*.parquet"))
-
-
-def plain_parquet(folder: Path) -> Iterator[torch.Tensor]:
-    """The same files from front to back, by plain pyarrow: nothing shuffled, nothing checked, no keys."""
-    for path in feature_files(folder):
-        matrix = feature_matrix(parquet.read_table(path, columns=["feature"])["feature"])
-        for start in range(0, len(matrix), BATCH):
-            yield torch.from_numpy(matrix[start : start + BATCH])
-
-
-def opened(folder: Path, **options: Any) -> Features:
-    cache = Cache(str(folder))
-    return open_features(cache, TEACHER, ENCODER, **options)
-
-
-def our_epoch(folder: Path, epoch: int, **options: Any) -> Iterator[Any]:
-    """An epoch over all features, opening included."""
-    features = opened(folder, **options)
-    loader = Loader(ChosenRows(features.rows, np.arange(len(features))), "bench", BATCH, **options)
-    loader.load_state_dict({**loader.state_dict(), "epoch": epoch})
-    return iter(loader)
-
-
-def in_memory(matrix: np.ndarray, epoch: int) -> Iterator[torch.Tensor]:
-    """The limit: index_select by a permutation that is there already."""
-    tensor, order = (
-        torch.from_numpy(matrix),
-        torch.randperm(len(matrix), generator=torch.Generator().manual_seed(epoch)),
-    )
-    return (tensor.index_select(0, rows) for rows in order.split(BATCH))
-
-
-def rate(batches: Callable[[], Iterator[Any]], seconds: float = 1e9) -> float:
-    """Rows a second of an epoch, or of so many seconds of it; making the iterator counts."""
-    started, rows = time.perf_counter(), 0
-    for batch in batches():
-        rows += len(batch.rows) if hasattr(batch, "rows") else len(batch)
-        if time.perf_counter() - started > seconds:
-            break
-    return rows / (time.perf_counter() - started)
 
 
 def compare(home: Path, count: int, repeats: int, peer_seconds: float) -> dict[str, Any]:
@@ -162,94 +67,6 @@ def compare(home: Path, count: int, repeats: int, peer_seconds: float) -> dict[s
         "rows_per_second": warm,
         "cold_rows_per_second": {name: round(median(found)) for name, found in cold.items()},
     }
-
-
-def anonymous_mb() -> float:
-    """Memory of this process that no file stands behind, MB."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("RssAnon:")[1].split()[0]) / 1024
-
-
-def large(home: Path, count: int, repeats: int) -> dict[str, Any]:
-    """Done when 2 and 3."""
-    folder = home / "large"
-    write_cache(folder, count)
-    indexes = sorted(folder.glob("images/*/shards/*.parquet"))
-    seconds: dict[str, list[float]] = {"plain": [], "cold": [], "warm": [], "join": []}
-    prompts = [f"a picture of the number {row}" for row in range(count)]
-    for _ in range(repeats):
-        started = time.perf_counter()
-        for path in feature_files(folder):
-            parquet.read_table(path)
-        for path in indexes:
-            parquet.read_table(path, columns=["image_key", "image_sha256"])
-        seconds["plain"].append(time.perf_counter() - started)
-        shutil.rmtree(folder / "local", ignore_errors=True)
-        for name in ("cold", "warm"):
-            started = time.perf_counter()
-            features = opened(folder)
-            seconds[name].append(time.perf_counter() - started)
-        started = time.perf_counter()
-        places = features.rows_of(prompts)
-        seconds["join"].append(time.perf_counter() - started)
-        assert len(np.unique(places)) == count
-    epoch = our_epoch(folder, 0)
-    next(epoch)
-    before = anonymous_mb()
-    growth = max(anonymous_mb() - before for _ in epoch)
-    facts = {f"{name}_seconds": round(median(found), 3) for name, found in seconds.items()}
-    return {"rows": count, **facts, "epoch_memory_growth_mb": round(growth), **windows(folder, count, repeats)}
-
-
-def windows(folder: Path, count: int, repeats: int) -> dict[str, Any]:
-    """Done when 3: a tenth of the decoded bytes."""
-    limit = count * DIMENSION * 2 // 10
-    opened(folder, max_local_bytes=limit)  # its key table is kept
-    plain, windowed, order = [], [], np.empty(0)
-    before = anonymous_mb()
-    peak = before
-    for number in range(repeats):
-        plain.append(rate(lambda: plain_parquet(folder)))
-        started, rows = time.perf_counter(), []
-        for batch in our_epoch(folder, number, max_local_bytes=limit):
-            rows.append(batch.rows)
-            peak = max(peak, anonymous_mb())
-        windowed.append(count / (time.perf_counter() - started))
-        order = np.concatenate(rows)
-    assert len(np.unique(order)) == count
-    return {
-        "window_bytes": limit,
-        "window_rows_per_second": round(median(windowed)),
-        "window_plain_rows_per_second": round(median(plain)),
-        "window_memory_growth_mb": round(peak - before),
-        "window_autocorrelation": {lag: round(autocorrelation(order, lag), 3) for lag in (1, 10, 100, 1024)},
-    }
-
-
-def huge(home: Path, count: int) -> dict[str, Any]:
-    """Done when 2: opening many keys and shards. Keys are random and features narrow, since only these count here."""
-    spec = {**ENCODER.spec, "dimension": NARROW}
-    encoder = Source(spec, spec_digest(spec))
-    cache = Cache(str(home / "huge"), create=True)
-    cache.register(TEACHER, encoder)
-    generator = np.random.default_rng(0)
-    blank = index_rows(0, SHARD_ROWS)
-    for start in range(0, count, SHARD_ROWS):
-        size = min(SHARD_ROWS, count - start)
-        text = generator.bytes(32 * size).hex()
-        keys = pa.array(sorted(text[at : at + 64] for at in range(0, len(text), 64)))
-        part = blank.slice(0, size)
-        for name in ("image_key", "image_sha256"):
-            part = part.set_column(part.schema.get_field_index(name), name, keys)
-        commit_index(cache, part, start)
-        vectors = generator.standard_normal((size, NARROW), np.float32)
-        commit_features(cache, TEACHER, encoder, part, vectors, Signature(time.time))
-    facts = {}
-    for name in ("cold", "warm"):
-        started = time.perf_counter()
-        features = open_features(Cache(cache.store.url), TEACHER, encoder)
-        facts[f"{name}_seconds"] = round(time.perf_counter() - started, 3)
-    return {"rows": len(features), **facts}
 
 
 def bounds(found: dict[str, Any]) -> dict[str, bool]:
