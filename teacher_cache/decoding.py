@@ -35,7 +35,8 @@ _BLOCK = 4096  # rows moved together
 
 def threads_for(cache: Cache) -> int:
     """How many shards to decode side by side."""
-    return max(2, len(os.sched_getaffinity(0))) if cache.store.is_local else REMOTE_THREADS
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(2, allowed) if cache.store.is_local else REMOTE_THREADS
 
 
 def decode_shard(cache: Cache, snapshot: Snapshot, shard: Shard, fetched: Path | None) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ Both give the same rows, and each row is compared with its checksum every time i
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -16,8 +17,8 @@ import numpy as np
 
 from teacher_cache.cache import Cache
 from teacher_cache.decoding import shard_features, threads_for
-from teacher_cache.errors import CacheError
-from teacher_cache.key_table import KeyTable, row_sums
+from teacher_cache.errors import CacheError, NoFileError
+from teacher_cache.key_table import KEY, KeyTable, row_sums
 from teacher_cache.matrices import Held
 from teacher_cache.snapshot import Snapshot
 
@@ -91,7 +92,11 @@ class MappedRows:
 
 @dataclass(frozen=True)
 class ShardRows:
-    """The shards themselves, decoded anew each time: for windows of rows that lie in few shards, not for batches."""
+    """The shards themselves, decoded anew each time: for windows of rows that lie in few shards, not for batches.
+
+    Where a shard was removed since (someone compacted), the rows are found again by key with `reopen`, and have to be
+    the same.
+    """
 
     cache: Cache
     snapshot: Snapshot
@@ -99,6 +104,7 @@ class ShardRows:
     sums: np.ndarray
     sound: np.ndarray  # (N,) bool: finite and of some length
     places: np.ndarray  # (N,) int64: where a row stands among all rows of all feature shards
+    reopen: Callable[[], tuple[KeyTable, Rows]]  # what the cache holds by then
     held: Held | None = None
 
     @property
@@ -143,7 +149,11 @@ class ShardRows:
             return
         number = int(numbers[group[0]])
         shard = self.snapshot.features[number]
-        features = shard_features(self.cache, self.snapshot, shard)
+        try:
+            features = shard_features(self.cache, self.snapshot, shard)
+        except NoFileError:
+            taken[group] = self._elsewhere(rows[group])
+            return
         for start in range(0, len(group), _BLOCK):
             here = group[start : start + _BLOCK]
             at = np.clip(self.places[rows[here]] - self._starts[number], 0, shard.rows - 1)
@@ -151,6 +161,19 @@ class ShardRows:
             if (row_sums(block) != self.sums[rows[here]]).any():
                 raise damaged(self.held, self.table.where)
             taken[here] = block
+
+    def _elsewhere(self, rows: np.ndarray) -> np.ndarray:
+        table, source = self.reopen()
+        facts = self.table.checked(rows)
+        found = table.find(facts[:, KEY])
+        if (found >= 0).all():
+            features = source.take(found)
+            if (row_sums(features) == self.sums[rows]).all():
+                return features
+        raise NoFileError(
+            f"{self.cache.store}: a shard was removed since it was opened, and {len(rows)} of its rows are gone or "
+            "changed; run the build, and then the same command again"
+        )
 
 
 @dataclass(frozen=True)
