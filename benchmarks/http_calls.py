@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from image_api import ImageApi, image_api
 
-from benchmarks.image_api import ImageApi, image_api
 from teacher_cache import BuildOptions, Cache, build, open_teacher
 
 IN_FLIGHT = 64
