@@ -68,7 +68,7 @@ class OpenClip(ModelEncoder):
             link.symlink_to(self._weights.absolute())
             try:
                 model = self._open_clip.create_model(f"local-dir:{folder}", device=self.device, require_pretrained=True)
-            except (RuntimeError, ValueError, UnpicklingError) as error:
+            except (RuntimeError, ValueError, AssertionError, UnpicklingError) as error:
                 raise SpecError(f"{self._text}: {self._weights} holds no such model: {brief(error)}") from None
         return model.eval()
 

@@ -146,7 +146,7 @@ def test_an_open_clip_config_may_bring_its_preprocessing(home, tmp_path):
 
 
 def test_open_clip_weights_of_another_architecture_are_refused(home):
-    with pytest.raises(SpecError, match=r"weights-0.pt holds no such model: Error\(s\) in loading state_dict for CLIP"):
+    with pytest.raises(SpecError, match=r"weights-0.pt holds no such model: "):
         open_encoder(f"open_clip:ViT-B-32/{home}/weights-0.pt").encode(PICTURES, PROMPTS)
 
 
