@@ -10,6 +10,7 @@ import json
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -65,7 +66,10 @@ class OpenClip(ModelEncoder):
             safe = self._weights.suffix == ".safetensors"
             link = folder / ("open_clip_model.safetensors" if safe else "open_clip_pytorch_model.bin")
             link.symlink_to(self._weights.absolute())
-            model = self._open_clip.create_model(f"local-dir:{folder}", device=self.device, require_pretrained=True)
+            try:
+                model = self._open_clip.create_model(f"local-dir:{folder}", device=self.device, require_pretrained=True)
+            except (RuntimeError, ValueError, AssertionError, UnpicklingError) as error:
+                raise SpecError(f"{self._text}: {self._weights} holds no such model: {brief(error)}") from None
         return model.eval()
 
     def prepare(self, picture: bytes, prompt: str) -> Any:

@@ -145,6 +145,11 @@ def test_an_open_clip_config_may_bring_its_preprocessing(home, tmp_path):
     assert encoder.encode(PICTURES, PROMPTS).shape == (5, 24)
 
 
+def test_open_clip_weights_of_another_architecture_are_refused(home):
+    with pytest.raises(SpecError, match=r"weights-0.pt holds no such model: "):
+        open_encoder(f"open_clip:ViT-B-32/{home}/weights-0.pt").encode(PICTURES, PROMPTS)
+
+
 @pytest.mark.parametrize("kind", TOWERS)
 @pytest.mark.parametrize("pool", ["pooled", "cls", "mean", "projected"])
 def test_transformers_features_are_the_librarys(kind, pool, home):
