@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from teacher_cache.encoders.checkpoints import DIFFUSERS, TRANSFORMERS, Checkpoint, brief, find_checkpoint
+from teacher_cache.checkpoints import DIFFUSERS, TRANSFORMERS, Checkpoint, brief, find_checkpoint
 from teacher_cache.encoders.model_encoder import ModelEncoder, decode
 from teacher_cache.errors import SpecError
 from teacher_cache.keys import seed_of, sha256

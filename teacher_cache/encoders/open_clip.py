@@ -14,7 +14,7 @@ from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from teacher_cache.encoders.checkpoints import brief, weights_digest
+from teacher_cache.checkpoints import brief, weights_digest
 from teacher_cache.encoders.model_encoder import ModelEncoder, decode
 from teacher_cache.errors import SpecError
 from teacher_cache.packaged import import_package

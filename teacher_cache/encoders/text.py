@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from teacher_cache.encoders.checkpoints import TRANSFORMERS, brief, find_checkpoint, load_pretrained
+from teacher_cache.checkpoints import TRANSFORMERS, brief, find_checkpoint, load_pretrained
 from teacher_cache.encoders.model_encoder import ModelEncoder
 from teacher_cache.errors import SpecError
 from teacher_cache.packaged import import_package, minilm_folder, quiet_transformers

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from teacher_cache.encoders.checkpoints import (
+from teacher_cache.checkpoints import (
     TRANSFORMERS,
     MissingWeightsError,
     brief,

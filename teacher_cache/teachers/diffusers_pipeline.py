@@ -19,7 +19,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from teacher_cache.encoders.checkpoints import brief, weights_digest
+from teacher_cache.checkpoints import brief, weights_digest
 from teacher_cache.errors import ArmadaError, SpecError
 from teacher_cache.keys import sha256
 from teacher_cache.packaged import import_package, quiet_transformers

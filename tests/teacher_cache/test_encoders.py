@@ -262,7 +262,7 @@ def test_a_hub_id_in_the_local_cache_is_the_same_encoder_as_its_folder(home, tmp
 
 
 def test_a_large_file_of_the_hubs_cache_is_known_by_its_name(tmp_path):
-    from teacher_cache.encoders.checkpoints import weights_digest
+    from teacher_cache.checkpoints import weights_digest
 
     (tmp_path / "blobs").mkdir()
     (tmp_path / "blobs" / ("ab" * 32)).write_bytes(b"weights")
