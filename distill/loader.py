@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import IterableDataset
+from torch.utils.data import IterableDataset, get_worker_info
 
 from distill.order import batches, share
 from distill.windows import resident_rows, stream, window_batches
@@ -84,7 +84,10 @@ class Loader(IterableDataset[Batch]):
         return -(-self._rows.shape[0] // self._batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
-        """The epoch's batches that are left."""
+        """The epoch's batches that are left. Raises ArmadaError in a DataLoader's worker process, of which each would
+        give all batches."""
+        if get_worker_info():
+            raise ArmadaError("the loader has threads of its own: expected num_workers=0, found worker processes")
         parts = [share(batch, self._rank, self._ranks) for batch in self._order()[self._step :]]
         take = self._taker([rows for rows, _ in parts])
         for (rows, own), features in zip(parts, take, strict=True):

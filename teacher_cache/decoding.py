@@ -35,17 +35,30 @@ _BLOCK = 4096  # rows moved together
 
 def threads_for(cache: Cache) -> int:
     """How many shards to decode side by side."""
-    return max(2, len(os.sched_getaffinity(0))) if cache.store.is_local else REMOTE_THREADS
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(2, allowed) if cache.store.is_local else REMOTE_THREADS
 
 
 def decode_shard(cache: Cache, snapshot: Snapshot, shard: Shard, fetched: Path | None) -> tuple[np.ndarray, np.ndarray]:
     """A feature shard's facts (n, 64) uint8 and features (n, L). Raises CacheError for a damaged shard, or features of
     another shape or number type than the encoder's spec says."""
+    table, features = _features(cache, snapshot, shard, fetched, _FACTS)
+    return _facts(table, f"{cache.store}/{shard.path}"), features
+
+
+def shard_features(cache: Cache, snapshot: Snapshot, shard: Shard) -> np.ndarray:
+    """The features (n, L) alone; a remote shard is read into memory. Raises as `decode_shard`."""
+    return _features(cache, snapshot, shard, None, [])[1]
+
+
+def _features(
+    cache: Cache, snapshot: Snapshot, shard: Shard, fetched: Path | None, columns: Sequence[str]
+) -> tuple[pa.Table, np.ndarray]:
     where = f"{cache.store}/{shard.path}"
     data = shard_bytes(cache, shard, fetched)
     tar = snapshot.tars.get(shard.path)
     names = ["feature_offset", "feature_bytes"] if tar else ["feature"]
-    table = _read(data, where, [*_FACTS, *names])
+    table = _read(data, where, [*columns, *names])
     if tar:
         features = _sample_features(shard_bytes(cache, tar, fetched), table, f"{cache.store}/{tar.path}")
     else:
@@ -56,7 +69,7 @@ def decode_shard(cache: Cache, snapshot: Snapshot, shard: Shard, fetched: Path |
             f"{where}: expected features of shape {expected} and type {snapshot.dtype}, found {features.shape} of "
             f'{features.dtype}; run "armada cache verify --repair"'
         )
-    return _facts(table, where), features
+    return table, features
 
 
 def decode(cache: Cache, snapshot: Snapshot, draft: Path, fetched: Path | None, *, keep_features: bool = True) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
+import threading
+from functools import cache
 from typing import Any
 
 
 def progress(total: int, what: str, unit: str) -> Any:
     """A tqdm bar; use as a context manager and call `update(n)`. Rate and remaining time are in `unit`."""
-    from tqdm import tqdm
-
     terminal = sys.stderr.isatty()
-    return tqdm(
+    return _bar()(
         total=total,
         desc=what,
         unit=unit,
@@ -22,3 +22,13 @@ def progress(total: int, what: str, unit: str) -> Any:
         ascii=None if terminal else " =",
         leave=True,
     )
+
+
+@cache
+def _bar() -> Any:
+    """tqdm with a lock of this process's own: its default is shared with forks, and one that is killed keeps it."""
+    from tqdm import tqdm
+
+    bar: Any = type("Bar", (tqdm,), {"monitor_interval": 0})
+    bar.set_lock(threading.RLock())
+    return bar

@@ -136,7 +136,12 @@ def _map(cache: Cache, snapshot: Snapshot, held: Held, mapped: bool) -> Features
     if mapped:
         rows = MappedRows(array("features"), sums, held)
     else:
-        rows = ShardRows(cache, snapshot, table, sums, array("sound"), array("places"), held)
+
+        def reopen() -> tuple[KeyTable, Rows]:
+            again = open_features(cache, snapshot.teacher, snapshot.encoder, max_local_bytes=0)
+            return again.table, again.rows
+
+        rows = ShardRows(cache, snapshot, table, sums, array("sound"), array("places"), reopen, held)
     shape = (len(table.facts), snapshot.dimension)
     if rows.shape != shape or rows.dtype != snapshot.dtype or len(rows.sums) != shape[0]:
         raise ValueError("the files don't belong together")

@@ -6,22 +6,23 @@ Both give the same rows, and each row is compared with its checksum every time i
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from teacher_cache.cache import Cache
-from teacher_cache.decoding import decode_shard, threads_for
-from teacher_cache.errors import CacheError
-from teacher_cache.key_table import KeyTable, row_sums
+from teacher_cache.decoding import shard_features, threads_for
+from teacher_cache.errors import CacheError, NoFileError
+from teacher_cache.key_table import KEY, KeyTable, row_sums
 from teacher_cache.matrices import Held
 from teacher_cache.snapshot import Snapshot
 
-_BLOCK = 4096  # rows taken and checked together
+_BLOCK = 1024  # rows taken and checked together
 _PIECE = 8 << 20  # bytes read ahead at once
 _SAMPLE = 64  # pages asked after
 
@@ -91,7 +92,11 @@ class MappedRows:
 
 @dataclass(frozen=True)
 class ShardRows:
-    """The shards themselves, decoded anew each time: for windows of rows that lie in few shards, not for batches."""
+    """The shards themselves, decoded anew each time: for windows of rows that lie in few shards, not for batches.
+
+    Where a shard was removed since (someone compacted), the rows are found again by key with `reopen`, and have to be
+    the same.
+    """
 
     cache: Cache
     snapshot: Snapshot
@@ -99,6 +104,7 @@ class ShardRows:
     sums: np.ndarray
     sound: np.ndarray  # (N,) bool: finite and of some length
     places: np.ndarray  # (N,) int64: where a row stands among all rows of all feature shards
+    reopen: Callable[[], tuple[KeyTable, Rows]]  # what the cache holds by then
     held: Held | None = None
 
     @property
@@ -126,23 +132,48 @@ class ShardRows:
         taken = np.empty((len(rows), self.shape[1]), self.dtype) if out is None else out
         numbers = self.shards_of(rows)
         order = np.argsort(numbers, kind="stable")
-        groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1) if len(rows) else []
-        with ThreadPoolExecutor(threads_for(self.cache), "armada-window") as pool:
-            list(pool.map(lambda group: self._take_from(int(numbers[group[0]]), rows, group, taken), groups))
+        groups = np.split(order, np.flatnonzero(np.diff(numbers[order])) + 1)
+        work = partial(self._take_from, numbers, rows, taken)
+        if len(groups) == 1:
+            work(order)
+        else:
+            with ThreadPoolExecutor(threads_for(self.cache), "armada-window") as pool:
+                list(pool.map(work, groups))
         return taken
 
     def warm(self) -> None:
         """Nothing to do: shards are read from front to back."""
 
-    def _take_from(self, number: int, rows: np.ndarray, group: np.ndarray, taken: np.ndarray) -> None:
+    def _take_from(self, numbers: np.ndarray, rows: np.ndarray, taken: np.ndarray, group: np.ndarray) -> None:
+        if not len(group):
+            return
+        number = int(numbers[group[0]])
         shard = self.snapshot.features[number]
-        facts, features = decode_shard(self.cache, self.snapshot, shard, fetched=None)
-        at = np.clip(self.places[rows[group]] - self._starts[number], 0, shard.rows - 1)
-        features = features[at]
-        same = row_sums(features) == self.sums[rows[group]]
-        if not same.all() or (facts[at] != self.table.checked(rows[group])).any():
-            raise damaged(self.held, self.table.where)
-        taken[group] = features
+        try:
+            features = shard_features(self.cache, self.snapshot, shard)
+        except NoFileError:
+            taken[group] = self._elsewhere(rows[group])
+            return
+        for start in range(0, len(group), _BLOCK):
+            here = group[start : start + _BLOCK]
+            at = np.clip(self.places[rows[here]] - self._starts[number], 0, shard.rows - 1)
+            block = features[at]
+            if (row_sums(block) != self.sums[rows[here]]).any():
+                raise damaged(self.held, self.table.where)
+            taken[here] = block
+
+    def _elsewhere(self, rows: np.ndarray) -> np.ndarray:
+        table, source = self.reopen()
+        facts = self.table.checked(rows)
+        found = table.find(facts[:, KEY])
+        if (found >= 0).all():
+            features = source.take(found)
+            if (row_sums(features) == self.sums[rows]).all():
+                return features
+        raise NoFileError(
+            f"{self.cache.store}: a shard was removed since it was opened, and {len(rows)} of its rows are gone or "
+            "changed; run the build, and then the same command again"
+        )
 
 
 @dataclass(frozen=True)

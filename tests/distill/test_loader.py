@@ -1,14 +1,16 @@
 """The loader: every row once, the same batches whoever reads them, and a state that goes on exactly where it was."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader
 
-from distill.loader import Loader
+from distill.loader import Loader, on_device
 from distill.order import batches
 from distill.splits import Split
 from distill.view import join, join_lazily
@@ -98,8 +100,17 @@ def test_a_state_of_another_run_is_refused(change, name):
         Loader(matrix(20), **changed).load_state_dict(state)
 
 
+def test_worker_processes_are_refused_rather_than_give_rows_twice():
+    with pytest.raises(ArmadaError, match="expected num_workers=0"):
+        list(DataLoader(Loader(matrix(20), "v", 6), batch_size=None, num_workers=2))
+
+
 def test_a_tensor_is_gathered_where_it_is():
     assert seen(Loader(torch.from_numpy(matrix(20)), "v", 6)) == seen(Loader(matrix(20), "v", 6))
+
+
+def test_without_a_gpu_no_matrix_is_put_on_one():
+    assert on_device(matrix(20), "cpu") is None
 
 
 def test_a_state_survives_torch_save(tmp_path):
@@ -203,6 +214,28 @@ def test_a_changed_row_label_feature_or_picture_refuses_the_state(built, mode, c
     again, _ = loader_of(cache, rows, mode)
     with pytest.raises(ArmadaError, match="the saved state is of another run: expected view"):
         again.load_state_dict(state)
+
+
+@pytest.mark.parametrize("mode", ["mapped", "windows"])
+def test_a_compaction_in_the_midst_of_an_epoch_changes_no_batch(built, mode):
+    unbroken = batches_of(loader_of(built, mode=mode)[0])
+    loader, _ = loader_of(built, mode=mode)
+    found = []
+    for number, batch in enumerate(loader):
+        found.append((batch.rows.tolist(), batch.features.numpy().tobytes()))
+        if number == 1:
+            compact(built, vacuum=True)
+    assert found == unbroken
+
+
+def test_a_shard_lost_in_the_midst_of_an_epoch_stops_it(built):
+    loader, _ = loader_of(built, mode="windows")
+    rest = iter(loader)
+    next(rest)
+    for path in Path(str(built.store)).glob("features/*/*/shards/*"):
+        path.unlink()
+    with pytest.raises(CacheError, match="a shard was removed since it was opened"):
+        list(rest)
 
 
 def test_a_mapped_view_has_the_digest_of_the_one_in_memory(built):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from distill.view import join
+from distill.view import join, join_lazily
 from teacher_cache import CacheError, CoverageError, build, choose, open_features
 from teacher_cache.key_table import row_sums
 from teacher_cache.rows import MappedRows
@@ -55,6 +55,24 @@ def test_drop_with_nothing_at_hand_still_stops(cache, features):
     other = split(30).take(range(20, 30))
     with pytest.raises(CoverageError, match="0 of 10"):
         join(other, cache, features, drop_missing=True)
+
+
+def test_rows_that_share_a_picture_are_counted(cache, features):
+    twice = type(ROWS)(ROWS.ids, ROWS.texts, [ROWS.prompts[0], *ROWS.prompts[:-1]], ROWS.labels)
+    coverage = join(twice, cache, features).coverage
+    assert (coverage.found, coverage.duplicates) == (12, 1)
+    assert "sharing a feature with an earlier row: 1" in coverage.in_words()
+
+
+@pytest.mark.parametrize("max_local_bytes", [None, 100])
+def test_a_lazy_join_fails_closed_too(cache, max_local_bytes):
+    prompts = [*ROWS.prompts[:11], "[refused] x"]
+    rows = type(ROWS)(ROWS.ids, ROWS.texts, prompts, ROWS.labels)
+    build(cache, prompts, fakes.teacher(), fakes.encoder())
+    features = open_features(cache, *choose(cache, None, None), max_local_bytes=max_local_bytes)
+    with pytest.raises(CoverageError, match=r"11 of 12 .*\n  missing: 1 \(the teacher failed: refused 1\)"):
+        join_lazily(rows, cache, features, mend="build")
+    assert join_lazily(rows, cache, features, drop_missing=True).features.shape == (11, 8)
 
 
 def test_reasons_of_failures_are_in_the_report(cache):

@@ -175,7 +175,7 @@ def test_a_full_disk_is_an_error_in_words_and_the_build_goes_on_when_there_is_ro
     Cache(str(folder), create=True)
     ballast = small_disk / "ballast"
     free = shutil.disk_usage(small_disk).free
-    ballast.write_bytes(bytes(free - 180_000))
+    ballast.write_bytes(bytes(free - 500_000))
     os.environ["ARMADA_FAKE_LOG"] = str(log)
     try:
         with pytest.raises(ArmadaError, match="no room left on the disk"):

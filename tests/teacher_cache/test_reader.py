@@ -1,7 +1,7 @@
-"""The join is by key: no order, no neighbour and no gap can put a feature beside the wrong row."""
+"""The join is by key: no order, no neighbour and no gap can put a feature beside the wrong row. Opening reads what is
+there, once a machine.
+"""
 
-import contextlib
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,17 +20,15 @@ from teacher_cache import (
     compact,
     encoder_source,
     export,
-    merge,
     open_encoder,
     open_features,
     reader,
     teacher_source,
 )
-from teacher_cache.matrices import folders
-from teacher_cache.store import Store
 from tests import fakes
 
 PROMPTS = [f"prompt {i}" for i in range(17)]
+SMALL = BuildOptions(shard_rows=4)
 
 
 def expected(prompts):
@@ -47,7 +45,7 @@ def expected(prompts):
 
 
 def test_every_prompt_gets_its_own_feature_in_any_order(cache):
-    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), BuildOptions(shard_rows=4))
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
     features = open_features(cache, *choose(cache, None, None))
     for prompts in (PROMPTS, PROMPTS[::-1], PROMPTS[3:9] * 2):
         assert np.array_equal(features.matrix[features.rows_of(prompts)], expected(prompts))
@@ -91,9 +89,6 @@ def test_an_encoder_that_the_cache_lacks_is_an_error(cache):
         choose(cache, None, other.digest)
 
 
-# Opening
-
-
 def opened(cache, **options):
     return open_features(cache, *choose(cache, None, None), **options)
 
@@ -104,7 +99,7 @@ def only(cache, pattern):
 
 
 def test_a_warm_opening_reads_no_shard(cache, monkeypatch):
-    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), BuildOptions(shard_rows=4))
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
     opened(cache)
     for path in Path(str(cache.store)).rglob("shards/*"):
         path.write_bytes(b"")
@@ -114,7 +109,7 @@ def test_a_warm_opening_reads_no_shard(cache, monkeypatch):
 
 
 def test_a_tar_cache_gives_the_same_rows_as_parquet(cache, tmp_path):
-    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), BuildOptions(shard_rows=4))
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
     out = Cache(str(tmp_path / "tars"), create=True)
     export(cache, out, "webdataset", shard_rows=5)
     some, others = opened(cache), opened(out)
@@ -125,9 +120,9 @@ def test_a_tar_cache_gives_the_same_rows_as_parquet(cache, tmp_path):
 
 
 def test_a_cache_that_grows_while_it_is_read_is_another_snapshot(cache):
-    build(cache, PROMPTS[:9], fakes.teacher(), fakes.encoder(), BuildOptions(shard_rows=4))
+    build(cache, PROMPTS[:9], fakes.teacher(), fakes.encoder(), SMALL)
     features = opened(cache)
-    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), BuildOptions(shard_rows=4))
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
     compact(cache, vacuum=True)
     assert np.array_equal(features.take(features.rows_of(PROMPTS[:9])), expected(PROMPTS[:9]))
     assert (features.rows_of(PROMPTS[9:]) == -1).all()
@@ -135,7 +130,7 @@ def test_a_cache_that_grows_while_it_is_read_is_another_snapshot(cache):
 
 
 def test_a_shard_removed_between_listing_and_reading_is_listed_anew(cache, monkeypatch):
-    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), BuildOptions(shard_rows=4))
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
     plain = reader.decode
 
     def compact_first(*arguments, **options):
@@ -149,7 +144,7 @@ def test_a_shard_removed_between_listing_and_reading_is_listed_anew(cache, monke
 
 
 def test_a_shard_removed_between_commits_and_listing_is_listed_anew(cache, monkeypatch):
-    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), BuildOptions(shard_rows=4))
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
     plain = Cache.shards
 
     def compact_next(self, folder=""):
@@ -183,198 +178,3 @@ def test_features_of_another_type_than_the_spec_says_are_refused(cache):
     lying = Source({**encoder.spec, "dtype": "float32"}, encoder.digest, encoder.facts)
     with pytest.raises(CacheError, match=r"expected features of shape \(2, 8\) and type float32, found .* of float16"):
         open_features(cache, teacher, lying)
-
-
-# Damage on this machine
-
-
-def flip(path, place):
-    data = bytearray(path.read_bytes())
-    data[place] ^= 4
-    path.write_bytes(data)
-
-
-FILES = ("features", "feature_sums", "facts", "fact_sums", "prefixes", "order")
-
-
-@pytest.mark.parametrize("name", FILES)
-def test_no_flipped_bit_anywhere_gives_a_wrong_row_and_the_next_opening_heals(cache, name):
-    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), BuildOptions(shard_rows=4))
-    right = expected(PROMPTS)
-    opened(cache)
-    whole = only(cache, f"matrices/*/{name}.npy").read_bytes()
-    for place in range(0, len(whole), 5):
-        path = only(cache, f"matrices/*/{name}.npy")
-        flip(path, place)
-        assert place < 128 or not reader.is_whole(path.parent)  # the header has some spaces
-        with contextlib.suppress(CacheError):
-            features = opened(cache)
-            rows = features.rows_of(PROMPTS)
-            there = rows >= 0
-            assert np.array_equal(features.take(rows[there]), right[there])
-        for folder in cache.machine_folder.glob("matrices/*.broken"):
-            shutil.rmtree(folder)
-        if path.exists():  # this use didn't come upon it
-            path.write_bytes(whole)
-        opened(cache)
-
-
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("how", ["header", "truncate", "delete", "empty"])
-def test_a_file_cut_short_or_gone_is_decoded_anew(cache, name, how):
-    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), BuildOptions(shard_rows=4))
-    opened(cache)
-    path = only(cache, f"matrices/*/{name}.npy")
-    data = path.read_bytes()
-    if how == "delete":
-        path.unlink()
-    else:
-        path.write_bytes({"header": b"x" + data[1:], "truncate": data[:-8], "empty": b""}[how])
-    features = opened(cache)
-    assert np.array_equal(features.take(features.rows_of(PROMPTS)), expected(PROMPTS))
-    assert [reader.is_whole(folder) for folder in folders(cache.machine_folder / "matrices")] == [True]
-
-
-def test_a_matrix_found_damaged_is_set_aside_and_the_same_command_heals(cache):
-    build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
-    opened(cache)
-    flip(only(cache, "matrices/*/features.npy"), -1)
-    with pytest.raises(CacheError, match="It was set aside; run the same command again"):
-        opened(cache).take(np.arange(17))
-    features = opened(cache)
-    assert np.array_equal(features.take(features.rows_of(PROMPTS)), expected(PROMPTS))
-
-
-def test_a_row_number_that_does_not_exist_is_an_error_and_no_neighbour(cache):
-    build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
-    for rows in ([-1], [17], [0, 99]):
-        with pytest.raises(IndexError):
-            opened(cache).take(np.array(rows))
-
-
-# Caches elsewhere
-
-
-@pytest.fixture
-def remote(tmp_path, cache):
-    """A cache on an fsspec file system that is no local folder, with 17 rows in five shards."""
-    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), BuildOptions(shard_rows=4))
-    url = f"memory://{tmp_path.name}"
-    merge([cache], Cache(url, create=True))
-    return Cache(url)
-
-
-def copies(monkeypatch, change=lambda name, path: None):
-    """The shards that are fetched, by name; `change` may damage a copy."""
-    fetched = []
-    plain = Store.copy_to
-
-    def copy_to(store, name, path):
-        plain(store, name, path)
-        fetched.append(name)
-        change(name, path)
-
-    monkeypatch.setattr(Store, "copy_to", copy_to)
-    return fetched
-
-
-def test_a_remote_cache_is_fetched_once_and_its_copies_are_removed(remote, monkeypatch):
-    fetched = copies(monkeypatch)
-    features = opened(remote)
-    assert np.array_equal(features.take(features.rows_of(PROMPTS)), expected(PROMPTS))
-    assert len(fetched) == len(set(fetched)) == 10  # five of features, five indexes of pictures
-    assert list((remote.machine_folder / "fetched").iterdir()) == []
-    opened(Cache(remote.store.url))
-    assert len(fetched) == 10
-
-
-def test_a_truncated_download_is_fetched_again(remote, monkeypatch):
-    cut = set()
-
-    def cut_first(name, path):
-        if name not in cut:
-            cut.add(name)
-            path.write_bytes(path.read_bytes()[:-7])
-
-    fetched = copies(monkeypatch, cut_first)
-    features = opened(remote)
-    assert len(fetched) == 20
-    assert np.array_equal(features.take(features.rows_of(PROMPTS)), expected(PROMPTS))
-
-
-def test_a_broken_download_goes_on_where_it_stopped(remote, monkeypatch):
-    def fail(name, path):
-        if len(fetched) > 4:
-            path.write_bytes(b"")
-
-    fetched = copies(monkeypatch, fail)
-    with pytest.raises(CacheError, match=r"expected \d+ bytes, found 0"):
-        opened(remote)
-    whole = {path.name for path in (remote.machine_folder / "fetched").iterdir()}
-    assert len(whole) == 4
-    monkeypatch.undo()
-    fetched = copies(monkeypatch)
-    opened(remote)
-    assert len(fetched) == 6
-
-
-def test_a_changed_remote_shard_is_never_read(remote):
-    (shard, *_) = [s for s in remote.shards("features/") if s.path.endswith(".parquet")]
-    data = bytearray(remote.store.read(shard.path))
-    data[-40] ^= 1
-    remote.store.write(shard.path, bytes(data))
-    for options in ({}, {"max_local_bytes": 1}):
-        with pytest.raises(CacheError, match="sha256 differs from the commit's"):
-            opened(remote, **options)
-
-
-# Larger than the machine allows
-
-
-@pytest.mark.parametrize("where", ["local", "remote", "tars"])
-def test_windows_give_the_same_rows_and_keep_no_matrix(cache, remote, where, tmp_path):
-    source = {"local": cache, "remote": remote}.get(where)
-    if source is None:
-        source = Cache(str(tmp_path / "tars"), create=True)
-        export(cache, source, "webdataset", shard_rows=5)
-    features = opened(source, max_local_bytes=100)
-    rows = features.rows_of(PROMPTS[::-1])
-    assert np.array_equal(features.take(rows), expected(PROMPTS[::-1]))
-    assert features.pictures_of(rows) == opened(cache).pictures_of(opened(cache).rows_of(PROMPTS[::-1]))
-    kept = folders(source.machine_folder / "matrices")
-    if where != "local":
-        assert [folder.name.endswith("-keys") for folder in kept] == [True]
-        assert not list(source.machine_folder.glob("fetched/*"))
-    assert all(reader.is_whole(folder) for folder in kept)
-    with pytest.raises(CacheError, match="there is no matrix; use take"):
-        _ = features.matrix
-
-
-@pytest.mark.parametrize("name", ["places", "feature_sums", "facts"])
-def test_no_flipped_bit_gives_a_wrong_row_of_a_window(cache, name):
-    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), BuildOptions(shard_rows=4))
-    right = expected(PROMPTS)
-    opened(cache, max_local_bytes=100)
-    path = only(cache, f"matrices/*/{name}.npy")
-    whole = path.read_bytes()
-    refused = 0
-    for place in range(128, len(whole), 7):
-        flip(path, place)
-        try:
-            features = opened(cache, max_local_bytes=100)
-            rows = features.rows_of(PROMPTS)
-            there = rows >= 0
-            assert np.array_equal(features.take(rows[there]), right[there])
-        except CacheError:
-            refused += 1
-        for folder in cache.machine_folder.glob("matrices/*.broken"):
-            shutil.rmtree(folder)
-        if path.exists():
-            path.write_bytes(whole)
-        opened(cache, max_local_bytes=100)
-    assert refused
-
-
-def test_a_small_enough_cache_is_mapped_within_the_bytes_given(cache):
-    build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
-    assert opened(cache, max_local_bytes=1 << 20).matrix.shape == (17, 8)

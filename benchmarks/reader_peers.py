@@ -1,0 +1,101 @@
+"""The peers of readers.py: each writes the rows in its own format and gives an epoch's batches to torch, shuffled as
+its documentation says. One that isn't installed raises ImportError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+BATCH = 1024
+SHARD_ROWS = 8192
+BUFFER = 16_384  # rows that webdataset shuffles among
+Epoch = Callable[[int], Iterator[Any]]
+
+
+def webdataset(folder: Path, matrix: np.ndarray) -> Epoch:
+    import webdataset
+
+    folder.mkdir()
+    with webdataset.ShardWriter(str(folder / "%05d.tar"), maxcount=SHARD_ROWS, verbose=0) as writer:
+        for number, row in enumerate(matrix):
+            writer.write({"__key__": f"{number:08d}", "npy": row})
+    urls = sorted(str(path) for path in folder.glob("*.tar"))
+
+    def epoch(number: int) -> Iterator[Any]:
+        data = webdataset.WebDataset(urls, shardshuffle=len(urls), seed=number, empty_check=False)
+        rows = data.shuffle(BUFFER).decode().to_tuple("npy").batched(BATCH)
+        return (torch.from_numpy(np.asarray(batch[0])) for batch in rows)
+
+    return epoch
+
+
+def mosaicml(folder: Path, matrix: np.ndarray) -> Epoch:
+    import streaming
+    from torch.utils.data import DataLoader
+
+    with streaming.MDSWriter(out=str(folder), columns={"feature": f"ndarray:float16:{matrix.shape[1]}"}) as writer:
+        for row in matrix:
+            writer.write({"feature": row})
+
+    def epoch(number: int) -> Iterator[Any]:
+        streaming.base.util.clean_stale_shared_memory()
+        data = streaming.StreamingDataset(local=str(folder), shuffle=True, shuffle_seed=number, batch_size=BATCH)
+        return (batch["feature"] for batch in DataLoader(data, batch_size=BATCH))
+
+    return epoch
+
+
+class _TorchRow:
+    """A row for LitData, which pickles what writes it."""
+
+    def __init__(self, matrix: np.ndarray) -> None:
+        self._matrix = matrix
+
+    def __call__(self, number: int) -> torch.Tensor:
+        return torch.from_numpy(self._matrix[number])
+
+
+def litdata(folder: Path, matrix: np.ndarray) -> Epoch:
+    import litdata
+    from litdata.streaming.cache import Cache as Writer
+
+    folder.mkdir()
+    writer = Writer(input_dir=str(folder), chunk_bytes="8MB")  # what litdata.optimize uses, without its processes
+    row = _TorchRow(matrix)
+    for number in range(len(matrix)):
+        writer[number] = row(number)
+    writer.done()
+    writer.merge()
+
+    def epoch(number: int) -> Iterator[Any]:
+        data = litdata.StreamingDataset(str(folder), shuffle=True, seed=number, drop_last=False)
+        return iter(litdata.StreamingDataLoader(data, batch_size=BATCH, num_workers=0))
+
+    return epoch
+
+
+def datasets(folder: Path, matrix: np.ndarray) -> Epoch:
+    import datasets
+    import pyarrow as pa
+
+    values = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
+    datasets.Dataset(pa.table({"feature": values})).save_to_disk(str(folder))
+
+    def epoch(number: int) -> Iterator[Any]:
+        data = datasets.load_from_disk(str(folder)).with_format("torch").shuffle(seed=number)
+        return (batch["feature"] for batch in data.iter(BATCH))
+
+    return epoch
+
+
+PEERS: dict[str, Callable[[Path, np.ndarray], Epoch]] = {
+    "webdataset": webdataset,
+    "mosaicml": mosaicml,
+    "litdata": litdata,
+    "datasets": datasets,
+}
