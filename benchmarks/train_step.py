@@ -179,7 +179,7 @@ def measure(
         states = train_aligner(features, labels, CLASSES, 1, settings, 0, "benchmark")
         aligner_s.append(clock() - started)
         started = clock()
-        Lesson(Teaching(features, states, settings.width), 0).outputs(torch.zeros(1, dtype=torch.long, device=device))
+        Lesson(Teaching(features, states, settings.width), 0, device)
         lesson_s.append(clock() - started)
     teaching = Teaching(features, states, settings.width)
     turns = Turns(3, rounds + WARM_UP, clock)

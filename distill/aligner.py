@@ -7,15 +7,16 @@ alternating schedule comes to.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distill.loader import Loader
 from distill.losses import Outputs, positive_if_regression, task_loss
-from distill.order import batches
 from distill.orthogonal import CayleyDescent
 from distill.settings import AlignerSettings
-from teacher_cache import progress
+from teacher_cache import Rows, progress
 
 State = dict[str, Tensor]
 
@@ -57,14 +58,21 @@ class Aligner(nn.Module):
 
 
 def train_aligner(
-    features: Tensor, labels: Tensor, classes: int, epochs: int, settings: AlignerSettings, seed: int, key: str
+    features: np.ndarray | Tensor | Rows,
+    labels: Tensor,
+    classes: int,
+    epochs: int,
+    settings: AlignerSettings,
+    seed: int,
+    key: str,
+    max_local_bytes: int | None = None,
 ) -> list[State]:
-    """The aligner's states (CPU float32) after each epoch over (N, L) features and (N,) labels, in that order.
+    """The aligner's states (CPU float32) after each epoch over (N, L) features and (N,) labels, on the labels' device.
 
-    `key` is the digest of the data: it decides the order of the rows together with the seed. The global random
-    generators are left as they were.
+    `key` is the digest of the data: it decides the order of the rows together with the seed. Features out of shards are
+    read in windows within `max_local_bytes`. The global random generators are left as they were.
     """
-    device = features.device
+    device = labels.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         aligner = Aligner(features.shape[1], classes, settings.width, settings.dropout)
@@ -79,12 +87,11 @@ def train_aligner(
         parameters = [parameter for parameter in aligner.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
         states = []
-        steps = epochs * -(-len(features) // settings.batch_size)
-        with progress(steps, "aligner", "step") as bar:
-            for epoch in range(epochs):
-                for rows in batches(len(features), settings.batch_size, key=key, seed=seed, epoch=epoch):
-                    index = torch.from_numpy(rows).to(device)
-                    z, y = features[index].float(), labels[index]
+        loader = Loader(features, key, settings.batch_size, seed=seed, device=device, max_local_bytes=max_local_bytes)
+        with progress(epochs * len(loader), "aligner", "step") as bar:
+            for _ in range(epochs):
+                for batch in loader:
+                    z, y = batch.features.float(), labels[torch.from_numpy(batch.rows).to(device)]
                     projection = aligner.project(z)
                     if rotation:
                         projection.requires_grad_()

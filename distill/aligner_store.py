@@ -16,20 +16,22 @@ import torch
 from safetensors.torch import load, save
 
 from distill.aligner import State, train_aligner
+from distill.loader import on_device
 from distill.settings import AlignerSettings
-from distill.view import View
+from distill.view import LazyView, View
 from teacher_cache import canonical_json, sha256
 
 
 def aligner_states(
     folder: Path,
-    view: View,
+    view: View | LazyView,
     classes: int,
     epochs: int,
     settings: AlignerSettings,
     seed: int,
     device: torch.device,
     targets: Sequence[float] | None = None,
+    max_local_bytes: int | None = None,
 ) -> list[State]:
     """The states of the first `epochs` epochs, read where they are kept, else trained and kept. `targets` are taught
     instead of the view's labels: first tokens of answers."""
@@ -41,8 +43,10 @@ def aligner_states(
     found = [state for state in kept if state is not None]
     if len(found) == epochs:
         return found
-    features = torch.from_numpy(view.features).to(device)
-    states = train_aligner(features, torch.tensor(labels, device=device), classes, epochs, settings, seed, view.digest)
+    features = on_device(view.features, device)
+    table = view.features if features is None else features
+    taught_labels = torch.tensor(labels, device=device)
+    states = train_aligner(table, taught_labels, classes, epochs, settings, seed, view.digest, max_local_bytes)
     home.mkdir(parents=True, exist_ok=True)
     for epoch, state in enumerate(states):
         data = save(state)

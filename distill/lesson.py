@@ -6,44 +6,76 @@ projections by the batch, since all of them may not fit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from distill.aligner import Aligner, State
 from distill.losses import Outputs
+from teacher_cache import ChosenRows, Rows, ShardRows
+
+Table: TypeAlias = np.ndarray | Tensor | Rows  # (N, L) features, in memory, on a device, or taken when asked for
+BLOCK = 4096  # rows of a pass
 
 
 @dataclass(frozen=True)
 class Teaching:
-    """What the pictures give: features (N, L) on the training device, the aligner's states, and its hidden width."""
+    """What the pictures give: features (N, L), the aligner's states, and its hidden width. `max_local_bytes` bounds the
+    windows that features out of shards are read in."""
 
-    features: Tensor
+    features: Table
     states: Sequence[State]
     width: int
+    max_local_bytes: int | None = None
+
+    @property
+    def classes(self) -> int:
+        """C, the aligner's outputs."""
+        return len(self.states[0]["head.bias"])
 
 
 class Lesson:
     """One epoch of the frozen aligner, in evaluation mode. `center` is the (L,) projection of the features' mean."""
 
     @torch.no_grad()
-    def __init__(self, teaching: Teaching, epoch: int) -> None:
-        state = teaching.states[epoch]
-        labels = len(state["head.bias"])
-        self._features = teaching.features
+    def __init__(self, teaching: Teaching, epoch: int, device: torch.device) -> None:
+        rows, width = teaching.features.shape
         with torch.device("meta"):  # weights are not drawn: no generator moves, wherever a run is resumed
-            self._aligner = Aligner(teaching.features.shape[1], labels, teaching.width).eval()
-        self._aligner.load_state_dict(state, assign=True)
-        self._aligner.to(teaching.features.device)
-        parts = [self._aligner(part.float()) for part in torch.split(teaching.features, 4096)]
-        self._logits = torch.cat([part.logits for part in parts])  # (N, C)
-        self._aux_logits = torch.cat([part.aux_logits for part in parts])  # (N, C)
-        self.center = self._aligner.project(teaching.features.float().mean(0, keepdim=True))[0]
+            self._aligner = Aligner(width, teaching.classes, teaching.width).eval()
+        self._aligner.load_state_dict(teaching.states[epoch], assign=True)
+        self._aligner.to(device)
+        self._logits = torch.empty(rows, teaching.classes, device=device)  # (N, C)
+        self._aux_logits = torch.empty_like(self._logits)  # (N, C)
+        total = torch.zeros(width, device=device)
+        for index, part in in_parts(teaching.features):
+            features = part.to(device).float()
+            place = torch.from_numpy(index).to(device)
+            outputs = self._aligner(features)
+            self._logits[place], self._aux_logits[place] = outputs.logits, outputs.aux_logits
+            total += features.sum(0)
+        self.center = self._aligner.project(total[None] / rows)[0]
 
     @torch.no_grad()
-    def outputs(self, rows: Tensor) -> Outputs:
-        """The aligner's outputs for these rows, (B,) indices on the features' device."""
-        projection = self._aligner.project(self._features[rows].float())
-        return Outputs(self._logits[rows], self._aux_logits[rows], projection)
+    def outputs(self, rows: Tensor, features: Tensor) -> Outputs:
+        """The aligner's outputs for rows (B,) and their features (B, L), on the lesson's device."""
+        return Outputs(self._logits[rows], self._aux_logits[rows], self._aligner.project(features.float()))
+
+
+def in_parts(features: Table) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Every row once, as (row numbers, features): block by block, or shard by shard, so that each is read once."""
+    if isinstance(features, ChosenRows) and isinstance(features.source, ShardRows):
+        groups = features.source.shards_of(features.places)
+        parts = [np.flatnonzero(groups == group) for group in np.unique(groups)]
+    else:
+        rows = np.arange(features.shape[0])
+        parts = np.split(rows, range(BLOCK, len(rows), BLOCK))
+    for part in parts:
+        if isinstance(features, Tensor):
+            yield part, features[part[0] : part[-1] + 1]
+        else:
+            taken = features[part] if isinstance(features, np.ndarray) else features.take(part)
+            yield part, torch.from_numpy(taken)

@@ -7,6 +7,7 @@ waits for the device.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ from torch import Tensor
 
 from distill.distilled import DistilledStudent, Said
 from distill.lesson import Lesson, Teaching
-from distill.losses import head_loss, student_loss
-from distill.order import batches, share
+from distill.loader import Batch, Loader
+from distill.losses import Outputs, head_loss, student_loss
+from distill.order import share
 from distill.ranks import gather_rows, rng_states, set_rng_state
 from distill.settings import TrainSettings
 from distill.students import StudentHeads
 from distill.tokens import Tokens
+from teacher_cache import ChosenRows, ShardRows
 
 
 class Steps:
@@ -37,7 +40,7 @@ class Steps:
         accelerator: Any,
         first: Sequence[int] | None,
     ) -> None:
-        self._settings, self._tokens, self._key = settings, tokens, data_digest
+        self._settings, self._tokens = settings, tokens
         self._accelerator = accelerator
         self._rank, self._ranks = accelerator.process_index, accelerator.num_processes
         self._seed = settings.seed + 1_000_003 * self._rank
@@ -45,60 +48,63 @@ class Steps:
         self._labels = torch.tensor(labels, device=device)
         heads = None
         if teaching:
-            classes, features = len(teaching.states[0]["head.bias"]), teaching.features.shape[1]
-            heads = StudentHeads(pooled_width(model), features, classes, settings.dropout)
+            width = teaching.features.shape[1]
+            heads = StudentHeads(pooled_width(model), width, teaching.classes, settings.dropout)
             heads.start(torch.Generator().manual_seed(settings.seed))
         student = DistilledStudent(model, heads, first)
         trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(
             trained, lr=settings.lr, weight_decay=settings.weight_decay, fused=device.type in ("cpu", "cuda")
         )
-        per_epoch = -(-len(labels) // settings.batch_size)
-        self.total = min(settings.epochs * per_epoch, settings.max_steps or settings.epochs * per_epoch)
+        self.loader = self._loader(data_digest, teaching, device)
+        self.total = min(settings.epochs * len(self.loader), settings.max_steps or settings.epochs * len(self.loader))
         self._schedule = _schedule(optimizer, settings, self.total)
         self._student, self._optimizer = accelerator.prepare(student, optimizer)
         self._bare = accelerator.unwrap_model(self._student)
         self._trained = trained
         self._student.train()
 
-    def order(self, epoch: int) -> list[np.ndarray]:
-        """The epoch's batches of row numbers, over all ranks."""
+    def _loader(self, key: str, teaching: Teaching | None, device: torch.device) -> Loader:
+        """Batches over all ranks, each of which takes its share of the texts and all of the features."""
         settings = self._settings
-        lengths = self._tokens.lengths if settings.by_length else None
-        return batches(
-            len(self._labels),
+        features = teaching.features if teaching else np.empty((len(self._labels), 0), np.float16)
+        in_windows = isinstance(features, ChosenRows) and isinstance(features.source, ShardRows)
+        return Loader(
+            features,
+            key,
             settings.batch_size,
-            key=self._key,
             seed=settings.seed,
-            epoch=epoch,
-            lengths=lengths,
+            device=device,
+            lengths=self._tokens.lengths if settings.by_length and not in_windows else None,
+            max_local_bytes=teaching.max_local_bytes if teaching else None,
         )
 
-    def step(self, rows: np.ndarray, lesson: Lesson | None) -> Tensor:
-        """One optimiser step over a batch's (B,) row numbers; its losses, (2,) or (4,) on the device."""
-        parts = np.array_split(rows, min(self._settings.accumulate, len(rows)))
+    def step(self, batch: Batch, lesson: Lesson | None) -> Tensor:
+        """One optimiser step over a batch; its losses, (2,) or (4,) on the device."""
+        count = len(batch.rows)
+        parts = np.array_split(np.arange(count), min(self._settings.accumulate, count))
         losses = []
         for number, part in enumerate(parts, 1):
-            weight = len(part) / len(rows)
-            if number < len(parts):
-                with self._accelerator.no_sync(self._student):
-                    losses.append(weight * self._backward(part, lesson, weight))
-            else:
-                losses.append(weight * self._backward(part, lesson, weight))
+            rows, features = batch.rows[part], batch.features[part[0] : part[-1] + 1]
+            weight = len(part) / count
+            with self._accelerator.no_sync(self._student) if number < len(parts) else nullcontext():
+                losses.append(weight * self._backward(rows, features, lesson, weight))
         torch.nn.utils.clip_grad_norm_(self._trained, self._settings.clip_norm)
         self._optimizer.step()
         self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
         return torch.stack(losses).sum(0)
 
-    def _backward(self, rows: np.ndarray, lesson: Lesson | None, weight: float) -> Tensor:
+    def _backward(self, rows: np.ndarray, features: Tensor, lesson: Lesson | None, weight: float) -> Tensor:
         device = self._accelerator.device
         own = share(rows, self._rank, self._ranks)[0]
         said = self._student(self._tokens.batch(own, device))
         if self._ranks > 1:
             said = self._gather(len(rows), said)
         index = torch.from_numpy(rows).to(device, non_blocking=True)
-        terms = _loss(self._settings, said, self._labels[index], lesson, index)
+        taught = lesson.outputs(index, features) if lesson else None
+        center = lesson.center if lesson else None
+        terms = _loss(self._settings, said, self._labels[index], taught, center)
         self._accelerator.backward(terms[0] * (weight * self._ranks))
         return terms.detach()
 
@@ -117,6 +123,7 @@ class Steps:
             "optimizer": self._optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
             "rng": rng_states(self._accelerator),
+            "loader": self.loader.state_dict(),
         }
 
     def start(self) -> None:
@@ -128,6 +135,7 @@ class Steps:
         self._bare.load_state_dict(state["weights"], strict=False)
         self._optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
+        self.loader.load_state_dict(state["loader"])
         set_rng_state(state["rng"], self._rank, self._seed + step)
 
 
@@ -147,16 +155,16 @@ def _loss(
     settings: TrainSettings,
     said: Said,
     labels: Tensor,
-    lesson: Lesson | None,
-    rows: Tensor,
+    taught: Outputs | None,
+    center: Tensor | None,
 ) -> Tensor:
     """(total, task) of an undistilled step; (total, task, output alignment, manifold) of a distilled one."""
     outputs = said.outputs
-    if outputs is None or lesson is None:
+    if outputs is None or taught is None:
         loss = head_loss(said.logits, labels) if said.head is None else said.head
         return torch.stack([loss, loss])
     terms = student_loss(
-        lesson.outputs(rows),
+        taught,
         outputs,
         labels,
         manifold=settings.manifold,
@@ -164,7 +172,7 @@ def _loss(
         beta=settings.beta,
         gamma=settings.gamma,
         temperature=settings.temperature,
-        center=lesson.center,
+        center=center,
         head=said.head,
     )
     return torch.stack(terms)

@@ -76,9 +76,9 @@ class TaughtModel(nn.Module):
         self.student, self.config = student, student.config
         self._settings = settings or TrainSettings()
         self._states, self._width = teaching.states, teaching.width
-        self.register_buffer("features", teaching.features, persistent=False)
-        classes = len(teaching.states[0]["head.bias"])
-        self.heads = StudentHeads(pooled_width(student), self.features.shape[1], classes, self._settings.dropout)
+        self.register_buffer("features", torch.as_tensor(teaching.features), persistent=False)
+        width = self.features.shape[1]
+        self.heads = StudentHeads(pooled_width(student), width, teaching.classes, self._settings.dropout)
         self.heads.start(torch.Generator().manual_seed(self._settings.seed))
         self.callback = _EachEpoch(self)
         self._lesson: Lesson | None = None
@@ -86,7 +86,7 @@ class TaughtModel(nn.Module):
     def begin(self, epoch: int) -> None:
         """Teach from the aligner's state of this epoch (the last one, where there are fewer) from now on."""
         last = min(epoch, len(self._states) - 1)
-        self._lesson = Lesson(Teaching(self.features, self._states, self._width), last)
+        self._lesson = Lesson(Teaching(self.features, self._states, self._width), last, self.features.device)
 
     def forward(self, labels: Tensor | None = None, row: Tensor | None = None, **tokens: Tensor) -> Any:
         """The classifier's output; while it is taught, a dict of the loss and the logits (B, C)."""
@@ -98,7 +98,7 @@ class TaughtModel(nn.Module):
         pooled, logits = pooled_and_logits(self.student, tokens)
         settings = self._settings
         terms = student_loss(
-            self._lesson.outputs(row),
+            self._lesson.outputs(row, self.features[row]),
             self.heads(pooled, logits),
             labels,
             manifold=settings.manifold,

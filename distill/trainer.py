@@ -97,21 +97,23 @@ def train_student(
         bar.update(place.step)
         while place.step < steps.total:
             epoch, started = len(place.epochs), time.monotonic() - place.seconds
-            order = steps.order(epoch)[: steps.total - place.epoch_start]
-            lesson = Lesson(teaching, epoch) if teaching else None
-            for rows in order[place.step - place.epoch_start :]:
-                place.losses.append(steps.step(rows, lesson))  # stays on the device: no synchronisation in a step
+            end = min(place.epoch_start + len(steps.loader), steps.total)
+            lesson = Lesson(teaching, epoch, accelerator.device) if teaching else None
+            for batch in steps.loader:
+                place.losses.append(steps.step(batch, lesson))  # stays on the device: no synchronisation in a step
                 place.step += 1
                 bar.update()
                 on_step(place.step)
-                if place.step % keeping.save_steps == 0 and place.step - place.epoch_start < len(order):
+                if place.step % keeping.save_steps == 0 and place.step < end:
                     place.seconds = time.monotonic() - started
                     keep()
                     save()
+                if place.step == steps.total:  # perhaps before the epoch's end
+                    break
             keep()
             means: list[Any] = torch.stack(place.losses).mean(0).tolist()
             means += [None] * (4 - len(means))
-            done = Epoch(epoch, len(order), time.monotonic() - started, *means)
+            done = Epoch(epoch, end - place.epoch_start, time.monotonic() - started, *means)
             on_epoch(done)
             place = _Place(place.step, [*place.epochs, done], place.step)
             save()

@@ -121,6 +121,10 @@ def train(
     ] = None,
     save_steps: Annotated[int, typer.Option("--save-steps", min=1, help="Steps between checkpoints.")] = 500,
     keep: Annotated[int, typer.Option("--keep", min=1, help="Checkpoints that are kept.")] = 2,
+    max_local_bytes: Annotated[
+        Optional[int],
+        typer.Option("--max-local-bytes", min=1, help="Larger features are read from the shards, in windows."),
+    ] = None,
     track: Annotated[
         Optional[str], typer.Option("--track", help="accelerate's trackers, with commas, for example tensorboard.")
     ] = None,
@@ -170,6 +174,7 @@ def train(
         lora_targets=tuple(lora_targets.split(",")) if lora_targets else None,
         save_steps=save_steps,
         keep=keep,
+        max_local_bytes=max_local_bytes,
         trackers=tuple(track.split(",")) if track else (),
     )
     result = run_training(request)

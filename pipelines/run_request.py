@@ -32,6 +32,7 @@ class RunRequest:
     aligner: AlignerSettings = field(default_factory=AlignerSettings)
     save_steps: int = 500
     keep: int = 2
+    max_local_bytes: int | None = None  # larger features are read in windows of shards
     trackers: tuple[str, ...] = ()  # of accelerate, for example tensorboard
 
 

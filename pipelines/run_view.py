@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from distill.cards import Card
 from distill.splits import Splits
-from distill.view import View, join
+from distill.view import LazyView, View, join, join_lazily
 from pipelines.run_request import RunRequest
 from teacher_cache import (
     Cache,
@@ -31,7 +31,7 @@ class FeatureSource:
     digest: str
 
 
-def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, FeatureSource]:
+def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View | LazyView, FeatureSource]:
     """The view of a run and where its features come from. Raises CoverageError with the command that fills a gap."""
     cache = Cache(str(request.cache))
     teacher = teacher_source(open_teacher(request.teacher)).digest if request.teacher else None
@@ -39,10 +39,11 @@ def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, Fe
     chosen = choose(cache, teacher, encoder)
     names = (request.teacher or chosen[0].facts.get("text"), request.encoder or chosen[1].facts.get("text"))
     words = f"--teacher '{names[0]}' --encoder '{names[1]}' --cache {cache.store}"
-    view = join(
+    limit = request.max_local_bytes
+    view = (join if limit is None else join_lazily)(
         splits.train,
         cache,
-        open_features(cache, *chosen),
+        open_features(cache, *chosen, max_local_bytes=limit),
         drop_missing=request.drop_missing,
         control=request.control,
         seed=request.settings.seed,

@@ -13,7 +13,7 @@ from typing import Any
 
 from distill.cards import Card, load_card
 from distill.splits import Splits, load_splits
-from distill.view import View, data_digest
+from distill.view import LazyView, View, data_digest
 from pipelines.run_record import RunResult, count_parameters, facts_of, finished, write_record
 from pipelines.run_request import UNDISTILLED, RunRequest, check_request
 from pipelines.run_view import FeatureSource, join_view
@@ -39,7 +39,7 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
 
 
 def _identity(
-    request: RunRequest, card: Card, splits: Splits, view: View | None, source: FeatureSource | None
+    request: RunRequest, card: Card, splits: Splits, view: View | LazyView | None, source: FeatureSource | None
 ) -> dict[str, Any]:
     """All that decides a run's result, but for software and hardware."""
     return {
@@ -65,7 +65,7 @@ def _run(
     request: RunRequest,
     card: Card,
     splits: Splits,
-    view: View | None,
+    view: View | LazyView | None,
     source: FeatureSource | None,
     identity: Mapping[str, Any],
 ) -> RunResult:
@@ -179,11 +179,10 @@ def _accelerator(request: RunRequest) -> Any:
     return accelerator
 
 
-def _teaching(request: RunRequest, work: Any, view: View, accelerator: Any) -> Any:
-    import torch
-
+def _teaching(request: RunRequest, work: Any, view: View | LazyView, accelerator: Any) -> Any:
     from distill.aligner_store import aligner_states
     from distill.lesson import Teaching
+    from distill.loader import on_device
 
     settings = replace(request.aligner, gamma=request.settings.gamma)
     epochs, max_steps = request.settings.epochs, request.settings.max_steps
@@ -200,8 +199,10 @@ def _teaching(request: RunRequest, work: Any, view: View, accelerator: Any) -> A
             request.settings.seed,
             accelerator.device,
             targets=work.targets if work.first else None,
+            max_local_bytes=request.max_local_bytes,
         )
-    return Teaching(torch.from_numpy(view.features).to(accelerator.device), states, settings.width)
+    features = on_device(view.features, accelerator.device)
+    return Teaching(view.features if features is None else features, states, settings.width, request.max_local_bytes)
 
 
 def _has_bf16() -> bool:

@@ -57,10 +57,10 @@ def test_the_loss_is_the_methods(script):
     batch = dict(script["tokenizer"]([ROWS.prompts[row] for row in rows], padding=True, return_tensors="pt"))
     for epoch in (0, 1):
         model.begin(epoch)
-        lesson = Lesson(teaching, epoch)
+        lesson = Lesson(teaching, epoch, torch.device("cpu"))
         outputs = model.heads(*pooled_and_logits(stock, batch))
         settings = {"manifold": "cosine", "alpha": 0.5, "beta": 1.0, "gamma": 1.0, "temperature": 5.0}
-        expected = student_loss(lesson.outputs(rows), outputs, labels, **settings).total
+        expected = student_loss(lesson.outputs(rows, teaching.features[rows]), outputs, labels, **settings).total
         assert torch.allclose(model(labels=labels, row=rows, **batch)["loss"], expected)
     plain = model(labels=labels, **batch)
     assert torch.allclose(plain.loss, stock(**batch, labels=labels).loss)

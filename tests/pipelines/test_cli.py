@@ -269,3 +269,13 @@ def test_a_killed_run_goes_on_by_the_same_command_and_another_cache_is_refused(t
     assert again.returncode == 0, again.stderr
     assert (out / "metrics.jsonl").read_text() == (folder / "run" / "metrics.jsonl").read_text()
     assert json.loads((out / "run.json").read_text())["metrics"] == whole["metrics"]
+
+
+def test_features_over_the_local_limit_are_read_from_the_shards(trained):
+    folder, data, words, _ = trained
+    run = armada(*words, "--data-files", data, "--out", folder / "windows", "--max-local-bytes", 100)
+    assert run.returncode == 0, run.stderr
+    facts = json.loads((folder / "windows" / "run.json").read_text())
+    whole = json.loads((folder / "run" / "run.json").read_text())
+    assert facts["identity"]["view_digest"] != whole["identity"]["view_digest"]
+    assert facts["coverage"] == whole["coverage"]
