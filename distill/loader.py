@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice, starmap
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,8 @@ from distill.windows import resident_rows, stream, window_batches
 from teacher_cache import ArmadaError, ChosenRows, Rows, ShardRows
 
 FORMAT = 1  # of the state
+_BUFFER_ROWS = 1024  # small batches are views of one buffer: each alone would cost more in being handed over
+_TASK_BUFFERS = 4
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Loader(IterableDataset[Batch]):
 
     `features` (N, L) are an array, a tensor (gathered where it is: see `on_device`), or Rows; `view` is the digest that
     names them. `lengths` (N,) puts rows of like length together. Rows that come from shards are read in windows that
-    keep within `max_local_bytes`.
+    keep within `max_local_bytes`; the order takes about 100 bytes a row beside them.
     """
 
     def __init__(
@@ -52,7 +54,7 @@ class Loader(IterableDataset[Batch]):
         seed: int = 0,
         rank: int = 0,
         ranks: int = 1,
-        threads: int = 1,
+        threads: int = 2,
         device: torch.device | str = "cpu",
         lengths: np.ndarray | None = None,
         max_local_bytes: int | None = None,
@@ -138,15 +140,27 @@ class Loader(IterableDataset[Batch]):
             return (whole.index_select(0, torch.from_numpy(rows).to(whole.device)) for rows in shares)
         if self._resident:
             streamed = stream(self._rows, shares, self._groups)
-            return ahead(lambda rows: self._pinned(next(streamed)), shares, min(1, self._threads))
+            return ahead(lambda _: self._pinned(next(streamed)), ((rows,) for rows in shares), min(1, self._threads))
         self._rows.warm()
-        return ahead(self._gather, shares, self._threads)
+        together = max(1, _BUFFER_ROWS // self._batch_size)
+        parts = (shares[start : start + together] for start in range(0, len(shares), together))
+        buffers = ((part, self._buffer(part)) for part in parts)
+        tasks = iter(lambda: list(islice(buffers, _TASK_BUFFERS)), [])
+        return chain.from_iterable(ahead(self._gather, ((task,) for task in tasks), self._threads))
 
-    def _gather(self, rows: np.ndarray) -> Tensor:
-        shape, dtype = (len(rows), self._rows.shape[1]), torch.from_numpy(np.empty(0, self._rows.dtype)).dtype
-        host = torch.empty(shape, dtype=dtype, pin_memory=self._pins)
-        self._rows.take(rows, host.numpy())
-        return host
+    def _buffer(self, shares: Sequence[np.ndarray]) -> Tensor:
+        """Memory for some batches. Asked for in the caller's thread, it is that of batches which the caller let go: new
+        pages each time would take longer than the gather."""
+        shape = (sum(map(len, shares)), self._rows.shape[1])
+        dtype = torch.from_numpy(np.empty(0, self._rows.dtype)).dtype
+        return torch.empty(shape, dtype=dtype, pin_memory=self._pins)
+
+    def _gather(self, task: Sequence[tuple[Sequence[np.ndarray], Tensor]]) -> list[Tensor]:
+        batches: list[Tensor] = []
+        for shares, buffer in task:
+            self._rows.take(np.concatenate(shares), buffer.numpy())
+            batches += torch.split(buffer, [len(rows) for rows in shares])
+        return batches
 
     def _pinned(self, features: np.ndarray) -> Tensor:
         host = torch.from_numpy(features)
@@ -157,18 +171,18 @@ class Loader(IterableDataset[Batch]):
         return self._device.type == "cuda"  # torch keeps a pinned buffer until its copy is over
 
 
-def ahead(work: Callable[[np.ndarray], Tensor], items: Sequence[np.ndarray], threads: int) -> Iterator[Tensor]:
-    """work(item) of each item, in turn; twice as many as `threads` are under way. 0: none is in the background."""
+def ahead(work: Callable[..., Any], calls: Iterable[tuple[Any, ...]], threads: int) -> Iterator[Any]:
+    """work(*arguments) of each call, in turn; twice as many as `threads` are under way. 0: none in the background."""
     if not threads:
-        yield from map(work, items)
+        yield from starmap(work, calls)
         return
     with ThreadPoolExecutor(threads, "armada-batch") as pool:
-        waiting = iter(items)
-        pending: deque[Future[Tensor]] = deque(pool.submit(work, item) for item in islice(waiting, 2 * threads))
+        waiting = iter(calls)
+        pending: deque[Future[Any]] = deque(pool.submit(work, *call) for call in islice(waiting, 2 * threads))
         try:
             while pending:
                 result = pending.popleft().result()
-                pending.extend(pool.submit(work, item) for item in islice(waiting, 1))
+                pending.extend(pool.submit(work, *call) for call in islice(waiting, 1))
                 yield result
         finally:
             for future in pending:

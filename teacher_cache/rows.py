@@ -69,13 +69,13 @@ class MappedRows:
 
     def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """See Rows; about eight million rows of a kilobyte a second once the file is in memory."""
-        if len(rows) and not (rows.min() >= 0 and rows.max() < len(self.matrix)):
+        if rows.astype(np.uint64).max(initial=0) >= max(1, len(self.matrix)):  # a negative one is very large
             raise IndexError(f"rows from {rows.min()} to {rows.max()}, of {len(self.matrix)}")
         taken = np.empty((len(rows), self.shape[1]), self.dtype) if out is None else out
         for start in range(0, len(rows), _BLOCK):
             part, block = rows[start : start + _BLOCK], taken[start : start + _BLOCK]
             np.take(self.matrix, part, axis=0, out=block, mode="clip")  # "raise" would copy once more
-            if (row_sums(block) != self.sums[part]).any():
+            if (row_sums(block) != self.sums.take(part)).any():
                 raise damaged(self.held, str(getattr(self.matrix, "filename", "the decoded features")))
         return taken
 
@@ -195,7 +195,7 @@ class ChosenRows:
 
     def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """See Rows."""
-        return self.source.take(self.places[rows], out)
+        return self.source.take(self.places.take(rows), out)
 
     def warm(self) -> None:
         """See Rows."""
