@@ -17,7 +17,7 @@ demo: install
 	$(VENV)/bin/armada demo
 
 test: install
-	HF_HUB_OFFLINE=1 $(VENV)/bin/python -m pytest
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2
 
 lint: install
 	$(VENV)/bin/ruff check .
