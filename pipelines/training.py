@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.cards import Card, load_card
+from distill.controls import UNDISTILLED, controlled_settings, find_control
 from distill.losses import MANIFOLD_LOSSES
 from distill.settings import AlignerSettings, TrainSettings
 from distill.splits import Splits, load_splits
@@ -31,12 +32,10 @@ from teacher_cache import (
     teacher_source,
 )
 
-UNDISTILLED = "undistilled"
-
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What `armada train` was asked for. `control` is None, "undistilled" or one of controls.CONTROLS."""
+    """What `armada train` was asked for. `control` is None or one of controls.NAMES."""
 
     task: str
     student: str
@@ -73,6 +72,7 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     Raises ArmadaError or CoverageError before the first step where something doesn't fit.
     """
     _check(request)
+    request = replace(request, settings=controlled_settings(request.control, request.settings))
     card = load_card(request.task)
     splits = splits or load_splits(card, request.data_file)
     view, source = (None, None) if request.control == UNDISTILLED else _view(request, card, splits)
@@ -80,7 +80,13 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     return finished(request.out, identity) or _run(request, card, splits, view, source, identity)
 
 
+def features_view(request: RunRequest, card: Card, splits: Splits) -> View:
+    """The training rows beside their features after the control. Raises CoverageError."""
+    return _view(request, card, splits)[0]
+
+
 def _check(request: RunRequest) -> None:
+    find_control(request.control)
     settings = request.settings
     choices = {
         "manifold": MANIFOLD_LOSSES,
@@ -102,6 +108,9 @@ def _check(request: RunRequest) -> None:
 def _view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, _Source]:
     cache = Cache(str(request.cache))
     teacher = teacher_source(open_teacher(request.teacher)).digest if request.teacher else None
+    control = find_control(request.control)
+    if control and control.encoder and not (request.encoder or "").startswith(control.encoder.partition(":")[0]):
+        request = replace(request, encoder=control.encoder)
     encoder = encoder_source(open_encoder(request.encoder)).digest if request.encoder else None
     chosen = choose(cache, teacher, encoder)
     names = (request.teacher or chosen[0].facts.get("text"), request.encoder or chosen[1].facts.get("text"))
@@ -168,6 +177,7 @@ def _run(
     from distill.selection import BestEpoch
     from distill.students import StudentSpec
     from distill.trainer import Keeping, train_student
+    from distill.wide_head import fold_head, widen_head
     from distill.work import open_work
 
     settings = request.settings
@@ -176,7 +186,11 @@ def _run(
     spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets)
     work = open_work(spec, card, train, settings)
     model = work.model
-    teaching = _teaching(request, work, view, accelerator) if view else None
+    control = find_control(request.control)
+    if view and control and control.wide_head:
+        widen_head(model, view.features.shape[1], settings.dropout, settings.seed)
+    is_taught = view is not None and not (control and control.aligner == "none")
+    teaching = _teaching(request, work, view, accelerator) if view and is_taught else None
     parameters = _parameters(model, teaching)
 
     checkpoints = request.out / "checkpoints"
@@ -209,6 +223,7 @@ def _run(
         if selecting:
             best.load(model)
         merge_lora(model)
+        fold_head(model)
         named = {"validation": splits.validation, "test": splits.test, **splits.also}
         metrics = {
             name: work.evaluate(split, accelerator.device, name) if len(split) else {} for name, split in named.items()
@@ -268,10 +283,17 @@ def _accelerator(request: RunRequest) -> Any:
 def _teaching(request: RunRequest, work: Any, view: View, accelerator: Any) -> Any:
     import torch
 
+    from distill.aligner import untrained_states
     from distill.aligner_store import aligner_states
     from distill.lesson import Teaching
 
     settings = replace(request.aligner, gamma=request.settings.gamma)
+    features = torch.from_numpy(view.features).to(accelerator.device)
+    control = find_control(request.control)
+    if control and control.aligner == "untrained":
+        epochs, seed = request.settings.epochs, request.settings.seed
+        states = untrained_states(features.shape[1], work.classes, epochs, settings, seed)
+        return Teaching(features, states, settings.width)
     folder = Cache(str(request.cache)).machine_folder / "aligners"
     with accelerator.main_process_first():  # the others read what it has trained
         states = aligner_states(
@@ -284,7 +306,7 @@ def _teaching(request: RunRequest, work: Any, view: View, accelerator: Any) -> A
             accelerator.device,
             targets=work.targets if work.first else None,
         )
-    return Teaching(torch.from_numpy(view.features).to(accelerator.device), states, settings.width)
+    return Teaching(features, states, settings.width)
 
 
 def _facts(
