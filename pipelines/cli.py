@@ -12,7 +12,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from pipelines.cache_cli import AsJson, cache_app
-from pipelines.study_cli import study
+from pipelines.study_cli import report, study
 
 app = typer.Typer(
     help="Pay a text-to-image teacher once, train text-only students from its cache, know whether the pictures helped.",
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 app.add_typer(cache_app, name="cache")
 app.command()(study)
+app.command()(report)
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,9 +20,35 @@ def study(
     """Run every arm with every seed, resuming what is there, and write the report."""
     from rich.console import Console
 
+    from pipelines.report import write_report
     from pipelines.study import run_study
 
-    console = Console(stderr=True, highlight=False)
-    if not run_study(file, out, jobs, lambda line: console.print(line, markup=False)):
+    console = Console(stderr=True)
+    plain = {"markup": False, "highlight": False, "soft_wrap": True}
+    is_whole = run_study(file, out, jobs, lambda line: console.print(line, **plain))  # type: ignore[arg-type]
+    show(_facts(out, write_report(out)), as_json)
+    if not is_whole:
         raise typer.Exit(3)
-    show({"out": str(out)}, as_json)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder, finished or not.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a study's page (report.html), its Markdown (report.md) and results.json from the runs that are finished."""
+    from pipelines.report import write_report
+
+    show(_facts(folder, write_report(folder)), as_json)
+
+
+def _facts(out: Path, written: Any) -> dict[str, Any]:
+    found = written.findings
+    return {
+        "verdict": found.verdict,
+        "because": found.sentence,
+        "finished": found.finished,
+        "planned": found.planned,
+        "study_sha256": written.file.digest,
+        "changes": " ".join(written.changes),
+        "report": str(out / "report.html"),
+    }

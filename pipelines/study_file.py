@@ -134,7 +134,16 @@ def read_study(path: Path) -> StudyFile:
     """Read and check a study file. Raises ArmadaError."""
     if not path.is_file():
         raise ArmadaError(f"{path}: no such file; expected a study's YAML")
-    data = path.read_bytes()
+    return parse_study(path.read_bytes(), path)
+
+
+def digest_of(data: bytes) -> str:
+    """What names a study file in its results."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def parse_study(data: bytes, path: Path) -> StudyFile:
+    """A study from the bytes of its file. Raises ArmadaError, which names `path`."""
     try:
         study = Study.model_validate(yaml.safe_load(data))
     except yaml.YAMLError as error:
@@ -142,7 +151,7 @@ def read_study(path: Path) -> StudyFile:
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, fault['loc'])) or 'study'}: {fault['msg']}" for fault in error.errors()]
         raise ArmadaError(f"{path}: " + f"\n{path}: ".join(lines)) from None
-    return StudyFile(study, path, data.decode("utf-8"), hashlib.sha256(data).hexdigest())
+    return StudyFile(study, path, data.decode("utf-8"), digest_of(data))
 
 
 def train_settings(changes: dict[str, Any], seed: int, manifold: str = "relational") -> TrainSettings:
