@@ -103,7 +103,7 @@ def html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"signed": _signed, "plain": _plain, "duration": duration}
+    environment.filters |= {"interval": _interval, "signed": _signed, "plain": _plain, "duration": duration}
     study = report.file.study
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -168,7 +168,7 @@ def markdown(report: Report) -> str:
     ]
     for found in findings.comparisons:
         if found.is_primary:
-            interval = f"[{_signed(found.low)}, {_signed(found.high)}]"
+            interval = _interval((found.low, found.high))
             facts = (
                 _signed(found.mean),
                 interval,
@@ -199,6 +199,10 @@ def _quoted(text: str) -> str:
 
 def _signed(value: float | None) -> str:
     return "n/a" if value is None else f"{value:+.4f}".replace("-", "−")
+
+
+def _interval(ends: tuple[float | None, float | None]) -> str:
+    return "n/a" if None in ends else f"{_signed(ends[0])} to {_signed(ends[1])}"
 
 
 def _plain(value: float | None, digits: int = 3) -> str:
