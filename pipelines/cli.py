@@ -98,7 +98,12 @@ def train(
     gamma: Annotated[float, typer.Option("--gamma", help="Weight of the auxiliary heads.")] = 1.0,
     temperature: Annotated[float, typer.Option("--temperature", help="Of output alignment.")] = 5.0,
     control: Annotated[
-        Optional[str], typer.Option("--control", help="undistilled, or one of the controls: see README.")
+        Optional[str],
+        typer.Option(
+            "--control",
+            help="undistilled, shuffled, noise, zero, random-per-picture, text-embedding, aux-only, frozen-aligner or "
+            "parameter-matched.",
+        ),
     ] = None,
     data_files: DataFiles = None,
     missing: Annotated[

@@ -179,7 +179,7 @@ def markdown(report: Report) -> str:
             lines.append(f"| {_quoted(found.arm)} against {_quoted(found.against)} | {' | '.join(facts)} |")
     lines += [
         "",
-        *report.changes,
+        *map(_quoted, report.changes),
         f"Study file sha256 `{report.file.digest[:16]}`, {findings.finished} of {findings.planned} runs.",
     ]
     return "\n".join(lines) + "\n"

@@ -106,7 +106,7 @@ def _run_all(study: Study, splits: Any, out: Path, cache: str, jobs: int, say: C
             run = left.pop(0)
             folder = out / "runs" / run.name
             folder.mkdir(parents=True, exist_ok=True)
-            threads = max(1, (os.cpu_count() or 1) // jobs)
+            threads = max(1, (os.cpu_count() or 1) // (2 * jobs))  # a full machine is slower than half of one
             process = context.Process(target=_work, args=(study, run, folder, cache, splits, threads), name=run.name)
             process.start()
             busy.append(Started(run, process, time.monotonic()))

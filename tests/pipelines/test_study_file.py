@@ -60,7 +60,9 @@ def test_the_primary_demo_has_every_loss_every_control_five_seeds_and_all_read_o
     assert {arm.manifold for arm in arms if not arm.control} == set(MANIFOLD_LOSSES) - {"none"}
     assert len(study.seeds) >= 5
     assert study.rows.train >= 2000
-    assert study.readouts.finetune and study.readouts.probe and study.readouts.few_shot
+    assert study.readouts.finetune
+    assert study.readouts.probe
+    assert study.readouts.few_shot
     assert len(runs_of(study)) == 100
 
 
