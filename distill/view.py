@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from distill.controls import apply_control
+from distill.controls import apply_control, find_control, permutation
 from distill.splits import Split
-from teacher_cache import Cache, ChosenRows, CoverageError, Features, ShardRows, failure_reasons, is_sound
+from teacher_cache import ArmadaError, Cache, ChosenRows, CoverageError, Features, ShardRows, failure_reasons, is_sound
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,9 @@ def join(
     coverage = _covered(split, cache, features, places, sound, drop_missing, mend)
     kept = found[sound]
     rows = split.take(kept.tolist())
-    chosen = apply_control(control, values if sound.all() else values[sound], seed)
-    digest = _digest(rows, features.pictures_of(places[kept]), chosen.shape, chosen.dtype, _blocks(chosen))
+    pictures = features.pictures_of(places[kept])
+    chosen = apply_control(control, values if sound.all() else values[sound], seed, pictures)
+    digest = _digest(rows, pictures, chosen.shape, chosen.dtype, _blocks(chosen))
     return View(rows, chosen, digest, coverage)
 
 
@@ -112,13 +113,24 @@ def join_lazily(
     coverage = _covered(split, cache, features, places, sound, drop_missing, mend)
     kept = found[sound]
     rows = split.take(kept.tolist())
-    chosen = ChosenRows(source, apply_control(control, places[kept], seed))  # moves rows, and needs no number of them
+    chosen = ChosenRows(source, _moved(control, places[kept], seed))
     pictures = features.pictures_of(places[kept])
     if isinstance(source, ShardRows):
         contents: Iterable[np.ndarray] = [source.sums[chosen.places]]
     else:
         contents = (source.take(part) for part in _blocks(chosen.places))
     return LazyView(rows, chosen, _digest(rows, pictures, chosen.shape, chosen.dtype, contents), coverage)
+
+
+def _moved(control: str | None, places: np.ndarray, seed: int) -> np.ndarray:
+    """(N,) places after a control that moves rows and needs no number of them."""
+    found = find_control(control)
+    if found is None or found.features == "real":
+        return places
+    if found.features == "shuffled":
+        moved: np.ndarray = places[permutation(len(places), seed)]
+        return moved
+    raise ArmadaError(f"--control {control}: computed from all features at once; leave out --max-local-bytes")
 
 
 def _covered(

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from pipelines.cache_cli import AsJson, cache_app
+from pipelines.study_cli import report, study
 
 app = typer.Typer(
     help="Pay a text-to-image teacher once, train text-only students from its cache, know whether the pictures helped.",
@@ -20,6 +21,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(cache_app, name="cache")
+app.command()(study)
+app.command()(report)
 
 
 @app.command()
@@ -94,7 +97,14 @@ def train(
     beta: Annotated[float, typer.Option("--beta", help="Weight of the manifold loss.")] = 1.0,
     gamma: Annotated[float, typer.Option("--gamma", help="Weight of the auxiliary heads.")] = 1.0,
     temperature: Annotated[float, typer.Option("--temperature", help="Of output alignment.")] = 5.0,
-    control: Annotated[Optional[str], typer.Option("--control", help="undistilled or shuffled.")] = None,
+    control: Annotated[
+        Optional[str],
+        typer.Option(
+            "--control",
+            help="undistilled, shuffled, noise, zero, random-per-picture, text-embedding, aux-only, frozen-aligner or "
+            "parameter-matched.",
+        ),
+    ] = None,
     data_files: DataFiles = None,
     missing: Annotated[
         Optional[str], typer.Option("--missing", help="drop: train on the rows that have a feature.")

@@ -11,11 +11,12 @@ from statistics import mean, stdev
 from typing import Any
 
 from distill.cards import load_card
+from distill.controls import UNDISTILLED
 from distill.settings import TrainSettings
 from distill.splits import Split, Splits, load_splits
 from pipelines.output import write_json
 from pipelines.sheet import draw_sheet
-from pipelines.training import UNDISTILLED, RunRequest, run_training
+from pipelines.training import RunRequest, run_training
 from teacher_cache import Cache, build, open_encoder, open_teacher
 
 TASK, TEACHER, ENCODER, STUDENT = "demo/sentiment", "pictogram", "efficientnet-lite0", "minilm"

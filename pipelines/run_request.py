@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from distill.controls import UNDISTILLED, find_control
 from distill.losses import MANIFOLD_LOSSES
 from distill.settings import AlignerSettings, TrainSettings
 from teacher_cache import ArmadaError
 
-UNDISTILLED = "undistilled"
-
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What `armada train` was asked for. `control` is None, "undistilled" or one of controls.CONTROLS."""
+    """What `armada train` was asked for. `control` is None or one of controls.NAMES."""
 
     task: str
     student: str
@@ -38,6 +37,7 @@ class RunRequest:
 
 def check_request(request: RunRequest) -> None:
     """Raise ArmadaError for an option that can't be."""
+    find_control(request.control)
     settings = request.settings
     choices = {
         "manifold": MANIFOLD_LOSSES,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from distill.cards import Card
+from distill.controls import find_control
 from distill.splits import Splits
 from distill.view import LazyView, View, join, join_lazily
 from pipelines.run_request import RunRequest
@@ -35,6 +36,9 @@ def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View | L
     """The view of a run and where its features come from. Raises CoverageError with the command that fills a gap."""
     cache = Cache(str(request.cache))
     teacher = teacher_source(open_teacher(request.teacher)).digest if request.teacher else None
+    control = find_control(request.control)
+    if control and control.encoder and not (request.encoder or "").startswith(control.encoder.partition(":")[0]):
+        request = replace(request, encoder=control.encoder)
     encoder = encoder_source(open_encoder(request.encoder)).digest if request.encoder else None
     chosen = choose(cache, teacher, encoder)
     names = (request.teacher or chosen[0].facts.get("text"), request.encoder or chosen[1].facts.get("text"))

@@ -9,17 +9,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 from distill.cards import Card, load_card
+from distill.controls import UNDISTILLED, controlled_settings, find_control
 from distill.splits import Splits, load_splits
 from distill.view import LazyView, View, data_digest
 from pipelines.run_record import RunResult, count_parameters, facts_of, finished, write_record
-from pipelines.run_request import UNDISTILLED, RunRequest, check_request
+from pipelines.run_request import RunRequest, check_request
 from pipelines.run_view import FeatureSource, join_view
 from teacher_cache import ArmadaError, Cache, canonical_json, sha256
 
-__all__ = ["UNDISTILLED", "RunRequest", "RunResult", "run_training"]
+__all__ = ["RunRequest", "RunResult", "run_training"]
 
 
 def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult:
@@ -28,6 +30,7 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     Raises ArmadaError or CoverageError before the first step where something doesn't fit.
     """
     check_request(request)
+    request = replace(request, settings=controlled_settings(request.control, request.settings))
     card = load_card(request.task)
     splits = splits or load_splits(card, request.data_file)
     select = request.settings.select
@@ -77,6 +80,7 @@ def _run(
     from distill.selection import BestEpoch
     from distill.students import StudentSpec
     from distill.trainer import Keeping, train_student
+    from distill.wide_head import fold_head, widen_head
     from distill.work import open_work
 
     settings = request.settings
@@ -85,7 +89,11 @@ def _run(
     spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets)
     work = open_work(spec, card, train, settings)
     model = work.model
-    teaching = _teaching(request, work, view, accelerator) if view else None
+    control = find_control(request.control)
+    if view and control and control.wide_head:
+        widen_head(model, view.features.shape[1], settings.dropout, settings.seed)
+    is_taught = view is not None and not (control and control.aligner == "none")
+    teaching = _teaching(request, work, view, accelerator) if view and is_taught else None
     parameters = count_parameters(model, teaching)
 
     checkpoints = request.out / "checkpoints"
@@ -118,6 +126,7 @@ def _run(
         if selecting:
             best.load(model)
         merge_lora(model)
+        fold_head(model)
         named = {"validation": splits.validation, "test": splits.test, **splits.also}
         metrics = {
             name: work.evaluate(split, accelerator.device, name) if len(split) else {} for name, split in named.items()
@@ -180,6 +189,7 @@ def _accelerator(request: RunRequest) -> Any:
 
 
 def _teaching(request: RunRequest, work: Any, view: View | LazyView, accelerator: Any) -> Any:
+    from distill.aligner import untrained_states
     from distill.aligner_store import aligner_states
     from distill.lesson import Teaching
     from distill.loader import on_device
@@ -188,6 +198,12 @@ def _teaching(request: RunRequest, work: Any, view: View | LazyView, accelerator
     epochs, max_steps = request.settings.epochs, request.settings.max_steps
     if max_steps:
         epochs = min(epochs, -(-max_steps // -(-len(view.split) // request.settings.batch_size)))
+    features = on_device(view.features, accelerator.device)
+    teaching = partial(Teaching, view.features if features is None else features)
+    control = find_control(request.control)
+    if control and control.aligner == "untrained":
+        states = untrained_states(view.features.shape[1], work.classes, epochs, settings, request.settings.seed)
+        return teaching(states, settings.width, request.max_local_bytes)
     folder = Cache(str(request.cache)).machine_folder / "aligners"
     with accelerator.main_process_first():  # the others read what it has trained
         states = aligner_states(
@@ -201,8 +217,7 @@ def _teaching(request: RunRequest, work: Any, view: View | LazyView, accelerator
             targets=work.targets if work.first else None,
             max_local_bytes=request.max_local_bytes,
         )
-    features = on_device(view.features, accelerator.device)
-    return Teaching(view.features if features is None else features, states, settings.width, request.max_local_bytes)
+    return teaching(states, settings.width, request.max_local_bytes)
 
 
 def _has_bf16() -> bool:

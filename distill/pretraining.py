@@ -1,0 +1,57 @@
+"""Stage two without labels: a student learns the relations between the pictures of its texts, and nothing else.
+
+The relational manifold loss needs neither an aligner nor a label, and no label is an argument here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from distill.losses import manifold_loss
+from distill.order import batches
+from distill.pooling import pooled_and_logits
+from distill.settings import TrainSettings
+from distill.steps import pooled_width
+from distill.students import StudentHeads
+from distill.tokens import Tokens
+from teacher_cache import progress
+
+
+def pretrain_student(
+    model: Any, tokens: Tokens, features: Tensor, settings: TrainSettings, *, key: str, device: torch.device
+) -> list[float]:
+    """Train `model` in place on (N, L) features of its N texts; the mean loss of each epoch. `key` decides the order
+    of the rows together with the seed. The task head isn't touched."""
+    from transformers import get_scheduler
+
+    torch.manual_seed(settings.seed)
+    model.to(device).train()
+    heads = StudentHeads(pooled_width(model), features.shape[1], 1).to(device)
+    heads.start(torch.Generator().manual_seed(settings.seed))
+    trained = [*model.base_model.parameters(), heads.projection.weight]
+    optimizer = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay)
+    total = settings.epochs * -(-len(tokens) // settings.batch_size)
+    schedule = get_scheduler("linear", optimizer, int(settings.warmup * total), total)
+    center = features.float().mean(0)
+    means = []
+    with progress(total, "pre-training", "step") as bar:
+        for epoch in range(settings.epochs):
+            losses = []
+            lengths = tokens.lengths if settings.by_length else None
+            place: dict[str, Any] = {"key": key, "seed": settings.seed, "epoch": epoch, "lengths": lengths}
+            for rows in batches(len(tokens), settings.batch_size, **place):
+                z = features[torch.from_numpy(rows).to(device)].float()  # (B, L)
+                s = pooled_and_logits(model, tokens.batch(rows, device))[0]  # (B, H)
+                loss = manifold_loss("relational", z, heads.projection(s), center)
+                torch.autograd.backward(loss)
+                torch.nn.utils.clip_grad_norm_(trained, settings.clip_norm)
+                optimizer.step()
+                schedule.step()
+                optimizer.zero_grad(set_to_none=True)
+                losses.append(loss.detach())
+                bar.update()
+            means.append(float(torch.stack(losses).mean()))
+    return means

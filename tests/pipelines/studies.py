@@ -1,0 +1,38 @@
+"""Tiny studies on the fakes: a few rows, one layer, seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.distill.tiny import save_student
+
+
+def write_study(folder: Path, **changes: Any) -> Path:
+    """A study file that trains a tiny student on 24 rows of demo/sentiment."""
+    study = {
+        "name": "tiny",
+        "question": "Do pictures of <b>noise</b> help?",
+        "task": "demo/sentiment",
+        "student": str(save_student(folder / "student")),
+        "teacher": "tests.fakes:FakeTeacher",
+        "encoder": "tests.fakes:FakeEncoder",
+        "rows": {"train": 24, "test": 40},
+        "seeds": [0, 1],
+        "settings": {"epochs": 2, "batch_size": 8, "lr": 0.01},
+        "arms": {
+            "undistilled": {"control": "undistilled"},
+            "relational": {"manifold": "relational"},
+            "shuffled": {"control": "shuffled"},
+        },
+        "readouts": {
+            "probe": True,
+            "few_shot": {"labelled": 8, "arms": ["undistilled", "relational"], "pretraining": {"epochs": 1}},
+        },
+        "primary": {"arm": "relational", "against": ["undistilled", "shuffled"], "margin": 0.01},
+    }
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({**study, **changes}, sort_keys=False), "utf-8")
+    return path
