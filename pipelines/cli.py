@@ -13,6 +13,7 @@ import typer
 
 from pipelines.cache_cli import AsJson, cache_app
 from pipelines.study_cli import report, study
+from pipelines.upkeep_cli import compact, export, merge, verify
 
 app = typer.Typer(
     help="Pay a text-to-image teacher once, train text-only students from its cache, know whether the pictures helped.",
@@ -20,6 +21,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+for command in (verify, compact, merge, export):
+    cache_app.command()(command)
 app.add_typer(cache_app, name="cache")
 app.command()(study)
 app.command()(report)

@@ -9,11 +9,10 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cache_cli import AsJson, Url, cache_app
+from pipelines.cache_cli import AsJson, Url
 from pipelines.output import show
 
 
-@cache_app.command()
 def verify(
     url: Url,
     recompute: Annotated[int, typer.Option("--recompute", min=0, help="Ask again for N stored rows.")] = 0,
@@ -47,7 +46,6 @@ def verify(
         raise typer.Exit(3)
 
 
-@cache_app.command()
 def compact(
     url: Url,
     vacuum: Annotated[bool, typer.Option("--vacuum", help="Remove the files that compaction replaced.")] = False,
@@ -60,7 +58,6 @@ def compact(
     show(asdict(run_compact(Cache(url), vacuum=vacuum)), as_json)
 
 
-@cache_app.command()
 def merge(
     paths: Annotated[list[str], typer.Argument(metavar="SRC... DST", help="Caches to copy, and the one to copy into.")],
     as_json: AsJson = False,
@@ -78,7 +75,6 @@ def merge(
         raise typer.Exit(3)
 
 
-@cache_app.command()
 def export(
     url: Url,
     out: Annotated[str, typer.Argument(help="The new cache.")],

@@ -1,6 +1,7 @@
 """Exit codes, JSON that others can read, and errors in words."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.distill.tiny import save_student
-from tests.pipelines.cli import FAKES, armada, command, environment
+from tests.pipelines.cli import FAKES, ROOT, armada, command, environment
 
 
 @pytest.fixture
@@ -31,6 +32,39 @@ def test_build_status_and_plan_print_one_json_object(tmp_path, prompts):
     assert (state["pictures"], state["calls"], state["encoders"][0]["features"]) == (12, 12, 12)
     planned = json.loads(armada("cache", "plan", prompts, *FAKES, "--cache", cache, "--limit", 5, "--json").stdout)
     assert (planned["unique_prompts"], planned["calls"]) == (5, 0)
+
+
+def test_upkeep_commands_print_one_json_object_and_keep_the_rows(tmp_path, prompts):
+    cache, other, tars = tmp_path / "c", tmp_path / "other", tmp_path / "tars"
+    options = ("--seal-rows", 3, "--shard-rows", 4)
+    assert armada("cache", "build", prompts, *FAKES, "--cache", cache, *options).returncode == 0
+
+    def said(*words):
+        result = armada("cache", *words, "--json")
+        assert result.returncode == 0, result.stderr
+        return json.loads(result.stdout)
+
+    assert said("verify", cache, "--recompute", 2)["problems"] == []
+    done = said("compact", cache, "--vacuum")
+    assert done["shards_after"] < done["shards_before"]
+    said("merge", cache, other)
+    said("export", other, tars, "--to", "webdataset")
+    state = json.loads(armada("cache", "status", tars, "--json").stdout)["teachers"][0]
+    assert (state["pictures"], state["encoders"][0]["features"]) == (12, 12)
+    shard = next(iter((cache / "images").rglob("*.tar")))
+    shard.write_bytes(shard.read_bytes()[:-600])
+    broken = armada("cache", "verify", cache, "--json")
+    assert broken.returncode == 3
+    assert shard.name in json.loads(broken.stdout)["problems"][0]["path"]
+
+
+def test_every_command_that_the_readme_names_is_there():
+    readme = (ROOT / "README.md").read_text("utf-8")
+    named = set(re.findall(r"^armada ((?:cache )?[a-z]+)", readme, re.MULTILINE))
+    assert {"cache build", "cache verify", "study", "report"} <= named
+    for command_words in sorted(named):
+        shown = armada(*command_words.split(), "--help")
+        assert shown.returncode == 0, command_words
 
 
 def test_status_tells_how_much_of_a_task_is_covered(tmp_path):
