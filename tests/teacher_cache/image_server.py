@@ -34,7 +34,7 @@ FAULTS = (
     "late",
     "cut off",
 )
-LATE_S = 1.3
+LATE_S = 3.0
 
 
 class ImageServer(ThreadingHTTPServer):

@@ -102,7 +102,7 @@ def test_a_night_of_faults_ends_with_a_picture_or_a_reason_for_every_prompt(tmp_
 
     cache = Cache(str(tmp_path / "cache"), create=True)
     with serving(plan) as server:
-        drawer = teacher(server, concurrency=13, timeout="1.0", max_mb=1, price="0.01")
+        drawer = teacher(server, concurrency=13, timeout="2.0", max_mb=1, price="0.01")
         started = time.monotonic()
         report = build(cache, prompts, drawer, fakes.encoder(), BuildOptions(attempts=3, budget_usd=100))
         assert time.monotonic() - started < 90
@@ -114,7 +114,7 @@ def test_a_night_of_faults_ends_with_a_picture_or_a_reason_for_every_prompt(tmp_
         assert {"refused", "undecodable", "permanent"} <= set(report.failed)
         before = sum(server.asked.values())
         lasting["sound"] = True
-        (again,) = retry_here(cache, drawer)
+        (again,) = retry_here(cache, teacher(server, concurrency=13, price="0.01"))
         assert sum(server.asked.values()) - before == report.failed.get("transient", 0) == again.drawn
         (state,) = status(cache)
         assert state.failures == {name: n for name, n in report.failed.items() if name != "transient"}
@@ -134,7 +134,7 @@ def retry_here(cache, drawer):
 
 def test_a_reply_too_late_is_asked_again_and_both_calls_are_counted_as_paid(cache):
     with serving(lambda prompt, number: "late" if number == 1 else "ok") as server:
-        drawer = teacher(server, timeout="0.5", price="0.1")
+        drawer = teacher(server, timeout="2.0", price="0.1")
         report = build(cache, PROMPTS[:2], drawer, fakes.encoder())
     assert (report.drawn, report.calls, report.cost_usd) == (2, 4, 0.4)
 
