@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import torch
-from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, index_rows
+from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, made_up_rows
 
 from distill.loader import Loader
 from teacher_cache import Cache, ChosenRows, Features, open_features
@@ -33,7 +33,7 @@ def write_cache(folder: Path, rows: int) -> np.ndarray:
     everything = np.empty((rows, DIMENSION), np.float16)
     generator = np.random.default_rng(0)
     for start in range(0, rows, SHARD_ROWS):
-        part = index_rows(start, min(start + SHARD_ROWS, rows))
+        part = made_up_rows(start, min(start + SHARD_ROWS, rows))
         features = generator.standard_normal((part.num_rows, DIMENSION), np.float32)
         everything[start : start + part.num_rows] = features
         commit_index(cache, part, start)

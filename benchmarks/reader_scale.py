@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
-from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, index_rows
+from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, made_up_rows
 from reader_cache import anonymous_mb, commit_index, feature_files, opened, our_epoch, plain_parquet, rate, write_cache
 
 from distill.windows import autocorrelation
@@ -90,7 +90,7 @@ def huge(home: Path, count: int) -> dict[str, Any]:
     cache = Cache(str(home / "huge"), create=True)
     cache.register(TEACHER, encoder)
     generator = np.random.default_rng(0)
-    blank = index_rows(0, SHARD_ROWS)
+    blank = made_up_rows(0, SHARD_ROWS)
     for start in range(0, count, SHARD_ROWS):
         size = min(SHARD_ROWS, count - start)
         text = generator.bytes(32 * size).hex()
