@@ -40,9 +40,10 @@ def read_pictures(cache: Cache, rows: pa.Table) -> Iterator[bytes]:
 def index_rows(cache: Cache, places: pa.Table, limit: int) -> Iterator[pa.Table]:
     """The whole index rows (IMAGE_COLUMNS and `path`) of pictures given by `image_key`, `image_sha256` and `path`, in
     tar order, at most `limit` a table: so that a million prompts needn't be in memory at once."""
+    shards = {shard.path: shard for commit in cache.commits() for shard in commit.added}
     held: list[pa.Table] = []
     for path, group in _by_path(places.take(pc.sort_indices(_codes(places)))):
-        (shard,) = cache.shards(index_path(path))
+        shard = shards[index_path(path)]
         table = cache.table(shard)
         if table is None:
             raise NoFileError(f"{cache.store}/{shard.path}: no such file; run the build again to fill the gap")
