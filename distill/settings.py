@@ -6,6 +6,7 @@ Importing it costs nothing: no torch.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class TrainSettings:
     by_length: bool = True  # rows of like length share a batch
     select: str = "last"  # or "validation", "test": the split on which the best epoch is picked
     seed: int = 0
+
+    @property
+    def loss(self) -> dict[str, Any]:
+        """What `losses.student_loss` asks of them, by its own names."""
+        return {name: getattr(self, name) for name in ("manifold", "alpha", "beta", "gamma", "temperature")}
 
 
 PAPER_LAYERS = 6

@@ -163,16 +163,5 @@ def _loss(
     if outputs is None or taught is None:
         loss = head_loss(said.logits, labels) if said.head is None else said.head
         return torch.stack([loss, loss])
-    terms = student_loss(
-        taught,
-        outputs,
-        labels,
-        manifold=settings.manifold,
-        alpha=settings.alpha,
-        beta=settings.beta,
-        gamma=settings.gamma,
-        temperature=settings.temperature,
-        center=center,
-        head=said.head,
-    )
+    terms = student_loss(taught, outputs, labels, **settings.loss, center=center, head=said.head)
     return torch.stack(terms)

@@ -96,16 +96,11 @@ class TaughtModel(nn.Module):
             self.begin(0)
         assert self._lesson is not None  # begun just now, or by the callback
         pooled, logits = pooled_and_logits(self.student, tokens)
-        settings = self._settings
         terms = student_loss(
             self._lesson.outputs(row, self.features[row]),
             self.heads(pooled, logits),
             labels,
-            manifold=settings.manifold,
-            alpha=settings.alpha,
-            beta=settings.beta,
-            gamma=settings.gamma,
-            temperature=settings.temperature,
+            **self._settings.loss,
             center=self._lesson.center,
         )
         return {"loss": terms.total, "logits": logits}
