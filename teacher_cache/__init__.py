@@ -12,10 +12,11 @@ from teacher_cache.encoders import Encoder, open_encoder
 from teacher_cache.errors import ArmadaError, CacheError, CoverageError, MissingPackageError, PromptError, SpecError
 from teacher_cache.exporting import export
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
+from teacher_cache.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
 from teacher_cache.merging import merge
 from teacher_cache.options import BuildOptions
 from teacher_cache.packaged import minilm_folder, package_file, quiet_transformers
-from teacher_cache.pictures import in_tar_order, read_pictures
+from teacher_cache.pictures import in_tar_order, read_picture, read_pictures
 from teacher_cache.plan import Plan, ask, expected_seconds, make_plan
 from teacher_cache.progress_bar import progress
 from teacher_cache.prompts import check_prompts, read_csv, read_prompts, read_rows
@@ -38,6 +39,7 @@ __all__ = [
     "Encoder",
     "Failure",
     "Features",
+    "Listing",
     "MappedRows",
     "MissingPackageError",
     "Picture",
@@ -60,9 +62,13 @@ __all__ = [
     "expected_seconds",
     "export",
     "failure_reasons",
+    "failure_tables",
+    "feature_tables",
     "image_key",
+    "image_tables",
     "in_tar_order",
     "is_sound",
+    "list_shards",
     "make_plan",
     "merge",
     "minilm_folder",
@@ -74,6 +80,7 @@ __all__ = [
     "prompt_key",
     "quiet_transformers",
     "read_csv",
+    "read_picture",
     "read_pictures",
     "read_prompts",
     "read_rows",

@@ -74,6 +74,10 @@ class Features:
         """The features (len(rows), L) of rows, checked against their sums. Raises CacheError where one was damaged."""
         return self.rows.take(rows, out)
 
+    def keys_of(self, rows: np.ndarray) -> list[str]:
+        """The image keys of rows, in hexadecimal."""
+        return to_hex(self.table.checked(rows)[:, KEY])
+
     def pictures_of(self, rows: np.ndarray) -> list[str]:
         """The sha256 of the picture that each row's feature came from, in hexadecimal."""
         return to_hex(self.table.checked(rows)[:, PICTURE])

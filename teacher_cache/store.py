@@ -78,6 +78,14 @@ class Store:
         with stream:
             yield stream
 
+    def read_range(self, name: str, offset: int, size: int) -> bytes:
+        """Some bytes of a file, by one request where it is remote. Raises NoFileError where it isn't there."""
+        try:
+            data: bytes = self._fs.cat_file(self._path(name), start=offset, end=offset + size)
+        except FileNotFoundError:
+            raise NoFileError(f"{self}/{name}: no such file; run the build again to fill the gap") from None
+        return data
+
     def write(self, name: str, data: bytes) -> None:
         """Write a small file whole; the same name again replaces it whole."""
         with self.draft() as draft:

@@ -1,0 +1,180 @@
+"""The catalogue: what a cache holds, asked by page, words and state. No answer is longer than a page, and rows come in
+one stable order however they are asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.cataloguing import fold, make_catalogue
+from teacher_cache import ArmadaError, Cache, read_picture
+
+PAGE = 48  # rows
+_COLUMNS = (
+    "number, teacher, image_key, prompt, sample, encoders, path, offset, bytes, image_sha256, cost_usd, seconds, "
+    "attempts, reason, message"
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A prompt's picture, or the reason why there is none."""
+
+    number: int
+    teacher: int
+    image_key: str
+    prompt: str
+    sample: int
+    encoders: int  # a bit for each encoder with a feature of this picture
+    path: str | None  # the tar
+    offset: int | None
+    bytes: int | None
+    image_sha256: str | None
+    cost_usd: float | None
+    seconds: float | None
+    attempts: int | None
+    reason: str | None
+    message: str | None
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An encoder over one teacher's pictures."""
+
+    name: str
+    digest: str
+    spec: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    bytes: int
+    features: int
+
+
+@dataclass(frozen=True)
+class Drawer:
+    """A teacher in numbers: `first` is the number of its first row, and cost and seconds are None where not one of its
+    rows says them."""
+
+    name: str
+    digest: str
+    spec: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    bytes: int
+    encoders: tuple[Encoded, ...]
+    first: int
+    rows: int
+    drawn: int
+    failed: Mapping[str, int]  # by reason
+    cost_usd: float | None
+    seconds: float | None
+    attempts: int | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which rows of a teacher to show: `show` is `all`, `drawn`, `failed`, `failed:REASON`, `with:ENCODER` or
+    `without:ENCODER`; every word of `text` has to stand in the prompt."""
+
+    teacher: Drawer
+    show: str = "all"
+    text: str = ""
+    page: int = 1
+
+
+@dataclass(frozen=True)
+class Found:
+    """One page of what was asked for."""
+
+    asked: Asked
+    rows: tuple[Row, ...]
+    total: int
+
+    @property
+    def pages(self) -> int:
+        """How many pages there are, at least 1."""
+        return max(1, -(-self.total // PAGE))
+
+
+class Catalogue:
+    """A cache's catalogue, opened for reading; threads may share it."""
+
+    def __init__(self, cache: Cache, path: Path, digest: str) -> None:
+        self.cache, self.digest = cache, digest
+        # The file never changes once it has its name, and it stays readable while it is open, though it be removed.
+        self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+        self._lock = threading.Lock()
+        self.teachers = tuple(_drawer(facts) for facts in json.loads(self._all("SELECT json FROM facts")[0][0]))
+
+    def _all(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        with self._lock:
+            return self._database.execute(statement, values).fetchall()
+
+    def find(self, asked: Asked) -> Found:
+        """A page of rows. One beyond the last gives the last."""
+        teacher, words = asked.teacher, fold(asked.text).split()
+        first, last = teacher.first, teacher.first + teacher.rows - 1
+        condition, values, total = _condition(teacher, asked.show)
+        where = " AND ".join(["number BETWEEN ? AND ?", condition, *["instr(folded, ?)"] * len(words)])
+        values = [first, last, *values, *words]
+        if words:
+            total = self._all(f"SELECT count(*) FROM rows WHERE {where}", values)[0][0]
+        page = max(1, min(asked.page, -(-total // PAGE)))
+        skipped = (page - 1) * PAGE
+        if asked.show == "all" and not words:  # numbers without gaps: nothing needs to be skipped over
+            values[0], skipped = first + skipped, 0
+        rows = self._all(
+            f"SELECT {_COLUMNS} FROM rows WHERE {where} ORDER BY number LIMIT ? OFFSET ?", [*values, PAGE, skipped]
+        )
+        asked = Asked(teacher, asked.show, asked.text, page)
+        return Found(asked, tuple(Row(*row) for row in rows), total)
+
+    def row(self, key: str) -> Row | None:
+        """The row of an image key."""
+        found = self._all(f"SELECT {_COLUMNS} FROM rows WHERE image_key = ?", [key])
+        return Row(*found[0]) if found else None
+
+    def walk(self, teacher: Drawer) -> Iterator[Row]:
+        """All rows of a teacher in order, a few at a time."""
+        for start in range(teacher.first, teacher.first + teacher.rows, 1024):
+            end = min(start + 1024, teacher.first + teacher.rows) - 1
+            for row in self._all(f"SELECT {_COLUMNS} FROM rows WHERE number BETWEEN ? AND ?", [start, end]):
+                yield Row(*row)
+
+    def picture(self, row: Row) -> bytes:
+        """A drawn row's picture. Raises CacheError where it is gone or changed."""
+        if row.path is None or row.offset is None or row.bytes is None or row.image_sha256 is None:
+            raise ArmadaError(f"{row.image_key}: no picture was drawn")
+        return read_picture(self.cache, row.path, row.offset, row.bytes, row.image_sha256)
+
+
+def open_catalogue(cache: Cache) -> Catalogue:
+    """The catalogue of what the cache holds now, made first where it is not there. Raises CacheError."""
+    return Catalogue(cache, *make_catalogue(cache))
+
+
+def _drawer(facts: dict[str, Any]) -> Drawer:
+    return Drawer(**{**facts, "encoders": tuple(Encoded(**encoder) for encoder in facts["encoders"])})
+
+
+def _condition(teacher: Drawer, show: str) -> tuple[str, list[Any], int]:
+    """What `show` asks of a row, in SQL, its values, and how many rows it holds for. Raises ArmadaError."""
+    kind, _, name = show.partition(":")
+    if kind == "all":
+        return "true", [], teacher.rows
+    if kind == "drawn":
+        return "reason IS NULL", [], teacher.drawn
+    if kind == "failed" and not name:
+        return "reason IS NOT NULL", [], sum(teacher.failed.values())
+    if kind == "failed":
+        return "reason = ?", [name], teacher.failed.get(name, 0)
+    for bit, encoder in enumerate(teacher.encoders):
+        if encoder.name == name and kind == "with":
+            return "encoders & ?", [1 << bit], encoder.features
+        if encoder.name == name and kind == "without":
+            return "reason IS NULL AND NOT encoders & ?", [1 << bit], teacher.drawn - encoder.features
+    raise ArmadaError(f"show: expected all, drawn, failed, failed:REASON, with: or without:ENCODER, found {show!r}")

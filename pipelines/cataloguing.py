@@ -1,0 +1,183 @@
+"""Making a catalogue: a cache's rows, streamed from its shards into one SQLite file of this machine.
+
+It is named by the digest of what the cache held, and appears whole or not at all; older ones are removed then.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import sqlite3
+import tempfile
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from teacher_cache import (
+    Cache,
+    CacheError,
+    Listing,
+    Source,
+    failure_tables,
+    feature_tables,
+    image_tables,
+    list_shards,
+)
+
+FORMAT = 1
+_BATCH = 4096  # rows handed to SQLite together
+_KEY = re.compile("[0-9a-f]{64}")  # keys and digests become addresses and file names: nothing else may
+
+# Rows are numbered by teacher, then by prompt: a page is a range of numbers, and one prompt's samples stand together.
+_SCHEMA = """
+CREATE TABLE facts(json TEXT);
+CREATE TABLE rows(
+  number INTEGER PRIMARY KEY, teacher INTEGER, image_key TEXT, prompt TEXT, folded TEXT, sample INTEGER, encoders INTEGER,
+  path TEXT, offset INTEGER, bytes INTEGER, image_sha256 TEXT, cost_usd REAL, seconds REAL, attempts INTEGER,
+  reason TEXT, message TEXT);
+"""
+_STAGED = """
+CREATE TEMP TABLE staged(
+  image_key TEXT PRIMARY KEY, teacher INTEGER, prompt TEXT, folded TEXT, sample INTEGER, encoders INTEGER,
+  path TEXT, offset INTEGER, bytes INTEGER, image_sha256 TEXT, cost_usd REAL, seconds REAL, attempts INTEGER,
+  reason TEXT, message TEXT) WITHOUT ROWID;
+"""
+_COLUMNS = (
+    "image_key, teacher, prompt, folded, sample, encoders, path, offset, bytes, image_sha256, cost_usd, seconds, "
+    "attempts, reason, message"
+)
+_ADD = f"INSERT INTO staged({_COLUMNS}) VALUES ({', '.join('?' * 15)}) ON CONFLICT(image_key) DO UPDATE SET "
+_ASSIGN = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", ")[1:])
+_ADD_PICTURE = f"{_ADD}{_ASSIGN} WHERE excluded.image_sha256 < image_sha256"
+_ADD_FAILURE = f"{_ADD}{_ASSIGN} WHERE reason IS NOT NULL AND excluded.attempts > attempts"
+_ADD_FEATURE = "UPDATE staged SET encoders = encoders | ? WHERE image_key = ? AND image_sha256 = ?"
+
+
+def fold(text: str) -> str:
+    """Text as it is compared in a search: without differences of case or of Unicode's spelling."""
+    return unicodedata.normalize("NFKC", text).casefold()
+
+
+def make_catalogue(cache: Cache, tries: int = 3) -> tuple[Path, str]:
+    """The file that lists what the cache holds now, made unless it is there, and its digest. Raises CacheError."""
+    listing = list_shards(cache)
+    digest = f"{listing.digest[:32]}-{FORMAT}"
+    folder = _folder(cache)
+    path = folder / f"{digest}.sqlite"
+    if path.exists():
+        return path, digest
+    handle, draft = tempfile.mkstemp(".draft", dir=folder)
+    os.close(handle)
+    try:
+        _write(cache, listing, Path(draft))
+        os.replace(draft, path)
+    except CacheError:
+        if tries == 1 or list_shards(cache) == listing:
+            raise
+        return make_catalogue(cache, tries - 1)  # someone compacted meanwhile
+    finally:
+        Path(draft).unlink(missing_ok=True)
+    for other in folder.glob("*.sqlite"):
+        if other != path:
+            with contextlib.suppress(OSError):  # open elsewhere, on a system that minds
+                other.unlink()
+    return path, digest
+
+
+def _folder(cache: Cache) -> Path:
+    """Where the catalogues of a cache stand: its machine folder, or a passing one where that can't be written."""
+    with contextlib.suppress(PermissionError):
+        folder = cache.machine_folder / "catalogues"
+        folder.mkdir(exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return folder
+    return Path(tempfile.mkdtemp(prefix="armada-catalogue-"))
+
+
+def _write(cache: Cache, listing: Listing, path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -65536;")
+        database.executescript(_SCHEMA + _STAGED)
+        facts = []
+        for number, teacher in enumerate(cache.teachers()):
+            encoders = cache.encoders(teacher)[:62]  # a bit each
+            for table in image_tables(cache, listing, teacher):
+                _add(database, _ADD_PICTURE, _pictures(table, number))
+            for table in failure_tables(cache, listing, teacher):
+                _add(database, _ADD_FAILURE, _failures(table, number))
+            for bit, encoder in enumerate(encoders):
+                for table in feature_tables(cache, listing, teacher, encoder):
+                    keys = (table[name].to_pylist() for name in ("image_key", "image_sha256"))
+                    _add(database, _ADD_FEATURE, ((1 << bit, *row) for row in zip(*keys, strict=True)))
+            size = sum(shard.bytes for shard in listing.below(f"images/{teacher.name}/"))
+            facts.append({**_source_facts(teacher), "bytes": size, "encoders": []})
+            for encoder in encoders:
+                size = sum(shard.bytes for shard in listing.below(f"features/{teacher.name}/{encoder.name}/"))
+                facts[-1]["encoders"].append({**_source_facts(encoder), "bytes": size})
+        database.execute(f"INSERT INTO rows({_COLUMNS}) SELECT * FROM staged ORDER BY teacher, folded, sample, image_key")
+        database.executescript(
+            "CREATE UNIQUE INDEX by_key ON rows(image_key);"
+            "CREATE INDEX failed ON rows(teacher, reason) WHERE reason IS NOT NULL;"
+        )
+        for number, teacher_facts in enumerate(facts):
+            _count(database, number, teacher_facts)
+        database.execute("INSERT INTO facts VALUES (?)", (json.dumps(facts),))
+        database.commit()
+
+
+def _source_facts(source: Source) -> dict[str, Any]:
+    return {"name": source.name, "digest": source.digest, "spec": dict(source.spec), "facts": dict(source.facts)}
+
+
+def _add(database: sqlite3.Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    database.executemany(statement, rows)
+
+
+def _pictures(table: Any, teacher: int) -> Iterator[tuple[Any, ...]]:
+    names = ["image_key", "prompt", "sample", "path", "offset", "bytes", "image_sha256", "cost_usd", "seconds"]
+    for batch in table.select([*names, "attempts"]).to_batches(max_chunksize=_BATCH):
+        for key, prompt, sample, path, offset, size, digest, cost, seconds, attempts in _rows(batch):
+            _check(key, digest)
+            prompt = prompt or ""
+            place = (path, offset, size, digest)
+            yield key, teacher, prompt, fold(prompt), sample, 0, *place, cost, seconds, attempts, None, None
+
+
+def _failures(table: Any, teacher: int) -> Iterator[tuple[Any, ...]]:
+    names = ["image_key", "prompt", "sample", "cost_usd", "attempts", "reason", "message"]
+    for batch in table.select(names).to_batches(max_chunksize=_BATCH):
+        for key, prompt, sample, cost, attempts, reason, message in _rows(batch):
+            _check(key)
+            prompt = prompt or ""
+            place = (None, None, None, None)
+            yield key, teacher, prompt, fold(prompt), sample, 0, *place, cost, None, attempts, reason or "unknown", message
+
+
+def _rows(batch: Any) -> Iterator[tuple[Any, ...]]:
+    return zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _check(*digests: str) -> None:
+    for digest in digests:
+        if not _KEY.fullmatch(digest):
+            raise CacheError(f"expected a key of 64 hexadecimal digits, found {digest[:80]!r}; the shard isn't ours")
+
+
+def _count(database: sqlite3.Connection, teacher: int, facts: dict[str, Any]) -> None:
+    """Add to a teacher's facts what can be counted once: the range of its rows, states, cost."""
+    where = "FROM rows WHERE teacher = ?"
+    first, rows, drawn, cost, seconds, attempts = database.execute(
+        "SELECT coalesce(min(number), 1), count(*), count(*) FILTER (WHERE reason IS NULL), sum(cost_usd), "
+        f"sum(seconds), sum(attempts) {where}",
+        (teacher,),
+    ).fetchone()
+    failed = dict(database.execute(f"SELECT reason, count(*) {where} AND reason IS NOT NULL GROUP BY reason", (teacher,)))
+    facts |= {"first": first, "rows": rows, "drawn": drawn, "failed": failed}
+    facts |= {"cost_usd": cost, "seconds": seconds, "attempts": attempts}
+    for bit, encoder in enumerate(facts["encoders"]):
+        encoder["features"] = database.execute(
+            f"SELECT count(*) {where} AND encoders & ?", (teacher, 1 << bit)
+        ).fetchone()[0]
