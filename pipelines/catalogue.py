@@ -5,6 +5,7 @@ one stable order however they are asked for.
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,9 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.cataloguing import fold, make_catalogue
-from teacher_cache import ArmadaError, Cache, read_picture
+from teacher_cache import ArmadaError, Cache, CacheError, read_picture
 
 PAGE = 48  # rows
+_KINDS = {
+    "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "jpeg": re.compile(rb"\xff\xd8\xff"),
+    "webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
+}
 _COLUMNS = (
     "number, teacher, image_key, prompt, sample, encoders, path, offset, bytes, image_sha256, cost_usd, seconds, "
     "attempts, reason, message"
@@ -44,7 +50,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncoderFacts:
     """An encoder over one teacher's pictures."""
 
     name: str
@@ -56,16 +62,17 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Drawer:
+class TeacherFacts:
     """A teacher in numbers: `first` is the number of its first row, and cost and seconds are None where not one of its
     rows says them."""
 
+    number: int
     name: str
     digest: str
     spec: Mapping[str, Any]
     facts: Mapping[str, Any]
     bytes: int
-    encoders: tuple[Encoded, ...]
+    encoders: tuple[EncoderFacts, ...]
     first: int
     rows: int
     drawn: int
@@ -74,13 +81,22 @@ class Drawer:
     seconds: float | None
     attempts: int | None
 
+    @property
+    def failures(self) -> int:
+        """Rows without a picture."""
+        return sum(self.failed.values())
+
+    def page_of(self, row: Row) -> int:
+        """The page on which a row stands among all."""
+        return (row.number - self.first) // PAGE + 1
+
 
 @dataclass(frozen=True)
 class Asked:
     """Which rows of a teacher to show: `show` is `all`, `drawn`, `failed`, `failed:REASON`, `with:ENCODER` or
     `without:ENCODER`; every word of `text` has to stand in the prompt."""
 
-    teacher: Drawer
+    teacher: TeacherFacts
     show: str = "all"
     text: str = ""
     page: int = 1
@@ -108,7 +124,7 @@ class Catalogue:
         # The file never changes once it has its name, and it stays readable while it is open, though it be removed.
         self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
         self._lock = threading.Lock()
-        self.teachers = tuple(_drawer(facts) for facts in json.loads(self._all("SELECT json FROM facts")[0][0]))
+        self.teachers = tuple(_teacher(facts) for facts in json.loads(self._all("SELECT json FROM facts")[0][0]))
 
     def _all(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         with self._lock:
@@ -138,30 +154,40 @@ class Catalogue:
         found = self._all(f"SELECT {_COLUMNS} FROM rows WHERE image_key = ?", [key])
         return Row(*found[0]) if found else None
 
-    def walk(self, teacher: Drawer) -> Iterator[Row]:
+    def walk(self, teacher: TeacherFacts) -> Iterator[Row]:
         """All rows of a teacher in order, a few at a time."""
         for start in range(teacher.first, teacher.first + teacher.rows, 1024):
             end = min(start + 1024, teacher.first + teacher.rows) - 1
             for row in self._all(f"SELECT {_COLUMNS} FROM rows WHERE number BETWEEN ? AND ?", [start, end]):
                 yield Row(*row)
 
-    def picture(self, row: Row) -> bytes:
-        """A drawn row's picture. Raises CacheError where it is gone or changed."""
+    def picture(self, row: Row) -> tuple[bytes, str]:
+        """A drawn row's picture and its kind: png, jpeg or webp. Raises CacheError where it is gone, changed or of no
+        such kind."""
         if row.path is None or row.offset is None or row.bytes is None or row.image_sha256 is None:
-            raise ArmadaError(f"{row.image_key}: no picture was drawn")
-        return read_picture(self.cache, row.path, row.offset, row.bytes, row.image_sha256)
+            raise ArmadaError(f"{row.image_key}: no picture was drawn: {row.reason}")
+        data = read_picture(self.cache, row.path, row.offset, row.bytes, row.image_sha256)
+        for kind, pattern in _KINDS.items():
+            if pattern.match(data):
+                return data, kind
+        raise CacheError(f"{row.path}: the picture {row.image_key} begins like no PNG, JPEG or WebP; not shown")
 
 
 def open_catalogue(cache: Cache) -> Catalogue:
     """The catalogue of what the cache holds now, made first where it is not there. Raises CacheError."""
-    return Catalogue(cache, *make_catalogue(cache))
+    path, digest = make_catalogue(cache)
+    try:
+        return Catalogue(cache, path, digest)
+    except (sqlite3.Error, ValueError, TypeError, LookupError):  # damaged since it was made
+        path.unlink(missing_ok=True)
+        return Catalogue(cache, *make_catalogue(cache))
 
 
-def _drawer(facts: dict[str, Any]) -> Drawer:
-    return Drawer(**{**facts, "encoders": tuple(Encoded(**encoder) for encoder in facts["encoders"])})
+def _teacher(facts: dict[str, Any]) -> TeacherFacts:
+    return TeacherFacts(**{**facts, "encoders": tuple(EncoderFacts(**encoder) for encoder in facts["encoders"])})
 
 
-def _condition(teacher: Drawer, show: str) -> tuple[str, list[Any], int]:
+def _condition(teacher: TeacherFacts, show: str) -> tuple[str, list[Any], int]:
     """What `show` asks of a row, in SQL, its values, and how many rows it holds for. Raises ArmadaError."""
     kind, _, name = show.partition(":")
     if kind == "all":
@@ -169,7 +195,7 @@ def _condition(teacher: Drawer, show: str) -> tuple[str, list[Any], int]:
     if kind == "drawn":
         return "reason IS NULL", [], teacher.drawn
     if kind == "failed" and not name:
-        return "reason IS NOT NULL", [], sum(teacher.failed.values())
+        return "reason IS NOT NULL", [], teacher.failures
     if kind == "failed":
         return "reason = ?", [name], teacher.failed.get(name, 0)
     for bit, encoder in enumerate(teacher.encoders):

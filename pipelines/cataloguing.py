@@ -113,7 +113,7 @@ def _write(cache: Cache, listing: Listing, path: Path) -> None:
                     keys = (table[name].to_pylist() for name in ("image_key", "image_sha256"))
                     _add(database, _ADD_FEATURE, ((1 << bit, *row) for row in zip(*keys, strict=True)))
             size = sum(shard.bytes for shard in listing.below(f"images/{teacher.name}/"))
-            facts.append({**_source_facts(teacher), "bytes": size, "encoders": []})
+            facts.append({"number": number, **_source_facts(teacher), "bytes": size, "encoders": []})
             for encoder in encoders:
                 size = sum(shard.bytes for shard in listing.below(f"features/{teacher.name}/{encoder.name}/"))
                 facts[-1]["encoders"].append({**_source_facts(encoder), "bytes": size})

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from pipelines.browse_cli import browse
 from pipelines.cache_cli import AsJson, cache_app
 from pipelines.study_cli import report, study
 from pipelines.upkeep_cli import compact, export, merge, verify
@@ -21,7 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (verify, compact, merge, export):
+for command in (verify, compact, merge, export, browse):
     cache_app.command()(command)
 app.add_typer(cache_app, name="cache")
 app.command()(study)

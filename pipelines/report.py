@@ -13,7 +13,7 @@ from typing import Any
 
 from pipelines.account import Account, account
 from pipelines.findings import READOUTS, Findings, Measured, find
-from pipelines.output import write_json
+from pipelines.output import duration, write_json
 from pipelines.plots import Scale, curves, scale_of
 from pipelines.study import runs_of
 from pipelines.study_file import Study, StudyFile, digest_of, parse_study
@@ -207,12 +207,3 @@ def _interval(ends: tuple[float | None, float | None]) -> str:
 
 def _plain(value: float | None, digits: int = 3) -> str:
     return "n/a" if value is None else f"{value:.{digits}f}".replace("-", "−")
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds in words: 42 s, 3.5 min, 2.1 h."""
-    if seconds is None:
-        return "not measured"
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

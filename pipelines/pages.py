@@ -1,0 +1,166 @@
+"""The gallery's pages as HTML, for the server and for an export alike: they differ only in their links.
+
+Every text that comes from a cache is escaped: autoescape is on, and nothing is marked safe.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pipelines.catalogue import Asked, Catalogue, EncoderFacts, Found, Row, TeacherFacts
+from pipelines.output import duration
+
+if TYPE_CHECKING:
+    from pipelines.neighbours import Near
+
+ASSETS = {
+    "gallery.css": "text/css",
+    "gallery.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+    "missing.svg": "image/svg+xml",
+}
+_FOLDER = Path(__file__).parent / "templates" / "gallery"
+
+
+class Links(Protocol):
+    """Where things are."""
+
+    policy: str  # a Content-Security-Policy to name in the page, where no header can
+    action: str  # of the search form; empty where no server answers it
+
+    def asset(self, name: str) -> str:
+        """Our own style, script or drawing."""
+
+    def gallery(self, teacher: str, show: str = "all") -> str:
+        """The first page of all rows, or of the failures."""
+
+    def show(self, teacher: str, show: str) -> str:
+        """The first page of what any filter shows."""
+
+    def page(self, asked: Asked, page: int) -> str:
+        """Another page of the same question."""
+
+    def page_of(self, row: Row, teacher: TeacherFacts) -> str:
+        """The page of all rows where a row stands."""
+
+    def row(self, key: str) -> str:
+        """The page of one row."""
+
+    def picture(self, row: Row) -> str:
+        """The bytes of its picture."""
+
+    def coverage(self) -> str:
+        """Coverage and cost."""
+
+    def chunks(self, teacher: TeacherFacts) -> int | None:
+        """How many chunks the search index has; None where a server searches."""
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Pages of one catalogue. `notice` stands at the head of each."""
+
+    catalogue: Catalogue
+    links: Links
+    notice: str = ""
+
+    def rows(self, found: Found) -> str:
+        """Prompts beside pictures."""
+        here = "failures" if found.asked.show.startswith("failed") else "gallery"
+        teacher = found.asked.teacher
+        return self._render("list", teacher, here, found=found, shows=shows(teacher))
+
+    def row(
+        self,
+        row: Row,
+        encoder: EncoderFacts | None,
+        near: Sequence[Near] | None,
+        *,
+        fault: str = "",
+        waiting: str = "",
+    ) -> str:
+        """One row, and its neighbours by an encoder: none yet where they are None, and `waiting` says why."""
+        teacher = self.catalogue.teachers[row.teacher]
+        others = [(self.catalogue.row(one.image_key), one.cosine) for one in near or ()]
+        has_feature = bool(encoder and row.encoders >> teacher.encoders.index(encoder) & 1)
+        return self._render(
+            "row",
+            teacher,
+            "",
+            row=row,
+            encoder=encoder,
+            near=None if near is None else [(other, cosine) for other, cosine in others if other],
+            has_feature=has_feature,
+            fault=fault,
+            waiting=waiting,
+        )
+
+    def coverage(self) -> str:
+        """Pictures, features and failures in numbers, and what they cost."""
+        return self._render("coverage", self.catalogue.teachers[0], "coverage")
+
+    def problem(self, title: str, message: str) -> str:
+        """Why there is no such page."""
+        return self._render("problem", self.catalogue.teachers[0], "", title=title, message=message)
+
+    def _render(self, name: str, teacher: TeacherFacts, here: str, **facts: Any) -> str:
+        return _ENVIRONMENT.get_template(f"gallery/{name}.html.j2").render(
+            links=self.links,
+            cache_name=str(self.catalogue.cache.store),
+            teachers=self.catalogue.teachers,
+            teacher=teacher,
+            notice=self.notice,
+            here=here,
+            **facts,
+        )
+
+
+def shows(teacher: TeacherFacts) -> list[tuple[str, list[tuple[str, str, int]]]]:
+    """What may be shown of a teacher, in groups: value, words, rows."""
+    groups = [("", [("all", "all", teacher.rows), ("drawn", "drawn", teacher.drawn)])]
+    groups[0][1].append(("failed", "failed", teacher.failures))
+    if teacher.failed:
+        groups.append(("Failed", [(f"failed:{name}", name, count) for name, count in sorted(teacher.failed.items())]))
+    if teacher.encoders:
+        groups.append(("With a feature of", [(f"with:{e.name}", e.name, e.features) for e in teacher.encoders]))
+        lacking = [(f"without:{e.name}", e.name, teacher.drawn - e.features) for e in teacher.encoders]
+        groups.append(("Drawn, without a feature of", lacking))
+    return groups
+
+
+def asset(name: str) -> bytes:
+    """The bytes of a file in ASSETS."""
+    return (_FOLDER / name).read_bytes()
+
+
+def _size(count: int) -> str:
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
+
+
+def _money(dollars: float) -> str:
+    return f"${dollars:,.2f}" if dollars >= 1 or not dollars else f"${dollars:.3g}"
+
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("pipelines"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+_ENVIRONMENT.filters |= {
+    "number": "{:,}".format,
+    "cosine": "{:.3f}".format,
+    "size": _size,
+    "money": _money,
+    "duration": duration,
+    "has": lambda bits, place: bool(bits >> place & 1),
+    "pretty": lambda spec: json.dumps(dict(spec), indent=1, ensure_ascii=False),
+}

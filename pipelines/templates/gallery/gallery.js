@@ -1,0 +1,130 @@
+// The pages work without this. It searches as one types, and in an export, where no server can, from an index that is
+// loaded on the first search. Whatever comes from a cache is only ever set as text.
+"use strict";
+const form = document.querySelector("form[role=search]");
+const results = document.getElementById("results");
+const PAGE = 48;
+
+function later(work, milliseconds) {
+  let timer;
+  return () => { clearTimeout(timer); timer = setTimeout(work, milliseconds); };
+}
+
+// With a server: fetch the page that the form would open, and take its results.
+let asking = new AbortController();
+async function live() {
+  asking.abort();
+  asking = new AbortController();
+  const url = `${form.action}?${new URLSearchParams(new FormData(form))}`;
+  try {
+    const answer = await fetch(url, { signal: asking.signal });
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const found = page.getElementById("results");
+    if (!answer.ok || !found) throw new Error(answer.statusText);
+    results.replaceChildren(...found.childNodes);
+    history.replaceState(null, "", url);
+  } catch (error) {
+    if (error.name !== "AbortError") form.submit();
+  }
+}
+
+// Without one: chunks of rows [key, prompt, sample, picture, reason, encoders], each loaded as a script.
+const rows = [];
+let loading = null;
+const fold = (text) => text.normalize("NFKC").toUpperCase().toLowerCase();
+window.armadaChunk = (number, chunk) => { rows[number] = chunk.map((row) => [...row, fold(row[1])]); };
+
+function load() {
+  const count = Number(form.dataset.chunks);
+  loading ??= Promise.all(Array.from({ length: count }, (_, number) => new Promise((done, failed) => {
+    const script = document.createElement("script");
+    script.src = `search/${form.dataset.teacher}-${number}.js`;
+    script.onload = done;
+    script.onerror = failed;
+    document.head.append(script);
+  })));
+  return loading;
+}
+
+function shown(show) {
+  const [kind, name] = [show.split(":", 1)[0], show.slice(show.indexOf(":") + 1)];
+  return {
+    all: () => true,
+    drawn: (row) => !row[4],
+    failed: (row) => row[4] && (kind === show || row[4] === name),
+    with: (row) => row[5].includes(name),
+    without: (row) => !row[4] && !row[5].includes(name),
+  }[kind];
+}
+
+function card([key, prompt, sample, picture, reason]) {
+  const one = document.getElementById("card").content.cloneNode(true);
+  one.querySelector("a").href = `rows/${key}.html`;
+  one.querySelector(".prompt").textContent = prompt;
+  const frame = one.querySelector(".frame");
+  if (reason) {
+    frame.classList.add("failed");
+    frame.append(Object.assign(document.createElement("span"), { textContent: reason }));
+  } else {
+    frame.append(Object.assign(new Image(224, 224), { loading: "lazy", decoding: "async", alt: "", src: picture }));
+  }
+  one.querySelector("small").textContent = sample ? `sample ${sample}` : "";
+  return one;
+}
+
+async function fromIndex(page = 1) {
+  const counted = document.createElement("p");
+  Object.assign(counted, { className: "count", textContent: "Loading the search index…" });
+  counted.setAttribute("role", "status");
+  if (!rows.length) results.replaceChildren(counted);
+  await load();
+  const words = fold(form.q.value).split(/\s+/).filter(Boolean);
+  const counts = shown(form.show.value);
+  const found = rows.flat().filter((row) => counts(row) && words.every((word) => row[6].includes(word)));
+  const pages = Math.max(1, Math.ceil(found.length / PAGE));
+  counted.textContent = `${found.length.toLocaleString("en")} ${found.length === 1 ? "row" : "rows"}`;
+  const pager = document.createElement("nav");
+  pager.className = "pager";
+  pager.setAttribute("aria-label", "Pages");
+  const turn = (text, rel, to) => {
+    const button = Object.assign(document.createElement("button"), { textContent: text, type: "button" });
+    button.setAttribute("rel", rel);
+    button.addEventListener("click", () => fromIndex(to).then(() => results.scrollIntoView()));
+    return button;
+  };
+  if (page > 1) pager.append(turn("Previous", "prev", page - 1));
+  pager.append(Object.assign(document.createElement("span"), { textContent: `page ${page} of ${pages}` }));
+  if (page < pages) pager.append(turn("Next", "next", page + 1));
+  const cards = document.createElement("ul");
+  cards.className = "cards";
+  cards.append(...found.slice((page - 1) * PAGE, page * PAGE).map(card));
+  results.replaceChildren(counted, ...(pages > 1 ? [pager] : []), cards);
+}
+
+if (form && results) {
+  const isExport = form.dataset.chunks !== undefined;
+  const search = isExport ? () => fromIndex() : live;
+  form.hidden = false;
+  form.addEventListener("submit", (event) => { event.preventDefault(); search(); });
+  const soon = later(search, 120);
+  form.addEventListener("input", ({ target }) => { if (target !== form.teacher) soon(); });
+  form.teacher?.addEventListener("change", () => { // it has encoders and reasons of its own
+    form.show.selectedIndex = 0;
+    form.submit();
+  });
+  if (isExport && location.hash.startsWith("#show=")) {
+    form.show.value = decodeURIComponent(location.hash.slice(6));
+    search();
+  }
+}
+
+// Keys: / goes to the search field, the arrows turn pages.
+addEventListener("keydown", (event) => {
+  if (event.target.closest("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "/" && form) {
+    event.preventDefault();
+    form.q.focus();
+  }
+  const rel = { ArrowLeft: "prev", ArrowRight: "next" }[event.key];
+  if (rel) document.querySelector(`[rel=${rel}]`)?.click();
+});
