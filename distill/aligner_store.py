@@ -18,13 +18,13 @@ from safetensors.torch import load, save
 from distill.aligner import State, train_aligner
 from distill.loader import on_device
 from distill.settings import AlignerSettings
-from distill.view import LazyView, View
+from distill.view import View
 from teacher_cache import canonical_json, sha256
 
 
 def aligner_states(
     folder: Path,
-    view: View | LazyView,
+    view: View,
     classes: int,
     epochs: int,
     settings: AlignerSettings,

@@ -112,6 +112,10 @@ def train(
     missing: Annotated[
         Optional[str], typer.Option("--missing", help="drop: train on the rows that have a feature.")
     ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Pictures a prompt that a row is taught by.")] = 1,
+    combine: Annotated[
+        str, typer.Option("--combine", help="Of several: mean, the features' mean; or draw, another one each epoch.")
+    ] = "mean",
     epochs: Annotated[int, typer.Option("--epochs")] = 3,
     batch_size: Annotated[int, typer.Option("--batch-size")] = 32,
     lr: Annotated[float, typer.Option("--lr")] = 5e-5,
@@ -180,6 +184,8 @@ def train(
         control=control,
         data_file=data_files,
         drop_missing=missing == "drop",
+        samples=samples,
+        combine=combine,
         settings=settings,
         layers=PAPER_LAYERS if recipe and layers is None else layers,
         aligner=PAPER_ALIGNER if recipe else AlignerSettings(),

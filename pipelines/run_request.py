@@ -24,6 +24,8 @@ class RunRequest:
     control: str | None = None
     data_file: Path | None = None
     drop_missing: bool = False
+    samples: int = 1  # pictures a prompt
+    combine: str = "mean"  # of their features; or "draw": one an epoch
     layers: int | None = None
     lora_rank: int | None = None
     lora_targets: tuple[str, ...] | None = None
@@ -40,17 +42,22 @@ def check_request(request: RunRequest) -> None:
     find_control(request.control)
     settings = request.settings
     choices = {
-        "manifold": MANIFOLD_LOSSES,
-        "schedule": ("linear", "constant"),
-        "select": ("last", "validation", "test"),
+        "manifold": (settings.manifold, MANIFOLD_LOSSES),
+        "schedule": (settings.schedule, ("linear", "constant")),
+        "select": (settings.select, ("last", "validation", "test")),
+        "combine": (request.combine, ("mean", "draw")),
     }
-    for name, expected in choices.items():
-        if getattr(settings, name) not in expected:
-            raise ArmadaError(f"--{name}: expected one of {', '.join(expected)}, found {getattr(settings, name)!r}")
+    for name, (found, expected) in choices.items():
+        if found not in expected:
+            raise ArmadaError(f"--{name}: expected one of {', '.join(expected)}, found {found!r}")
     if not 0 <= settings.alpha <= 1:
         raise ArmadaError(f"--alpha: expected a number from 0 to 1, found {settings.alpha}")
     for name in ("epochs", "batch_size", "accumulate", "lr", "temperature"):
         if getattr(settings, name) <= 0:
             raise ArmadaError(f"--{name.replace('_', '-')}: expected more than 0, found {getattr(settings, name)}")
+    if request.samples < 1:
+        raise ArmadaError(f"--samples: expected more than 0, found {request.samples}")
+    if request.samples > 1 and request.max_local_bytes is not None:
+        raise ArmadaError("--samples: several pictures a prompt are joined in memory; leave out --max-local-bytes")
     if request.control != UNDISTILLED and not request.cache:
         raise ArmadaError("--cache URL is missing; only --control undistilled needs none")

@@ -15,7 +15,7 @@ from typing import Any
 from distill.cards import Card, load_card
 from distill.controls import UNDISTILLED, controlled_settings, find_control
 from distill.splits import Splits, load_splits
-from distill.view import LazyView, View, data_digest
+from distill.view import View, data_digest
 from pipelines.run_record import RunResult, count_parameters, facts_of, finished, write_record
 from pipelines.run_request import RunRequest, check_request
 from pipelines.run_view import FeatureSource, join_view
@@ -42,7 +42,7 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
 
 
 def _identity(
-    request: RunRequest, card: Card, splits: Splits, view: View | LazyView | None, source: FeatureSource | None
+    request: RunRequest, card: Card, splits: Splits, view: View | None, source: FeatureSource | None
 ) -> dict[str, Any]:
     """All that decides a run's result, but for software and hardware."""
     return {
@@ -57,6 +57,7 @@ def _identity(
         "settings": asdict(request.settings),
         "aligner": asdict(request.aligner) if view else None,
         "features": {name: getattr(source, name) for name in ("teacher", "encoder", "dimension")} if source else None,
+        "pictures": {"samples": request.samples, "combine": request.combine} if request.samples > 1 else None,
         "train_digest": data_digest(view.split if view else splits.train),
         "validation_digest": data_digest(splits.validation),
         "test_digest": data_digest(splits.test),
@@ -68,7 +69,7 @@ def _run(
     request: RunRequest,
     card: Card,
     splits: Splits,
-    view: View | LazyView | None,
+    view: View | None,
     source: FeatureSource | None,
     identity: Mapping[str, Any],
 ) -> RunResult:
@@ -188,7 +189,7 @@ def _accelerator(request: RunRequest) -> Any:
     return accelerator
 
 
-def _teaching(request: RunRequest, work: Any, view: View | LazyView, accelerator: Any) -> Any:
+def _teaching(request: RunRequest, work: Any, view: View, accelerator: Any) -> Any:
     from distill.aligner import untrained_states
     from distill.aligner_store import aligner_states
     from distill.lesson import Teaching
