@@ -6,7 +6,6 @@ stopped; another run there is refused.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -16,6 +15,7 @@ from distill.cards import Card, load_card
 from distill.controls import UNDISTILLED, controlled_settings, find_control
 from distill.splits import Splits, load_splits
 from distill.view import LazyView, View, data_digest
+from pipelines.processes import start_processes
 from pipelines.run_record import RunResult, count_parameters, facts_of, finished, write_record
 from pipelines.run_request import RunRequest, check_request
 from pipelines.run_view import FeatureSource, join_view
@@ -84,7 +84,7 @@ def _run(
     from distill.work import open_work
 
     settings = request.settings
-    accelerator = _accelerator(request)
+    accelerator = start_processes(request)
     train = view.split if view else splits.train
     spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets)
     work = open_work(spec, card, train, settings)
@@ -102,7 +102,10 @@ def _run(
 
     def offer(epoch: Any) -> None:
         if selecting and accelerator.is_main_process:
+            home = model.device  # the main memory, where the student is trained in parts
+            model.to(accelerator.device)
             found = work.evaluate(selecting, accelerator.device, settings.select)
+            model.to(home)
             best.offer(model, epoch.epoch, found[card.metrics[0]])
 
     epochs = train_student(
@@ -160,34 +163,6 @@ def _run(
     return results[0]
 
 
-def _accelerator(request: RunRequest) -> Any:
-    """The device, the precision and the processes. Raises ArmadaError where a launcher's processes don't find each
-    other: each would train by itself and overwrite the others' results."""
-    import torch
-    from accelerate import Accelerator
-
-    accelerator = Accelerator(
-        cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),  # else ranks on the CPU go unseen
-        mixed_precision="bf16" if _has_bf16() else "no",
-        log_with=list(request.trackers) or None,
-        project_dir=request.out,
-    )
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != started:
-        raise ArmadaError(
-            f"expected {started} processes, as the launcher says, found {accelerator.num_processes}; "
-            "start them by: python -m torch.distributed.run --nproc_per_node N -m pipelines.cli train ..."
-        )
-    if str(accelerator.distributed_type.value) not in ("NO", "MULTI_CPU", "MULTI_GPU"):
-        raise ArmadaError(
-            f"expected one process or DDP, found {accelerator.distributed_type.value}: checkpoints of sharded weights "
-            "are not written"
-        )
-    if request.trackers:
-        accelerator.init_trackers("trackers")
-    return accelerator
-
-
 def _teaching(request: RunRequest, work: Any, view: View | LazyView, accelerator: Any) -> Any:
     from distill.aligner import untrained_states
     from distill.aligner_store import aligner_states
@@ -218,11 +193,3 @@ def _teaching(request: RunRequest, work: Any, view: View | LazyView, accelerator
             max_local_bytes=request.max_local_bytes,
         )
     return teaching(states, settings.width, request.max_local_bytes)
-
-
-def _has_bf16() -> bool:
-    import torch
-
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
