@@ -19,12 +19,13 @@ def start_processes(request: RunRequest) -> Any:
     from accelerate import Accelerator
     from accelerate.utils import disable_fsdp_ram_efficient_loading
 
+    from distill.precision import has_bf16
     from distill.sharding import is_sharded
 
     disable_fsdp_ram_efficient_loading()  # the launcher's default: all ranks but the first would load no weights
     accelerator = Accelerator(
         cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),  # else ranks on the CPU go unseen
-        mixed_precision="bf16" if _has_bf16() else "no",
+        mixed_precision="bf16" if has_bf16() else "no",
         log_with=list(request.trackers) or None,
         project_dir=request.out,
     )
@@ -37,15 +38,8 @@ def start_processes(request: RunRequest) -> Any:
     kind = str(accelerator.distributed_type.value)
     if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "FSDP"):
         raise ArmadaError(f"expected one process, DDP or FSDP, found {kind}")
-    is_sharded(accelerator)  # refuses what isn't here before anything is loaded
+    if is_sharded(accelerator) and request.load_4bit:
+        raise ArmadaError("--load-4bit: expected one process or DDP, found FSDP, which can't cut weights of four bits")
     if request.trackers:
         accelerator.init_trackers("trackers")
     return accelerator
-
-
-def _has_bf16() -> bool:
-    import torch
-
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

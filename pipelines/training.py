@@ -52,6 +52,7 @@ def _identity(
             "layers": request.layers,
             "lora_rank": request.lora_rank,
             "lora_targets": list(request.lora_targets) if request.lora_targets else None,
+            **({"load_4bit": True} if request.load_4bit else {}),  # absent in the records of runs before there was it
         },
         "control": request.control,
         "settings": asdict(request.settings),
@@ -76,25 +77,23 @@ def _run(
 
     from distill.checkpoints import Checkpoints
     from distill.export import export_student, model_card
-    from distill.lora import merge_lora
     from distill.selection import BestEpoch
     from distill.students import StudentSpec
     from distill.trainer import Keeping, train_student
-    from distill.wide_head import fold_head, widen_head
-    from distill.work import open_work
+    from distill.wide_head import widen_head
+    from distill.work import finish_work, open_work
 
     settings = request.settings
     accelerator = start_processes(request)
     train = view.split if view else splits.train
-    spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets)
+    spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets, request.load_4bit)
     work = open_work(spec, card, train, settings)
-    model = work.model
     control = find_control(request.control)
     if view and control and control.wide_head:
-        widen_head(model, view.features.shape[1], settings.dropout, settings.seed)
+        widen_head(work.model, view.features.shape[1], settings.dropout, settings.seed)
     is_taught = view is not None and not (control and control.aligner == "none")
     teaching = _teaching(request, work, view, accelerator) if view and is_taught else None
-    parameters = count_parameters(model, teaching)
+    parameters = count_parameters(work.model, teaching)
 
     checkpoints = request.out / "checkpoints"
     best = BestEpoch(checkpoints, sha256(canonical_json(identity)))
@@ -102,14 +101,14 @@ def _run(
 
     def offer(epoch: Any) -> None:
         if selecting and accelerator.is_main_process:
-            home = model.device  # the main memory, where the student is trained in parts
-            model.to(accelerator.device)
+            home = work.model.device  # the main memory, where the student is trained in parts
+            work.model.to(accelerator.device)
             found = work.evaluate(selecting, accelerator.device, settings.select)
-            model.to(home)
-            best.offer(model, epoch.epoch, found[card.metrics[0]])
+            work.model.to(home)
+            best.offer(work.model, epoch.epoch, found[card.metrics[0]])
 
     epochs = train_student(
-        model,
+        work.model,
         work.tokens,
         work.targets,
         settings,
@@ -125,11 +124,9 @@ def _run(
     accelerator.free_memory()
     results: list[RunResult | None] = [None]
     if accelerator.is_main_process:
-        model = model.to(accelerator.device)
         if selecting:
-            best.load(model)
-        merge_lora(model)
-        fold_head(model)
+            best.load(work.model)
+        finish_work(work, accelerator.device)
         named = {"validation": splits.validation, "test": splits.test, **splits.also}
         metrics = {
             name: work.evaluate(split, accelerator.device, name) if len(split) else {} for name, split in named.items()
@@ -152,7 +149,7 @@ def _run(
             "ranks": accelerator.num_processes,
         }
         words = model_card(facts_of(request, card, metrics, parameters), work.pipeline)
-        export_student(model, work.tokenizer, request.out / "student", words)
+        export_student(work.model, work.tokenizer, request.out / "student", words)
         results = [write_record(request.out, record)]
         best.remove()
         Checkpoints(checkpoints, {}).remove()
