@@ -1,9 +1,9 @@
 """QLoRA (arXiv 2305.14314): the frozen base in four bits (NF4, its scales quantised too) while low-rank layers train.
 
 What is exported has nothing of it: the low-rank layers and the task head are put on the base's own weights, loaded
-anew. Those are what the package of the base says, and dequantised ones would keep the rounding for ever. The trained
-layers made up for some of that rounding, though, so the exported student is not exactly the trained one, and it is the
-exported one that is evaluated.
+anew, and not on dequantised ones, whose rounding it would keep for ever. The trained layers have made up for some of
+that rounding, though, so the exported student is not exactly the trained one; it is the exported one that is evaluated.
+An epoch is picked (`--select`) by the trained one.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ WHOLE = ["classifier", "score", "lm_head"]  # task heads, which train, and the v
 
 
 def four_bit_config() -> Any:
-    """What `from_pretrained` loads a base in four bits by; the rest of it is float32, as prepare_model_for_kbit_training
-    would make it. Raises MissingPackageError."""
+    """What `from_pretrained` loads a base in four bits by. (peft's prepare_model_for_kbit_training has nothing left to
+    do: the rest is loaded in float32, and add_lora freezes it.) Raises MissingPackageError."""
     from transformers import BitsAndBytesConfig
 
     if find_spec("bitsandbytes") is None:

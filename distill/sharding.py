@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_map_only
 from teacher_cache import ArmadaError
 
 Tree = TypeVar("Tree")
+Student = TypeVar("Student", bound=nn.Module)
 
 
 def is_sharded(accelerator: Any) -> bool:
@@ -46,7 +47,7 @@ def is_sharded(accelerator: Any) -> bool:
     return True
 
 
-def sharded_copy(student: nn.Module, layers: Iterable[str], accelerator: Any) -> nn.Module:
+def sharded_copy(student: Student, layers: Iterable[str], accelerator: Any) -> Student:
     """The student in parts over all ranks, on their devices; `layers` are the classes of modules that are brought
     together one at a time, the rest is whole while a step computes. `student` stays as it is, in this rank's memory.
 
@@ -57,7 +58,7 @@ def sharded_copy(student: nn.Module, layers: Iterable[str], accelerator: Any) ->
 
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     # Not for evaluation: it means autocast without DDP.
-    copy: nn.Module = accelerator.prepare_model(deepcopy(student), device_placement=False, evaluation_mode=True)
+    copy: Student = accelerator.prepare_model(deepcopy(student), device_placement=False, evaluation_mode=True)
     names = set(layers)
     for module in copy.modules():
         if type(module).__name__ in names:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
@@ -25,6 +25,7 @@ from distill.tokens import Tokens, tokenize
 from distill.wide_head import fold_head
 
 MAX_NEW_TOKENS = 256
+Load: TypeAlias = Callable[[StudentSpec], tuple[Any, Any]]  # the model and tokenizer, as at the start
 
 
 class Work(Protocol):
@@ -33,7 +34,7 @@ class Work(Protocol):
 
     pipeline: str  # of transformers, that loads the export
     spec: StudentSpec
-    load: Callable[[StudentSpec], tuple[Any, Any]]  # model and tokenizer as at the start
+    load: Load
     model: Any
     tokenizer: Any
     tokens: Tokens
@@ -67,7 +68,8 @@ class _Classifying:
 
     def __init__(self, spec: StudentSpec, card: Card, train: Split, settings: TrainSettings) -> None:
         self._metrics = card.metrics
-        self.spec, self.load = spec, partial(load_student, labels=card.classes, seed=settings.seed)
+        self.spec = spec
+        self.load: Load = partial(load_student, labels=card.classes, seed=settings.seed)
         self.model, self.tokenizer = self.load(spec)
         self._limit = length_limit(self.model, self.tokenizer, settings.max_length)
         self.tokens = tokenize(self.tokenizer, train.texts, self._limit)
@@ -84,7 +86,8 @@ class _Generating:
 
     def __init__(self, spec: StudentSpec, card: Card, train: Split, settings: TrainSettings) -> None:
         self._metrics = card.metrics
-        self.spec, self.load = spec, partial(load_generator, seed=settings.seed)
+        self.spec = spec
+        self.load: Load = partial(load_generator, seed=settings.seed)
         self.model, self.tokenizer = self.load(spec)
         self._limit = length_limit(self.model, self.tokenizer, settings.max_length)
         answers = [label[0] for label in train.labels]

@@ -69,7 +69,7 @@ def test_sharded_processes_write_the_checkpoint_and_the_figures_of_one(tmp_path)
         for folder in (student, tmp_path / "one" / "student", tmp_path / "two" / "student")
     )
     assert expected.keys() == found.keys()
-    # bf16 rounds a batch's halves otherwise than the whole, where the processor has it: two steps in a hundred apart.
+    # bf16 rounds a batch's halves otherwise than the whole, where the processor has it.
     assert distance(expected, found) < 0.02 * distance(expected, start)
 
 
