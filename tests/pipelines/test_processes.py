@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +37,15 @@ def test_other_ways_of_distribution_are_refused(monkeypatch):
     pretend(monkeypatch, 1, "DEEPSPEED")
     with pytest.raises(ArmadaError, match="expected one process, DDP or FSDP, found DEEPSPEED"):
         start_processes(REQUEST)
+
+
+def test_four_bits_and_sharding_do_not_go_together(monkeypatch):
+    for name, value in FSDP.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    pretend(monkeypatch, 2, "MULTI_CPU")
+    with pytest.raises(ArmadaError, match="--load-4bit: expected one process or DDP, found FSDP"):
+        start_processes(replace(REQUEST, lora_rank=8, load_4bit=True))
 
 
 def test_sharded_processes_write_the_checkpoint_and_the_figures_of_one(tmp_path):
