@@ -17,8 +17,7 @@ from tests.distill.tiny import save_decoder
 from tests.pipelines.cli import ROOT, armada, environment
 
 REQUEST = RunRequest("demo/sentiment", "minilm", Path("out"))
-LAUNCHER = "-m torch.distributed.run --nproc_per_node 2 --master_addr 127.0.0.1 --rdzv_backend c10d"
-FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": 2, "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"}
+LAUNCHER = "-m accelerate.commands.launch --use_fsdp --fsdp_version 2 --num_processes 2 --main_process_port 0"
 
 
 def pretend(monkeypatch, processes, kind):
@@ -40,8 +39,8 @@ def test_other_ways_of_distribution_are_refused(monkeypatch):
 
 
 def test_four_bits_and_sharding_do_not_go_together(monkeypatch):
-    for name, value in FSDP.items():
-        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
     monkeypatch.setenv("WORLD_SIZE", "2")
     pretend(monkeypatch, 2, "MULTI_CPU")
     with pytest.raises(ArmadaError, match="--load-4bit: expected one process or DDP, found FSDP"):
@@ -60,10 +59,10 @@ def test_sharded_processes_write_the_checkpoint_and_the_figures_of_one(tmp_path)
     words += ["--control", "undistilled", "--select", "validation", "--epochs", 2, "--batch-size", 8, "--lr", 1e-3]
     alone = armada(*words, "--out", tmp_path / "one", OMP_NUM_THREADS=1)
     assert alone.returncode == 0, alone.stderr
-    command = [*LAUNCHER.split(), "--rdzv_endpoint", "127.0.0.1:0", "-m", "pipelines.cli", *words]
+    command = [*LAUNCHER.split(), "-m", "pipelines.cli", *words]
     run = subprocess.run(
         [sys.executable, *map(str, command), "--out", str(tmp_path / "two")],
-        env=environment(OMP_NUM_THREADS=1, **FSDP),
+        env=environment(OMP_NUM_THREADS=1),
         cwd=ROOT,
         capture_output=True,
         text=True,
