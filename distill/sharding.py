@@ -8,8 +8,9 @@ them, goes on from a sharded run's checkpoint, and the steps are those of one pr
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from itertools import chain
 from typing import Any, TypeVar
 
 import torch
@@ -47,9 +48,10 @@ def is_sharded(accelerator: Any) -> bool:
     return True
 
 
-def sharded_copy(student: Student, layers: Iterable[str], accelerator: Any) -> Student:
-    """The student in parts over all ranks, on their devices; `layers` are the classes of modules that are brought
-    together one at a time, the rest is whole while a step computes. `student` stays as it is, in this rank's memory.
+def sharded_copy(student: Student, accelerator: Any) -> Student:
+    """The student in parts over all ranks, on their devices. Its layers, which stand in lists of modules in every
+    family, are brought together one at a time; the rest is whole while a step computes. `student` stays as it is, in
+    this rank's memory.
 
     Weights travel in float32, and autocast computes as it does under DDP, so that both give the same numbers.
     """
@@ -59,10 +61,9 @@ def sharded_copy(student: Student, layers: Iterable[str], accelerator: Any) -> S
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
     # Not for evaluation: it means autocast without DDP.
     copy: Student = accelerator.prepare_model(deepcopy(student), device_placement=False, evaluation_mode=True)
-    names = set(layers)
-    for module in copy.modules():
-        if type(module).__name__ in names:
-            fully_shard(module, mesh=mesh)
+    lists = [module for module in copy.modules() if isinstance(module, nn.ModuleList)]
+    for layer in chain.from_iterable(reversed(lists)):  # the inner ones first
+        fully_shard(layer, mesh=mesh)
     fully_shard(copy, mesh=mesh)
     return copy
 

@@ -54,7 +54,7 @@ class Steps:
             heads.start(torch.Generator().manual_seed(settings.seed))
         self._given = self._bare = DistilledStudent(model, heads, first)  # the one that the caller has
         if is_sharded(accelerator):
-            self._bare = sharded_copy(self._given, model._no_split_modules or (), accelerator)
+            self._bare = sharded_copy(self._given, accelerator)
         self._trained = [parameter for parameter in self._bare.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(
             self._trained, lr=settings.lr, weight_decay=settings.weight_decay, fused=device.type in ("cpu", "cuda")

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from accelerate import Accelerator
+from torch.distributed.fsdp import FSDPModule
 
 from distill import trainer
 from distill.settings import TrainSettings
@@ -24,10 +25,11 @@ class StopError(Exception):
 
 
 class Weighed(Steps):
-    """Says how many of the trained numbers this rank holds."""
+    """Says how many of the trained numbers this rank holds, and how many modules are brought together by themselves."""
 
     def __init__(self, *arguments) -> None:
         super().__init__(*arguments)
+        Weighed.units = sum(isinstance(module, FSDPModule) for module in self._bare.modules())
         Weighed.held = sum(getattr(weights, "_local_tensor", weights).numel() for weights in self._trained)
 
 
@@ -56,6 +58,7 @@ def train(student: str, out: Path, stop_at: int | None = None, lora_rank: int | 
     facts = {
         "ranks": accelerator.num_processes,
         "held": Weighed.held,
+        "units": Weighed.units,
         "steps": steps,
         "losses": [epoch.loss for epoch in epochs],
         "weights": weights(model)[::97].tolist(),

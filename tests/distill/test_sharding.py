@@ -11,7 +11,8 @@ FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": 2}
 CASES = {
     "bert": {},
     "relational in two parts": {"manifold": "relational", "accumulate": 2, "epochs": 1, "lr": 1e-4},
-    "lora": {"lora_rank": 2, "epochs": 1},
+    "deberta-v2": {"epochs": 1},
+    "llama": {"lora_rank": 2, "epochs": 1},
 }
 
 
@@ -21,10 +22,11 @@ def folder(tmp_path_factory):
     on with 2 sharded ones, `fewer` with 1; and `more`, which 1 broke off, with 2."""
     home = tmp_path_factory.mktemp("sharded")
     save_student(home / "bert", layers=2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    save_student(home / "deberta-v2", "deberta-v2", 2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     save_decoder(home / "llama", layers=2)
     for ranks, extra in ((1, {}), (2, FSDP)):
-        for student in ("bert", "llama"):
-            cases = [case for case in CASES if (case == "lora") == (student == "llama")]
+        for student in ("bert", "deberta-v2", "llama"):
+            cases = [case for case in CASES if case == student or (student == "bert" and case.startswith("relational"))]
             runs = [(home / str(ranks) / case, CASES[case]) for case in cases]
             if student == "bert":
                 runs.append((home / "more", {"stop_at": 9} if ranks == 1 else {}))
@@ -42,6 +44,7 @@ def test_sharded_ranks_hold_parts_and_their_losses_and_weights_are_those_of_one_
     assert [fact["ranks"] for fact in facts] == [2, 2]
     assert sum(fact["held"] for fact in facts) == alone["held"]
     assert max(fact["held"] for fact in facts) < 0.6 * alone["held"]
+    assert [fact["units"] for fact in [*facts, alone]] == [3, 3, 0]  # two layers and the rest
     assert facts[0]["steps"] == facts[1]["steps"] == alone["steps"]
     assert close(lines, expected)
     for fact in facts:  # every rank's own model is whole again
