@@ -136,6 +136,9 @@ def train(
     lora_targets: Annotated[
         Optional[str], typer.Option("--lora-targets", help="Layers' names, with commas; default: every linear one.")
     ] = None,
+    load_4bit: Annotated[
+        bool, typer.Option("--load-4bit", help="With --lora-rank: the frozen weights in four bits while training.")
+    ] = False,
     save_steps: Annotated[int, typer.Option("--save-steps", min=1, help="Steps between checkpoints.")] = 500,
     keep: Annotated[int, typer.Option("--keep", min=1, help="Checkpoints that are kept.")] = 2,
     max_local_bytes: Annotated[
@@ -191,6 +194,7 @@ def train(
         aligner=PAPER_ALIGNER if recipe else AlignerSettings(),
         lora_rank=lora_rank,
         lora_targets=tuple(lora_targets.split(",")) if lora_targets else None,
+        load_4bit=load_4bit,
         save_steps=save_steps,
         keep=keep,
         max_local_bytes=max_local_bytes,

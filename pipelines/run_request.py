@@ -7,6 +7,7 @@ from pathlib import Path
 
 from distill.controls import UNDISTILLED, find_control
 from distill.losses import MANIFOLD_LOSSES
+from distill.random_student import is_random
 from distill.settings import AlignerSettings, TrainSettings
 from teacher_cache import ArmadaError
 
@@ -29,6 +30,7 @@ class RunRequest:
     layers: int | None = None
     lora_rank: int | None = None
     lora_targets: tuple[str, ...] | None = None
+    load_4bit: bool = False
     settings: TrainSettings = field(default_factory=TrainSettings)
     aligner: AlignerSettings = field(default_factory=AlignerSettings)
     save_steps: int = 500
@@ -59,5 +61,9 @@ def check_request(request: RunRequest) -> None:
         raise ArmadaError(f"--samples: expected more than 0, found {request.samples}")
     if request.samples > 1 and request.max_local_bytes is not None:
         raise ArmadaError("--samples: several pictures a prompt are joined in memory; leave out --max-local-bytes")
+    if request.load_4bit and not request.lora_rank:
+        raise ArmadaError("--load-4bit: expected --lora-rank N beside it: weights of four bits don't train")
+    if request.load_4bit and is_random(request.student):
+        raise ArmadaError(f"--load-4bit: expected a student with weights of its own, found {request.student}")
     if request.control != UNDISTILLED and not request.cache:
         raise ArmadaError("--cache URL is missing; only --control undistilled needs none")
