@@ -45,11 +45,6 @@ def keep_trainable(model: Any) -> None:
             module.support_avx512bf16_for_cpu = False
 
 
-def trained_weights(model: Any) -> dict[str, Tensor]:
-    """What training changed, on the CPU, by name."""
-    return {name: value.detach().cpu() for name, value in model.named_parameters() if value.requires_grad}
-
-
 def on_own_base(trained: dict[str, Tensor], load: Callable[[], Any]) -> Any:
     """A student that `load` gives, low-rank layers included and in full precision, with trained weights."""
     model = load()

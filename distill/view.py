@@ -84,7 +84,7 @@ def join(
     if samples > 1 and combine == "mean":
         values = _means(values, samples)
         pictures = ["+".join(pictures[start : start + samples]) for start in range(0, len(pictures), samples)]
-    together = len(values) // max(1, len(rows))  # features that a row has still
+    together = samples if combine == "draw" else 1  # features that a row has still
     chosen = apply_control(control, values, seed, pictures, together)
     digest = _digest(rows, pictures, chosen, _blocks(chosen), combine if samples > 1 else None)
     if together == 1:

@@ -13,8 +13,9 @@ from typing import Any, Protocol, TypeAlias
 import torch
 
 from distill.cards import Card
+from distill.checkpoints import trained_weights
 from distill.evaluation import predict
-from distill.four_bit import on_own_base, trained_weights
+from distill.four_bit import on_own_base
 from distill.generation import generate, load_generator, tokenize_answers
 from distill.lora import merge_lora
 from distill.metrics import score, score_texts

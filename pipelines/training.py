@@ -189,5 +189,6 @@ def _teaching(request: RunRequest, work: Any, view: View, accelerator: Any) -> A
             accelerator.device,
             targets=work.targets if work.first else None,
             max_local_bytes=request.max_local_bytes,
+            moved=features,
         )
     return teaching(states, settings.width, request.max_local_bytes)

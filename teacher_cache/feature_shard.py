@@ -98,7 +98,7 @@ def facts_of(data: bytes | mmap.mmap, where: str) -> np.ndarray:
     parts = [np.empty((0, 64), np.uint8)]
     for table in _batches(data, where, _FACTS, 1 << 20):
         parts.append(np.concatenate([from_hex(table[name], where) for name in _FACTS], axis=1))
-    return parts[1] if len(parts) == 2 else np.concatenate(parts)
+    return np.concatenate(parts)
 
 
 def _batches(data: bytes | mmap.mmap, where: str, columns: Sequence[str], rows: int = _BLOCK) -> Iterator[pa.Table]:
