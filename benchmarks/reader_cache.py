@@ -107,4 +107,4 @@ def rate(batches: Callable[[], Iterator[Any]], seconds: float = 1e9) -> float:
 def anonymous_mb() -> float:
     """Memory of this process that no file stands behind, MB."""
     status = Path("/proc/self/status").read_text()
-    return int(status.split("RssAnon:")[1].split()[0]) / 1024
+    return int(status.split("RssAnon:")[1].split()[0]) * 1024 / 1e6

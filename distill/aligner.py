@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distill.draws import Draws
 from distill.loader import Loader
 from distill.losses import Outputs, positive_if_regression, task_loss
 from distill.orthogonal import CayleyDescent
@@ -58,7 +59,7 @@ class Aligner(nn.Module):
 
 
 def train_aligner(
-    features: np.ndarray | Tensor | Rows,
+    features: np.ndarray | Tensor | Rows | Draws,
     labels: Tensor,
     classes: int,
     epochs: int,

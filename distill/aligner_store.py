@@ -14,17 +14,19 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load, save
+from torch import Tensor
 
 from distill.aligner import State, train_aligner
+from distill.draws import Draws
 from distill.loader import on_device
 from distill.settings import AlignerSettings
-from distill.view import LazyView, View
+from distill.view import View
 from teacher_cache import canonical_json, sha256
 
 
 def aligner_states(
     folder: Path,
-    view: View | LazyView,
+    view: View,
     classes: int,
     epochs: int,
     settings: AlignerSettings,
@@ -32,9 +34,10 @@ def aligner_states(
     device: torch.device,
     targets: Sequence[float] | None = None,
     max_local_bytes: int | None = None,
+    moved: Tensor | Draws | None = None,
 ) -> list[State]:
     """The states of the first `epochs` epochs, read where they are kept, else trained and kept. `targets` are taught
-    instead of the view's labels: first tokens of answers."""
+    instead of the view's labels: first tokens of answers. `moved` are the view's features where `device` has them."""
     labels = view.split.labels if targets is None else targets
     taught = [] if targets is None else [sha256(canonical_json(list(targets)))]
     key = sha256(canonical_json(["armada-aligner/1", view.digest, asdict(settings), seed, classes, *taught]))
@@ -43,8 +46,8 @@ def aligner_states(
     found = [state for state in kept if state is not None]
     if len(found) == epochs:
         return found
-    features = on_device(view.features, device)
-    table = view.features if features is None else features
+    moved = on_device(view.features, device) if moved is None else moved
+    table = view.features if moved is None else moved
     taught_labels = torch.tensor(labels, device=device)
     states = train_aligner(table, taught_labels, classes, epochs, settings, seed, view.digest, max_local_bytes)
     home.mkdir(parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 import torch
+from torch import Tensor
 
 from teacher_cache import ArmadaError
 
@@ -95,3 +96,9 @@ def _flat(identity: Identity, prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + name] = list(value) if isinstance(value, tuple) else value
     return flat
+
+
+def trained_weights(model: Any) -> dict[str, Tensor]:
+    """The weights that training changes, on the CPU, by name."""
+    weights = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
+    return {name: value.cpu().contiguous() for name, value in weights.items()}

@@ -61,8 +61,11 @@ def controlled_settings(name: str | None, settings: TrainSettings) -> TrainSetti
     return replace(settings, alpha=0.0, beta=0.0) if control and control.zero_weights else settings
 
 
-def apply_control(name: str | None, features: np.ndarray, seed: int, pictures: Sequence[str]) -> np.ndarray:
-    """The (N, L) features after a control, of the same type. `pictures` (N,) are the digests of the rows' pictures."""
+def apply_control(
+    name: str | None, features: np.ndarray, seed: int, pictures: Sequence[str], together: int = 1
+) -> np.ndarray:
+    """The (N, L) features after a control, of the same type. `pictures` (N,) are the digests of the features' pictures.
+    So many features in turn belong `together`: they are a row's, and stay so when rows are permuted."""
     control = find_control(name)
     kind = control.features if control else "real"
     if kind == "real":
@@ -70,7 +73,8 @@ def apply_control(name: str | None, features: np.ndarray, seed: int, pictures: S
     if kind == "zero":
         return np.zeros_like(features)
     if kind == "shuffled":
-        shuffled: np.ndarray = features[permutation(len(features), seed)]
+        order = permutation(len(features) // together, seed)
+        shuffled: np.ndarray = features[(order[:, None] * together + np.arange(together)).reshape(-1)]
         return shuffled
     if kind == "noise":
         return _gaussian_like(features, len(features), _generator(seed))

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from distill.aligner import Aligner, State
+from distill.draws import Draws, shown
 from distill.losses import Outputs
 from teacher_cache import ChosenRows, Rows, ShardRows
 
-Table: TypeAlias = np.ndarray | Tensor | Rows  # (N, L) features, in memory, on a device, or taken when asked for
+Table: TypeAlias = np.ndarray | Tensor | Rows | Draws  # (N, L) in memory, on a device, or taken when asked for
 BLOCK = 4096  # rows of a pass
 
 
@@ -51,7 +52,7 @@ class Lesson:
         self._logits = torch.empty(rows, teaching.classes, device=device)  # (N, C)
         self._aux_logits = torch.empty_like(self._logits)  # (N, C)
         total = torch.zeros(width, device=device)
-        for index, part in in_parts(teaching.features):
+        for index, part in in_parts(teaching.features, epoch):
             features = part.to(device).float()
             place = torch.from_numpy(index).to(device)
             outputs = self._aligner(features)
@@ -65,17 +66,19 @@ class Lesson:
         return Outputs(self._logits[rows], self._aux_logits[rows], self._aligner.project(features.float()))
 
 
-def in_parts(features: Table) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Every row once, as (row numbers, features): block by block, or shard by shard, so that each is read once."""
-    if isinstance(features, ChosenRows) and isinstance(features.source, ShardRows):
-        groups = features.source.shards_of(features.places)
+def in_parts(features: Table, epoch: int) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Every row once, as (row numbers, the features that the epoch shows): block by block, or shard by shard, so that
+    each is read once."""
+    table, places = shown(features, epoch)
+    if isinstance(table, ChosenRows) and isinstance(table.source, ShardRows):
+        groups = table.source.shards_of(table.places)
         parts = [np.flatnonzero(groups == group) for group in np.unique(groups)]
     else:
-        rows = np.arange(features.shape[0])
-        parts = np.split(rows, range(BLOCK, len(rows), BLOCK))
+        parts = np.split(np.arange(len(places)), range(BLOCK, len(places), BLOCK))
     for part in parts:
-        if isinstance(features, Tensor):
-            yield part, features[part[0] : part[-1] + 1]
+        wanted = places[part]
+        if isinstance(table, Tensor):
+            yield part, table[torch.from_numpy(wanted).to(table.device)]
         else:
-            taken = features[part] if isinstance(features, np.ndarray) else features.take(part)
+            taken = table[wanted] if isinstance(table, np.ndarray) else table.take(wanted)
             yield part, torch.from_numpy(taken)

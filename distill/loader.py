@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from distill.draws import Draws
 from distill.order import batches, share
 from distill.windows import resident_rows, stream, window_batches
 from teacher_cache import ArmadaError, ChosenRows, Rows, ShardRows
@@ -40,14 +41,14 @@ class Batch:
 class Loader(IterableDataset[Batch]):
     """Iterate it once an epoch. Left in the middle, or given a saved state, it goes on where it was.
 
-    `features` (N, L) are an array, a tensor (gathered where it is: see `on_device`), or Rows; `view` is the digest that
-    names them. `lengths` (N,) puts rows of like length together. Rows that come from shards are read in windows that
-    keep within `max_local_bytes`; the order takes about 100 bytes a row beside them.
+    `features` (N, L) are an array, a tensor (gathered where it is: see `on_device`), Rows, or Draws of one of the first
+    two; `view` is the digest that names them. `lengths` (N,) puts rows of like length together. Rows that come from
+    shards are read in windows that keep within `max_local_bytes`; the order takes about 100 bytes a row beside them.
     """
 
     def __init__(
         self,
-        features: np.ndarray | Tensor | Rows,
+        features: np.ndarray | Tensor | Rows | Draws,
         view: str,
         batch_size: int,
         *,
@@ -61,8 +62,11 @@ class Loader(IterableDataset[Batch]):
     ) -> None:
         if batch_size < 1 or not 0 <= rank < ranks:
             raise ArmadaError(f"expected a batch size above 0 and a rank below {ranks}, found {batch_size} and {rank}")
-        self._whole = features if isinstance(features, Tensor) else None
-        self._rows: Rows = _Memory(features) if isinstance(features, np.ndarray | Tensor) else features
+        self._count = features.shape[0]  # N
+        self._draws = features if isinstance(features, Draws) else None
+        source = features.features if isinstance(features, Draws) else features
+        self._whole = source if isinstance(source, Tensor) else None
+        self._rows: Rows = _Memory(source) if isinstance(source, np.ndarray | Tensor) else source
         self._view, self._batch_size, self._seed, self._lengths = view, batch_size, seed, lengths
         self._rank, self._ranks, self._threads = rank, ranks, threads
         self._device = torch.device(device)
@@ -83,7 +87,7 @@ class Loader(IterableDataset[Batch]):
 
     def __len__(self) -> int:
         """Batches an epoch, the same for every rank."""
-        return -(-self._rows.shape[0] // self._batch_size)
+        return -(-self._count // self._batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         """The epoch's batches that are left. Raises ArmadaError in a DataLoader's worker process, of which each would
@@ -91,7 +95,8 @@ class Loader(IterableDataset[Batch]):
         if get_worker_info():
             raise ArmadaError("the loader has threads of its own: expected num_workers=0, found worker processes")
         parts = [share(batch, self._rank, self._ranks) for batch in self._order()[self._step :]]
-        take = self._taker([rows for rows, _ in parts])
+        shown = self._draws.at(self._epoch) if self._draws else None
+        take = self._taker([rows if shown is None else shown[rows] for rows, _ in parts])
         for (rows, own), features in zip(parts, take, strict=True):
             moved = features.to(self._device, non_blocking=True)
             self._step += 1  # before the yield: a state that is saved while a batch is used counts it
@@ -131,7 +136,7 @@ class Loader(IterableDataset[Batch]):
         place: dict[str, Any] = {"key": self._view, "seed": self._seed, "epoch": self._epoch}
         if self._resident:
             return window_batches(self._groups, self._batch_size, self._resident, **place)
-        return batches(self._rows.shape[0], self._batch_size, lengths=self._lengths, **place)
+        return batches(self._count, self._batch_size, lengths=self._lengths, **place)
 
     def _taker(self, shares: Sequence[np.ndarray]) -> Iterator[Tensor]:
         """The features of each share, in turn; taken in the background but for those on a device."""
@@ -189,10 +194,15 @@ def ahead(work: Callable[..., Any], calls: Iterable[tuple[Any, ...]], threads: i
                 future.cancel()
 
 
-def on_device(features: np.ndarray | Rows, device: torch.device | str, share_of_free: float = 0.5) -> Tensor | None:
+def on_device(
+    features: np.ndarray | Rows | Draws, device: torch.device | str, share_of_free: float = 0.5
+) -> Tensor | Draws | None:
     """All features (N, L) as a tensor on a CUDA device, or None where they take more than that share of its free
     memory, or the device is none."""
     device = torch.device(device)
+    if isinstance(features, Draws):
+        moved = on_device(features.features, device, share_of_free)
+        return None if moved is None else features.on(moved)
     if device.type != "cuda":
         return None
     free, _ = torch.cuda.mem_get_info(device)

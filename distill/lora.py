@@ -26,6 +26,8 @@ def add_lora(model: Any, rank: int, targets: tuple[str, ...] | None, head: str) 
     for name, parameter in model.named_parameters():
         if head and name.startswith(f"{head}."):
             parameter.requires_grad_(True)
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # peft makes them as the base computes: bf16, if it's in four bits
 
 
 def merge_lora(model: Any) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
 
+from distill.draws import Draws, shown
 from distill.losses import manifold_loss
 from distill.order import batches
 from distill.pooling import pooled_and_logits
@@ -21,10 +22,16 @@ from teacher_cache import progress
 
 
 def pretrain_student(
-    model: Any, tokens: Tokens, features: Tensor, settings: TrainSettings, *, key: str, device: torch.device
+    model: Any,
+    tokens: Tokens,
+    features: np.ndarray | Draws,
+    settings: TrainSettings,
+    *,
+    key: str,
+    device: torch.device,
 ) -> list[float]:
-    """Train `model` in place on (N, L) features of its N texts; the mean loss of each epoch. `key` decides the order
-    of the rows together with the seed. The task head isn't touched."""
+    """Train `model` in place on (N, L) features of its N texts, in memory; the mean loss of each epoch. `key`
+    decides the order of the rows together with the seed. The task head isn't touched."""
     from transformers import get_scheduler
 
     torch.manual_seed(settings.seed)
@@ -35,15 +42,16 @@ def pretrain_student(
     optimizer = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay)
     total = settings.epochs * -(-len(tokens) // settings.batch_size)
     schedule = get_scheduler("linear", optimizer, int(settings.warmup * total), total)
-    center = features.float().mean(0)
+    center = torch.from_numpy(shown(features, 0)[0]).float().mean(0).to(device)  # of all pictures
     means = []
     with progress(total, "pre-training", "step") as bar:
         for epoch in range(settings.epochs):
             losses = []
+            table, places = shown(features, epoch)
             lengths = tokens.lengths if settings.by_length else None
             place: dict[str, Any] = {"key": key, "seed": settings.seed, "epoch": epoch, "lengths": lengths}
             for rows in batches(len(tokens), settings.batch_size, **place):
-                z = features[torch.from_numpy(rows).to(device)].float()  # (B, L)
+                z = torch.from_numpy(table[places[rows]]).to(device).float()  # (B, L)
                 s = pooled_and_logits(model, tokens.batch(rows, device))[0]  # (B, H)
                 loss = manifold_loss("relational", z, heads.projection(s), center)
                 torch.autograd.backward(loss)

@@ -12,6 +12,8 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from distill.checkpoints import trained_weights
+
 
 class BestEpoch:
     """The file `best-KEY.safetensors`: trained weights with their epoch and score. The earliest of equals is kept."""
@@ -24,9 +26,8 @@ class BestEpoch:
         kept = self.kept()
         if kept is None or score > kept[1]:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            weights = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}
             draft = self._path.with_suffix(".draft")
-            save_file(weights, draft, metadata={"epoch": str(epoch), "score": repr(score)})
+            save_file(trained_weights(model), draft, metadata={"epoch": str(epoch), "score": repr(score)})
             os.replace(draft, self._path)
 
     def kept(self) -> tuple[int, float] | None:

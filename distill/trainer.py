@@ -114,6 +114,7 @@ def train_student(
             means: list[Any] = torch.stack(place.losses).mean(0).tolist()
             means += [None] * (4 - len(means))
             done = Epoch(epoch, end - place.epoch_start, time.monotonic() - started, *means)
+            steps.give_back()
             on_epoch(done)
             place = _Place(place.step, [*place.epochs, done], place.step)
             save()

@@ -21,9 +21,9 @@ AHEAD = 2  # groups fetched and decoded before they are needed
 
 
 def resident_rows(max_local_bytes: int, row_bytes: int, group_rows: int) -> int:
-    """How many rows the window may hold on average: what is left beside the groups in flight (each once as read and
-    once decoded), less a third, for its size varies."""
-    in_flight = 2 * AHEAD * group_rows * row_bytes
+    """How many rows the window may hold on average: what is left beside the groups in flight (decoded, as a page of
+    Parquet, and as much again that allocators keep), less a third, for its size varies."""
+    in_flight = 3 * AHEAD * group_rows * row_bytes
     free = max(max_local_bytes - in_flight, max_local_bytes // 4)
     return max(1, int(free / 1.5 / row_bytes))
 
@@ -34,11 +34,12 @@ def window_batches(
     """An epoch's batches of row numbers, each (<= batch_size,) int64; every row once. `groups` (N,) says which rows are
     read together; about `resident` rows are held at a time, and a batch mixes the groups of twice as many."""
     generator = generator_of("armada-windows/1", key, seed, epoch)
-    _, numbers, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    queue = generator.permutation(len(counts))
-    before = np.empty(len(counts), np.int64)  # rows of the groups that come first
+    counts = np.bincount(groups)
+    queue = generator.permutation(np.flatnonzero(counts))
+    before = np.zeros(len(counts), np.int64)  # rows of the groups that come first
     before[queue] = np.cumsum(counts[queue]) - counts[queue]
-    times = np.maximum(0, before - resident)[numbers] + generator.uniform(0, 2 * resident, len(groups))
+    times = generator.uniform(0, 2 * resident, len(groups))
+    times += np.maximum(0, before - resident)[groups]
     order = np.argsort(times, kind="stable")
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
@@ -46,7 +47,7 @@ def window_batches(
 def stream(rows: Rows, batches: Sequence[np.ndarray], groups: np.ndarray) -> Iterator[np.ndarray]:
     """The features (B, L) of each batch, in turn. A group is read once, shortly before its first row is needed, and a
     row is held until its batch is over: what is held at a time is what the order asks for."""
-    when = np.full(len(groups), -1, np.int64)  # the batch that needs a row
+    when = np.full(len(groups), -1, np.int32)  # the batch that needs a row
     for number, batch in enumerate(batches):
         when[batch] = number
     wanted = np.flatnonzero(when >= 0)
@@ -55,19 +56,30 @@ def stream(rows: Rows, batches: Sequence[np.ndarray], groups: np.ndarray) -> Ite
     parts.sort(key=lambda part: int(when[part].min()))
     due = deque((int(when[part].min()), part) for part in parts)
 
-    pool = np.empty((_most_held(parts, when, len(batches)), rows.shape[1]), rows.dtype)
-    slots = np.empty(len(groups), np.int64)  # where in the pool a row is
+    def empty(count: int) -> np.ndarray:
+        return np.empty((count, rows.shape[1]), rows.dtype)
+
+    pool = empty(_most_held(parts, when, len(batches)))
+    slots = np.empty(len(groups), np.int32)  # where in the pool a row is
     free = list(range(len(pool)))
+    largest = max(map(len, parts), default=0)
     with ThreadPoolExecutor(AHEAD, "armada-ahead") as executor:
         upcoming = iter(parts)
-        pending: deque[Future[np.ndarray]] = deque(executor.submit(rows.take, part) for part in islice(upcoming, AHEAD))
+        pending: deque[tuple[np.ndarray, Future[np.ndarray]]] = deque()
+
+        def fetch(buffer: np.ndarray) -> None:
+            for part in islice(upcoming, 1):
+                pending.append((buffer, executor.submit(rows.take, part, buffer[: len(part)])))
+
+        for _ in range(AHEAD):
+            fetch(empty(largest))  # one for each group in flight, used again and again
         for number, batch in enumerate(batches):
             while due and due[0][0] <= number:
                 _, part = due.popleft()
-                features = pending.popleft().result()
-                pending.extend(executor.submit(rows.take, following) for following in islice(upcoming, 1))
+                buffer, features = pending.popleft()
                 slots[part] = [free.pop() for _ in part]
-                pool[slots[part]] = features
+                pool[slots[part]] = features.result()
+                fetch(buffer)
             yield pool.take(slots[batch], axis=0)
             free.extend(slots[np.unique(batch)].tolist())
 

@@ -5,21 +5,28 @@ Classification, regression and choice cards have a classifier; generation cards 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
 from distill.cards import Card
+from distill.checkpoints import trained_weights
 from distill.evaluation import predict
+from distill.four_bit import on_own_base
 from distill.generation import generate, load_generator, tokenize_answers
+from distill.lora import merge_lora
 from distill.metrics import score, score_texts
 from distill.settings import TrainSettings
 from distill.splits import Split
 from distill.students import StudentSpec, length_limit, load_student
 from distill.tokens import Tokens, tokenize
+from distill.wide_head import fold_head
 
 MAX_NEW_TOKENS = 256
+Load: TypeAlias = Callable[[StudentSpec], tuple[Any, Any]]  # the model and tokenizer, as at the start
 
 
 class Work(Protocol):
@@ -27,6 +34,8 @@ class Work(Protocol):
     tokens that a generative student's targets are places among; None for a classifier."""
 
     pipeline: str  # of transformers, that loads the export
+    spec: StudentSpec
+    load: Load
     model: Any
     tokenizer: Any
     tokens: Tokens
@@ -43,13 +52,26 @@ def open_work(spec: StudentSpec, card: Card, train: Split, settings: TrainSettin
     return (_Generating if card.type == "generation" else _Classifying)(spec, card, train, settings)
 
 
+def finish_work(work: Work, device: torch.device) -> None:
+    """Make `work.model` what is exported, a stock model on this device: what stood beside its weights is put in."""
+    fold_head(work.model)
+    if work.spec.load_4bit:
+        trained = trained_weights(work.model)
+        work.model = None  # leaves its memory to the whole student
+        work.model = on_own_base(trained, lambda: work.load(replace(work.spec, load_4bit=False))[0])
+    merge_lora(work.model)
+    work.model.to(device)
+
+
 class _Classifying:
     pipeline = "text-classification"
     first: list[int] | None = None
 
     def __init__(self, spec: StudentSpec, card: Card, train: Split, settings: TrainSettings) -> None:
         self._metrics = card.metrics
-        self.model, self.tokenizer = load_student(spec, card.classes, settings.seed)
+        self.spec = spec
+        self.load: Load = partial(load_student, labels=card.classes, seed=settings.seed)
+        self.model, self.tokenizer = self.load(spec)
         self._limit = length_limit(self.model, self.tokenizer, settings.max_length)
         self.tokens = tokenize(self.tokenizer, train.texts, self._limit)
         self.targets: Sequence[float] = train.labels
@@ -65,7 +87,9 @@ class _Generating:
 
     def __init__(self, spec: StudentSpec, card: Card, train: Split, settings: TrainSettings) -> None:
         self._metrics = card.metrics
-        self.model, self.tokenizer = load_generator(spec, settings.seed)
+        self.spec = spec
+        self.load: Load = partial(load_generator, seed=settings.seed)
+        self.model, self.tokenizer = self.load(spec)
         self._limit = length_limit(self.model, self.tokenizer, settings.max_length)
         answers = [label[0] for label in train.labels]
         taught = tokenize_answers(self.tokenizer, [text for (text,) in train.texts], answers, self._limit)

@@ -113,6 +113,10 @@ def train(
     missing: Annotated[
         Optional[str], typer.Option("--missing", help="drop: train on the rows that have a feature.")
     ] = None,
+    samples: Annotated[int, typer.Option("--samples", min=1, help="Pictures a prompt that a row is taught by.")] = 1,
+    combine: Annotated[
+        str, typer.Option("--combine", help="Of several: mean, the features' mean; or draw, another one each epoch.")
+    ] = "mean",
     epochs: Annotated[int, typer.Option("--epochs")] = 3,
     batch_size: Annotated[int, typer.Option("--batch-size")] = 32,
     lr: Annotated[float, typer.Option("--lr")] = 5e-5,
@@ -133,6 +137,9 @@ def train(
     lora_targets: Annotated[
         Optional[str], typer.Option("--lora-targets", help="Layers' names, with commas; default: every linear one.")
     ] = None,
+    load_4bit: Annotated[
+        bool, typer.Option("--load-4bit", help="With --lora-rank: the frozen weights in four bits while training.")
+    ] = False,
     save_steps: Annotated[int, typer.Option("--save-steps", min=1, help="Steps between checkpoints.")] = 500,
     keep: Annotated[int, typer.Option("--keep", min=1, help="Checkpoints that are kept.")] = 2,
     max_local_bytes: Annotated[
@@ -181,11 +188,14 @@ def train(
         control=control,
         data_file=data_files,
         drop_missing=missing == "drop",
+        samples=samples,
+        combine=combine,
         settings=settings,
         layers=PAPER_LAYERS if recipe and layers is None else layers,
         aligner=PAPER_ALIGNER if recipe else AlignerSettings(),
         lora_rank=lora_rank,
         lora_targets=tuple(lora_targets.split(",")) if lora_targets else None,
+        load_4bit=load_4bit,
         save_steps=save_steps,
         keep=keep,
         max_local_bytes=max_local_bytes,

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.numerals import signed
 from pipelines.statistics import SEEDS_TO_TELL, bootstrap_rows, holm, holm_levels, paired, smallest_detectable, spread
 from pipelines.statistics import verdicts as judged
 from pipelines.study_file import Study
@@ -181,7 +182,7 @@ def _verdict(study: Study, comparisons: tuple[Comparison, ...], missing: int) ->
     """The verdict, and a sentence that says why."""
     primary = [found for found in comparisons if found.is_primary]
     against = study.primary.against
-    seen = "; ".join(f"{found.mean:+.4f} against {found.against}" for found in primary) or "nothing yet"
+    seen = "; ".join(f"{signed(found.mean)} against {found.against}" for found in primary) or "nothing yet"
     if len(primary) < len(against) or missing:
         return "cannot tell", f"{missing} runs are not finished. Seen so far: {seen}."
     seeds = min(found.seeds for found in primary)
@@ -191,7 +192,7 @@ def _verdict(study: Study, comparisons: tuple[Comparison, ...], missing: int) ->
         return "cannot tell", f"a verdict needs comparisons with undistilled and with shuffled. Seen: {seen}."
     low, high = (np.array([getattr(found, end) for found in primary]) for end in ("low", "high"))
     verdict = str(judged(low, high, study.primary.margin, seeds))
-    bounds = "; ".join(f"{f.mean:+.4f} [{f.low:+.4f}, {f.high:+.4f}] against {f.against}" for f in primary)
+    bounds = "; ".join(f"{signed(f.mean)} [{signed(f.low)}, {signed(f.high)}] against {f.against}" for f in primary)
     why = {
         "helped": "every interval lies above zero",
         "did not help": f"an interval lies below the margin of {study.primary.margin}, which rules such a gain out",

@@ -1,4 +1,4 @@
-"""What the commands print (one JSON object, or a line a fact), the JSON files that they write, and seconds in words."""
+"""What the commands print (one JSON object, or a line a fact), and the JSON files that they write."""
 
 from __future__ import annotations
 
@@ -28,12 +28,3 @@ def write_json(path: Path, value: Any) -> None:
     draft = path.with_suffix(".draft")
     draft.write_text(json.dumps(value, indent=1), "utf-8")
     os.replace(draft, path)
-
-
-def duration(seconds: float | None) -> str:
-    """Seconds in words: 42 s, 3.5 min, 2.1 h."""
-    if seconds is None:
-        return "not measured"
-    if seconds < 90:
-        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

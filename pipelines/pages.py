@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from pipelines.catalogue import Asked, Catalogue, EncoderFacts, Found, Row, TeacherFacts
-from pipelines.output import duration
+from pipelines.numerals import duration
 
 if TYPE_CHECKING:
     from pipelines.neighbours import Near

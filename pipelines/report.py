@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.account import Account, account
-from pipelines.findings import READOUTS, Findings, Measured, find
-from pipelines.output import duration, write_json
-from pipelines.plots import Scale, curves, scale_of
+from pipelines.findings import READOUTS, Comparison, Findings, Measured, find
+from pipelines.numerals import duration, interval, plain, signed
+from pipelines.output import write_json
+from pipelines.plots import curves, scale_of
 from pipelines.study import runs_of
 from pipelines.study_file import Study, StudyFile, digest_of, parse_study
 from pipelines.study_run import study_splits
@@ -103,16 +105,19 @@ def html(report: Report) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"interval": _interval, "signed": _signed, "plain": _plain, "duration": duration}
+    environment.filters |= {"interval": interval, "signed": signed, "plain": plain, "duration": duration}
     study = report.file.study
     return environment.get_template("report.html.j2").render(
         report=report,
         study=study,
         findings=report.findings,
         readouts=[_panel(report, name, title) for name, title in READOUTS.items() if _of(report, name)],
-        primary=[found for found in report.findings.comparisons if found.is_primary],
-        others=[found for found in report.findings.comparisons if not found.is_primary],
-        differences=_difference_scale(report),
+        primary=_differences(report, [found for found in report.findings.comparisons if found.is_primary]),
+        others=[
+            (title, _differences(report, rows))
+            for name, title in READOUTS.items()
+            if (rows := [f for f in report.findings.comparisons if f.readout == name and not f.is_primary])
+        ],
         curves=curves(report.findings.curves),
         titles=READOUTS,
         control_words=_words(study),
@@ -128,12 +133,11 @@ def _panel(report: Report, name: str, title: str) -> dict[str, Any]:
     return {"name": name, "title": title, "arms": found, "scale": scale_of([v for one in found for v in one.values])}
 
 
-def _difference_scale(report: Report) -> Scale:
+def _differences(report: Report, rows: Sequence[Comparison]) -> dict[str, Any]:
+    """Comparisons on one scale, which holds zero and the margin too."""
     margin = report.file.study.primary.margin
-    ends = [
-        end for found in report.findings.comparisons for end in (found.low, found.high, found.mean) if end is not None
-    ]
-    return scale_of([*ends, -margin, margin])
+    ends = [end for found in rows for end in (found.low, found.high, found.mean) if end is not None]
+    return {"rows": rows, "scale": scale_of([*ends, -margin, margin])}
 
 
 def _words(study: Study) -> dict[str, str]:
@@ -168,13 +172,12 @@ def markdown(report: Report) -> str:
     ]
     for found in findings.comparisons:
         if found.is_primary:
-            interval = _interval((found.low, found.high))
             facts = (
-                _signed(found.mean),
-                interval,
-                _plain(found.p_holm),
-                _plain(found.effect, 2),
-                _plain(found.detectable, 4),
+                signed(found.mean),
+                interval((found.low, found.high)),
+                plain(found.p_holm),
+                plain(found.effect, 2),
+                plain(found.detectable, 4),
             )
             lines.append(f"| {_quoted(found.arm)} against {_quoted(found.against)} | {' | '.join(facts)} |")
     lines += [
@@ -195,15 +198,3 @@ def _quoted(text: str) -> str:
     """Text in which Markdown and HTML find nothing to act on."""
     plain = " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", plain)
-
-
-def _signed(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:+.4f}".replace("-", "−")
-
-
-def _interval(ends: tuple[float | None, float | None]) -> str:
-    return "n/a" if None in ends else f"{_signed(ends[0])} to {_signed(ends[1])}"
-
-
-def _plain(value: float | None, digits: int = 3) -> str:
-    return "n/a" if value is None else f"{value:.{digits}f}".replace("-", "−")

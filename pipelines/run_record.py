@@ -19,7 +19,7 @@ from distill.checkpoints import refuse_another
 from pipelines.output import write_json
 from pipelines.run_request import RunRequest
 
-PACKAGES = ("armada-distill", "torch", "transformers", "accelerate", "peft", "numpy", "pyarrow")
+PACKAGES = ("armada-distill", "torch", "transformers", "accelerate", "peft", "bitsandbytes", "numpy", "pyarrow")
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def count_parameters(model: Any, teaching: Any) -> dict[str, int]:
     from distill.steps import pooled_width
 
     counts = {
-        "student": sum(parameter.numel() for parameter in model.parameters()),
+        "student": model.num_parameters(),  # two to a byte where they are of four bits
         "trained": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
     }
     if not teaching:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from distill.cards import Card
 from distill.controls import find_control
 from distill.splits import Splits
-from distill.view import LazyView, View, join, join_lazily
+from distill.view import View, join, join_lazily
 from pipelines.run_request import RunRequest
 from teacher_cache import (
     Cache,
@@ -32,7 +33,7 @@ class FeatureSource:
     digest: str
 
 
-def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View | LazyView, FeatureSource]:
+def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, FeatureSource]:
     """The view of a run and where its features come from. Raises CoverageError with the command that fills a gap."""
     cache = Cache(str(request.cache))
     teacher = teacher_source(open_teacher(request.teacher)).digest if request.teacher else None
@@ -42,17 +43,20 @@ def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View | L
     encoder = encoder_source(open_encoder(request.encoder)).digest if request.encoder else None
     chosen = choose(cache, teacher, encoder)
     names = (request.teacher or chosen[0].facts.get("text"), request.encoder or chosen[1].facts.get("text"))
-    words = f"--teacher '{names[0]}' --encoder '{names[1]}' --cache {cache.store}"
+    several = f" --samples {request.samples}" if request.samples > 1 else ""
+    words = f"--teacher '{names[0]}' --encoder '{names[1]}' --cache {cache.store}{several}"
     limit = request.max_local_bytes
-    view = (join if limit is None else join_lazily)(
-        splits.train,
-        cache,
-        open_features(cache, *chosen, max_local_bytes=limit),
-        drop_missing=request.drop_missing,
-        control=request.control,
-        seed=request.settings.seed,
-        mend=f"{_prompts_first(request, card)} {words}",
-    )
+    features = open_features(cache, *chosen, max_local_bytes=limit)
+    how: dict[str, Any] = {
+        "drop_missing": request.drop_missing,
+        "control": request.control,
+        "seed": request.settings.seed,
+        "mend": f"{_prompts_first(request, card)} {words}",
+    }
+    if limit is None:
+        view = join(splits.train, cache, features, samples=request.samples, combine=request.combine, **how)
+    else:
+        view = join_lazily(splits.train, cache, features, **how)
     shards = sorted(shard.sha256 for shard in cache.shards(f"features/{chosen[0].name}/{chosen[1].name}/"))
     digest = sha256(canonical_json(shards))
     return view, FeatureSource(chosen[0].name, chosen[1].name, view.features.shape[1], digest)

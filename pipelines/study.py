@@ -60,7 +60,7 @@ def run_study(path: Path, out: Path, jobs: int = 1, say: Callable[[str], None] =
         splits = study_splits(file.study)  # read once, handed to every run
         cache = file.study.cache or str(out / "cache")
         if not file.study.cache:
-            _build(file.study, splits.train.prompts, cache, say)
+            _build(file, splits.train.prompts, cache, say)
         return _run_all(file.study, splits, out, cache, jobs, say)
 
 
@@ -79,17 +79,25 @@ def _note(file: StudyFile, out: Path) -> None:
     write_json(path, {**noted, "file": str(file.path.resolve())})
 
 
-def _build(study: Study, prompts: list[str], cache: str, say: Callable[[str], None]) -> None:
-    """The pictures and features that the arms need, in the study's own cache."""
+def _build(file: StudyFile, prompts: list[str], cache: str, say: Callable[[str], None]) -> None:
+    """The pictures and features that the arms need, in the study's own cache. Raises BudgetError where the study may
+    not ask for all of them."""
     from distill.controls import find_control
-    from teacher_cache import Cache, build, open_encoder, open_teacher
+    from teacher_cache import BudgetError, BuildOptions, Cache, build, open_encoder, open_teacher
 
+    study = file.study
+    options = BuildOptions(samples=study.samples, max_calls=study.max_calls)
     controls = [find_control(arm.control) for arm in study.arms.values()]
     for encoder in dict.fromkeys(
         [study.encoder, *(control.encoder for control in controls if control and control.encoder)]
     ):
-        report = build(Cache(cache, create=True), prompts, open_teacher(study.teacher), open_encoder(encoder))
+        report = build(Cache(cache, create=True), prompts, open_teacher(study.teacher), open_encoder(encoder), options)
         say(f"cache: {len(prompts)} rows, encoder {encoder}, {report.calls} calls now, {report.calls_total} in all")
+        if report.stopped == "budget":
+            raise BudgetError(
+                f"{file.path}: max_calls: {study.max_calls} calls are made, and pictures are missing still; nothing is "
+                "lost: raise it, and run the same command again"
+            )
 
 
 def _run_all(study: Study, splits: Any, out: Path, cache: str, jobs: int, say: Callable[[str], None]) -> bool:

@@ -79,7 +79,8 @@ class Primary(_Part):
 
 
 class Study(_Part):
-    """A study, as its file says it. Without `cache` the study builds its own, in its output folder."""
+    """A study, as its file says it. Without `cache` the study builds its own, in its output folder, with no more than
+    `max_calls` to the teacher in all."""
 
     name: str
     question: str
@@ -90,6 +91,9 @@ class Study(_Part):
     teacher: str
     encoder: str
     cache: str | None = None
+    samples: Annotated[int, Field(ge=1)] = 1
+    combine: Literal["mean", "draw"] = "mean"
+    max_calls: Annotated[int, Field(ge=0)] | None = None
     rows: Rows
     seeds: Annotated[list[int], Field(min_length=1)]
     settings: dict[str, Any] = {}

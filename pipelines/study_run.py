@@ -84,6 +84,8 @@ def _request(study: Study, run: Run, folder: Path, cache: str, **changes: Any) -
         "cache": cache,
         "teacher": study.teacher,
         "encoder": study.encoder,
+        "samples": study.samples,
+        "combine": study.combine,
         "control": arm.control,
         "settings": train_settings(study.settings, run.seed, arm.manifold),
     }
@@ -139,6 +141,7 @@ def _pretrained(study: Study, few: FewShot, run: Run, folder: Path, cache: str, 
     from distill.students import StudentSpec, length_limit, load_student
     from distill.tokens import tokenize
     from pipelines.run_view import join_view
+    from teacher_cache import ChosenRows
 
     home = folder / "pretrained"
     if home.exists():
@@ -149,9 +152,9 @@ def _pretrained(study: Study, few: FewShot, run: Run, folder: Path, cache: str, 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, tokenizer = load_student(StudentSpec(study.student, study.layers), card.classes, run.seed)
     tokens = tokenize(tokenizer, view.split.texts, length_limit(model, tokenizer, settings.max_length))
-    features = torch.from_numpy(view.features).to(device)
     key = study.task  # not the view's digest: labels are part of that
-    pretrain_student(model, tokens, features, settings, key=key, device=device)
+    assert not isinstance(view.features, ChosenRows)  # a study asks for no windows
+    pretrain_student(model, tokens, view.features, settings, key=key, device=device)
     export_student(model.cpu(), tokenizer, home, "A student pre-trained by armada on the relational loss alone.\n")
     return home
 

@@ -6,7 +6,6 @@ stopped; another run there is refused.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import partial
@@ -15,7 +14,8 @@ from typing import Any
 from distill.cards import Card, load_card
 from distill.controls import UNDISTILLED, controlled_settings, find_control
 from distill.splits import Splits, load_splits
-from distill.view import LazyView, View, data_digest
+from distill.view import View, data_digest
+from pipelines.processes import start_processes
 from pipelines.run_record import RunResult, count_parameters, facts_of, finished, write_record
 from pipelines.run_request import RunRequest, check_request
 from pipelines.run_view import FeatureSource, join_view
@@ -42,7 +42,7 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
 
 
 def _identity(
-    request: RunRequest, card: Card, splits: Splits, view: View | LazyView | None, source: FeatureSource | None
+    request: RunRequest, card: Card, splits: Splits, view: View | None, source: FeatureSource | None
 ) -> dict[str, Any]:
     """All that decides a run's result, but for software and hardware."""
     return {
@@ -52,11 +52,13 @@ def _identity(
             "layers": request.layers,
             "lora_rank": request.lora_rank,
             "lora_targets": list(request.lora_targets) if request.lora_targets else None,
+            **({"load_4bit": True} if request.load_4bit else {}),  # absent in the records of runs before there was it
         },
         "control": request.control,
         "settings": asdict(request.settings),
         "aligner": asdict(request.aligner) if view else None,
         "features": {name: getattr(source, name) for name in ("teacher", "encoder", "dimension")} if source else None,
+        "pictures": {"samples": request.samples, "combine": request.combine} if request.samples > 1 else None,
         "train_digest": data_digest(view.split if view else splits.train),
         "validation_digest": data_digest(splits.validation),
         "test_digest": data_digest(splits.test),
@@ -68,7 +70,7 @@ def _run(
     request: RunRequest,
     card: Card,
     splits: Splits,
-    view: View | LazyView | None,
+    view: View | None,
     source: FeatureSource | None,
     identity: Mapping[str, Any],
 ) -> RunResult:
@@ -76,25 +78,23 @@ def _run(
 
     from distill.checkpoints import Checkpoints
     from distill.export import export_student, model_card
-    from distill.lora import merge_lora
     from distill.selection import BestEpoch
     from distill.students import StudentSpec
     from distill.trainer import Keeping, train_student
-    from distill.wide_head import fold_head, widen_head
-    from distill.work import open_work
+    from distill.wide_head import widen_head
+    from distill.work import finish_work, open_work
 
     settings = request.settings
-    accelerator = _accelerator(request)
+    accelerator = start_processes(request)
     train = view.split if view else splits.train
-    spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets)
+    spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets, request.load_4bit)
     work = open_work(spec, card, train, settings)
-    model = work.model
     control = find_control(request.control)
     if view and control and control.wide_head:
-        widen_head(model, view.features.shape[1], settings.dropout, settings.seed)
+        widen_head(work.model, view.features.shape[1], settings.dropout, settings.seed)
     is_taught = view is not None and not (control and control.aligner == "none")
     teaching = _teaching(request, work, view, accelerator) if view and is_taught else None
-    parameters = count_parameters(model, teaching)
+    parameters = count_parameters(work.model, teaching)
 
     checkpoints = request.out / "checkpoints"
     best = BestEpoch(checkpoints, sha256(canonical_json(identity)))
@@ -102,11 +102,14 @@ def _run(
 
     def offer(epoch: Any) -> None:
         if selecting and accelerator.is_main_process:
+            home = work.model.device  # the main memory, where the student is trained in parts
+            work.model.to(accelerator.device)
             found = work.evaluate(selecting, accelerator.device, settings.select)
-            best.offer(model, epoch.epoch, found[card.metrics[0]])
+            work.model.to(home)
+            best.offer(work.model, epoch.epoch, found[card.metrics[0]])
 
     epochs = train_student(
-        model,
+        work.model,
         work.tokens,
         work.targets,
         settings,
@@ -122,11 +125,9 @@ def _run(
     accelerator.free_memory()
     results: list[RunResult | None] = [None]
     if accelerator.is_main_process:
-        model = model.to(accelerator.device)
         if selecting:
-            best.load(model)
-        merge_lora(model)
-        fold_head(model)
+            best.load(work.model)
+        finish_work(work, accelerator.device)
         named = {"validation": splits.validation, "test": splits.test, **splits.also}
         metrics = {
             name: work.evaluate(split, accelerator.device, name) if len(split) else {} for name, split in named.items()
@@ -149,7 +150,7 @@ def _run(
             "ranks": accelerator.num_processes,
         }
         words = model_card(facts_of(request, card, metrics, parameters), work.pipeline)
-        export_student(model, work.tokenizer, request.out / "student", words)
+        export_student(work.model, work.tokenizer, request.out / "student", words)
         results = [write_record(request.out, record)]
         best.remove()
         Checkpoints(checkpoints, {}).remove()
@@ -160,35 +161,7 @@ def _run(
     return results[0]
 
 
-def _accelerator(request: RunRequest) -> Any:
-    """The device, the precision and the processes. Raises ArmadaError where a launcher's processes don't find each
-    other: each would train by itself and overwrite the others' results."""
-    import torch
-    from accelerate import Accelerator
-
-    accelerator = Accelerator(
-        cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),  # else ranks on the CPU go unseen
-        mixed_precision="bf16" if _has_bf16() else "no",
-        log_with=list(request.trackers) or None,
-        project_dir=request.out,
-    )
-    started = int(os.environ.get("WORLD_SIZE", "1"))
-    if accelerator.num_processes != started:
-        raise ArmadaError(
-            f"expected {started} processes, as the launcher says, found {accelerator.num_processes}; "
-            "start them by: python -m torch.distributed.run --nproc_per_node N -m pipelines.cli train ..."
-        )
-    if str(accelerator.distributed_type.value) not in ("NO", "MULTI_CPU", "MULTI_GPU"):
-        raise ArmadaError(
-            f"expected one process or DDP, found {accelerator.distributed_type.value}: checkpoints of sharded weights "
-            "are not written"
-        )
-    if request.trackers:
-        accelerator.init_trackers("trackers")
-    return accelerator
-
-
-def _teaching(request: RunRequest, work: Any, view: View | LazyView, accelerator: Any) -> Any:
+def _teaching(request: RunRequest, work: Any, view: View, accelerator: Any) -> Any:
     from distill.aligner import untrained_states
     from distill.aligner_store import aligner_states
     from distill.lesson import Teaching
@@ -216,13 +189,6 @@ def _teaching(request: RunRequest, work: Any, view: View | LazyView, accelerator
             accelerator.device,
             targets=work.targets if work.first else None,
             max_local_bytes=request.max_local_bytes,
+            moved=features,
         )
     return teaching(states, settings.width, request.max_local_bytes)
-
-
-def _has_bf16() -> bool:
-    import torch
-
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -9,7 +9,15 @@ from teacher_cache.cache_status import TeacherStatus, status
 from teacher_cache.compaction import compact
 from teacher_cache.encode import is_sound
 from teacher_cache.encoders import Encoder, open_encoder
-from teacher_cache.errors import ArmadaError, CacheError, CoverageError, MissingPackageError, PromptError, SpecError
+from teacher_cache.errors import (
+    ArmadaError,
+    BudgetError,
+    CacheError,
+    CoverageError,
+    MissingPackageError,
+    PromptError,
+    SpecError,
+)
 from teacher_cache.exporting import export
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
 from teacher_cache.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
@@ -30,6 +38,7 @@ from teacher_cache.verification import verify
 
 __all__ = [
     "ArmadaError",
+    "BudgetError",
     "BuildOptions",
     "BuildReport",
     "Cache",

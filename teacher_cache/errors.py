@@ -29,6 +29,12 @@ class CoverageError(ArmadaError):
     """Rows without a sound feature. Raised before the first training step, with the coverage in words."""
 
 
+class BudgetError(ArmadaError):
+    """A cap on calls or money is reached, and what was asked for isn't whole: raised caps go on from there."""
+
+    exit_code = 4
+
+
 class MissingPackageError(ArmadaError):
     """A package that isn't installed; the message is the line that installs it, by `extra` where it belongs to one."""
 

@@ -178,9 +178,9 @@ def is_whole(folder: Path) -> bool:
         return False
 
 
-def failure_reasons(cache: Cache, teacher: Source, prompts: Sequence[str]) -> Mapping[str, int]:
-    """Known failures of these prompts, by reason."""
+def failure_reasons(cache: Cache, teacher: Source, prompts: Sequence[str], samples: int = 1) -> Mapping[str, int]:
+    """Known failures of the first `samples` pictures of these prompts, by reason."""
     failures = cache.failures(teacher)
-    keys = pa.array([image_key(teacher.digest, prompt_key(prompt)) for prompt in prompts], pa.string())
-    found = failures.filter(pc.is_in(failures["image_key"], keys))
+    wanted = [image_key(teacher.digest, prompt_key(prompt), sample) for prompt in prompts for sample in range(samples)]
+    found = failures.filter(pc.is_in(failures["image_key"], pa.array(wanted, pa.string())))
     return counts(found["reason"])

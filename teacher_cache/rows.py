@@ -16,8 +16,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from teacher_cache.cache import Cache
-from teacher_cache.decoding import shard_features, threads_for
+from teacher_cache.decoding import threads_for
 from teacher_cache.errors import CacheError, NoFileError
+from teacher_cache.feature_shard import open_shard
 from teacher_cache.key_table import KEY, KeyTable, row_sums
 from teacher_cache.matrices import Held
 from teacher_cache.snapshot import Snapshot
@@ -150,17 +151,21 @@ class ShardRows:
         number = int(numbers[group[0]])
         shard = self.snapshot.features[number]
         try:
-            features = shard_features(self.cache, self.snapshot, shard)
+            opened = open_shard(self.cache, self.snapshot, shard)
         except NoFileError:
             taken[group] = self._elsewhere(rows[group])
             return
-        for start in range(0, len(group), _BLOCK):
-            here = group[start : start + _BLOCK]
-            at = np.clip(self.places[rows[here]] - self._starts[number], 0, shard.rows - 1)
-            block = features[at]
+        at = np.clip(self.places[rows[group]] - self._starts[number], 0, shard.rows - 1)
+        ascending = np.argsort(at)
+        group, at = group[ascending], at[ascending]
+        start = 0
+        for features in opened.blocks():
+            first, last = np.searchsorted(at, (start, start + len(features)))
+            here, block = group[first:last], features[at[first:last] - start]
             if (row_sums(block) != self.sums[rows[here]]).any():
                 raise damaged(self.held, self.table.where)
             taken[here] = block
+            start += len(features)
 
     def _elsewhere(self, rows: np.ndarray) -> np.ndarray:
         table, source = self.reopen()

@@ -9,9 +9,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from accelerate import Accelerator
+from torch.distributed.fsdp import FSDPModule
 
+from distill import trainer
 from distill.settings import TrainSettings
-from distill.students import load_student
+from distill.steps import Steps
+from distill.students import StudentSpec, load_student
 from distill.tokens import tokenize
 from distill.trainer import Keeping, train_student
 from tests.distill.test_trainer import LABELS, ROWS, teaching, weights
@@ -21,10 +24,19 @@ class StopError(Exception):
     """Breaks a run off."""
 
 
-def train(student: str, out: Path, stop_at: int | None = None, **options) -> None:
+class Weighed(Steps):
+    """Says how many of the trained numbers this rank holds, and how many modules are brought together by themselves."""
+
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        Weighed.units = sum(isinstance(module, FSDPModule) for module in self._bare.modules())
+        Weighed.held = sum(getattr(weights, "_local_tensor", weights).numel() for weights in self._trained)
+
+
+def train(student: str, out: Path, stop_at: int | None = None, lora_rank: int | None = None, **options) -> None:
     settings = TrainSettings(**{"batch_size": 8, "lr": 1e-3, "epochs": 2, "dropout": 0.0, **options})
     accelerator = Accelerator(cpu=True)
-    model, tokenizer = load_student(student, LABELS, settings.seed)
+    model, tokenizer = load_student(StudentSpec(student, lora_rank=lora_rank), LABELS, settings.seed)
     steps: list[int] = []
 
     def on_step(step: int) -> None:
@@ -45,6 +57,8 @@ def train(student: str, out: Path, stop_at: int | None = None, **options) -> Non
     )
     facts = {
         "ranks": accelerator.num_processes,
+        "held": Weighed.held,
+        "units": Weighed.units,
         "steps": steps,
         "losses": [epoch.loss for epoch in epochs],
         "weights": weights(model)[::97].tolist(),
@@ -53,6 +67,7 @@ def train(student: str, out: Path, stop_at: int | None = None, **options) -> Non
 
 
 if __name__ == "__main__":
+    trainer.Steps = Weighed
     for folder, options in json.loads(sys.argv[2]):
         with suppress(StopError):
             train(sys.argv[1], Path(folder), **options)

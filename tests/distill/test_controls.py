@@ -119,7 +119,7 @@ def test_pretraining_learns_the_relations_and_leaves_the_task_head_alone(tmp_pat
     rows = split(64)
     tokens = tokenize(tokenizer, rows.texts, 16)
     words = torch.tensor([row % 16 for row in range(64)])
-    features = torch.nn.functional.one_hot(words, 16).float()  # alike where the first word is
+    features = torch.nn.functional.one_hot(words, 16).float().numpy()  # alike where the first word is
     settings = TrainSettings(epochs=30, lr=3e-3, batch_size=16)
     losses = pretrain_student(model, tokens, features, settings, key="k", device=torch.device("cpu"))
     assert losses[-1] < 0.6 * losses[0]

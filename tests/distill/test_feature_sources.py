@@ -100,7 +100,7 @@ def test_a_lesson_says_the_same_of_every_row_wherever_its_features_are(built):
     for mode in ("memory", "mapped", "windows"):
         teaching = Teaching(view_of(built, mode).features, plain.states, 8, LIMIT)
         found = {}
-        for index, part in in_parts(teaching.features):
+        for index, part in in_parts(teaching.features, 0):
             found |= dict(zip(index.tolist(), part, strict=True))
         assert sorted(found) == list(range(40))
         lesson = Lesson(teaching, 1, CPU)

@@ -35,7 +35,7 @@ def folder(tmp_path_factory):
     return home
 
 
-def launch(ranks, student, runs):
+def launch(ranks, student, runs, **extra):
     for folder, _ in runs:
         folder.mkdir(parents=True, exist_ok=True)
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node", ranks, "--master_addr", "127.0.0.1"]
@@ -45,7 +45,7 @@ def launch(ranks, student, runs):
     run = subprocess.run(
         [str(word) for word in words],
         cwd=ROOT,
-        env=environment(OMP_NUM_THREADS=1),
+        env=environment(OMP_NUM_THREADS=1, **extra),
         capture_output=True,
         text=True,
         timeout=240,

@@ -313,3 +313,24 @@ def test_features_over_the_local_limit_are_read_from_the_shards(trained):
     whole = json.loads((folder / "run" / "run.json").read_text())
     assert facts["identity"]["view_digest"] != whole["identity"]["view_digest"]
     assert facts["coverage"] == whole["coverage"]
+
+
+def test_several_pictures_a_prompt_are_asked_for_by_the_mending_command_and_then_taught(trained):
+    folder, data, words, _ = trained
+    several = (*words, "--data-files", data, "--samples", 2, "--combine")
+    refused = armada(*several, "draw", "--out", folder / "draw")
+    assert refused.returncode == 2
+    assert "0 of 20 training rows have features of 2 pictures" in refused.stderr
+    assert re.search(r"armada cache build .*rows.csv .*--samples 2", refused.stderr)
+    built = armada("cache", "build", data, *FAKES, "--cache", folder / "cache", "--samples", 2, "--json")
+    assert json.loads(built.stdout)["calls"] == 20
+    digests = set()
+    for combine in ("mean", "draw"):
+        run = armada(*several, combine, "--out", folder / combine)
+        assert run.returncode == 0, run.stderr
+        identity = json.loads((folder / combine / "run.json").read_text())["identity"]
+        assert identity["pictures"] == {"samples": 2, "combine": combine}
+        digests.add(identity["view_digest"])
+    assert len(digests) == 2
+    in_windows = armada(*several, "mean", "--out", folder / "never", "--max-local-bytes", 100)
+    assert "several pictures a prompt are joined in memory" in in_windows.stderr

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from pipelines.findings import Comparison, Findings, Measured
+from pipelines.numerals import duration
 from pipelines.plots import curves, scale_of
-from pipelines.report import Report, duration, html, markdown
+from pipelines.report import Report, html, markdown
 from pipelines.study_file import StudyFile, parse_study
 from tests.pipelines.studies import write_study
 

@@ -149,3 +149,14 @@ def test_a_file_that_changed_after_its_results_is_said_to_have(unbroken):
     assert "changed after these results" in told["changes"]
     assert json.loads((out / "results.json").read_text())["changes"]
     assert json.loads(armada("report", out, "--json").stdout)["changes"] == ""
+
+
+def test_a_study_asks_no_more_than_its_calls_and_goes_on_once_they_are_raised(tmp_path):
+    changes = {"readouts": {}, "seeds": [0], "samples": 2, "combine": "draw"}
+    path, out = write_study(tmp_path, **changes, max_calls=30), tmp_path / "out"
+    stopped = armada("study", path, "--out", out)
+    assert stopped.returncode == 4
+    assert "max_calls: 30 calls are made, and pictures are missing still" in stopped.stderr
+    again = armada("study", write_study(tmp_path, **changes, max_calls=48), "--out", out)
+    assert again.returncode == 0, again.stderr
+    assert "18 calls now, 48 in all" in again.stderr
