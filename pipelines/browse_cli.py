@@ -28,7 +28,7 @@ def browse(
     no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser.")] = False,
 ) -> None:
     """Look at prompts and pictures in the browser: search, failures, nearest neighbours, coverage, cost."""
-    from teacher_cache import Cache
+    from teacher_cache import ArmadaError, Cache
 
     cache = Cache(url)
     if static is not None:
@@ -36,6 +36,11 @@ def browse(
 
         exported = export_gallery(cache, static)
         typer.echo(f"{exported.rows} rows, {exported.pictures} pictures: {static / 'index.html'}")
+        if exported.unreadable:
+            raise ArmadaError(
+                f"{cache.store}: {exported.unreadable} pictures can't be read; their pages say why. "
+                f"Mend them by: armada cache verify {cache.store} --repair, and the build again"
+            )
         return
     _serve(cache, port, opens=not no_open and sys.stdout.isatty())
 

@@ -17,7 +17,7 @@ from pipelines.cataloguing import fold, make_catalogue
 from teacher_cache import ArmadaError, Cache, CacheError, read_picture
 
 PAGE = 48  # rows
-_KINDS = {
+KINDS = {
     "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
     "jpeg": re.compile(rb"\xff\xd8\xff"),
     "webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
@@ -167,7 +167,7 @@ class Catalogue:
         if row.path is None or row.offset is None or row.bytes is None or row.image_sha256 is None:
             raise ArmadaError(f"{row.image_key}: no picture was drawn: {row.reason}")
         data = read_picture(self.cache, row.path, row.offset, row.bytes, row.image_sha256)
-        for kind, pattern in _KINDS.items():
+        for kind, pattern in KINDS.items():
             if pattern.match(data):
                 return data, kind
         raise CacheError(f"{row.path}: the picture {row.image_key} begins like no PNG, JPEG or WebP; not shown")

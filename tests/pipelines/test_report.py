@@ -3,9 +3,7 @@
 import dataclasses
 import json
 import re
-import shutil
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 
@@ -114,19 +112,6 @@ def test_seconds_are_told_in_words():
         "10.0 min",
         "2.5 h",
     ]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium; the tests that need one are skipped where there is none."""
-    api = pytest.importorskip("playwright.sync_api")
-    system = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    with api.sync_playwright() as playwright:
-        if not system and not Path(playwright.chromium.executable_path).exists():
-            pytest.skip("no Chromium here; install one by: apt-get install chromium, or: playwright install chromium")
-        running = playwright.chromium.launch(executable_path=system)
-        yield running
-        running.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

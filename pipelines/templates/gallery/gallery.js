@@ -59,7 +59,7 @@ function shown(show) {
 
 function card([key, prompt, sample, picture, reason]) {
   const one = document.getElementById("card").content.cloneNode(true);
-  one.querySelector("a").href = `rows/${key}.html`;
+  one.querySelector("a").href = `rows/${key.slice(0, 2)}/${key}.html`;
   one.querySelector(".prompt").textContent = prompt;
   const frame = one.querySelector(".frame");
   if (reason) {

@@ -1,0 +1,236 @@
+"""The gallery as a folder of pages that open without a server: pages of pictures, a page a row, and a search index in
+chunks that the pages load themselves.
+
+Pictures are named by their digest and written once; a folder that is whole isn't written again, one that was left
+half-written is finished, and what the cache no longer holds is removed from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from urllib.parse import quote
+
+from pipelines.catalogue import KINDS, Asked, Catalogue, EncoderFacts, Row, TeacherFacts, open_catalogue
+from pipelines.neighbours import Near, neighbours
+from pipelines.pages import ASSETS, Pages, asset
+from teacher_cache import ArmadaError, Cache, Features, choose, open_features, progress
+
+FORMAT = 1
+MARK = "gallery.json"
+CHUNK = 4096  # rows of one file of the search index
+_TOGETHER = 512  # rows whose neighbours are looked up, and whose pictures are read, together
+_POLICY = "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; base-uri 'none'; form-action 'none'"
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export holds."""
+
+    rows: int
+    pictures: int  # different ones
+    unreadable: int  # pictures that are gone or damaged
+
+
+class ExportLinks:
+    """Addresses within the folder, seen from a page that is `up` away from its top (`` or `../`)."""
+
+    policy, action = _POLICY, ""
+
+    def __init__(self, up: str, catalogue: Catalogue, files: dict[str, str]) -> None:
+        self._up, self._files = up, files
+        self._numbers = {teacher.name: teacher.number for teacher in catalogue.teachers}
+        self._rows = {teacher.number: teacher.rows for teacher in catalogue.teachers}
+
+    def asset(self, name: str) -> str:
+        return f"{self._up}assets/{name}"
+
+    def gallery(self, teacher: str, show: str = "all") -> str:
+        return self._up + page_name(self._numbers[teacher], show, 1)
+
+    def show(self, teacher: str, show: str) -> str:
+        return f"{self.gallery(teacher)}#show={quote(show, safe='')}"
+
+    def page(self, asked: Asked, page: int) -> str:
+        return self._up + page_name(asked.teacher.number, asked.show, page)
+
+    def page_of(self, row: Row, teacher: TeacherFacts) -> str:
+        return self.page(Asked(teacher), teacher.page_of(row))
+
+    def row(self, key: str) -> str:
+        return f"{self._up}rows/{key[:2]}/{key}.html"
+
+    def picture(self, row: Row) -> str:
+        return self._up + self._files.get(row.image_sha256 or "", "assets/missing.svg")
+
+    def coverage(self) -> str:
+        return f"{self._up}coverage.html"
+
+    def chunks(self, teacher: TeacherFacts) -> int | None:
+        return -(-teacher.rows // CHUNK)
+
+
+def page_name(teacher: int, show: str, page: int) -> str:
+    """The file of a page of all rows, or of the failures."""
+    if (teacher, show, page) == (0, "all", 1):
+        return "index.html"
+    return f"{'failures' if show == 'failed' else 'pictures'}-{teacher}-{page}.html"
+
+
+def export_gallery(cache: Cache, folder: Path) -> Exported:
+    """Write the gallery of what the cache holds now. Raises ArmadaError for a folder with anything else in it."""
+    catalogue = open_catalogue(cache)
+    if not catalogue.teachers:
+        raise ArmadaError(f"{cache.store}: no teacher has drawn into this cache yet; draw by: armada cache build")
+    mark = folder / MARK
+    state = {"format": FORMAT, "catalogue": catalogue.digest}
+    if folder.is_dir() and any(folder.iterdir()):
+        found = _read(mark)
+        if found is None:
+            raise ArmadaError(
+                f"--static {folder}: expected a new or empty folder, or one that this command wrote, "
+                f"found others' files and no {MARK}; name another folder"
+            )
+        if {name: found.get(name) for name in state} == state and "exported" in found:
+            return Exported(**found["exported"])
+    folder.mkdir(parents=True, exist_ok=True)
+    _write(mark, json.dumps(state).encode())
+    exported = _Export(catalogue, folder).write()
+    if not exported.unreadable:  # those may be mended: look again next time
+        _write(mark, json.dumps({**state, "exported": asdict(exported)}).encode())
+    return exported
+
+
+class _Export:
+    def __init__(self, catalogue: Catalogue, folder: Path) -> None:
+        self._catalogue, self._folder = catalogue, folder
+        self._files: dict[str, str] = {}  # the picture of a digest
+        self._faults: dict[str, str] = {}
+        self._kept: set[Path] = {folder / MARK}
+
+    def write(self) -> Exported:
+        rows = sum(teacher.rows for teacher in self._catalogue.teachers)
+        with progress(2 * rows, "gallery", "row") as bar:
+            for teacher in self._catalogue.teachers:
+                for part in _parts(self._catalogue.walk(teacher), _TOGETHER):
+                    self._pictures(part)
+                    bar.update(len(part))
+            top = Pages(self._catalogue, ExportLinks("", self._catalogue, self._files))
+            for name in ASSETS:
+                self._put(f"assets/{name}", asset(name))
+            self._put("coverage.html", top.coverage().encode())
+            for teacher in self._catalogue.teachers:
+                self._lists(top, teacher)
+                self._index(teacher)
+                for part, near, encoder in self._near(teacher):
+                    self._rows(part, near, encoder)
+                    bar.update(len(part))
+        self._remove_the_rest()
+        return Exported(rows, len(self._files), len(self._faults))
+
+    def _pictures(self, rows: list[Row]) -> None:
+        drawn = {row.image_sha256: row for row in rows if row.image_sha256}
+        with ThreadPoolExecutor(8) as pool:
+            for digest, answer in zip(drawn, pool.map(self._picture, drawn.values()), strict=True):
+                if isinstance(answer, Exception):
+                    self._faults[digest] = str(answer)
+                else:
+                    self._files[digest] = answer
+
+    def _picture(self, row: Row) -> str | Exception:
+        stem = f"pictures/{(row.image_sha256 or '')[:2]}/{row.image_sha256}"
+        for kind in KINDS:
+            if (self._folder / f"{stem}.{kind}").exists():
+                self._kept.add(self._folder / f"{stem}.{kind}")
+                return f"{stem}.{kind}"
+        try:
+            data, kind = self._catalogue.picture(row)
+        except (ArmadaError, OSError) as error:
+            return error
+        self._put(f"{stem}.{kind}", data)
+        return f"{stem}.{kind}"
+
+    def _lists(self, pages: Pages, teacher: TeacherFacts) -> None:
+        for show in ("all", "failed"):
+            page, last = 1, 1
+            while page <= last:
+                found = self._catalogue.find(Asked(teacher, show, page=page))
+                last = found.pages
+                self._put(page_name(teacher.number, show, page), pages.rows(found).encode())
+                page += 1
+
+    def _index(self, teacher: TeacherFacts) -> None:
+        for number, part in enumerate(_parts(self._catalogue.walk(teacher), CHUNK)):
+            entries = [
+                [
+                    row.image_key,
+                    row.prompt,
+                    row.sample,
+                    self._files.get(row.image_sha256 or "", "assets/missing.svg") if row.reason is None else None,
+                    row.reason,
+                    [one.name for bit, one in enumerate(teacher.encoders) if row.encoders >> bit & 1],
+                ]
+                for row in part
+            ]
+            text = f"armadaChunk({number}, {json.dumps(entries)});\n"  # ASCII: nothing ends the script early
+            self._put(f"search/{teacher.number}-{number}.js", text.encode())
+
+    def _near(self, teacher: TeacherFacts) -> Iterator[tuple[list[Row], list[list[Near]], EncoderFacts | None]]:
+        """The rows a part at a time, with their neighbours by the encoder of the most features."""
+        encoder = max(teacher.encoders, key=lambda one: one.features, default=None)
+        features: Features | None = None
+        if encoder and encoder.features:
+            features = open_features(
+                self._catalogue.cache, *choose(self._catalogue.cache, teacher.digest, encoder.digest)
+            )
+        for part in _parts(self._catalogue.walk(teacher), _TOGETHER):
+            near = neighbours(features, [row.image_key for row in part]) if features else [[] for _ in part]
+            yield part, near, encoder
+
+    def _rows(self, rows: list[Row], near: list[list[Near]], encoder: EncoderFacts | None) -> None:
+        pages = Pages(self._catalogue, ExportLinks("../../", self._catalogue, self._files))
+        for row, others in zip(rows, near, strict=True):
+            fault = self._faults.get(row.image_sha256 or "", "")
+            self._put(f"rows/{row.image_key[:2]}/{row.image_key}.html", pages.row(row, encoder, others, fault=fault).encode())
+
+    def _put(self, name: str, data: bytes) -> None:
+        path = self._folder / name
+        self._kept.add(path)
+        if path.exists() and path.stat().st_size == len(data) and path.read_bytes() == data:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(path, data)
+
+    def _remove_the_rest(self) -> None:
+        """Files of an earlier export that this one doesn't have."""
+        for path in [*self._folder.glob("*.html"), *(self._folder / "search").glob("*.js")]:
+            if path not in self._kept:
+                path.unlink()
+        for name in ("rows", "pictures"):
+            for path in (self._folder / name).rglob("*.*"):
+                if path not in self._kept:
+                    path.unlink()
+
+
+def _parts(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
+    while part := list(islice(rows, size)):
+        yield part
+
+
+def _read(path: Path) -> dict[str, object] | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _write(path: Path, data: bytes) -> None:
+    draft = path.with_name(f"{path.name}.draft")
+    draft.write_bytes(data)
+    os.replace(draft, path)
