@@ -148,6 +148,11 @@ def _size(count: int) -> str:
     return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
 
 
+def _percent(part: float) -> str:
+    """Neither all nor none where it is only nearly so."""
+    return f"{min(part, 99.9) if part < 100 else part:.3g} %" if part >= 0.1 or not part else "<0.1 %"
+
+
 def _money(dollars: float) -> str:
     return f"${dollars:,.2f}" if dollars >= 1 or not dollars else f"${dollars:.3g}"
 
@@ -158,6 +163,7 @@ _ENVIRONMENT = Environment(
 _ENVIRONMENT.filters |= {
     "number": "{:,}".format,
     "cosine": "{:.3f}".format,
+    "percent": _percent,
     "size": _size,
     "money": _money,
     "duration": duration,

@@ -16,12 +16,26 @@ def progress(total: int, what: str, unit: str) -> Any:
         desc=what,
         unit=unit,
         unit_scale=False,
-        file=sys.stderr,
+        file=sys.stderr if terminal else _Lines(),
         dynamic_ncols=terminal,
         mininterval=0.2 if terminal else 15,
         ascii=None if terminal else " =",
         leave=True,
     )
+
+
+class _Lines:
+    """Standard error where it is no terminal: each state of a bar is a line of its own, and no cursor is moved."""
+
+    encoding = "utf-8"
+
+    def write(self, text: str) -> None:
+        line = text.replace("\x1b[A", "").strip()
+        if line:
+            sys.stderr.write(f"{line}\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 @cache

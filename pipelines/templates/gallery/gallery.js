@@ -106,7 +106,7 @@ if (form && results) {
   const search = isExport ? () => fromIndex() : live;
   form.hidden = false;
   form.addEventListener("submit", (event) => { event.preventDefault(); search(); });
-  const soon = later(search, 120);
+  const soon = later(search, 60);
   form.addEventListener("input", ({ target }) => { if (target !== form.teacher) soon(); });
   form.teacher?.addEventListener("change", () => { // it has encoders and reasons of its own
     form.show.selectedIndex = 0;

@@ -1,0 +1,72 @@
+"""What a person sees: a live bar on a terminal, without colours where NO_COLOR asks for none, and lines in a log."""
+
+import fcntl
+import os
+import pty
+import re
+import struct
+import subprocess
+import termios
+
+import pytest
+
+from tests.distill.tiny import save_student
+from tests.pipelines.cli import armada, command, environment
+
+COLOUR = re.compile(rb"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m")
+
+
+def on_a_terminal(*words, **extra):
+    """Exit code and all that the command wrote to its terminal."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    process = subprocess.Popen(
+        command(*words), env=environment(TERM="xterm-256color", **extra), stdout=theirs, stderr=theirs, stdin=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    try:
+        while part := os.read(ours, 65536):
+            shown += part
+    except OSError:  # the other end is closed
+        pass
+    os.close(ours)
+    return process.wait(timeout=200), shown
+
+
+@pytest.fixture
+def training(tmp_path):
+    """The words of a small run."""
+    rows = "".join(f'{{"text": "a good plane {i}", "sentiment": "positive"}}\n' for i in range(12))
+    rows += "".join(f'{{"text": "a bad plane {i}", "sentiment": "negative"}}\n' for i in range(12))
+    for name in ("train", "test"):
+        (tmp_path / f"{name}.jsonl").write_text(rows)
+    student = save_student(tmp_path / "student")
+    files = ("--data-files", tmp_path, "--out", tmp_path / "out", "--control", "undistilled")
+    return ("train", "--task", "demo/sentiment", "--student", student, *files, "--epochs", 2, "--batch-size", 4)
+
+
+def test_a_terminal_shows_a_live_bar_without_colours_where_none_are_wanted(training):
+    code, shown = on_a_terminal(*training, NO_COLOR=1)
+    assert code == 0, shown
+    assert re.search(rb"student: +100%", shown)
+    assert b"\r" in shown
+    assert COLOUR.findall(shown) == []
+
+
+def test_a_log_gets_lines_and_no_control_characters(training):
+    run = armada(*training)
+    assert run.returncode == 0, run.stderr
+    assert re.search(r"^student: +100%.*12/12", run.stderr, re.MULTILINE)
+    assert not re.search(r"[\x1b\r]", run.stderr + run.stdout)
+
+
+@pytest.mark.parametrize("words", [("--help",), ("cache", "build"), ("cache", "status", "/nowhere")])
+def test_help_and_errors_have_colours_only_where_they_may(words):
+    assert COLOUR.findall(on_a_terminal(*words, NO_COLOR=1)[1]) == []
+    run = armada(*words)
+    assert "\x1b" not in run.stdout + run.stderr
+
+
+def test_this_would_find_a_colour():
+    assert COLOUR.findall(on_a_terminal("--help")[1]) != []
