@@ -1,4 +1,4 @@
-"""The gallery as a person waits for it, in headless Chromium: first page, search, a picture's page; served and exported.
+"""The gallery as a person waits for it, in headless Chromium: first page, search, one picture; served, exported.
 
     python benchmarks/browse.py [--pictures 10000] [--repeats 10] [--cache DIR] [--json]
 
@@ -18,9 +18,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -58,7 +59,7 @@ class MadeUpTeacher:
     """Coloured squares of 224 pixels, about 10 kB as PNG, as the demo's drawings are."""
 
     licence = "CC0"
-    spec = {"kind": "bench-browse"}
+    spec: Mapping[str, Any] = MappingProxyType({"kind": "bench-browse"})
     price_usd = None
 
     def draw(self, requests: Iterable[Request]) -> Iterator[Picture]:
@@ -74,10 +75,12 @@ class MadeUpEncoder:
 
     batch_size = 64
     dimension = 512
-    spec = {"kind": "bench-browse-encoder", "dimension": 512}
+    spec: Mapping[str, Any] = MappingProxyType({"kind": "bench-browse-encoder", "dimension": 512})
 
     def encode(self, pictures: Sequence[bytes], prompts: Sequence[str]) -> np.ndarray:
-        rows = [np.frombuffer(picture[:8192], np.uint8).astype(np.float32).reshape(512, -1).mean(1) for picture in pictures]
+        rows = [
+            np.frombuffer(picture[:8192], np.uint8).astype(np.float32).reshape(512, -1).mean(1) for picture in pictures
+        ]
         return np.stack(rows) - 127
 
 

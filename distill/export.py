@@ -9,13 +9,16 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from teacher_cache import quiet_transformers
+
 
 def export_student(model: Any, tokenizer: Any, folder: Path, card: str) -> None:
     """Write the checkpoint whole: stock `AutoModelForSequenceClassification.from_pretrained(folder)` loads it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
     try:
-        model.save_pretrained(draft)
+        with quiet_transformers():
+            model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
         (draft / "README.md").write_text(card, "utf-8")
         shutil.rmtree(folder, ignore_errors=True)

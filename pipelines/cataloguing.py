@@ -35,8 +35,8 @@ _KEY = re.compile("[0-9a-f]{64}")  # keys and digests become addresses and file 
 _SCHEMA = """
 CREATE TABLE facts(json TEXT);
 CREATE TABLE rows(
-  number INTEGER PRIMARY KEY, teacher INTEGER, image_key TEXT, prompt TEXT, folded TEXT, sample INTEGER, encoders INTEGER,
-  path TEXT, offset INTEGER, bytes INTEGER, image_sha256 TEXT, cost_usd REAL, seconds REAL, attempts INTEGER,
+  number INTEGER PRIMARY KEY, teacher INTEGER, image_key TEXT, prompt TEXT, folded TEXT, sample INTEGER,
+  encoders INTEGER, path TEXT, offset INTEGER, bytes INTEGER, image_sha256 TEXT, cost_usd REAL, seconds REAL, attempts INTEGER,
   reason TEXT, message TEXT);
 """
 _STAGED = """
@@ -117,7 +117,9 @@ def _write(cache: Cache, listing: Listing, path: Path) -> None:
             for encoder in encoders:
                 size = sum(shard.bytes for shard in listing.below(f"features/{teacher.name}/{encoder.name}/"))
                 facts[-1]["encoders"].append({**_source_facts(encoder), "bytes": size})
-        database.execute(f"INSERT INTO rows({_COLUMNS}) SELECT * FROM staged ORDER BY teacher, folded, sample, image_key")
+        database.execute(
+            f"INSERT INTO rows({_COLUMNS}) SELECT * FROM staged ORDER BY teacher, folded, sample, image_key"
+        )
         database.executescript(
             "CREATE UNIQUE INDEX by_key ON rows(image_key);"
             "CREATE INDEX failed ON rows(teacher, reason) WHERE reason IS NOT NULL;"
@@ -153,7 +155,20 @@ def _failures(table: Any, teacher: int) -> Iterator[tuple[Any, ...]]:
             _check(key)
             prompt = prompt or ""
             place = (None, None, None, None)
-            yield key, teacher, prompt, fold(prompt), sample, 0, *place, cost, None, attempts, reason or "unknown", message
+            yield (
+                key,
+                teacher,
+                prompt,
+                fold(prompt),
+                sample,
+                0,
+                *place,
+                cost,
+                None,
+                attempts,
+                reason or "unknown",
+                message,
+            )
 
 
 def _rows(batch: Any) -> Iterator[tuple[Any, ...]]:
@@ -174,7 +189,9 @@ def _count(database: sqlite3.Connection, teacher: int, facts: dict[str, Any]) ->
         f"sum(seconds), sum(attempts) {where}",
         (teacher,),
     ).fetchone()
-    failed = dict(database.execute(f"SELECT reason, count(*) {where} AND reason IS NOT NULL GROUP BY reason", (teacher,)))
+    failed = dict(
+        database.execute(f"SELECT reason, count(*) {where} AND reason IS NOT NULL GROUP BY reason", (teacher,))
+    )
     facts |= {"first": first, "rows": rows, "drawn": drawn, "failed": failed}
     facts |= {"cost_usd": cost, "seconds": seconds, "attempts": attempts}
     for bit, encoder in enumerate(facts["encoders"]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from dataclasses import asdict, replace
@@ -223,6 +224,7 @@ def _yaml(value: Any) -> str:
 def main() -> None:
     """The console script: an error that a user can mend is one message and its exit code, no traceback."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # transformers loads it, wanted or not, and it warns
     try:
         app()
     except Exception as error:

@@ -169,7 +169,9 @@ def make_app(cache: Cache) -> Starlette:
         except (ArmadaError, OSError) as error:
             fault = str(error)
         if encoder and near is None:
-            waiting = f"The {encoder.features:,} features are being read, once on this machine; they come by themselves."
+            waiting = (
+                f"The {encoder.features:,} features are being read, once on this machine; they come by themselves."
+            )
         headers = {"Refresh": "2"} if waiting and not fault and one.reason is None else {}
         return HTMLResponse(pages.row(one, encoder, near, fault=fault, waiting=waiting), headers=headers)
 

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from pipelines.catalogue import KINDS, Asked, Catalogue, EncoderFacts, Row, TeacherFacts, open_catalogue
@@ -196,7 +197,9 @@ class _Export:
         pages = Pages(self._catalogue, ExportLinks("../../", self._catalogue, self._files))
         for row, others in zip(rows, near, strict=True):
             fault = self._faults.get(row.image_sha256 or "", "")
-            self._put(f"rows/{row.image_key[:2]}/{row.image_key}.html", pages.row(row, encoder, others, fault=fault).encode())
+            self._put(
+                f"rows/{row.image_key[:2]}/{row.image_key}.html", pages.row(row, encoder, others, fault=fault).encode()
+            )
 
     def _put(self, name: str, data: bytes) -> None:
         path = self._folder / name
@@ -222,7 +225,7 @@ def _parts(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
         yield part
 
 
-def _read(path: Path) -> dict[str, object] | None:
+def _read(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):

@@ -16,7 +16,13 @@ from tests.fakes import encoder, teacher
 from tests.pipelines.cli import command, environment
 
 SCRIPT = "<script>document.title = 'taken'; fetch('https://example.org/')</script> \" onerror='alert(1)"
-ODD = [SCRIPT, "</script><img src=x onerror=alert(1)>", "Straße im Frühling", "猫の絵 ネコ", "{{ 7 * 7 }} %s 100 % sure"]
+ODD = [
+    SCRIPT,
+    "</script><img src=x onerror=alert(1)>",
+    "Straße im Frühling",
+    "猫の絵 ネコ",
+    "{{ 7 * 7 }} %s 100 % sure",
+]
 FAILING = ["[refused] a crowd", "[refused] a riot", f"[undecodable] {SCRIPT}", "[blank] nothing at all"]
 PLAIN = [f"a quiet picture of thing number {i}" for i in range(91)]
 PROMPTS = [*PLAIN, *ODD, *FAILING]  # 100: three pages

@@ -146,7 +146,7 @@ def test_pages_follow_a_cache_that_grows_and_is_damaged(cache, tmp_path):
         data = bytearray(tar.read_bytes())
         data[row.offset + 20] ^= 1
         tar.write_bytes(data)
-        status, headers, body = ask(address, f"/picture/{row.image_key}")
+        status, headers, _ = ask(address, f"/picture/{row.image_key}")
         assert (status, headers["content-type"]) == (404, "image/svg+xml")
         page = ask(address, f"/row/{row.image_key}")[2].decode()
         assert "differs from its sha256" in page

@@ -63,7 +63,9 @@ def test_every_page_fits_and_has_no_accessibility_fault(browser, site, how, widt
     with opened(browser, site[how], width, scheme) as page:
         for step in ("here", "a row", "Failures", "Coverage and cost"):
             if step == "a row":
-                page.locator("#results .card a", has_text="number 17").or_(page.locator("#results .card a").nth(20)).first.click()
+                page.locator("#results .card a", has_text="number 17").or_(
+                    page.locator("#results .card a").nth(20)
+                ).first.click()
                 page.locator("#near ~ .cards").wait_for(timeout=15_000)
             elif step != "here":
                 page.get_by_role("link", name=step).first.click()

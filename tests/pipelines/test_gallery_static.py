@@ -151,4 +151,7 @@ def test_prompts_of_two_teachers_have_pages_of_their_own(cache, tmp_path):
     fill(cache, PLAIN[:2], style="other")
     export_gallery(cache, tmp_path / "out")
     pages = [tmp_path / "out" / name for name in ("index.html", "pictures-1-1.html")]
-    assert [len(re.findall('<li class="card"><a href', page.read_text().replace("\n", ""))) for page in pages] in ([3, 2], [2, 3])
+    assert [len(re.findall('<li class="card"><a href', page.read_text().replace("\n", ""))) for page in pages] in (
+        [3, 2],
+        [2, 3],
+    )
