@@ -18,10 +18,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -59,8 +58,10 @@ class MadeUpTeacher:
     """Coloured squares of 224 pixels, about 10 kB as PNG, as the demo's drawings are."""
 
     licence = "CC0"
-    spec: Mapping[str, Any] = MappingProxyType({"kind": "bench-browse"})
     price_usd = None
+
+    def __init__(self) -> None:
+        self.spec = {"kind": "bench-browse"}
 
     def draw(self, requests: Iterable[Request]) -> Iterator[Picture]:
         for request in requests:
@@ -75,7 +76,9 @@ class MadeUpEncoder:
 
     batch_size = 64
     dimension = 512
-    spec: Mapping[str, Any] = MappingProxyType({"kind": "bench-browse-encoder", "dimension": 512})
+
+    def __init__(self) -> None:
+        self.spec = {"kind": "bench-browse-encoder", "dimension": self.dimension}
 
     def encode(self, pictures: Sequence[bytes], prompts: Sequence[str]) -> np.ndarray:
         rows = [

@@ -36,8 +36,8 @@ _SCHEMA = """
 CREATE TABLE facts(json TEXT);
 CREATE TABLE rows(
   number INTEGER PRIMARY KEY, teacher INTEGER, image_key TEXT, prompt TEXT, folded TEXT, sample INTEGER,
-  encoders INTEGER, path TEXT, offset INTEGER, bytes INTEGER, image_sha256 TEXT, cost_usd REAL, seconds REAL, attempts INTEGER,
-  reason TEXT, message TEXT);
+  encoders INTEGER, path TEXT, offset INTEGER, bytes INTEGER, image_sha256 TEXT, cost_usd REAL, seconds REAL,
+  attempts INTEGER, reason TEXT, message TEXT);
 """
 _STAGED = """
 CREATE TEMP TABLE staged(
