@@ -93,8 +93,7 @@ def train_student(
             checkpoints.save(place.step, {**state, "place": _as_dict(place)})
         accelerator.wait_for_everyone()
 
-    with progress(steps.total, "student", "step") as bar:
-        bar.update(place.step)
+    with progress(steps.total, "student", "step", place.step) as bar:
         while place.step < steps.total:
             epoch, started = len(place.epochs), time.monotonic() - place.seconds
             end = min(place.epoch_start + len(steps.loader), steps.total)

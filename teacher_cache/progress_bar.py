@@ -8,11 +8,13 @@ from functools import cache
 from typing import Any
 
 
-def progress(total: int, what: str, unit: str) -> Any:
-    """A tqdm bar; use as a context manager and call `update(n)`. Rate and remaining time are in `unit`."""
+def progress(total: int, what: str, unit: str, done: int = 0) -> Any:
+    """A tqdm bar; use as a context manager and call `update(n)`. Rate and remaining time are in `unit`, and are those of
+    this process: `done` was done before it."""
     terminal = sys.stderr.isatty()
     return _bar()(
         total=total,
+        initial=done,
         desc=what,
         unit=unit,
         unit_scale=False,

@@ -4,9 +4,11 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import termios
+import time
 
 import pytest
 
@@ -59,6 +61,25 @@ def test_a_log_gets_lines_and_no_control_characters(training):
     assert run.returncode == 0, run.stderr
     assert re.search(r"^student: +100%.*12/12", run.stderr, re.MULTILINE)
     assert not re.search(r"[\x1b\r]", run.stderr + run.stdout)
+
+
+def test_ctrl_c_is_exit_code_130_and_the_same_command_goes_on(training):
+    words = [*training[:-4], "--epochs", 400, "--batch-size", 4, "--save-steps", 20]
+    process = subprocess.Popen(command(*words), env=environment(), stderr=subprocess.PIPE, text=True)
+    saved = training[training.index("--out") + 1] / "checkpoints"
+    while not saved.exists() or not list(saved.iterdir()):
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "the same command goes on from here" in errors
+    assert "Traceback" not in errors
+    run = armada(*words)
+    assert run.returncode == 0, run.stderr
+    first = re.search(r"student: +\d+%[^|]*\| *[^|]*\| *(\d+)/2400", run.stderr)
+    assert first, run.stderr
+    assert int(first[1]) > 0
 
 
 @pytest.mark.parametrize("words", [("--help",), ("cache", "build"), ("cache", "status", "/nowhere")])
