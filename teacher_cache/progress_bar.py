@@ -9,8 +9,8 @@ from typing import Any
 
 
 def progress(total: int, what: str, unit: str, done: int = 0) -> Any:
-    """A tqdm bar; use as a context manager and call `update(n)`. Rate and remaining time are in `unit`, and are those of
-    this process: `done` was done before it."""
+    """A tqdm bar; use as a context manager and call `update(n)`. Rate and remaining time are in `unit` and of this
+    process: `done` was done before it."""
     terminal = sys.stderr.isatty()
     return _bar()(
         total=total,
