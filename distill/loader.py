@@ -24,8 +24,7 @@ from distill.windows import resident_rows, stream, window_batches
 from teacher_cache import ArmadaError, ChosenRows, Rows, ShardRows
 
 FORMAT = 1  # of the state
-_BUFFER_ROWS = 1024  # small batches are views of one buffer: each alone would cost more in being handed over
-_TASK_BUFFERS = 4
+_BUFFER_BYTES = 1 << 21  # small batches are views of one buffer: each alone would cost more in being handed over
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,10 @@ class Loader(IterableDataset[Batch]):
     """Iterate it once an epoch. Left in the middle, or given a saved state, it goes on where it was.
 
     `features` (N, L) are an array, a tensor (gathered where it is: see `on_device`), Rows, or Draws of one of the first
-    two; `view` is the digest that names them. `lengths` (N,) puts rows of like length together. Rows that come from
-    shards are read in windows that keep within `max_local_bytes`; the order takes about 100 bytes a row beside them.
+    two; `view` is the digest that names them. `lengths` (N,) puts rows of like length together. `threads` gather ahead
+    in the background: by default two for another device, and none for the CPU, whose cores all gather at once. Rows
+    that come from shards are read in windows that keep within `max_local_bytes`, one ahead unless `threads` is 0; the
+    order takes about 100 bytes a row beside them.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Loader(IterableDataset[Batch]):
         seed: int = 0,
         rank: int = 0,
         ranks: int = 1,
-        threads: int = 2,
+        threads: int | None = None,
         device: torch.device | str = "cpu",
         lengths: np.ndarray | None = None,
         max_local_bytes: int | None = None,
@@ -68,8 +69,10 @@ class Loader(IterableDataset[Batch]):
         self._whole = source if isinstance(source, Tensor) else None
         self._rows: Rows = _Memory(source) if isinstance(source, np.ndarray | Tensor) else source
         self._view, self._batch_size, self._seed, self._lengths = view, batch_size, seed, lengths
-        self._rank, self._ranks, self._threads = rank, ranks, threads
+        self._rank, self._ranks = rank, ranks
         self._device = torch.device(device)
+        self._threads = threads if threads is not None else 0 if self._device.type == "cpu" else 2
+        self._windows_ahead = 0 if threads == 0 else 1
         self._resident = 0  # rows in the window; 0 where all can be had at any time
         self._groups = np.empty(0, np.int32)
         if isinstance(features, ChosenRows) and isinstance(features.source, ShardRows):
@@ -145,13 +148,11 @@ class Loader(IterableDataset[Batch]):
             return (whole.index_select(0, torch.from_numpy(rows).to(whole.device)) for rows in shares)
         if self._resident:
             streamed = stream(self._rows, shares, self._groups)
-            return ahead(lambda _: self._pinned(next(streamed)), ((rows,) for rows in shares), min(1, self._threads))
+            return ahead(lambda _: self._pinned(next(streamed)), ((rows,) for rows in shares), self._windows_ahead)
         self._rows.warm()
-        together = max(1, _BUFFER_ROWS // self._batch_size)
+        together = max(1, _BUFFER_BYTES // (self._batch_size * self._rows.shape[1] * self._rows.dtype.itemsize))
         parts = (shares[start : start + together] for start in range(0, len(shares), together))
-        buffers = ((part, self._buffer(part)) for part in parts)
-        tasks = iter(lambda: list(islice(buffers, _TASK_BUFFERS)), [])
-        return chain.from_iterable(ahead(self._gather, ((task,) for task in tasks), self._threads))
+        return chain.from_iterable(ahead(self._gather, ((part, self._buffer(part)) for part in parts), self._threads))
 
     def _buffer(self, shares: Sequence[np.ndarray]) -> Tensor:
         """Memory for some batches. Asked for in the caller's thread, it is that of batches which the caller let go: new
@@ -160,12 +161,9 @@ class Loader(IterableDataset[Batch]):
         dtype = torch.from_numpy(np.empty(0, self._rows.dtype)).dtype
         return torch.empty(shape, dtype=dtype, pin_memory=self._pins)
 
-    def _gather(self, task: Sequence[tuple[Sequence[np.ndarray], Tensor]]) -> list[Tensor]:
-        batches: list[Tensor] = []
-        for shares, buffer in task:
-            self._rows.take(np.concatenate(shares), buffer.numpy())
-            batches += torch.split(buffer, [len(rows) for rows in shares])
-        return batches
+    def _gather(self, shares: Sequence[np.ndarray], buffer: Tensor) -> Sequence[Tensor]:
+        self._rows.take(np.concatenate(shares), buffer.numpy())
+        return torch.split(buffer, [len(rows) for rows in shares])
 
     def _pinned(self, features: np.ndarray) -> Tensor:
         host = torch.from_numpy(features)

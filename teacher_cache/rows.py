@@ -19,11 +19,12 @@ from teacher_cache.cache import Cache
 from teacher_cache.decoding import threads_for
 from teacher_cache.errors import CacheError, NoFileError
 from teacher_cache.feature_shard import open_shard
+from teacher_cache.gather import Gatherer, sums_of
 from teacher_cache.key_table import KEY, KeyTable, row_sums
 from teacher_cache.matrices import Held
 from teacher_cache.snapshot import Snapshot
 
-_BLOCK = 1024  # rows taken and checked together
+_BLOCK = 2048  # rows taken and checked together: they stay in the processor's cache
 _PIECE = 8 << 20  # bytes read ahead at once
 _SAMPLE = 64  # pages asked after
 
@@ -69,16 +70,20 @@ class MappedRows:
         return self.matrix.dtype
 
     def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """See Rows; about eight million rows of a kilobyte a second once the file is in memory."""
+        """See Rows; at two thirds of the speed of a gather in memory once the file is there."""
         if rows.astype(np.uint64).max(initial=0) >= max(1, len(self.matrix)):  # a negative one is very large
             raise IndexError(f"rows from {rows.min()} to {rows.max()}, of {len(self.matrix)}")
         taken = np.empty((len(rows), self.shape[1]), self.dtype) if out is None else out
         for start in range(0, len(rows), _BLOCK):
             part, block = rows[start : start + _BLOCK], taken[start : start + _BLOCK]
-            np.take(self.matrix, part, axis=0, out=block, mode="clip")  # "raise" would copy once more
-            if (row_sums(block) != self.sums.take(part)).any():
+            self._gatherer.take(part, block)
+            if (sums_of(block) != self.sums.take(part)).any():
                 raise damaged(self.held, str(getattr(self.matrix, "filename", "the decoded features")))
         return taken
+
+    @cached_property
+    def _gatherer(self) -> Gatherer:
+        return Gatherer(self.matrix)
 
     def warm(self) -> None:
         """Read the file once from front to back where it isn't in memory: a cold random row costs a seek, and a
