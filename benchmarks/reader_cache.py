@@ -77,10 +77,15 @@ def opened(folder: Path, **options: Any) -> Features:
     return open_features(cache, TEACHER, ENCODER, **options)
 
 
+def our_loader(folder: Path, **options: Any) -> Loader:
+    """A loader of all features."""
+    features = opened(folder, **options)
+    return Loader(ChosenRows(features.rows, np.arange(len(features))), "bench", BATCH, **options)
+
+
 def our_epoch(folder: Path, epoch: int, **options: Any) -> Iterator[Any]:
     """An epoch over all features, opening included."""
-    features = opened(folder, **options)
-    loader = Loader(ChosenRows(features.rows, np.arange(len(features))), "bench", BATCH, **options)
+    loader = our_loader(folder, **options)
     loader.load_state_dict({**loader.state_dict(), "epoch": epoch})
     return iter(loader)
 

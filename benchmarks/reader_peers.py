@@ -1,5 +1,5 @@
-"""The peers of readers.py: each writes the rows in its own format and gives an epoch's batches to torch, shuffled as
-its documentation says. One that isn't installed raises ImportError.
+"""The peers of readers.py: each writes the rows in its own format, opens them, and gives an epoch's batches to torch,
+shuffled as its documentation says. One that isn't installed raises ImportError.
 """
 
 from __future__ import annotations
@@ -26,12 +26,9 @@ def webdataset(folder: Path, matrix: np.ndarray) -> Epoch:
             writer.write({"__key__": f"{number:08d}", "npy": row})
     urls = sorted(str(path) for path in folder.glob("*.tar"))
 
-    def epoch(number: int) -> Iterator[Any]:
-        data = webdataset.WebDataset(urls, shardshuffle=len(urls), seed=number, empty_check=False)
-        rows = data.shuffle(BUFFER).decode().to_tuple("npy").batched(BATCH)
-        return (torch.from_numpy(np.asarray(batch[0])) for batch in rows)
-
-    return epoch
+    data = webdataset.WebDataset(urls, shardshuffle=len(urls), empty_check=False)
+    rows = data.shuffle(BUFFER).decode().to_tuple("npy").batched(BATCH)
+    return lambda number: (torch.from_numpy(np.asarray(batch[0])) for batch in rows)
 
 
 def mosaicml(folder: Path, matrix: np.ndarray) -> Epoch:
@@ -42,12 +39,9 @@ def mosaicml(folder: Path, matrix: np.ndarray) -> Epoch:
         for row in matrix:
             writer.write({"feature": row})
 
-    def epoch(number: int) -> Iterator[Any]:
-        streaming.base.util.clean_stale_shared_memory()
-        data = streaming.StreamingDataset(local=str(folder), shuffle=True, shuffle_seed=number, batch_size=BATCH)
-        return (batch["feature"] for batch in DataLoader(data, batch_size=BATCH))
-
-    return epoch
+    streaming.base.util.clean_stale_shared_memory()
+    loader = DataLoader(streaming.StreamingDataset(local=str(folder), shuffle=True, batch_size=BATCH), batch_size=BATCH)
+    return lambda number: (batch["feature"] for batch in loader)
 
 
 class _TorchRow:
@@ -72,12 +66,10 @@ def litdata(folder: Path, matrix: np.ndarray) -> Epoch:
     writer.done()
     writer.merge()
 
-    def epoch(number: int) -> Iterator[Any]:
-        one_row = {"batch_decode": "item"}  # else it decodes windows of rows ahead and drops them: eight times slower
-        data = litdata.StreamingDataset(str(folder), shuffle=True, seed=number, drop_last=False, **one_row)
-        return iter(litdata.StreamingDataLoader(data, batch_size=BATCH, num_workers=0))
-
-    return epoch
+    one_row = {"batch_decode": "item"}  # else it decodes windows of rows ahead and drops them: eight times slower
+    data = litdata.StreamingDataset(str(folder), shuffle=True, drop_last=False, **one_row)
+    loader = litdata.StreamingDataLoader(data, batch_size=BATCH, num_workers=0)
+    return lambda number: iter(loader)
 
 
 def datasets(folder: Path, matrix: np.ndarray) -> Epoch:
@@ -87,11 +79,8 @@ def datasets(folder: Path, matrix: np.ndarray) -> Epoch:
     values = pa.FixedSizeListArray.from_arrays(pa.array(matrix.reshape(-1)), matrix.shape[1])
     datasets.Dataset(pa.table({"feature": values})).save_to_disk(str(folder))
 
-    def epoch(number: int) -> Iterator[Any]:
-        data = datasets.load_from_disk(str(folder)).with_format("torch").shuffle(seed=number)
-        return (batch["feature"] for batch in data.iter(BATCH))
-
-    return epoch
+    data = datasets.load_from_disk(str(folder)).with_format("torch")
+    return lambda number: (batch["feature"] for batch in data.shuffle(seed=number).iter(BATCH))
 
 
 PEERS: dict[str, Callable[[Path, np.ndarray], Epoch]] = {

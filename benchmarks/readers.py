@@ -1,6 +1,6 @@
-"""Rows read, a second: batches of 1,024 features (512 float16) to torch, globally shuffled, one process: ours beside
-webdataset, MosaicML Streaming, LitData and Hugging Face datasets, all in turn in one run; torch's index_select on a
-tensor in memory is the limit. Then a larger cache: opening, joining, windows.
+"""Rows read, a second: batches of 1,024 features (512 float16) to torch, globally shuffled, one process each: ours
+beside webdataset, MosaicML Streaming, LitData and Hugging Face datasets, all in turn in one run; torch's index_select
+on a tensor in memory is the limit. Then a larger cache: opening, joining, windows.
 
     pip install -e '.[benchmarks]' && pip install --no-deps mosaicml-streaming
     python benchmarks/readers.py [--rows 400000] [--large-rows 1000000] [--huge-rows 10000000] [--json]
@@ -17,56 +17,11 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from reader_cache import evict, in_memory, our_epoch, plain_parquet, rate, write_cache
-from reader_peers import PEERS
+from reader_contest import compare
 from reader_scale import huge, large
-
-Epoch = Callable[[int], Iterator[Any]]  # the batches of epoch e
-
-
-def compare(home: Path, count: int, repeats: int, peer_seconds: float) -> dict[str, Any]:
-    """Done when 1."""
-    ours = home / "cache"
-    matrix = write_cache(ours, count)
-    epochs: dict[str, Epoch] = {
-        "limit": lambda epoch: in_memory(matrix, epoch),
-        "armada": lambda epoch: our_epoch(ours, epoch),
-        "parquet": lambda epoch: plain_parquet(ours),
-    }
-    absent = {}
-    for name, peer in PEERS.items():
-        try:
-            epochs[name] = peer(home / name, matrix)
-        except ImportError as error:
-            absent[name] = str(error)
-    rates: dict[str, list[float]] = {name: [] for name in epochs}
-    for epoch in range(-1, repeats):
-        for name, batches in epochs.items():
-            seconds = peer_seconds if name in PEERS else 1e9
-            found = rate(lambda batches=batches, epoch=epoch: batches(epoch + 1), seconds)
-            if epoch >= 0:  # the first round warms up
-                rates[name].append(found)
-    cold: dict[str, list[float]] = {"parquet": [], "armada": [], "armada_decoded": []}
-    for _ in range(repeats):
-        evict(ours)
-        cold["parquet"].append(rate(lambda: plain_parquet(ours)))
-        shutil.rmtree(ours / "local")
-        evict(ours)
-        cold["armada"].append(rate(lambda: our_epoch(ours, 0)))
-        evict(ours)
-        cold["armada_decoded"].append(rate(lambda: our_epoch(ours, 0)))
-    warm = {name: round(median(found)) for name, found in rates.items()}
-    return {
-        "rows": count,
-        "absent": absent,
-        "rows_per_second": warm,
-        "cold_rows_per_second": {name: round(median(found)) for name, found in cold.items()},
-    }
 
 
 def bounds(found: dict[str, Any]) -> dict[str, bool]:
