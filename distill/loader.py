@@ -150,7 +150,8 @@ class Loader(IterableDataset[Batch]):
             streamed = stream(self._rows, shares, self._groups)
             return ahead(lambda _: self._pinned(next(streamed)), ((rows,) for rows in shares), self._windows_ahead)
         self._rows.warm()
-        together = max(1, _BUFFER_BYTES // (self._batch_size * self._rows.shape[1] * self._rows.dtype.itemsize))
+        width = max(1, self._rows.shape[1])  # an undistilled student's rows have no features
+        together = max(1, _BUFFER_BYTES // (self._batch_size * width * self._rows.dtype.itemsize))
         parts = (shares[start : start + together] for start in range(0, len(shares), together))
         return chain.from_iterable(ahead(self._gather, ((part, self._buffer(part)) for part in parts), self._threads))
 

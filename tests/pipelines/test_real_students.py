@@ -1,4 +1,4 @@
-"""The small real models, from a cache of real drawings to a checkpoint in stock transformers: killed, resumed, exported;
+"""Small real models, from a cache of real drawings to a checkpoint in stock transformers: killed, resumed and exported;
 every number that the trained student gives comes out of its export. Minutes long: `pytest -m slow`.
 """
 
