@@ -1,11 +1,15 @@
 """The part of readers.py that compares: every contestant has a process of its own (what one loads slows another's
-allocations), has opened its data before, and reads an epoch when it is its turn.
+allocations), has opened its data before, and reads while it is its turn: epochs, until a second is over. All others are
+stopped meanwhile, their threads with them.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
 import shutil
+import signal
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,7 +21,7 @@ from reader_cache import evict, in_memory, our_epoch, our_loader, plain_parquet,
 from reader_peers import PEERS
 
 Epoch = Callable[[int], Iterator[Any]]  # the batches of epoch e
-WHOLE = 1e9  # seconds: the epoch is read to its end
+TURN_S = 1.0
 
 
 def _limit(folder: Path, matrix: np.ndarray) -> Epoch:
@@ -46,9 +50,13 @@ def _contestant(pipe: Connection, name: str, home: Path) -> None:
         pipe.send(str(error))
         return
     pipe.send(None)
-    while (asked := pipe.recv()) is not None:
-        number, seconds = asked
-        pipe.send(rate(lambda number=number: epoch(number), seconds))
+    number = 0
+    while (seconds := pipe.recv()) is not None:
+        rates, ends = [], time.monotonic() + TURN_S
+        while not rates or time.monotonic() < ends:
+            rates.append(rate(lambda number=number: epoch(number), seconds))
+            number += 1
+        pipe.send(median(rates))
 
 
 def compare(home: Path, count: int, repeats: int, peer_seconds: float) -> dict[str, Any]:
@@ -56,24 +64,28 @@ def compare(home: Path, count: int, repeats: int, peer_seconds: float) -> dict[s
     ours = home / "cache"
     np.save(home / "matrix.npy", write_cache(ours, count))
     context = multiprocessing.get_context("spawn")
-    pipes, absent = {}, {}
+    pipes, processes, absent = {}, {}, {}
     for name in CONTESTANTS:
         pipe, theirs = context.Pipe()
-        context.Process(target=_contestant, args=(theirs, name, home), daemon=True).start()
+        process = context.Process(target=_contestant, args=(theirs, name, home), daemon=True)
+        process.start()
         problem = pipe.recv()
         if problem:
             absent[name] = problem
         else:
-            pipes[name] = pipe
+            pipes[name], processes[name] = pipe, process
+            os.kill(process.pid or 0, signal.SIGSTOP)
     rates: dict[str, list[float]] = {name: [] for name in pipes}
-    for epoch in range(repeats + 1):
+    for turn in range(repeats + 1):
         for name, pipe in pipes.items():
-            pipe.send((epoch, peer_seconds if name in PEERS else WHOLE))
+            os.kill(processes[name].pid or 0, signal.SIGCONT)
+            pipe.send(peer_seconds if name in PEERS else 1e9)
             found = pipe.recv()
-            if epoch:  # the first round warms up
+            os.kill(processes[name].pid or 0, signal.SIGSTOP)
+            if turn:  # the first round warms up
                 rates[name].append(found)
-    for pipe in pipes.values():
-        pipe.send(None)
+    for process in processes.values():
+        process.kill()
     return {
         "rows": count,
         "absent": absent,

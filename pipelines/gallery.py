@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, TimeoutError
+from functools import partial
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
@@ -114,8 +115,8 @@ class Gallery:
         with self._lock:
             if key not in self._features:
                 self._features = {other: found for other, found in self._features.items() if other[0] == digest}
-                work = lambda: open_features(self._cache, *choose(self._cache, teacher.digest, encoder.digest))  # noqa: E731
-                self._features[key] = _begin(work)
+                chosen = choose(self._cache, teacher.digest, encoder.digest)
+                self._features[key] = _begin(partial(open_features, self._cache, *chosen))
             opened = self._features[key]
         try:
             return opened.result(_PATIENCE_S)
