@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
+import threading
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -67,7 +68,7 @@ def _serve(cache: Cache, port: int, *, opens: bool) -> None:
         sys.stdout.flush()
         typer.echo("Ctrl-C ends it", err=True)
         if opens:
-            webbrowser.open(address)
+            _show(address)
         config = Config(
             app,
             log_level="warning",
@@ -80,3 +81,10 @@ def _serve(cache: Cache, port: int, *, opens: bool) -> None:
         )
         with contextlib.suppress(KeyboardInterrupt):
             Server(config).run(sockets=[listening])
+
+
+def _show(address: str) -> None:
+    """Open the browser, but for one that would take this terminal from the server that it waits for."""
+    with contextlib.suppress(webbrowser.Error):  # there is none
+        if type(webbrowser.get()) is not webbrowser.GenericBrowser:
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()

@@ -17,6 +17,7 @@ from pipelines.cataloguing import fold, make_catalogue
 from teacher_cache import ArmadaError, Cache, CacheError, read_picture
 
 PAGE = 48  # rows
+WORDS = 100  # of a search: SQLite has a limit, and people have one
 KINDS = {
     "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
     "jpeg": re.compile(rb"\xff\xd8\xff"),
@@ -120,19 +121,25 @@ class Catalogue:
     """A cache's catalogue, opened for reading; threads may share it."""
 
     def __init__(self, cache: Cache, path: Path, digest: str) -> None:
-        self.cache, self.digest = cache, digest
+        self.cache, self.digest, self._path = cache, digest, path
         # The file never changes once it has its name, and it stays readable while it is open, though it be removed.
         self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
         self._lock = threading.Lock()
         self.teachers = tuple(_teacher(facts) for facts in json.loads(self._all("SELECT json FROM facts")[0][0]))
 
     def _all(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._lock:
-            return self._database.execute(statement, values).fetchall()
+        try:
+            with self._lock:
+                return self._database.execute(statement, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            self._path.unlink(missing_ok=True)
+            raise CacheError(
+                f"{self._path}: {error}; it was removed: the same command again lists the cache anew"
+            ) from error
 
     def find(self, asked: Asked) -> Found:
         """A page of rows. One beyond the last gives the last."""
-        teacher, words = asked.teacher, fold(asked.text).split()
+        teacher, words = asked.teacher, list(dict.fromkeys(fold(asked.text).split()))[:WORDS]
         first, last = teacher.first, teacher.first + teacher.rows - 1
         condition, values, total = _condition(teacher, asked.show)
         where = " AND ".join(["number BETWEEN ? AND ?", condition, *["instr(folded, ?)"] * len(words)])
@@ -178,7 +185,7 @@ def open_catalogue(cache: Cache) -> Catalogue:
     path, digest = make_catalogue(cache)
     try:
         return Catalogue(cache, path, digest)
-    except (sqlite3.Error, ValueError, TypeError, LookupError):  # damaged since it was made
+    except (CacheError, sqlite3.Error, ValueError, TypeError, LookupError):  # damaged since it was made
         path.unlink(missing_ok=True)
         return Catalogue(cache, *make_catalogue(cache))
 

@@ -11,6 +11,7 @@ import os
 import re
 import sqlite3
 import tempfile
+import time
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -23,12 +24,14 @@ from teacher_cache import (
     Source,
     failure_tables,
     feature_tables,
+    full_disk_in_words,
     image_tables,
     list_shards,
 )
 
 FORMAT = 1
 _BATCH = 4096  # rows handed to SQLite together
+_DRAFT_S = 3600.0  # a draft that nobody has written to for so long was left by a killed process
 _KEY = re.compile("[0-9a-f]{64}")  # keys and digests become addresses and file names: nothing else may
 
 # Rows are numbered by teacher, then by prompt: a page is a range of numbers, and one prompt's samples stand together.
@@ -65,36 +68,38 @@ def make_catalogue(cache: Cache, tries: int = 3) -> tuple[Path, str]:
     """The file that lists what the cache holds now, made unless it is there, and its digest. Raises CacheError."""
     listing = list_shards(cache)
     digest = f"{listing.digest[:32]}-{FORMAT}"
-    folder = _folder(cache)
+    folder = catalogue_folder(cache)
     path = folder / f"{digest}.sqlite"
     if path.exists():
         return path, digest
     handle, draft = tempfile.mkstemp(".draft", dir=folder)
-    os.close(handle)
     try:
-        _write(cache, listing, Path(draft))
+        with full_disk_in_words(str(folder)):
+            _write(cache, listing, Path(draft))
+            os.fsync(handle)
         os.replace(draft, path)
     except CacheError:
         if tries == 1 or list_shards(cache) == listing:
             raise
         return make_catalogue(cache, tries - 1)  # someone compacted meanwhile
     finally:
+        os.close(handle)
         Path(draft).unlink(missing_ok=True)
-    for other in folder.glob("*.sqlite"):
-        if other != path:
-            with contextlib.suppress(OSError):  # open elsewhere, on a system that minds
+    dead = time.time() - _DRAFT_S
+    for other in folder.iterdir():
+        with contextlib.suppress(OSError):  # open elsewhere, on a system that minds; or gone
+            if (other.suffix == ".sqlite" and other != path) or (
+                other.suffix == ".draft" and other.stat().st_mtime < dead
+            ):
                 other.unlink()
     return path, digest
 
 
-def _folder(cache: Cache) -> Path:
-    """Where the catalogues of a cache stand: its machine folder, or a passing one where that can't be written."""
-    with contextlib.suppress(PermissionError):
-        folder = cache.machine_folder / "catalogues"
-        folder.mkdir(exist_ok=True)
-        if os.access(folder, os.W_OK):
-            return folder
-    return Path(tempfile.mkdtemp(prefix="armada-catalogue-"))
+def catalogue_folder(cache: Cache) -> Path:
+    """Where the catalogues of a cache stand: in the user's folder, never in the cache, which may come from anywhere."""
+    folder = cache.store.user_folder() / "catalogues"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _write(cache: Cache, listing: Listing, path: Path) -> None:

@@ -8,10 +8,9 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, TimeoutError
+from concurrent.futures import Future, wait
 from functools import partial
-from typing import Any, TypeVar
-from urllib.parse import urlencode
+from typing import TypeVar
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -19,60 +18,21 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from pipelines.catalogue import Asked, Catalogue, EncoderFacts, Row, TeacherFacts, open_catalogue
-from pipelines.neighbours import neighbours
+from pipelines.guard import Guard
+from pipelines.links import ServerLinks
+from pipelines.neighbours import Near, neighbours
 from pipelines.pages import ASSETS, Pages, asset
 from teacher_cache import ArmadaError, Cache, Features, choose, list_shards, open_features
 
 HOSTS = ["127.0.0.1", "localhost"]
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
-    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-cache",
-}
 _KEEP = {"Cache-Control": "private, max-age=31536000, immutable"}
 _CHECK_S = 2.0  # between two looks at whether the cache has grown
-_PATIENCE_S = 0.7  # how long a page waits for what is being made
+_GLANCE_S = 0.1  # how long a page waits for that look
+_PATIENCE_S = 0.7  # how long it waits for what is being made
 _T = TypeVar("_T")
-
-
-class ServerLinks:
-    """Addresses that the server answers."""
-
-    policy, action = "", "/"
-
-    def asset(self, name: str) -> str:
-        return f"/assets/{name}"
-
-    def gallery(self, teacher: str, show: str = "all") -> str:
-        return self.show(teacher, show)
-
-    def show(self, teacher: str, show: str) -> str:
-        return f"/?{urlencode({'teacher': teacher, 'show': show})}"
-
-    def page(self, asked: Asked, page: int) -> str:
-        return f"{self.show(asked.teacher.name, asked.show)}&{urlencode({'q': asked.text, 'page': page})}"
-
-    def page_of(self, row: Row, teacher: TeacherFacts) -> str:
-        return self.page(Asked(teacher), teacher.page_of(row))
-
-    def row(self, key: str) -> str:
-        return f"/row/{key}"
-
-    def picture(self, row: Row) -> str:
-        return f"/picture/{row.image_key}?v={(row.image_sha256 or '')[:16]}"  # another picture has another address
-
-    def coverage(self) -> str:
-        return "/coverage"
-
-    def chunks(self, teacher: TeacherFacts) -> int | None:
-        return None
 
 
 class Gallery:
@@ -81,9 +41,11 @@ class Gallery:
 
     def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._catalogue = open_catalogue(cache)
+        self.catalogue = open_catalogue(cache)
         self._checked = time.monotonic()
         self._next: Future[Catalogue] | None = None
+        self._is_stale = False
+        self._problem = ""
         self._features: dict[tuple[str, str, str], Future[Features]] = {}
         self._lock = threading.Lock()
 
@@ -91,40 +53,59 @@ class Gallery:
         """The pages of what the cache holds, as far as it is known by now."""
         with self._lock:
             if self._next is None and time.monotonic() - self._checked > _CHECK_S:
+                self._checked, self._is_stale = time.monotonic(), False
                 self._next = _begin(self._newer)
-                self._checked = time.monotonic()
             pending = self._next
-        notice = ""
         if pending:
-            try:
-                self._catalogue = pending.result(_PATIENCE_S)
-            except TimeoutError:
-                return Pages(self._catalogue, ServerLinks(), "The cache has changed and is being listed anew: reload.")
-            except Exception as error:
-                notice = f"This is how the cache was; it can’t be listed anew: {error}"
-            self._next = None
-        return Pages(self._catalogue, ServerLinks(), notice)
+            wait([pending], _GLANCE_S)
+            if self._is_stale:
+                wait([pending], _PATIENCE_S)
+            if not pending.done():
+                notice = "The cache has changed and is being listed anew: reload." if self._is_stale else self._problem
+                return Pages(self.catalogue, ServerLinks(), notice)
+            self._take(pending)
+        return Pages(self.catalogue, ServerLinks(), self._problem)
 
     def _newer(self) -> Catalogue:
-        listed = list_shards(self._cache).digest
-        return self._catalogue if self._catalogue.digest.startswith(listed[:32]) else open_catalogue(self._cache)
+        if self.catalogue.digest.startswith(list_shards(self._cache).digest[:32]):
+            return self.catalogue
+        self._is_stale = True
+        return open_catalogue(self._cache)
 
-    def features(self, digest: str, teacher: TeacherFacts, encoder: EncoderFacts) -> Features | None:
-        """The features as of a catalogue's digest; None while they are still being decoded. Raises ArmadaError."""
+    def _take(self, found: Future[Catalogue]) -> None:
+        with self._lock:
+            if self._next is not found:  # another page was first
+                return
+            self._next, self._problem = None, ""
+            try:
+                self.catalogue = found.result()
+            except Exception as error:
+                self._problem = f"This is how the cache was; it can’t be listed anew: {error}"
+
+    def near(self, digest: str, teacher: TeacherFacts, encoder: EncoderFacts, image_key: str) -> list[Near] | None:
+        """A row's neighbours as of a catalogue's digest; None while the features are still being decoded. Raises what
+        went wrong; the next look tries again."""
         key = (digest, teacher.digest, encoder.digest)
         with self._lock:
             if key not in self._features:
                 self._features = {other: found for other, found in self._features.items() if other[0] == digest}
-                chosen = choose(self._cache, teacher.digest, encoder.digest)
-                self._features[key] = _begin(partial(open_features, self._cache, *chosen))
+                self._features[key] = _begin(partial(_open, self._cache, teacher, encoder))
             opened = self._features[key]
-        try:
-            return opened.result(_PATIENCE_S)
-        except TimeoutError:
+        wait([opened], _PATIENCE_S)
+        if not opened.done():
             return None
-        except ArmadaError:
-            self._features.pop(key, None)  # so that the next look tries again
+        try:
+            (found,) = neighbours(opened.result(), [image_key])
+        except Exception:
+            with self._lock:
+                if self._features.get(key) is opened:
+                    del self._features[key]
             raise
+        return found
+
+
+def _open(cache: Cache, teacher: TeacherFacts, encoder: EncoderFacts) -> Features:
+    return open_features(cache, *choose(cache, teacher.digest, encoder.digest))
 
 
 def _begin(work: Callable[[], _T]) -> Future[_T]:
@@ -141,7 +122,7 @@ def _begin(work: Callable[[], _T]) -> Future[_T]:
     return future
 
 
-def make_app(cache: Cache) -> Starlette:
+def make_app(cache: Cache) -> ASGIApp:
     """The application. Raises ArmadaError for a cache that can't be listed, or that no teacher has drawn into."""
     gallery = Gallery(cache)
     if not gallery.pages().catalogue.teachers:
@@ -160,27 +141,26 @@ def make_app(cache: Cache) -> Starlette:
         pages = gallery.pages()
         one = _row(pages.catalogue, request)
         teacher = pages.catalogue.teachers[one.teacher]
-        encoder, near, fault, waiting = _encoder(teacher, one, request.query_params.get("encoder")), None, "", ""
-        try:
-            if one.reason is None:
+        encoder, near = _encoder(teacher, one, request.query_params.get("encoder")), None
+        fault = near_fault = ""
+        if one.reason is None:
+            try:
                 pages.catalogue.picture(one)
-            features = gallery.features(pages.catalogue.digest, teacher, encoder) if encoder else None
-            if features is not None:
-                (near,) = neighbours(features, [one.image_key])
-        except (ArmadaError, OSError) as error:
-            fault = str(error)
-        if encoder and near is None:
-            waiting = (
-                f"The {encoder.features:,} features are being read, once on this machine; they come by themselves."
-            )
-        headers = {"Refresh": "2"} if waiting and not fault and one.reason is None else {}
-        return HTMLResponse(pages.row(one, encoder, near, fault=fault, waiting=waiting), headers=headers)
+            except Exception as error:
+                fault = str(error)
+            try:
+                near = gallery.near(pages.catalogue.digest, teacher, encoder, one.image_key) if encoder else None
+            except Exception as error:
+                near_fault = str(error)
+        is_pending = one.reason is None and encoder is not None and near is None and not near_fault
+        page = pages.row(one, encoder, near, fault=fault, near_fault=near_fault)
+        return HTMLResponse(page, headers={"Refresh": "2"} if is_pending else {})
 
     def picture(request: Request) -> Response:
-        catalogue = gallery.pages().catalogue
+        catalogue = gallery.catalogue  # without a look at the cache: a page asks for many pictures
         try:
             data, kind = catalogue.picture(_row(catalogue, request))
-        except (ArmadaError, OSError):
+        except Exception:
             return Response(asset("missing.svg"), 404, media_type="image/svg+xml")
         return Response(data, headers=_KEEP, media_type=f"image/{kind}")
 
@@ -194,7 +174,7 @@ def make_app(cache: Cache) -> Starlette:
     def problem(request: Request, error: Exception) -> Response:
         return HTMLResponse(gallery.pages().problem("There is no such page", str(error)), 404)
 
-    return Starlette(
+    pages_of_cache = Starlette(
         routes=[
             Route("/", rows),
             Route("/row/{key}", row),
@@ -202,9 +182,10 @@ def make_app(cache: Cache) -> Starlette:
             Route("/coverage", coverage),
             Route("/assets/{name}", assets),
         ],
-        middleware=[Middleware(Guard), Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)],
+        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)],
         exception_handlers={ArmadaError: problem},
     )
+    return Guard(pages_of_cache)
 
 
 def _row(catalogue: Catalogue, request: Request) -> Row:
@@ -220,27 +201,3 @@ def _encoder(teacher: TeacherFacts, row: Row, name: str | None) -> EncoderFacts 
     named = [one for one in teacher.encoders if one.name == name]
     having = [one for bit, one in enumerate(teacher.encoders) if row.encoders >> bit & 1]
     return next(iter([*named, *having, *teacher.encoders]), None)
-
-
-class Guard:
-    """Refuses all but GET and HEAD, and puts the safe headers on every answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
-
-        async def guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers: list[Any] = list(message.get("headers", []))
-                given = {name.lower() for name, _ in headers}
-                safe = ((name.lower().encode(), value.encode()) for name, value in _HEADERS.items())
-                message["headers"] = headers + [(name, value) for name, value in safe if name not in given]
-            await send(message)
-
-        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
-            refusal = PlainTextResponse("only GET is answered here", 405, {"Allow": "GET, HEAD"})
-            await refusal(scope, receive, guarded)
-        else:
-            await self.app(scope, receive, guarded)

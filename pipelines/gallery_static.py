@@ -7,26 +7,33 @@ half-written is finished, and what the cache no longer holds is removed from it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+
+from filelock import FileLock, Timeout
 
 from pipelines.catalogue import KINDS, Asked, Catalogue, EncoderFacts, Row, TeacherFacts, open_catalogue
+from pipelines.cataloguing import catalogue_folder
+from pipelines.links import CHUNK, ExportLinks, page_name
 from pipelines.neighbours import Near, neighbours
 from pipelines.pages import ASSETS, Pages, asset
-from teacher_cache import ArmadaError, Cache, Features, choose, open_features, progress
+from teacher_cache import ArmadaError, Cache, Features, choose, full_disk_in_words, open_features, progress
 
 FORMAT = 1
-MARK = "gallery.json"
-CHUNK = 4096  # rows of one file of the search index
+MARK, MADE_BY = "gallery.json", "armada cache browse"
+_OURS = re.compile(  # what an export may remove
+    r"(pictures|failures)-\d+-\d+\.html|search/\d+-\d+\.js|rows/[0-9a-f]{2}/[0-9a-f]{64}\.html"
+    r"|pictures/[0-9a-f]{2}/[0-9a-f]{64}\.(png|jpeg|webp)"
+)
 _TOGETHER = 512  # rows whose neighbours are looked up, and whose pictures are read, together
-_POLICY = "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; base-uri 'none'; form-action 'none'"
 
 
 @dataclass(frozen=True)
@@ -38,72 +45,46 @@ class Exported:
     unreadable: int  # pictures that are gone or damaged
 
 
-class ExportLinks:
-    """Addresses within the folder, seen from a page that is `up` away from its top (`` or `../`)."""
-
-    policy, action = _POLICY, ""
-
-    def __init__(self, up: str, catalogue: Catalogue, files: dict[str, str]) -> None:
-        self._up, self._files = up, files
-        self._numbers = {teacher.name: teacher.number for teacher in catalogue.teachers}
-        self._rows = {teacher.number: teacher.rows for teacher in catalogue.teachers}
-
-    def asset(self, name: str) -> str:
-        return f"{self._up}assets/{name}"
-
-    def gallery(self, teacher: str, show: str = "all") -> str:
-        return self._up + page_name(self._numbers[teacher], show, 1)
-
-    def show(self, teacher: str, show: str) -> str:
-        return f"{self.gallery(teacher)}#show={quote(show, safe='')}"
-
-    def page(self, asked: Asked, page: int) -> str:
-        return self._up + page_name(asked.teacher.number, asked.show, page)
-
-    def page_of(self, row: Row, teacher: TeacherFacts) -> str:
-        return self.page(Asked(teacher), teacher.page_of(row))
-
-    def row(self, key: str) -> str:
-        return f"{self._up}rows/{key[:2]}/{key}.html"
-
-    def picture(self, row: Row) -> str:
-        return self._up + self._files.get(row.image_sha256 or "", "assets/missing.svg")
-
-    def coverage(self) -> str:
-        return f"{self._up}coverage.html"
-
-    def chunks(self, teacher: TeacherFacts) -> int | None:
-        return -(-teacher.rows // CHUNK)
-
-
-def page_name(teacher: int, show: str, page: int) -> str:
-    """The file of a page of all rows, or of the failures."""
-    if (teacher, show, page) == (0, "all", 1):
-        return "index.html"
-    return f"{'failures' if show == 'failed' else 'pictures'}-{teacher}-{page}.html"
-
-
 def export_gallery(cache: Cache, folder: Path) -> Exported:
     """Write the gallery of what the cache holds now. Raises ArmadaError for a folder with anything else in it."""
     catalogue = open_catalogue(cache)
     if not catalogue.teachers:
         raise ArmadaError(f"{cache.store}: no teacher has drawn into this cache yet; draw by: armada cache build")
-    mark = folder / MARK
-    state = {"format": FORMAT, "catalogue": catalogue.digest}
-    if folder.is_dir() and any(folder.iterdir()):
-        found = _read(mark)
-        if found is None:
-            raise ArmadaError(
-                f"--static {folder}: expected a new or empty folder, or one that this command wrote, "
-                f"found others' files and no {MARK}; name another folder"
-            )
-        if {name: found.get(name) for name in state} == state and "exported" in found:
-            return Exported(**found["exported"])
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(mark, json.dumps(state).encode())
+    _check_place(cache, folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]
+        with FileLock(catalogue_folder(cache) / f"{place}.lock", timeout=0), full_disk_in_words(str(folder)):
+            return _export(catalogue, folder)
+    except Timeout:
+        raise ArmadaError(f"--static {folder}: another export into it is at work; wait for it") from None
+    except OSError as error:
+        raise ArmadaError(
+            f"--static {folder}: expected a folder that can be written to, found: {error.strerror}; name another one"
+        ) from error
+
+
+def _check_place(cache: Cache, folder: Path) -> None:
+    """Raises ArmadaError for a folder that is not ours to fill."""
+    root = cache.store.local_path("cache.json")
+    if root and folder.resolve().is_relative_to(root.parent.resolve()):
+        raise ArmadaError(f"--static {folder}: expected a folder outside the cache, found one in it; name another one")
+    if folder.is_dir() and any(folder.iterdir()) and _read(folder / MARK).get("made_by") != MADE_BY:
+        raise ArmadaError(
+            f"--static {folder}: expected a new or empty folder, or one that this command wrote, "
+            f"found others' files; name another folder"
+        )
+
+
+def _export(catalogue: Catalogue, folder: Path) -> Exported:
+    state = {"made_by": MADE_BY, "format": FORMAT, "catalogue": catalogue.digest}
+    found = _read(folder / MARK)
+    if {name: found.get(name) for name in state} == state and "exported" in found:
+        return Exported(**found["exported"])
+    _write(folder / MARK, json.dumps(state).encode())
     exported = _Export(catalogue, folder).write()
     if not exported.unreadable:  # those may be mended: look again next time
-        _write(mark, json.dumps({**state, "exported": asdict(exported)}).encode())
+        _write(folder / MARK, json.dumps({**state, "exported": asdict(exported)}).encode())
     return exported
 
 
@@ -211,13 +192,9 @@ class _Export:
 
     def _remove_the_rest(self) -> None:
         """Files of an earlier export that this one doesn't have."""
-        for path in [*self._folder.glob("*.html"), *(self._folder / "search").glob("*.js")]:
-            if path not in self._kept:
+        for path in self._folder.rglob("*.*"):
+            if path not in self._kept and _OURS.fullmatch(path.relative_to(self._folder).as_posix()):
                 path.unlink()
-        for name in ("rows", "pictures"):
-            for path in (self._folder / name).rglob("*.*"):
-                if path not in self._kept:
-                    path.unlink()
 
 
 def _parts(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
@@ -225,12 +202,12 @@ def _parts(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
         yield part
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
     except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -9,11 +9,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pipelines.catalogue import Asked, Catalogue, EncoderFacts, Found, Row, TeacherFacts
+from pipelines.catalogue import Catalogue, EncoderFacts, Found, Row, TeacherFacts
+from pipelines.links import Links
 from pipelines.numerals import duration
 
 if TYPE_CHECKING:
@@ -26,40 +27,6 @@ ASSETS = {
     "missing.svg": "image/svg+xml",
 }
 _FOLDER = Path(__file__).parent / "templates" / "gallery"
-
-
-class Links(Protocol):
-    """Where things are."""
-
-    policy: str  # a Content-Security-Policy to name in the page, where no header can
-    action: str  # of the search form; empty where no server answers it
-
-    def asset(self, name: str) -> str:
-        """Our own style, script or drawing."""
-
-    def gallery(self, teacher: str, show: str = "all") -> str:
-        """The first page of all rows, or of the failures."""
-
-    def show(self, teacher: str, show: str) -> str:
-        """The first page of what any filter shows."""
-
-    def page(self, asked: Asked, page: int) -> str:
-        """Another page of the same question."""
-
-    def page_of(self, row: Row, teacher: TeacherFacts) -> str:
-        """The page of all rows where a row stands."""
-
-    def row(self, key: str) -> str:
-        """The page of one row."""
-
-    def picture(self, row: Row) -> str:
-        """The bytes of its picture."""
-
-    def coverage(self) -> str:
-        """Coverage and cost."""
-
-    def chunks(self, teacher: TeacherFacts) -> int | None:
-        """How many chunks the search index has; None where a server searches."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +50,10 @@ class Pages:
         near: Sequence[Near] | None,
         *,
         fault: str = "",
-        waiting: str = "",
+        near_fault: str = "",
     ) -> str:
-        """One row, and its neighbours by an encoder: none yet where they are None, and `waiting` says why."""
+        """One row, and its neighbours by an encoder: where they are None they are waited for, or `near_fault` says why
+        there are none; `fault`, why there is no picture."""
         teacher = self.catalogue.teachers[row.teacher]
         others = [(self.catalogue.row(one.image_key), one.cosine) for one in near or ()]
         has_feature = bool(encoder and row.encoders >> teacher.encoders.index(encoder) & 1)
@@ -98,7 +66,7 @@ class Pages:
             near=None if near is None else [(other, cosine) for other, cosine in others if other],
             has_feature=has_feature,
             fault=fault,
-            waiting=waiting,
+            near_fault=near_fault,
         )
 
     def coverage(self) -> str:
@@ -110,7 +78,7 @@ class Pages:
         return self._render("problem", self.catalogue.teachers[0], "", title=title, message=message)
 
     def _render(self, name: str, teacher: TeacherFacts, here: str, **facts: Any) -> str:
-        return _ENVIRONMENT.get_template(f"gallery/{name}.html.j2").render(
+        page = _ENVIRONMENT.get_template(f"gallery/{name}.html.j2").render(
             links=self.links,
             cache_name=str(self.catalogue.cache.store),
             teachers=self.catalogue.teachers,
@@ -119,6 +87,7 @@ class Pages:
             here=here,
             **facts,
         )
+        return page.encode("utf-8", "replace").decode("utf-8")  # JSON may hold half of a surrogate pair
 
 
 def shows(teacher: TeacherFacts) -> list[tuple[str, list[tuple[str, str, int]]]]:

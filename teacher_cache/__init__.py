@@ -7,6 +7,7 @@ from teacher_cache.builder import BuildReport, build
 from teacher_cache.cache import Cache
 from teacher_cache.cache_status import TeacherStatus, status
 from teacher_cache.compaction import compact
+from teacher_cache.disk import full_disk_in_words
 from teacher_cache.encode import is_sound
 from teacher_cache.encoders import Encoder, open_encoder
 from teacher_cache.errors import (
@@ -73,6 +74,7 @@ __all__ = [
     "failure_reasons",
     "failure_tables",
     "feature_tables",
+    "full_disk_in_words",
     "image_key",
     "image_tables",
     "in_tar_order",

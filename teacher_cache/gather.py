@@ -29,7 +29,8 @@ class Gatherer:
     def take(self, rows: np.ndarray, out: np.ndarray) -> None:
         """Rows (B,), which have to lie within the matrix, into `out` (B, L)."""
         torch = _torch()
-        if torch is None or rows.dtype != np.int64 or not rows.flags.writeable:
+        plain = all(array.flags.c_contiguous and array.flags.writeable for array in (rows, out))
+        if torch is None or not plain or rows.dtype != np.int64 or out.dtype != self._matrix.dtype:
             np.take(self._matrix, rows, axis=0, out=out, mode="clip")  # "raise" would copy once more
             return
         if self._tensor is None:

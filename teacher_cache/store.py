@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -175,14 +176,24 @@ class Store:
             os.close(descriptor)
 
     def machine_folder(self) -> Path:
-        """What belongs to this cache on this machine alone (spool, decoded features, aligners): inside a local cache,
-        else in the user's cache folder, by the URL's digest."""
+        """What belongs to this cache on this machine alone (spool, decoded features, aligners): inside a local cache
+        that can be written to, else in `user_folder`."""
         if self.is_local:
             folder = Path(self._root) / "local"
-        else:
-            folder = user_folder() / hashlib.sha256(redact(self.url).encode()).hexdigest()[:32]
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+                    raise
+            if os.access(folder, os.W_OK):
+                return folder
+        folder = self.user_folder()
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def user_folder(self) -> Path:
+        """What belongs to this cache in the user's cache folder, by the digest of its URL; it may not exist."""
+        return user_folder() / hashlib.sha256(str(self).encode()).hexdigest()[:32]
 
 
 def user_folder() -> Path:

@@ -1,7 +1,11 @@
 """The catalogue: every row once, in one order, however it is asked for; what it says is what the cache holds."""
 
 import dataclasses
+import errno
+import os
+import shutil
 import sqlite3
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +13,7 @@ import pytest
 from pipelines import cataloguing
 from pipelines.catalogue import PAGE, Asked, open_catalogue
 from pipelines.neighbours import neighbours
-from teacher_cache import ArmadaError, CacheError, choose, compact, open_features
+from teacher_cache import ArmadaError, Cache, CacheError, choose, compact, open_features
 from teacher_cache.keys import sha256
 from tests.pipelines.galleries import FAILING, ODD, PLAIN, PROMPTS, SCRIPT, fill
 
@@ -118,7 +122,7 @@ def test_it_is_made_once_and_anew_when_the_cache_has_changed(filled, monkeypatch
     assert len(made) == 2
     assert (first.teachers[0].rows, second.teachers[0].rows) == (100, 101)
     assert len(prompts(first)) == 100  # what is open stays whole
-    assert len(list((filled.machine_folder / "catalogues").iterdir())) == 1
+    assert len(list(cataloguing.catalogue_folder(filled).iterdir())) == 1
 
 
 def test_compaction_changes_no_row(filled):
@@ -136,7 +140,7 @@ def walk(catalogue):
 @pytest.mark.parametrize("damage", [b"", b"no database", None])
 def test_a_damaged_catalogue_is_made_again(filled, damage):
     expected = prompts(open_catalogue(filled))
-    (path,) = (filled.machine_folder / "catalogues").iterdir()
+    (path,) = cataloguing.catalogue_folder(filled).iterdir()
     if damage is None:
         with sqlite3.connect(path) as database:
             database.execute("DELETE FROM facts")
@@ -153,8 +157,55 @@ def test_a_killed_maker_leaves_nothing_half_listed(filled, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         open_catalogue(filled)
     monkeypatch.undo()
-    assert not any((filled.machine_folder / "catalogues").iterdir())
+    assert not any(cataloguing.catalogue_folder(filled).iterdir())
     assert len(prompts(open_catalogue(filled))) == 100
+
+
+def test_a_catalogue_that_came_with_a_cache_is_not_believed(filled):
+    root = filled.store.local_path("cache.json").parent
+    open_catalogue(filled)
+    assert not list(root.rglob("*.sqlite")) or [path.name for path in root.rglob("*.sqlite")] == ["spool.sqlite"]
+    assert not cataloguing.catalogue_folder(filled).is_relative_to(root)
+
+
+def test_damage_beyond_the_first_pages_is_told_and_mended_by_the_same_command(filled):
+    catalogue = open_catalogue(filled)
+    (path,) = cataloguing.catalogue_folder(filled).iterdir()
+    size = path.stat().st_size
+    data = bytearray(path.read_bytes())
+    data[8192 : size - 4096] = bytes(size - 12288)
+    path.write_bytes(data)
+    with pytest.raises(CacheError, match="the same command again lists the cache anew"):
+        [prompts(open_catalogue(filled)), catalogue]
+    assert len(prompts(open_catalogue(filled))) == 100
+
+
+def test_a_draft_that_a_killed_process_left_is_removed_later(filled):
+    left = cataloguing.catalogue_folder(filled) / "left.draft"
+    left.write_bytes(b"half")
+    open_catalogue(filled)
+    assert left.exists()  # someone may be writing it
+    os.utime(left, (0, 0))
+    fill(filled, ["one more"])
+    open_catalogue(filled)
+    assert not left.exists()
+
+
+def test_a_cache_that_cannot_be_written_to_is_listed_and_its_features_are_read(filled, monkeypatch):
+    root = filled.store.local_path("cache.json").parent
+    shutil.rmtree(root / "local")
+    made = Path.mkdir
+
+    def refused(self, *words, **options):
+        if self == root / "local":
+            raise OSError(errno.EROFS, "Read-only file system")
+        made(self, *words, **options)
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    cache = Cache(filled.store.url)
+    assert len(prompts(open_catalogue(cache))) == 100
+    assert len(open_features(cache, *choose(cache, None, None))) == 96
+    assert not (root / "local").exists()
 
 
 def test_a_key_that_is_no_digest_is_refused():

@@ -153,6 +153,61 @@ def test_pages_follow_a_cache_that_grows_and_is_damaged(cache, tmp_path):
         assert "armada cache verify --repair" in page
 
 
+def test_a_search_of_very_many_words_is_answered(gallery):
+    _, address = gallery
+    status, headers, _ = ask(address, "/?q=" + "%EF%B7%BA" * 1000)  # one character, four words each
+    assert status == 200
+    assert "content-security-policy" in headers
+
+
+def test_a_look_at_the_cache_that_fails_is_tried_again(cache, monkeypatch):
+    from pipelines import gallery as module
+
+    fill(cache, PLAIN[:3])
+    monkeypatch.setattr(module, "_CHECK_S", 0.0)
+    looked_at = module.Gallery(cache)
+    real, calls = module.list_shards, []
+
+    def failing(cache):
+        calls.append(1)
+        if len(calls) == 1:
+            raise TimeoutError("the store is slow")
+        return real(cache)
+
+    monkeypatch.setattr(module, "list_shards", failing)
+    assert "the store is slow" in looked_at.pages().notice
+    assert looked_at.pages().notice == ""
+    assert len(calls) == 2
+
+
+def test_features_that_cannot_be_read_hide_no_picture_and_are_opened_anew(cache, monkeypatch):
+    from pipelines import gallery as module
+
+    fill(cache, PLAIN[:6])
+    looked_at = module.Gallery(cache)
+    catalogue = looked_at.catalogue
+    (teacher,) = catalogue.teachers
+    row = next(iter(catalogue.walk(teacher)))
+    asked = (catalogue.digest, teacher, teacher.encoders[0], row.image_key)
+    monkeypatch.setattr(module, "open_features", lambda *words: (_ for _ in ()).throw(TimeoutError("slow")))
+    with pytest.raises(TimeoutError):
+        looked_at.near(*asked)
+    monkeypatch.undo()
+    assert len(looked_at.near(*asked)) == 5
+    matrix = next(Path(str(cache.store)).glob("local/matrices/*/features.npy"))
+    whole = matrix.read_bytes()
+    with matrix.open("r+b") as stream:
+        stream.seek(len(whole) - 40)
+        stream.write(bytes(40))
+    with pytest.raises(Exception, match="differ from their checksums"):
+        looked_at.near(*asked)
+    page = looked_at.pages().row(row, teacher.encoders[0], None, near_fault="that was damaged")
+    assert "/picture/" in page
+    assert "that was damaged" in page
+    assert "are being read" not in page
+    assert len(looked_at.near(*asked)) == 5  # decoded anew
+
+
 def test_a_port_that_is_taken_and_a_cache_without_pictures_are_told_in_words(cache, tmp_path):
     empty = armada("cache", "browse", cache.store, "--port", 0, "--no-open")
     assert empty.returncode == 2

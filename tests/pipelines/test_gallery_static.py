@@ -5,9 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from pipelines import gallery_static
-from pipelines.gallery_static import CHUNK, export_gallery
+from pipelines import gallery_static, links
+from pipelines.cataloguing import catalogue_folder
+from pipelines.gallery_static import export_gallery
 from teacher_cache import ArmadaError, choose
 from tests.pipelines.cli import armada
 from tests.pipelines.galleries import PLAIN, PROMPTS, SCRIPT, fill
@@ -46,6 +48,7 @@ def test_every_link_leads_to_a_file_of_the_folder(cache, out):
 
 def test_the_search_index_holds_every_row_in_chunks(cache, out, monkeypatch):
     monkeypatch.setattr(gallery_static, "CHUNK", 30)
+    monkeypatch.setattr(links, "CHUNK", 30)
     export_gallery(cache, out)
     assert len(list(out.glob("search/*.js"))) == 4
     assert 'data-chunks="4"' in (out / "index.html").read_text()
@@ -53,7 +56,6 @@ def test_the_search_index_holds_every_row_in_chunks(cache, out, monkeypatch):
     assert sorted(entry[1] for entry in entries) == sorted(PROMPTS)
     assert all((entry[3] is None) == (entry[4] is not None) for entry in entries)
     assert all((out / entry[3]).is_file() for entry in entries if entry[3])
-    assert CHUNK > 30
 
 
 def test_no_file_holds_a_script_that_came_from_a_prompt(cache, out):
@@ -126,6 +128,43 @@ def test_a_folder_of_others_is_left_alone(cache, out):
     with pytest.raises(ArmadaError, match=r"expected a new or empty folder.*name another folder"):
         export_gallery(cache, out)
     assert files(out).keys() == {"thesis.tex"}
+
+
+def test_only_a_folder_that_says_it_is_ours_is_taken_over_and_only_our_names_are_removed(cache, out):
+    out.mkdir()
+    (out / "gallery.json").write_text('{"title": "my holiday"}')
+    (out / "about.html").write_text("mine")
+    with pytest.raises(ArmadaError, match="others' files"):
+        export_gallery(cache, out)
+    (out / "about.html").unlink()
+    (out / "gallery.json").unlink()
+    export_gallery(cache, out)
+    for name in ("about.html", "pictures/holiday.jpg", "rows/notes.html"):
+        (out / name).write_text("mine")
+    fill(cache, ["one more"])
+    export_gallery(cache, out)
+    assert all((out / name).exists() for name in ("about.html", "pictures/holiday.jpg", "rows/notes.html"))
+
+
+def test_a_place_that_cannot_be_filled_is_told_in_words_and_left_alone(cache, out, tmp_path):
+    (tmp_path / "file").write_text("")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ArmadaError, match="expected a folder"):
+            export_gallery(cache, place)
+    for place in (Path(str(cache.store)), Path(str(cache.store)) / "commits" / "gallery"):
+        with pytest.raises(ArmadaError, match="outside the cache"):
+            export_gallery(cache, place)
+        assert not (place / "gallery.json").exists()
+
+
+def test_two_exports_into_one_folder_are_one_too_many(cache, out):
+    import hashlib
+
+    place = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:32]
+    lock = FileLock(catalogue_folder(cache) / f"{place}.lock")
+    with lock, pytest.raises(ArmadaError, match="another export into it"):
+        export_gallery(cache, out)
+    assert export_gallery(cache, out).rows == 100
 
 
 def test_a_damaged_picture_is_told_and_looked_at_again(cache, out):
