@@ -31,10 +31,14 @@ class _Lines:
 
     encoding = "utf-8"
 
+    def __init__(self) -> None:
+        self._last = ""
+
     def write(self, text: str) -> None:
         line = text.replace("\x1b[A", "").strip()
-        if line:
+        if line and line != self._last:  # a bar says its end twice
             sys.stderr.write(f"{line}\n")
+            self._last = line
 
     def flush(self) -> None:
         sys.stderr.flush()
