@@ -9,7 +9,7 @@ import re
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,6 @@ KINDS = {
     "jpeg": re.compile(rb"\xff\xd8\xff"),
     "webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
 }
-_COLUMNS = (
-    "number, teacher, image_key, prompt, sample, encoders, path, offset, bytes, image_sha256, cost_usd, seconds, "
-    "attempts, reason, message"
-)
 
 
 @dataclass(frozen=True)
@@ -48,6 +44,9 @@ class Row:
     attempts: int | None
     reason: str | None
     message: str | None
+
+
+_COLUMNS = ", ".join(field.name for field in fields(Row))
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,10 @@ class TeacherFacts:
     def page_of(self, row: Row) -> int:
         """The page on which a row stands among all."""
         return (row.number - self.first) // PAGE + 1
+
+    def encoders_of(self, row: Row) -> list[EncoderFacts]:
+        """The encoders that have a feature of a row's picture."""
+        return [encoder for bit, encoder in enumerate(self.encoders) if row.encoders >> bit & 1]
 
 
 @dataclass(frozen=True)
@@ -153,8 +156,7 @@ class Catalogue:
         rows = self._all(
             f"SELECT {_COLUMNS} FROM rows WHERE {where} ORDER BY number LIMIT ? OFFSET ?", [*values, PAGE, skipped]
         )
-        asked = Asked(teacher, asked.show, asked.text, page)
-        return Found(asked, tuple(Row(*row) for row in rows), total)
+        return Found(replace(asked, page=page), tuple(Row(*row) for row in rows), total)
 
     def row(self, key: str) -> Row | None:
         """The row of an image key."""
@@ -171,9 +173,9 @@ class Catalogue:
     def picture(self, row: Row) -> tuple[bytes, str]:
         """A drawn row's picture and its kind: png, jpeg or webp. Raises CacheError where it is gone, changed or of no
         such kind."""
-        if row.path is None or row.offset is None or row.bytes is None or row.image_sha256 is None:
+        if row.path is None:
             raise ArmadaError(f"{row.image_key}: no picture was drawn: {row.reason}")
-        data = read_picture(self.cache, row.path, row.offset, row.bytes, row.image_sha256)
+        data = read_picture(self.cache, asdict(row))
         for kind, pattern in KINDS.items():
             if pattern.match(data):
                 return data, kind
@@ -181,13 +183,17 @@ class Catalogue:
 
 
 def open_catalogue(cache: Cache) -> Catalogue:
-    """The catalogue of what the cache holds now, made first where it is not there. Raises CacheError."""
+    """The catalogue of what the cache holds now, made first where it is not there. Raises CacheError, or ArmadaError
+    for a cache that no teacher has drawn into."""
     path, digest = make_catalogue(cache)
     try:
-        return Catalogue(cache, path, digest)
+        catalogue = Catalogue(cache, path, digest)
     except (CacheError, sqlite3.Error, ValueError, TypeError, LookupError):  # damaged since it was made
         path.unlink(missing_ok=True)
-        return Catalogue(cache, *make_catalogue(cache))
+        catalogue = Catalogue(cache, *make_catalogue(cache))
+    if not catalogue.teachers:
+        raise ArmadaError(f"{cache.store}: no teacher has drawn into this cache yet; draw by: armada cache build")
+    return catalogue
 
 
 def _teacher(facts: dict[str, Any]) -> TeacherFacts:

@@ -13,7 +13,7 @@ import sqlite3
 import tempfile
 import time
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,25 +35,19 @@ _DRAFT_S = 3600.0  # a draft that nobody has written to for so long was left by 
 _KEY = re.compile("[0-9a-f]{64}")  # keys and digests become addresses and file names: nothing else may
 
 # Rows are numbered by teacher, then by prompt: a page is a range of numbers, and one prompt's samples stand together.
-_SCHEMA = """
+_FIELDS = """image_key TEXT, teacher INTEGER, prompt TEXT, folded TEXT, sample INTEGER, encoders INTEGER, path TEXT,
+  offset INTEGER, bytes INTEGER, image_sha256 TEXT, cost_usd REAL, seconds REAL, attempts INTEGER, reason TEXT,
+  message TEXT"""
+_SCHEMA = f"""
 CREATE TABLE facts(json TEXT);
-CREATE TABLE rows(
-  number INTEGER PRIMARY KEY, teacher INTEGER, image_key TEXT, prompt TEXT, folded TEXT, sample INTEGER,
-  encoders INTEGER, path TEXT, offset INTEGER, bytes INTEGER, image_sha256 TEXT, cost_usd REAL, seconds REAL,
-  attempts INTEGER, reason TEXT, message TEXT);
+CREATE TABLE rows(number INTEGER PRIMARY KEY, {_FIELDS});
+CREATE TEMP TABLE staged({_FIELDS}, PRIMARY KEY(image_key)) WITHOUT ROWID;
 """
-_STAGED = """
-CREATE TEMP TABLE staged(
-  image_key TEXT PRIMARY KEY, teacher INTEGER, prompt TEXT, folded TEXT, sample INTEGER, encoders INTEGER,
-  path TEXT, offset INTEGER, bytes INTEGER, image_sha256 TEXT, cost_usd REAL, seconds REAL, attempts INTEGER,
-  reason TEXT, message TEXT) WITHOUT ROWID;
-"""
-_COLUMNS = (
-    "image_key, teacher, prompt, folded, sample, encoders, path, offset, bytes, image_sha256, cost_usd, seconds, "
-    "attempts, reason, message"
-)
-_ADD = f"INSERT INTO staged({_COLUMNS}) VALUES ({', '.join('?' * 15)}) ON CONFLICT(image_key) DO UPDATE SET "
-_ASSIGN = ", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", ")[1:])
+_NAMES = [field.split()[0] for field in _FIELDS.split(",")]
+_COLUMNS = ", ".join(_NAMES)
+_PLACES = ", ".join("?" * len(_NAMES))
+_ADD = f"INSERT INTO staged({_COLUMNS}) VALUES ({_PLACES}) ON CONFLICT(image_key) DO UPDATE SET "
+_ASSIGN = ", ".join(f"{name} = excluded.{name}" for name in _NAMES[1:])
 _ADD_PICTURE = f"{_ADD}{_ASSIGN} WHERE excluded.image_sha256 < image_sha256"
 _ADD_FAILURE = f"{_ADD}{_ASSIGN} WHERE reason IS NOT NULL AND excluded.attempts > attempts"
 _ADD_FEATURE = "UPDATE staged SET encoders = encoders | ? WHERE image_key = ? AND image_sha256 = ?"
@@ -105,18 +99,18 @@ def catalogue_folder(cache: Cache) -> Path:
 def _write(cache: Cache, listing: Listing, path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as database:
         database.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -65536;")
-        database.executescript(_SCHEMA + _STAGED)
+        database.executescript(_SCHEMA)
         facts = []
         for number, teacher in enumerate(cache.teachers()):
             encoders = cache.encoders(teacher)[:62]  # a bit each
             for table in image_tables(cache, listing, teacher):
-                _add(database, _ADD_PICTURE, _pictures(table, number))
+                database.executemany(_ADD_PICTURE, _pictures(table, number))
             for table in failure_tables(cache, listing, teacher):
-                _add(database, _ADD_FAILURE, _failures(table, number))
+                database.executemany(_ADD_FAILURE, _failures(table, number))
             for bit, encoder in enumerate(encoders):
                 for table in feature_tables(cache, listing, teacher, encoder):
                     keys = (table[name].to_pylist() for name in ("image_key", "image_sha256"))
-                    _add(database, _ADD_FEATURE, ((1 << bit, *row) for row in zip(*keys, strict=True)))
+                    database.executemany(_ADD_FEATURE, ((1 << bit, *row) for row in zip(*keys, strict=True)))
             size = sum(shard.bytes for shard in listing.below(f"images/{teacher.name}/"))
             facts.append({"number": number, **_source_facts(teacher), "bytes": size, "encoders": []})
             for encoder in encoders:
@@ -137,10 +131,6 @@ def _write(cache: Cache, listing: Listing, path: Path) -> None:
 
 def _source_facts(source: Source) -> dict[str, Any]:
     return {"name": source.name, "digest": source.digest, "spec": dict(source.spec), "facts": dict(source.facts)}
-
-
-def _add(database: sqlite3.Connection, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-    database.executemany(statement, rows)
 
 
 def _pictures(table: Any, teacher: int) -> Iterator[tuple[Any, ...]]:

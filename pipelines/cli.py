@@ -11,27 +11,15 @@ from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
-import typer.core
 
 from pipelines.browse_cli import browse
 from pipelines.cache_cli import AsJson, cache_app
+from pipelines.interrupts import Interruptible
 from pipelines.study_cli import report, study
 from pipelines.upkeep_cli import compact, export, merge, verify
 
-
-class _Commands(typer.core.TyperGroup):
-    """Ctrl-C ends any command with the exit code that shells expect: what it finished is kept."""
-
-    def invoke(self, context: Any) -> Any:
-        try:
-            return super().invoke(context)
-        except KeyboardInterrupt:
-            typer.echo("interrupted: the same command goes on from here", err=True)
-            raise typer.Exit(130) from None
-
-
 app = typer.Typer(
-    cls=_Commands,
+    cls=Interruptible,
     help="Pay a text-to-image teacher once, train text-only students from its cache, know whether the pictures helped.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,

@@ -125,8 +125,6 @@ def _begin(work: Callable[[], _T]) -> Future[_T]:
 def make_app(cache: Cache) -> ASGIApp:
     """The application. Raises ArmadaError for a cache that can't be listed, or that no teacher has drawn into."""
     gallery = Gallery(cache)
-    if not gallery.pages().catalogue.teachers:
-        raise ArmadaError(f"{cache.store}: no teacher has drawn into this cache yet; draw by: armada cache build")
 
     def rows(request: Request) -> Response:
         pages, asked = gallery.pages(), request.query_params
@@ -160,7 +158,7 @@ def make_app(cache: Cache) -> ASGIApp:
         catalogue = gallery.catalogue  # without a look at the cache: a page asks for many pictures
         try:
             data, kind = catalogue.picture(_row(catalogue, request))
-        except Exception:
+        except (ArmadaError, OSError):  # the row's page says why
             return Response(asset("missing.svg"), 404, media_type="image/svg+xml")
         return Response(data, headers=_KEEP, media_type=f"image/{kind}")
 
@@ -199,5 +197,4 @@ def _row(catalogue: Catalogue, request: Request) -> Row:
 def _encoder(teacher: TeacherFacts, row: Row, name: str | None) -> EncoderFacts | None:
     """The encoder that is asked for, or the first one with a feature of the row, or the first one."""
     named = [one for one in teacher.encoders if one.name == name]
-    having = [one for bit, one in enumerate(teacher.encoders) if row.encoders >> bit & 1]
-    return next(iter([*named, *having, *teacher.encoders]), None)
+    return next(iter([*named, *teacher.encoders_of(row), *teacher.encoders]), None)

@@ -7,9 +7,7 @@ half-written is finished, and what the cache no longer holds is removed from it.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,8 +22,9 @@ from pipelines.catalogue import KINDS, Asked, Catalogue, EncoderFacts, Row, Teac
 from pipelines.cataloguing import catalogue_folder
 from pipelines.links import CHUNK, ExportLinks, page_name
 from pipelines.neighbours import Near, neighbours
+from pipelines.output import write_whole
 from pipelines.pages import ASSETS, Pages, asset
-from teacher_cache import ArmadaError, Cache, Features, choose, full_disk_in_words, open_features, progress
+from teacher_cache import ArmadaError, Cache, Features, choose, full_disk_in_words, open_features, progress, sha256
 
 FORMAT = 1
 MARK, MADE_BY = "gallery.json", "armada cache browse"
@@ -48,12 +47,10 @@ class Exported:
 def export_gallery(cache: Cache, folder: Path) -> Exported:
     """Write the gallery of what the cache holds now. Raises ArmadaError for a folder with anything else in it."""
     catalogue = open_catalogue(cache)
-    if not catalogue.teachers:
-        raise ArmadaError(f"{cache.store}: no teacher has drawn into this cache yet; draw by: armada cache build")
     _check_place(cache, folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]
+        place = sha256(str(folder.resolve()).encode())[:32]
         with FileLock(catalogue_folder(cache) / f"{place}.lock", timeout=0), full_disk_in_words(str(folder)):
             return _export(catalogue, folder)
     except Timeout:
@@ -81,10 +78,10 @@ def _export(catalogue: Catalogue, folder: Path) -> Exported:
     found = _read(folder / MARK)
     if {name: found.get(name) for name in state} == state and "exported" in found:
         return Exported(**found["exported"])
-    _write(folder / MARK, json.dumps(state).encode())
+    write_whole(folder / MARK, json.dumps(state).encode())
     exported = _Export(catalogue, folder).write()
     if not exported.unreadable:  # those may be mended: look again next time
-        _write(folder / MARK, json.dumps({**state, "exported": asdict(exported)}).encode())
+        write_whole(folder / MARK, json.dumps({**state, "exported": asdict(exported)}).encode())
     return exported
 
 
@@ -155,7 +152,7 @@ class _Export:
                     row.sample,
                     self._files.get(row.image_sha256 or "", "assets/missing.svg") if row.reason is None else None,
                     row.reason,
-                    [one.name for bit, one in enumerate(teacher.encoders) if row.encoders >> bit & 1],
+                    [one.name for one in teacher.encoders_of(row)],
                 ]
                 for row in part
             ]
@@ -188,7 +185,7 @@ class _Export:
         if path.exists() and path.stat().st_size == len(data) and path.read_bytes() == data:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write(path, data)
+        write_whole(path, data)
 
     def _remove_the_rest(self) -> None:
         """Files of an earlier export that this one doesn't have."""
@@ -208,9 +205,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _write(path: Path, data: bytes) -> None:
-    draft = path.with_name(f"{path.name}.draft")
-    draft.write_bytes(data)
-    os.replace(draft, path)

@@ -86,7 +86,6 @@ class ExportLinks:
     def __init__(self, up: str, catalogue: Catalogue, files: dict[str, str]) -> None:
         self._up, self._files = up, files
         self._numbers = {teacher.name: teacher.number for teacher in catalogue.teachers}
-        self._rows = {teacher.number: teacher.rows for teacher in catalogue.teachers}
 
     def asset(self, name: str) -> str:
         return f"{self._up}assets/{name}"

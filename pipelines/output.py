@@ -24,7 +24,12 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file that appears whole or not at all."""
+    write_whole(path, json.dumps(value, indent=1).encode("utf-8"))
+
+
+def write_whole(path: Path, data: bytes) -> None:
     """Write a file that appears whole or not at all."""
-    draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(value, indent=1), "utf-8")
+    draft = path.with_name(f"{path.name}.draft")
+    draft.write_bytes(data)
     os.replace(draft, path)

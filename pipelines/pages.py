@@ -56,7 +56,6 @@ class Pages:
         there are none; `fault`, why there is no picture."""
         teacher = self.catalogue.teachers[row.teacher]
         others = [(self.catalogue.row(one.image_key), one.cosine) for one in near or ()]
-        has_feature = bool(encoder and row.encoders >> teacher.encoders.index(encoder) & 1)
         return self._render(
             "row",
             teacher,
@@ -64,7 +63,7 @@ class Pages:
             row=row,
             encoder=encoder,
             near=None if near is None else [(other, cosine) for other, cosine in others if other],
-            has_feature=has_feature,
+            having=teacher.encoders_of(row),
             fault=fault,
             near_fault=near_fault,
         )
@@ -92,8 +91,8 @@ class Pages:
 
 def shows(teacher: TeacherFacts) -> list[tuple[str, list[tuple[str, str, int]]]]:
     """What may be shown of a teacher, in groups: value, words, rows."""
-    groups = [("", [("all", "all", teacher.rows), ("drawn", "drawn", teacher.drawn)])]
-    groups[0][1].append(("failed", "failed", teacher.failures))
+    states = [("all", teacher.rows), ("drawn", teacher.drawn), ("failed", teacher.failures)]
+    groups = [("", [(name, name, count) for name, count in states])]
     if teacher.failed:
         groups.append(("Failed", [(f"failed:{name}", name, count) for name, count in sorted(teacher.failed.items())]))
     if teacher.encoders:
@@ -136,6 +135,5 @@ _ENVIRONMENT.filters |= {
     "size": _size,
     "money": _money,
     "duration": duration,
-    "has": lambda bits, place: bool(bits >> place & 1),
     "pretty": lambda spec: json.dumps(dict(spec), indent=1, ensure_ascii=False),
 }

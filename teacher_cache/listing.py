@@ -15,6 +15,7 @@ from teacher_cache.commits import Shard, tar_of
 from teacher_cache.errors import NoFileError
 from teacher_cache.keys import sha256
 from teacher_cache.shards import FAILURE_COLUMNS, IMAGE_COLUMNS
+from teacher_cache.snapshot import there
 from teacher_cache.sources import Source
 
 
@@ -32,11 +33,9 @@ class Listing:
 
 def list_shards(cache: Cache) -> Listing:
     """What the cache holds now. An index without its tar counts as missing, as everywhere."""
-    shards = cache.shards()
-    folders = {shard.path.rpartition("/")[0] for shard in shards}
-    there = {f"{folder}/{name}" for folder in folders for name in cache.store.names(folder)}
-    found = tuple(s for s in shards if s.path in there and (not tar_of(s.path) or tar_of(s.path) in there))
-    return Listing(sha256("\n".join(shard.path for shard in found).encode()), found)
+    found = there(cache, cache.shards())
+    shards = tuple(shard for path, shard in found.items() if not tar_of(path) or tar_of(path) in found)
+    return Listing(sha256("\n".join(shard.path for shard in shards).encode()), shards)
 
 
 def image_tables(cache: Cache, listing: Listing, teacher: Source) -> Iterator[pa.Table]:

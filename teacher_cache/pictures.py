@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,25 +23,24 @@ def read_pictures(cache: Cache, rows: pa.Table) -> Iterator[bytes]:
 
     Rows should be `in_tar_order`: each tar is opened once. Raises CacheError for bytes that changed.
     """
-    columns = ["path", "offset", "bytes", "image_sha256"]
+    columns = ["path", "offset", "bytes", "image_sha256", "image_key"]
     for path, group in _by_path(rows.select(columns)):
         with cache.store.open(path) as stream:
             for batch in group.to_batches(max_chunksize=1024):
                 for row in batch.to_pylist():
                     stream.seek(row["offset"])
-                    picture = stream.read(row["bytes"])
-                    yield _checked(cache, path, picture, row["image_sha256"])
+                    yield _checked(cache, row, stream.read(row["bytes"]))
 
 
-def read_picture(cache: Cache, path: str, offset: int, size: int, digest: str) -> bytes:
-    """One picture by its place. Raises NoFileError where the tar is gone, CacheError for bytes that changed."""
-    return _checked(cache, path, cache.store.read_range(path, offset, size), digest)
+def read_picture(cache: Cache, row: Mapping[str, Any]) -> bytes:
+    """The picture of one index row. Raises NoFileError where the tar is gone, CacheError for bytes that changed."""
+    return _checked(cache, row, cache.store.read_range(row["path"], row["offset"], row["bytes"]))
 
 
-def _checked(cache: Cache, path: str, picture: bytes, digest: str) -> bytes:
-    if sha256(picture) != digest:
+def _checked(cache: Cache, row: Mapping[str, Any], picture: bytes) -> bytes:
+    if sha256(picture) != row["image_sha256"]:
         raise CacheError(
-            f"{cache.store}/{path}: the picture {digest} differs from its sha256; "
+            f"{cache.store}/{row['path']}: the picture {row['image_key']} differs from its sha256; "
             'run "armada cache verify --repair" and the build again, which fills the gap'
         )
     return picture

@@ -59,23 +59,24 @@ def take_snapshot(cache: Cache, teacher: Source, encoder: Source, *, tries: int 
     others = f"features/{teacher.name}/"  # tars of samples hold pictures too
     while True:
         live = [shard for shard in cache.shards() if shard.path.startswith((pictures, others))]
-        there = _there(cache, live)
+        found = there(cache, live)
         tries -= 1
-        if len(there) == len(live) or not tries or set(cache.shards()) >= set(live):
+        if len(found) == len(live) or not tries or set(cache.shards()) >= set(live):
             break
-    tables = [shard for path, shard in there.items() if path.endswith(".parquet")]
-    tables = [shard for shard in tables if not tar_of(shard.path) or tar_of(shard.path) in there]
+    tables = [shard for path, shard in found.items() if path.endswith(".parquet")]
+    tables = [shard for shard in tables if not tar_of(shard.path) or tar_of(shard.path) in found]
     indexes = [shard for shard in tables if tar_of(shard.path)]
     return Snapshot(
         teacher,
         encoder,
         tuple(shard for shard in tables if shard.path.startswith(features)),
         tuple(indexes),
-        {index.path: there[tar_of(index.path)] for index in indexes},
+        {index.path: found[tar_of(index.path)] for index in indexes},
     )
 
 
-def _there(cache: Cache, shards: Sequence[Shard]) -> dict[str, Shard]:
+def there(cache: Cache, shards: Sequence[Shard]) -> dict[str, Shard]:
+    """Those of the shards whose files are in the cache, by path; a listing a folder, none a file."""
     folders = {shard.path.rpartition("/")[0] for shard in shards}
     names = {f"{folder}/{name}" for folder in folders for name in cache.store.names(folder)}
     return {shard.path: shard for shard in shards if shard.path in names}

@@ -10,7 +10,7 @@ from filelock import FileLock
 from pipelines import gallery_static, links
 from pipelines.cataloguing import catalogue_folder
 from pipelines.gallery_static import export_gallery
-from teacher_cache import ArmadaError, choose
+from teacher_cache import ArmadaError, choose, sha256
 from tests.pipelines.cli import armada
 from tests.pipelines.galleries import PLAIN, PROMPTS, SCRIPT, fill
 
@@ -158,9 +158,7 @@ def test_a_place_that_cannot_be_filled_is_told_in_words_and_left_alone(cache, ou
 
 
 def test_two_exports_into_one_folder_are_one_too_many(cache, out):
-    import hashlib
-
-    place = hashlib.sha256(str(out.resolve()).encode()).hexdigest()[:32]
+    place = sha256(str(out.resolve()).encode())[:32]
     lock = FileLock(catalogue_folder(cache) / f"{place}.lock")
     with lock, pytest.raises(ArmadaError, match="another export into it"):
         export_gallery(cache, out)

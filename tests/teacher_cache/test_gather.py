@@ -44,4 +44,4 @@ def test_rows_that_cannot_be_written_to_give_no_warning(recwarn):
 
 def test_torch_is_not_imported_for_it():
     code = "from teacher_cache.gather import _torch; assert _torch() is None"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
