@@ -87,7 +87,7 @@ def test_a_real_student_is_killed_resumed_and_exported(tmp_path, monkeypatch, ta
         before = len(list(checkpoints.glob("step-*.pt")))
         seen = {path.name for path in checkpoints.glob("step-*.pt")}
         while process.poll() is None and not {path.name for path in checkpoints.glob("step-*.pt")} - seen - {
-            "step-0.pt"
+            "step-00000000.pt"
         }:
             time.sleep(0.01)
         assert process.poll() is None, f"it ended before kill {kills}, with {before} checkpoints"
