@@ -26,16 +26,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from teacher_cache.cache import Cache
-from teacher_cache.commits import index_path
-from teacher_cache.compaction import compact
-from teacher_cache.encode import commit_features
+from teacher_cache.building.plan import make_plan, make_requests, missing_features
+from teacher_cache.format.commits import Provenance, index_path
+from teacher_cache.format.shards import IMAGE_COLUMNS, feature_column, feature_schema
+from teacher_cache.format.sources import Source
 from teacher_cache.keys import image_key, prompt_key, sha256, spec_digest
-from teacher_cache.pictures import index_rows
-from teacher_cache.plan import ask, make_plan, missing_features
-from teacher_cache.shards import IMAGE_COLUMNS, feature_column, feature_schema
-from teacher_cache.signature import Signature
-from teacher_cache.sources import Source
+from teacher_cache.maintenance.compaction import compact
+from teacher_cache.storage.cache import Cache
+from teacher_cache.storage.pictures import index_rows
+from teacher_cache.storage.writing import commit_features
 
 DIMENSION, SHARD_ROWS = 512, 8192
 TEACHER_SPEC = {"kind": "bench"}
@@ -65,7 +64,7 @@ def write_ours(folder: Path, rows: list[pa.Table], features: list[np.ndarray]) -
     cache = Cache(str(folder), create=True)
     cache.register(TEACHER, ENCODER)
     for part, vectors in zip(rows, features, strict=True):
-        commit_features(cache, TEACHER, ENCODER, part, vectors, Signature(time.time))
+        commit_features(cache, TEACHER, ENCODER, part, vectors, Provenance(time.time))
 
 
 def write_pyarrow(folder: Path, rows: list[pa.Table], features: list[np.ndarray]) -> None:
@@ -120,18 +119,18 @@ def plan_and_compact(home: Path, count: int, results: Any) -> None:
     cache = Cache(str(home / "large"), create=True)
     cache.register(TEACHER, ENCODER)
     generator = np.random.default_rng(0)
-    signature = Signature(time.time)
+    provenance = Provenance(time.time)
     for start in range(0, count, SHARD_ROWS // 4):
         part = made_up_rows(start, min(start + SHARD_ROWS // 4, count))
         with cache.store.draft() as draft:
             draft.write_bytes(sha256(str(start).encode()).encode())
             tar = cache.add(draft, f"images/{TEACHER.name}/shards", ".tar", part.num_rows)
-        cache.commit([tar, cache.write_shard("", part, index_path(tar.path))], **signature.now())
+        cache.commit([tar, cache.write_shard("", part, index_path(tar.path))], **provenance.now())
         vectors = generator.normal(size=(part.num_rows, DIMENSION)).astype(np.float32)
-        commit_features(cache, TEACHER, ENCODER, part, vectors, signature)
+        commit_features(cache, TEACHER, ENCODER, part, vectors, provenance)
     prompts = [f"a picture of the number {row}" for row in range(count)]
     started = time.perf_counter()
-    plan = make_plan(cache, TEACHER, ENCODER, ask(TEACHER, prompts), rows=count)
+    plan = make_plan(cache, TEACHER, ENCODER, make_requests(TEACHER, prompts), rows=count)
     results["plan_seconds"] = time.perf_counter() - started
     assert (plan.wanted.num_rows, plan.features_at_hand) == (0, count)
     missing = missing_features(cache, TEACHER, encoder_named("another"), plan.keys)

@@ -20,14 +20,14 @@ import torch
 from PIL import Image
 
 from teacher_cache import Cache, open_encoder
-from teacher_cache.encode import encode
-from teacher_cache.encoders import Encoder
+from teacher_cache.building.encoding import encode
+from teacher_cache.encoders import Encoder, source_of_encoder
+from teacher_cache.format.commits import Provenance
+from teacher_cache.format.shards import ImageRow
+from teacher_cache.format.sources import Source
 from teacher_cache.keys import image_key, prompt_key, sha256, spec_digest
-from teacher_cache.pictures import in_tar_order
-from teacher_cache.samples import commit_pictures
-from teacher_cache.shards import ImageRow
-from teacher_cache.signature import Signature
-from teacher_cache.sources import Source, encoder_source
+from teacher_cache.storage.pictures import in_tar_order
+from teacher_cache.storage.writing import commit_pictures
 
 ARCHITECTURE = "ViT-B-32"
 TEACHER_SPEC = {"kind": "bench"}
@@ -58,7 +58,7 @@ def save_pictures(home: Path, count: int) -> list[Path]:
     files.sort()
     cache = Cache(str(home / "sealed"), create=True)
     cache.register(TEACHER)
-    commit_pictures(cache, TEACHER, rows, (file.read_bytes() for file in files), Signature(time.time))
+    commit_pictures(cache, TEACHER, rows, (file.read_bytes() for file in files), Provenance(time.time))
     return files
 
 
@@ -89,9 +89,9 @@ def ours(home: Path, encoder: Encoder) -> float:
     shutil.copytree(home / "sealed", folder)
     started = time.perf_counter()
     cache = Cache(str(folder))
-    cache.register(TEACHER, encoder_source(encoder))
+    cache.register(TEACHER, source_of_encoder(encoder))
     rows = in_tar_order(cache.images(TEACHER))
-    done = encode(cache, TEACHER, encoder, [rows], rows.num_rows, signature=Signature(time.time))
+    done = encode(cache, TEACHER, encoder, [rows], rows.num_rows, provenance=Provenance(time.time))
     assert done.written == rows.num_rows
     return time.perf_counter() - started
 

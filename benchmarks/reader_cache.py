@@ -15,13 +15,12 @@ import pyarrow.parquet as parquet
 import torch
 from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, made_up_rows
 
-from distill.loader import Loader
+from distill.dataset.loader import Loader
 from teacher_cache import Cache, ChosenRows, Features, open_features
-from teacher_cache.commits import index_path
-from teacher_cache.encode import commit_features
+from teacher_cache.format.commits import Provenance, index_path
+from teacher_cache.format.shards import feature_matrix
 from teacher_cache.keys import sha256
-from teacher_cache.shards import feature_matrix
-from teacher_cache.signature import Signature
+from teacher_cache.storage.writing import commit_features
 
 BATCH = 1024
 
@@ -37,7 +36,7 @@ def write_cache(folder: Path, rows: int) -> np.ndarray:
         features = generator.standard_normal((part.num_rows, DIMENSION), np.float32)
         everything[start : start + part.num_rows] = features
         commit_index(cache, part, start)
-        commit_features(cache, TEACHER, ENCODER, part, features, Signature(time.time))
+        commit_features(cache, TEACHER, ENCODER, part, features, Provenance(time.time))
     return everything
 
 
@@ -47,7 +46,7 @@ def commit_index(cache: Cache, part: pa.Table, number: int) -> None:
         draft.write_bytes(sha256(str(number).encode()).encode())
         tar = cache.add(draft, f"images/{TEACHER.name}/shards", ".tar", part.num_rows)
     written = cache.write_shard("", part, index_path(tar.path))
-    cache.commit([tar, written], **Signature(time.time).now())
+    cache.commit([tar, written], **Provenance(time.time).now())
 
 
 def evict(folder: Path) -> None:

@@ -14,12 +14,12 @@ import pyarrow.parquet as parquet
 from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, made_up_rows
 from reader_cache import anonymous_mb, commit_index, feature_files, opened, our_epoch, plain_parquet, rate, write_cache
 
-from distill.windows import autocorrelation
+from distill.dataset.windows import autocorrelation
 from teacher_cache import Cache, open_features
-from teacher_cache.encode import commit_features
+from teacher_cache.format.commits import Provenance
+from teacher_cache.format.sources import Source
 from teacher_cache.keys import spec_digest
-from teacher_cache.signature import Signature
-from teacher_cache.sources import Source
+from teacher_cache.storage.writing import commit_features
 
 NARROW = 16  # numbers a feature of the huge cache, whose opening is measured and not its features
 
@@ -100,7 +100,7 @@ def huge(home: Path, count: int) -> dict[str, Any]:
             part = part.set_column(part.schema.get_field_index(name), name, keys)
         commit_index(cache, part, start)
         vectors = generator.standard_normal((size, NARROW), np.float32)
-        commit_features(cache, TEACHER, encoder, part, vectors, Signature(time.time))
+        commit_features(cache, TEACHER, encoder, part, vectors, Provenance(time.time))
     facts = {}
     for name in ("cold", "warm"):
         started = time.perf_counter()

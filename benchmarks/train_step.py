@@ -37,12 +37,12 @@ from transformers import (
     TrainingArguments,
 )
 
-from distill.aligner import train_aligner
-from distill.lesson import Lesson, Teaching
+from distill.dataset.tokens import Tokens
+from distill.objective.aligner import train_aligner
+from distill.objective.targets import EpochTargets, TeacherTargets
 from distill.settings import PAPER_ALIGNER, AlignerSettings, TrainSettings
-from distill.students import StudentSpec
-from distill.tokens import Tokens
-from distill.trainer import Keeping, train_student
+from distill.students.loading import StudentSpec
+from distill.training.trainer import CheckpointConfig, train_student
 
 FEATURES, CLASSES, LENGTH, EPOCH_STEPS = 1024, 3, 128, 64
 WARM_UP = 2  # rounds
@@ -100,7 +100,9 @@ def made_up_rows(count: int) -> tuple[Tokens, list[int]]:
     return Tokens(columns, {"input_ids": 0, "attention_mask": 0}, 0), generator.integers(0, CLASSES, count).tolist()
 
 
-def ours(name: str, batch: int, teaching: Teaching | None, accelerator: Any, turns: Turns, side: int) -> None:
+def ours(
+    name: str, batch: int, teacher_targets: TeacherTargets | None, accelerator: Any, turns: Turns, side: int
+) -> None:
     steps = len(turns.seconds) + 1
     tokens, labels = made_up_rows(batch * max(EPOCH_STEPS, steps))
     settings = TrainSettings(epochs=1, batch_size=batch, max_steps=steps)
@@ -111,8 +113,8 @@ def ours(name: str, batch: int, teaching: Teaching | None, accelerator: Any, tur
             labels,
             settings,
             data_digest="benchmark",
-            teaching=teaching,
-            keeping=Keeping(Path(folder), save_steps=10**9),
+            teacher_targets=teacher_targets,
+            checkpoint_config=CheckpointConfig(Path(folder), save_steps=10**9),
             accelerator=accelerator,
             on_step=lambda step: turns.wait(side) if step == 1 else turns.done(side),
         )
@@ -182,30 +184,30 @@ def measure(
         states = train_aligner(features, labels, CLASSES, 1, settings, 0, "benchmark")
         aligner_s.append(clock() - started)
         started = clock()
-        Lesson(Teaching(features, states, settings.width), 0, device)
+        EpochTargets(TeacherTargets(features, states, settings.width), 0, device)
         lesson_s.append(clock() - started)
     few = min(count, 8 * PAPER_ALIGNER.batch_size)
     started = clock()
     train_aligner(features[:few], labels[:few], CLASSES, 1, PAPER_ALIGNER, 0, "benchmark")
     paper = (clock() - started) / few * batch
-    teaching = Teaching(features, states, settings.width)
+    teacher_targets = TeacherTargets(features, states, settings.width)
     turns = Turns(3, rounds + WARM_UP, clock)
     with tempfile.TemporaryDirectory() as folder:
         peer = trainer_of(name, batch, precision, turns, 2, folder)  # first: it resets accelerate's state
         accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=precision)
         sides: list[Callable[[], Any]] = [
-            lambda: ours(name, batch, teaching, accelerator, turns, 0),
+            lambda: ours(name, batch, teacher_targets, accelerator, turns, 0),
             lambda: ours(name, batch, None, accelerator, turns, 1),
             peer.train,
         ]
         run_in_turn(turns, sides)
     distilled, undistilled, trainer = turns.seconds[WARM_UP:].T
-    lesson, aligner = np.median(lesson_s) / EPOCH_STEPS, np.median(aligner_s) / EPOCH_STEPS
+    epoch_targets, aligner = np.median(lesson_s) / EPOCH_STEPS, np.median(aligner_s) / EPOCH_STEPS
     ratios = {}
     for peer, seconds in (("trainer", trainer), ("undistilled", undistilled)):
-        ratios[f"epoch/{peer}"] = ratio((distilled + lesson) / seconds)
-        ratios[f"first_run/{peer}"] = ratio((distilled + lesson + aligner) / seconds)
-        ratios[f"paper_run/{peer}"] = ratio((distilled + lesson + paper) / seconds)
+        ratios[f"epoch/{peer}"] = ratio((distilled + epoch_targets) / seconds)
+        ratios[f"first_run/{peer}"] = ratio((distilled + epoch_targets + aligner) / seconds)
+        ratios[f"paper_run/{peer}"] = ratio((distilled + epoch_targets + paper) / seconds)
     return {
         "student": name,
         "batch": batch,
@@ -213,7 +215,7 @@ def measure(
             "distilled": 1000 * float(np.median(distilled)),
             "undistilled": 1000 * float(np.median(undistilled)),
             "trainer": 1000 * float(np.median(trainer)),
-            "lesson": 1000 * float(lesson),
+            "lesson": 1000 * float(epoch_targets),
             "aligner": 1000 * float(aligner),
         },
         "tokens_per_s": {"distilled": batch * LENGTH / float(np.median(distilled)),

@@ -12,11 +12,11 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from pipelines.browse_cli import browse
-from pipelines.cache_cli import AsJson, cache_app
-from pipelines.interrupts import Interruptible
-from pipelines.study_cli import report, study
-from pipelines.upkeep_cli import compact, export, merge, verify
+from pipelines.commands.browse import browse
+from pipelines.commands.cache import AsJson, cache_app
+from pipelines.commands.interrupts import Interruptible
+from pipelines.commands.maintenance import compact, export, merge, verify
+from pipelines.commands.studies import report, study
 
 app = typer.Typer(
     cls=Interruptible,
@@ -60,7 +60,7 @@ def tasks(
     as_json: AsJson = False,
 ) -> None:
     """List the task cards, show one, or write the prompts that its teacher is to be asked."""
-    from distill.cards import card_names, load_card
+    from distill.tasks.cards import card_names, load_card
     from teacher_cache import ArmadaError
 
     if prompts and not name:
@@ -78,8 +78,8 @@ def tasks(
 
 
 def _write_prompts(name: str, path: Path, data_files: Path | None, as_json: bool) -> None:
-    from distill.cards import load_card
-    from distill.splits import load_splits
+    from distill.tasks.cards import load_card
+    from distill.tasks.splits import load_splits
     from teacher_cache import ArmadaError
 
     if path.suffix != ".jsonl":
@@ -156,7 +156,7 @@ def train(
 ) -> None:
     """Train a student on a task and a cache's features; write a plain Hugging Face checkpoint and run.json."""
     from distill.settings import PAPER_ALIGNER, PAPER_LAYERS, AlignerSettings, TrainSettings, paper_recipe
-    from pipelines.training import RunRequest, run_training
+    from pipelines.run.training import RunRequest, run_training
     from teacher_cache import ArmadaError
 
     if missing not in (None, "drop"):

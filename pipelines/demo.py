@@ -10,13 +10,13 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from distill.cards import load_card
 from distill.controls import UNDISTILLED
 from distill.settings import TrainSettings
-from distill.splits import Split, Splits, load_splits
-from pipelines.output import write_json
-from pipelines.sheet import draw_sheet
-from pipelines.training import RunRequest, run_training
+from distill.tasks.cards import load_card
+from distill.tasks.splits import Split, Splits, load_splits
+from pipelines.contact_sheet import draw_contact_sheet
+from pipelines.files import write_json
+from pipelines.run.training import RunRequest, run_training
 from teacher_cache import Cache, build, open_encoder, open_teacher
 
 TASK, TEACHER, ENCODER, STUDENT = "demo/sentiment", "pictogram", "efficientnet-lite0", "minilm"
@@ -30,7 +30,7 @@ SEEDS_TO_TELL = 5
 
 
 @dataclass(frozen=True)
-class Scale:
+class DemoSize:
     """How much of the task the demo takes; `train` rows are those of the smallest ids."""
 
     train: int
@@ -39,11 +39,11 @@ class Scale:
     epochs: int = 3
 
 
-FULL = Scale(train=1500, test=1000, seeds=(0, 1))
-QUICK = Scale(train=256, test=512, seeds=(0,))
+FULL = DemoSize(train=1500, test=1000, seeds=(0, 1))
+QUICK = DemoSize(train=256, test=512, seeds=(0,))
 
 
-def run_demo(out: Path, scale: Scale) -> dict[str, Any]:
+def run_demo(out: Path, scale: DemoSize) -> dict[str, Any]:
     """Run the demo into `out` and return what `results.json` there holds."""
     from rich.console import Console
 
@@ -57,7 +57,7 @@ def run_demo(out: Path, scale: Scale) -> dict[str, Any]:
 
     cache = Cache(str(out / "cache"), create=True)
     facts = _build_twice(cache, splits.train.prompts, console)
-    sheet = draw_sheet(cache, splits.train.prompts[:12], out / "pictures.png")
+    sheet = draw_contact_sheet(cache, splits.train.prompts[:12], out / "pictures.png")
     console.print(f"twelve prompts and their pictures: {sheet}")
 
     runs = []
@@ -87,7 +87,7 @@ def _build_twice(cache: Cache, prompts: list[str], console: Any) -> dict[str, in
     }
 
 
-def _run_arm(out: Path, splits: Splits, scale: Scale, arm: str, seed: int) -> dict[str, Any]:
+def _run_arm(out: Path, splits: Splits, scale: DemoSize, arm: str, seed: int) -> dict[str, Any]:
     settings = TrainSettings(epochs=scale.epochs, seed=seed)
     options = dict(ARMS[arm])
     settings = replace(settings, manifold=options.pop("manifold", settings.manifold))

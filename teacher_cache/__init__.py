@@ -3,13 +3,11 @@
 The names below are the public ones; `distill` and `pipelines` use no others.
 """
 
-from teacher_cache.builder import BuildReport, build
-from teacher_cache.cache import Cache
-from teacher_cache.cache_status import TeacherStatus, status
-from teacher_cache.compaction import compact
-from teacher_cache.disk import full_disk_in_words
-from teacher_cache.encode import is_sound
-from teacher_cache.encoders import Encoder, open_encoder
+from teacher_cache.building.builder import BuildReport, build
+from teacher_cache.building.options import BuildOptions
+from teacher_cache.building.plan import Plan, expected_seconds, make_plan, make_requests
+from teacher_cache.building.retrying import retry
+from teacher_cache.encoders import Encoder, open_encoder, source_of_encoder
 from teacher_cache.errors import (
     ArmadaError,
     BudgetError,
@@ -19,23 +17,27 @@ from teacher_cache.errors import (
     PromptError,
     SpecError,
 )
-from teacher_cache.exporting import export
+from teacher_cache.format.shards import is_sound
+from teacher_cache.format.sources import Source
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
-from teacher_cache.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
-from teacher_cache.merging import merge
-from teacher_cache.options import BuildOptions
-from teacher_cache.packaged import minilm_folder, package_file, quiet_transformers
-from teacher_cache.pictures import in_tar_order, read_picture, read_pictures
-from teacher_cache.plan import Plan, ask, expected_seconds, make_plan
+from teacher_cache.maintenance.cache_status import TeacherStatus, status
+from teacher_cache.maintenance.compaction import compact
+from teacher_cache.maintenance.exporting import export
+from teacher_cache.maintenance.merging import merge
+from teacher_cache.maintenance.recomputation import recompute
+from teacher_cache.maintenance.verification import verify
 from teacher_cache.progress_bar import progress
 from teacher_cache.prompts import check_prompts, read_csv, read_prompts, read_rows
-from teacher_cache.reader import Features, choose, failure_reasons, open_features
-from teacher_cache.recomputation import recompute
-from teacher_cache.retrying import retry
-from teacher_cache.rows import ChosenRows, MappedRows, Rows, ShardRows
-from teacher_cache.sources import Source, encoder_source, teacher_source
-from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher
-from teacher_cache.verification import verify
+from teacher_cache.reading.mapped_rows import MappedRows
+from teacher_cache.reading.reader import Features, choose, failure_reasons, open_features
+from teacher_cache.reading.rows import ChosenRows, FeatureRows
+from teacher_cache.reading.shard_rows import ShardRows
+from teacher_cache.registry.packages import minilm_folder, package_file, quiet_transformers
+from teacher_cache.storage.cache import Cache
+from teacher_cache.storage.disk import full_disk_in_words
+from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
+from teacher_cache.storage.pictures import in_tar_order, read_picture, read_pictures
+from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
 
 __all__ = [
     "ArmadaError",
@@ -48,6 +50,7 @@ __all__ = [
     "CoverageError",
     "Encoder",
     "Failure",
+    "FeatureRows",
     "Features",
     "Listing",
     "MappedRows",
@@ -56,19 +59,16 @@ __all__ = [
     "Plan",
     "PromptError",
     "Request",
-    "Rows",
     "ShardRows",
     "Source",
     "SpecError",
     "Teacher",
     "TeacherStatus",
-    "ask",
     "build",
     "canonical_json",
     "check_prompts",
     "choose",
     "compact",
-    "encoder_source",
     "expected_seconds",
     "export",
     "failure_reasons",
@@ -81,6 +81,7 @@ __all__ = [
     "is_sound",
     "list_shards",
     "make_plan",
+    "make_requests",
     "merge",
     "minilm_folder",
     "open_encoder",
@@ -98,8 +99,9 @@ __all__ = [
     "recompute",
     "retry",
     "sha256",
+    "source_of_encoder",
+    "source_of_teacher",
     "spec_digest",
     "status",
-    "teacher_source",
     "verify",
 ]

@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from teacher_cache import Failure, Picture, Request
-from teacher_cache.specs import Spec
+from teacher_cache.registry.specs import Spec
 
 
 def png(seed: int, side: int = 16) -> bytes:

@@ -8,9 +8,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from teacher_cache import plugins
 from teacher_cache.errors import SpecError
-from teacher_cache.specs import parse_spec
+from teacher_cache.format.sources import Source, _check_same
+from teacher_cache.keys import spec_digest
+from teacher_cache.registry import specs as plugins
+from teacher_cache.registry.specs import parse_spec
 
 DTYPES = ("float16", "float32")
 BUILT_IN = {
@@ -59,3 +61,21 @@ def open_encoder(text: str) -> Encoder:
     encoder: Any = plugins.load("encoder", BUILT_IN, own)
     encoder.dtype = dtype
     return encoder  # type: ignore[no-any-return]
+
+
+def source_of_encoder(encoder: Encoder) -> Source:
+    """An encoder as the cache records it; its spec holds the stored number type too."""
+    spec = {**encoder.spec, "dimension": encoder.dimension, "dtype": dtype_of(encoder)}
+    return Source(spec, spec_digest(spec), {"text": getattr(encoder, "text", "")})
+
+
+def dtype_of(encoder: Encoder) -> str:
+    """float16, or float32 where the encoder's spec said `?dtype=float32`."""
+    return str(getattr(encoder, "dtype", "float16"))
+
+
+def same_encoder(source: Source) -> Encoder:
+    """The encoder of a source, opened again by its text. Raises SpecError where that names another one by now."""
+    opened = open_encoder(str(source.facts.get("text")))
+    _check_same(source, source_of_encoder(opened), "encoder")
+    return opened

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from teacher_cache.encoders.model_encoder import ModelEncoder, decode
-from teacher_cache.packaged import file_digest, import_package, package_file
-from teacher_cache.specs import Spec
+from teacher_cache.registry.packages import file_digest, import_package, package_file
+from teacher_cache.registry.specs import Spec
 
 
 class EfficientNetLite0(ModelEncoder):

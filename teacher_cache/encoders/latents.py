@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from teacher_cache.checkpoints import DIFFUSERS, TRANSFORMERS, Checkpoint, brief, find_checkpoint
 from teacher_cache.encoders.model_encoder import ModelEncoder, decode
 from teacher_cache.errors import SpecError
 from teacher_cache.keys import seed_of, sha256
-from teacher_cache.packaged import import_package, quiet_transformers
-from teacher_cache.specs import Spec
+from teacher_cache.registry.packages import import_package, quiet_transformers
+from teacher_cache.registry.pretrained import DIFFUSERS, TRANSFORMERS, Checkpoint, brief, find_checkpoint
+from teacher_cache.registry.specs import Spec
 
 SD_FILES = (
     "model_index.json",

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from teacher_cache.errors import ArmadaError, SpecError
-from teacher_cache.specs import Spec
+from teacher_cache.registry.specs import Spec
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 OPTIONS = {"device": "", "batch": 0, "precision": PRECISIONS, "unit_norm": False}

@@ -14,11 +14,11 @@ from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from teacher_cache.checkpoints import brief, weights_digest
 from teacher_cache.encoders.model_encoder import ModelEncoder, decode
 from teacher_cache.errors import SpecError
-from teacher_cache.packaged import import_package
-from teacher_cache.specs import Spec
+from teacher_cache.registry.packages import import_package
+from teacher_cache.registry.pretrained import brief, weights_digest
+from teacher_cache.registry.specs import Spec
 
 
 class OpenClip(ModelEncoder):

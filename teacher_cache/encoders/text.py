@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from teacher_cache.checkpoints import TRANSFORMERS, brief, find_checkpoint, load_pretrained
 from teacher_cache.encoders.model_encoder import ModelEncoder
 from teacher_cache.errors import SpecError
-from teacher_cache.packaged import import_package, minilm_folder, quiet_transformers
-from teacher_cache.specs import Spec
+from teacher_cache.registry.packages import import_package, minilm_folder, quiet_transformers
+from teacher_cache.registry.pretrained import TRANSFORMERS, brief, find_checkpoint, load_pretrained
+from teacher_cache.registry.specs import Spec
 
 FILES = (
     "config.json",

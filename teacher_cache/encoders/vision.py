@@ -9,17 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from teacher_cache.checkpoints import (
-    TRANSFORMERS,
-    MissingWeightsError,
-    brief,
-    find_checkpoint,
-    load_pretrained,
-)
 from teacher_cache.encoders.model_encoder import ModelEncoder, decode
 from teacher_cache.errors import SpecError
-from teacher_cache.packaged import import_package
-from teacher_cache.specs import Spec
+from teacher_cache.registry.packages import import_package
+from teacher_cache.registry.pretrained import TRANSFORMERS, MissingWeightsError, brief, find_checkpoint, load_pretrained
+from teacher_cache.registry.specs import Spec
 
 POOLS = ("pooled", "cls", "mean", "projected")
 FILES = ("config.json", "preprocessor_config.json", "processor_config.json")

@@ -10,8 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from teacher_cache import plugins
-from teacher_cache.specs import parse_spec
+from teacher_cache.format.sources import Source, _check_same
+from teacher_cache.keys import spec_digest
+from teacher_cache.registry import specs as plugins
+from teacher_cache.registry.specs import parse_spec
 
 BUILT_IN = {
     "pictogram": "teacher_cache.teachers.pictogram:Pictogram",
@@ -78,3 +80,21 @@ def open_teacher(text: str) -> Teacher:
     """The teacher that a spec names; its model is loaded only when it first draws. Raises SpecError."""
     teacher: Teacher = plugins.load("teacher", BUILT_IN, parse_spec(text))
     return teacher
+
+
+def source_of_teacher(teacher: Teacher) -> Source:
+    """A teacher as the cache records it."""
+    facts = {
+        "licence": teacher.licence,
+        "price_usd": teacher.price_usd,
+        "deterministic": getattr(teacher, "deterministic", False),
+        "text": getattr(teacher, "text", ""),
+    }
+    return Source(teacher.spec, spec_digest(teacher.spec), facts)
+
+
+def same_teacher(source: Source) -> Teacher:
+    """The teacher of a source, opened again by its text. Raises SpecError where that names another one by now."""
+    opened = open_teacher(str(source.facts.get("text")))
+    _check_same(source, source_of_teacher(opened), "teacher")
+    return opened

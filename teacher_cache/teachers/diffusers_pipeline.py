@@ -19,11 +19,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from teacher_cache.checkpoints import brief, weights_digest
 from teacher_cache.errors import ArmadaError, SpecError
 from teacher_cache.keys import sha256
-from teacher_cache.packaged import import_package, quiet_transformers
-from teacher_cache.specs import Spec
+from teacher_cache.registry.packages import import_package, quiet_transformers
+from teacher_cache.registry.pretrained import brief, weights_digest
+from teacher_cache.registry.specs import Spec
 from teacher_cache.teachers import Failure, Picture, Request
 
 _DRAWN = {"steps": 0, "guidance": -1.0, "negative": "", "height": 0, "width": 0}  # the pipeline's own where not given

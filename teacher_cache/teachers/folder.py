@@ -16,7 +16,7 @@ from typing import Any
 from teacher_cache.errors import ArmadaError, SpecError
 from teacher_cache.keys import normalise, prompt_key
 from teacher_cache.prompts import read_rows
-from teacher_cache.specs import Spec
+from teacher_cache.registry.specs import Spec
 from teacher_cache.teachers import Failure, Picture, Request
 
 _SUFFIXES = {".png": "png", ".jpg": "jpg", ".jpeg": "jpg", ".webp": "webp"}

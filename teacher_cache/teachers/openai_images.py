@@ -20,11 +20,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from teacher_cache.errors import SpecError
-from teacher_cache.specs import Spec
+from teacher_cache.registry.specs import Spec
 from teacher_cache.teachers import Failure, Picture, Request
 from teacher_cache.teachers.http_errors import HopelessError, one_line, reason_of
 from teacher_cache.teachers.http_reply import Limits, ReplyError, StatusError, open_client, read_body
-from teacher_cache.teachers.pacing import Pace
+from teacher_cache.teachers.rate_limit import RateLimit
 
 OPENAI = "https://api.openai.com/v1"
 _BODY = {  # sent as they are where given; they decide the picture
@@ -71,7 +71,7 @@ class OpenAIImages:
         self._limits = Limits(options["timeout"], options["max_mb"] * 1_000_000)
         self._key_env = options["key_env"] or ("OPENAI_API_KEY" if self._url == OPENAI else "")
         self._misses, self._hopeless, self._key = 0, "", ""
-        self._pace = Pace(options["rpm"])
+        self._pace = RateLimit(options["rpm"])
         self.price_usd = _price(spec, options)
         self.licence = options["licence"] or f"the terms of {urlsplit(self._url).netloc}"
         self.spec: Mapping[str, Any] = {

@@ -14,9 +14,15 @@ from pathlib import Path
 from typing import Any
 
 from teacher_cache.errors import MissingPackageError
-from teacher_cache.packaged import file_digest, minilm_folder, package_file, package_version, quiet_transformers
 from teacher_cache.progress_bar import progress
-from teacher_cache.specs import Spec
+from teacher_cache.registry.packages import (
+    file_digest,
+    minilm_folder,
+    package_file,
+    package_version,
+    quiet_transformers,
+)
+from teacher_cache.registry.specs import Spec
 from teacher_cache.teachers import Failure, Picture, Request
 
 _PLACES = ((56, 4, 112), (4, 112, 108), (112, 112, 108))  # left, top, side of each drawing on the canvas, in pixels

@@ -11,13 +11,13 @@ from pathlib import Path
 from accelerate import Accelerator
 from torch.distributed.fsdp import FSDPModule
 
-from distill import trainer
+from distill.dataset.tokens import tokenize
 from distill.settings import TrainSettings
-from distill.steps import Steps
-from distill.students import StudentSpec, load_student
-from distill.tokens import tokenize
-from distill.trainer import Keeping, train_student
-from tests.distill.test_trainer import LABELS, ROWS, teaching, weights
+from distill.students.loading import StudentSpec, load_student
+from distill.training import trainer
+from distill.training.steps import Steps
+from distill.training.trainer import CheckpointConfig, train_student
+from tests.distill.training.test_trainer import LABELS, ROWS, teacher_targets, weights
 
 
 class StopError(Exception):
@@ -50,8 +50,8 @@ def train(student: str, out: Path, stop_at: int | None = None, lora_rank: int | 
         ROWS.labels,
         settings,
         data_digest="digest",
-        teaching=teaching(epochs=settings.epochs),
-        keeping=Keeping(out / "checkpoints", out / "metrics.jsonl", save_steps=2),
+        teacher_targets=teacher_targets(epochs=settings.epochs),
+        checkpoint_config=CheckpointConfig(out / "checkpoints", out / "metrics.jsonl", save_steps=2),
         accelerator=accelerator,
         on_step=on_step,
     )

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from distill.aligner import train_aligner, untrained_states
 from distill.controls import CONTROLS, apply_control, controlled_settings, find_control
-from distill.pooling import pooled_and_logits
-from distill.pretraining import pretrain_student
-from distill.probing import pooled_outputs, probe
+from distill.dataset.tokens import tokenize
+from distill.objective.aligner import train_aligner, untrained_states
 from distill.settings import AlignerSettings, TrainSettings
-from distill.students import StudentHeads, load_student
-from distill.tokens import tokenize
-from distill.wide_head import fold_head, widen_head
+from distill.students.evaluation import pooled_outputs, probe
+from distill.students.heads import StudentHeads, fold_head, widen_head
+from distill.students.loading import load_student
+from distill.students.pooling import pooled_and_logits
+from distill.training.pretraining import pretrain_student
 from teacher_cache import ArmadaError
 from tests.distill.tiny import save_decoder, save_student, split
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from distill.splits import Split
+from distill.tasks.splits import Split
 from teacher_cache import prompt_key
 
 WORDS = [

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from teacher_cache import ArmadaError, BuildOptions, Cache, build, choose, compact, merge, open_features, status, verify
-from teacher_cache.faults import POINTS
+from teacher_cache.storage.crash_points import POINTS
 from tests import fakes
 from tests.faults.forked import killed_after, start, wait
-from tests.teacher_cache.test_upkeep import rows_of
+from tests.teacher_cache.maintenance.test_upkeep import rows_of
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]  # minutes: `pytest -m faults`; the quick ones are in test_kill
 PROMPTS = [f"prompt {i}" for i in range(60)]
@@ -91,7 +91,7 @@ def test_a_kill_at_every_named_write_point(tmp_path, unbroken, point):
     folder, log = tmp_path / "cache", tmp_path / "log"
     kills = 0
     for number in (1, 2, 3, 5, 8, 1, 2):
-        settings = {"ARMADA_FAKE_LOG": str(log), "ARMADA_FAULT": f"{point}:{number}"}
+        settings = {"ARMADA_FAKE_LOG": str(log), "ARMADA_CRASH_POINT": f"{point}:{number}"}
         code = wait(start(lambda: run_build(folder), **settings))
         assert code in (0, -signal.SIGKILL)
         kills += code == -signal.SIGKILL
@@ -105,10 +105,10 @@ def test_a_kill_at_every_write_point_of_compaction_and_merge(tmp_path, unbroken,
     folder, target = tmp_path / "cache", tmp_path / "target"
     run_build(folder)
     for number in (1, 2, 3):
-        wait(start(lambda: compact(Cache(str(folder)), vacuum=True), ARMADA_FAULT=f"{point}:{number}"))
+        wait(start(lambda: compact(Cache(str(folder)), vacuum=True), ARMADA_CRASH_POINT=f"{point}:{number}"))
         assert rows_of(Cache(str(folder))) == unbroken
         work = lambda: merge([Cache(str(folder))], Cache(str(target), create=True))  # noqa: E731
-        wait(start(work, ARMADA_FAULT=f"{point}:{number}"))
+        wait(start(work, ARMADA_CRASH_POINT=f"{point}:{number}"))
     merge([Cache(str(folder))], Cache(str(target), create=True))
     assert rows_of(Cache(str(target))) == unbroken
 
@@ -206,7 +206,7 @@ def test_a_reader_during_compaction_sees_every_row(tmp_path, unbroken):
 
 def test_drafts_of_dead_processes_are_swept(tmp_path):
     folder, log = tmp_path / "cache", tmp_path / "log"
-    wait(start(lambda: run_build(folder), ARMADA_FAKE_LOG=str(log), ARMADA_FAULT="store.draft:4"))
+    wait(start(lambda: run_build(folder), ARMADA_FAKE_LOG=str(log), ARMADA_CRASH_POINT="store.draft:4"))
     drafts = list(Path(folder).glob(".draft-*"))
     assert drafts
     assert Cache(str(folder)).store.sweep(older_than_s=0) == len(drafts)

@@ -6,7 +6,7 @@ import pytest
 from accelerate.state import AcceleratorState
 from PIL import Image
 
-from pipelines.demo import ARMS, Scale, run_demo, verdict
+from pipelines.demo import ARMS, DemoSize, run_demo, verdict
 
 
 def runs(seeds, **accuracy):
@@ -29,7 +29,7 @@ def test_under_five_seeds_the_verdict_cannot_tell_however_large_the_difference(s
 def demo(tmp_path_factory):
     out = tmp_path_factory.mktemp("demo")
     AcceleratorState._reset_state(reset_partial_state=True)  # other tests of this process train without bf16
-    return out, run_demo(out, Scale(train=40, test=32, seeds=(0,), epochs=1))
+    return out, run_demo(out, DemoSize(train=40, test=32, seeds=(0,), epochs=1))
 
 
 def test_results_have_the_promised_form(demo):
@@ -54,5 +54,5 @@ def test_twelve_pictures_are_on_the_sheet(demo):
 
 def test_the_demo_again_asks_and_trains_nothing(demo, monkeypatch):
     out, results = demo
-    monkeypatch.setattr("pipelines.training._run", lambda *_: pytest.fail("trained twice"))
-    assert run_demo(out, Scale(train=40, test=32, seeds=(0,), epochs=1)) == results
+    monkeypatch.setattr("pipelines.run.training._run", lambda *_: pytest.fail("trained twice"))
+    assert run_demo(out, DemoSize(train=40, test=32, seeds=(0,), epochs=1)) == results

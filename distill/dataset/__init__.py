@@ -1,0 +1,1 @@
+"""The training rows joined with their features, and the loader over them."""

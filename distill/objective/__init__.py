@@ -1,0 +1,1 @@
+"""What a student learns from: losses, the aligner, its kept states and each epoch's targets."""

@@ -1,0 +1,1 @@
+"""Students: loading, heads, pooling, generation, evaluation and export."""

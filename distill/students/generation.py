@@ -1,0 +1,149 @@
+"""Generative students: a causal language model taught to go on from a prompt with an answer.
+
+The task is the language-model loss on the answer's tokens. s is the state at the last token of the prompt, which has
+seen nothing of the answer; aligner and auxiliary head predict the answer's first token among those seen in training.
+Tokens that all answers begin with (a space, for some tokenizers) count as the prompt's there. (An extension: the
+reference has no generative students in its public code.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from distill.dataset.tokens import Tokens
+from distill.students.loading import StudentSpec, load_stock
+from distill.students.lora import add_lora
+from distill.students.pooling import DECODERS, ModelInputs
+from teacher_cache import ArmadaError, progress
+
+NO_LABEL = -100  # of prompt and padding tokens, as transformers has it
+
+
+@dataclass(frozen=True)
+class AnswerTokens:
+    """Prompts with their answers; the column `pooled` is 1 where s stands. `first` are the distinct first answer
+    tokens, sorted; `targets` (N,) is each row's place among them; `longest` the longest answer's tokens."""
+
+    tokens: Tokens
+    first: list[int]
+    targets: list[int]
+    longest: int
+
+
+def load_generator(spec: StudentSpec, seed: int) -> tuple[Any, Any]:
+    """The causal language model (float32) and its tokenizer. Raises ArmadaError for an encoder."""
+    from transformers import AutoModelForCausalLM
+
+    model, tokenizer = load_stock(spec, AutoModelForCausalLM, seed, {})
+    if model.config.model_type not in DECODERS:
+        raise ArmadaError(
+            f"{spec.name}: expected a decoder for a generation task ({', '.join(DECODERS)}), "
+            f"found {model.config.model_type}"
+        )
+    if spec.lora_rank:
+        torch.manual_seed(seed)
+        add_lora(model, spec.lora_rank, spec.lora_targets, "")
+    return model, tokenizer
+
+
+def tokenize_answers(tokenizer: Any, prompts: Sequence[str], answers: Sequence[str], max_length: int) -> AnswerTokens:
+    """Prompt, answer and end token of each row. Over `max_length` the prompt loses its start, and where the answer
+    alone is over it, the answer its end; both are counted as truncated."""
+    starts = tokenizer(list(prompts), verbose=False)["input_ids"]
+    # A space parts prompt and answer, as it would in running text; the tokenizer's own start token is left out.
+    pairs = zip(prompts, answers, strict=True)
+    spaced = [answer if prompt[-1:].isspace() else f" {answer}" for prompt, answer in pairs]
+    ends = tokenizer(spaced, add_special_tokens=False, verbose=False)["input_ids"]
+    columns: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": [], "labels": [], "pooled": []}
+    start_token = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    answers_of = [[*end, tokenizer.eos_token_id][: max_length - 1] for end in ends]
+    common = min(_common_prefix(answers_of), min(map(len, answers_of)) - 1)
+    truncated = 0
+    for start, end, answer in zip(starts, ends, answers_of, strict=True):
+        prompt = start[-(max_length - len(answer)) :] or [start_token]
+        truncated += len(answer) + len(prompt) < len(start) + len(end) + 1
+        columns["input_ids"].append(prompt + answer)
+        columns["attention_mask"].append([1] * (len(prompt) + len(answer)))
+        columns["labels"].append([NO_LABEL] * len(prompt) + answer)
+        columns["pooled"].append([int(place == len(prompt) - 1 + common) for place in range(len(prompt) + len(answer))])
+    first = sorted({answer[common] for answer in answers_of})
+    if len(first) < 2:
+        raise ArmadaError(f"expected answers that differ in a token, found {len(answers)} of {answers[0]!r}")
+    place = {token: number for number, token in enumerate(first)}
+    pad = {"input_ids": tokenizer.pad_token_id, "attention_mask": 0, "labels": NO_LABEL, "pooled": 0}
+    targets = [place[answer[common]] for answer in answers_of]
+    return AnswerTokens(Tokens(columns, pad, truncated), first, targets, max(map(len, answers_of)))
+
+
+def _common_prefix(answers: Sequence[list[int]]) -> int:
+    """How many tokens all answers begin with: the space before a number is a token of its own for some."""
+    count = 0
+    for tokens in zip(*answers, strict=False):
+        if len(set(tokens)) > 1:
+            break
+        count += 1
+    return count
+
+
+def answer_loss(model: Any, batch: ModelInputs, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """s (B, H); the logits of the first answer tokens (B, C); and each row's summed loss and answer tokens, (B, 2).
+    The vocabulary's logits are computed where an answer token is predicted, and nowhere else: to find those places, a
+    GPU waits once a step."""
+    inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    states = model.base_model(**inputs, use_cache=False)[0]  # (B, T, H)
+    labels = batch["labels"][:, 1:]  # what the state one place earlier predicts
+    is_answer = labels != NO_LABEL
+    head = model.get_output_embeddings()
+    losses = F.cross_entropy(head(states[:, :-1][is_answer]).float(), labels[is_answer], reduction="none")
+    rows = is_answer.nonzero()[:, 0]
+    sums = losses.new_zeros(len(labels)).index_add(0, rows, losses)
+    pooled = states[torch.arange(len(states), device=states.device), batch["pooled"].argmax(1)]
+    logits = F.linear(pooled, head.weight[first])
+    return pooled, logits, torch.stack([sums, is_answer.sum(1).to(sums.dtype)], 1)
+
+
+@torch.inference_mode()
+def generate(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[str],
+    max_new_tokens: int,
+    max_length: int,
+    batch_size: int = 16,
+    what: str = "generate",
+) -> list[str]:
+    """What the student writes after each prompt, greedily, until its end token. A prompt that leaves no room for
+    `max_new_tokens` in `max_length` loses its start."""
+    was_training, sides = model.training, (tokenizer.padding_side, tokenizer.truncation_side)
+    model.eval()
+    tokenizer.padding_side = tokenizer.truncation_side = "left"
+    order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
+    texts = [""] * len(prompts)
+    with progress(len(prompts), what, "row") as bar:
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = tokenizer(
+                [prompts[row] for row in rows],
+                padding=True,
+                truncation=True,
+                max_length=max(max_length - max_new_tokens, 1),
+                return_tensors="pt",
+            ).to(model.device)
+            inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+            written = model.generate(
+                **inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
+            )
+            answers = tokenizer.batch_decode(written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            for row, answer in zip(rows, answers, strict=True):
+                texts[row] = answer.strip()
+            bar.update(len(rows))
+    tokenizer.padding_side, tokenizer.truncation_side = sides
+    model.train(was_training)
+    return texts

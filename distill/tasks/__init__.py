@@ -1,0 +1,1 @@
+"""Tasks: cards, raw rows, examples, splits and metrics. Imports no torch."""

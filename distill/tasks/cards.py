@@ -1,0 +1,155 @@
+"""Task cards: the facts of a task in one YAML file, checked. `data/tasks/NAME.yaml` holds the card NAME.
+
+The student's texts and the teacher's prompt are templates over the same columns: the teacher never reads more.
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from distill.tasks.card_schema import Choices, NamedSplit, Source, Split
+from teacher_cache import ArmadaError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+FOLDERS = (_PACKAGE / "_tasks", _PACKAGE.parent / "data" / "tasks")  # in a wheel, in a checkout
+CHOICE = "choice"  # the field of a template that stands for one of the row's choices
+
+Metric = Literal["accuracy", "f1", "macro_f1", "mcc", "pearson", "spearman", "exact_number", "rouge_l"]
+METRICS_OF: dict[str, tuple[Metric, ...]] = {
+    "classification": ("accuracy", "f1", "macro_f1", "mcc"),
+    "regression": ("pearson", "spearman"),
+    "choice": ("accuracy",),
+    "generation": ("exact_number", "rouge_l"),
+}
+
+
+class Card(BaseModel):
+    """A task. `text` are the one or two fields that the student reads, `prompt` is what the teacher is asked, all three
+    `str.format` templates over the columns. The first of `metrics` is the one that an epoch is picked by.
+
+    A `choice` row becomes a row for every choice, which the student scores by itself: the same form for encoders and
+    decoders, and a picture for every choice. `label` is the column with the answer. `train_on` names the card whose
+    training and validation rows are taken, for a task that only has a test.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    title: str
+    type: Literal["classification", "regression", "choice", "generation"]
+    source: Source
+    clean: Literal["none", "ftfy"] = "none"
+    text: Annotated[list[str], Field(min_length=1, max_length=2)]
+    label: str
+    labels: Annotated[list[str], Field(min_length=2)] | None = None
+    choices: Choices | None = None
+    prompt: str
+    split: Split
+    train_on: str | None = None
+    metrics: Annotated[list[Metric], Field(min_length=1)]
+
+    @field_validator("text")
+    @classmethod
+    def _are_templates(cls, text: list[str]) -> list[str]:
+        for template in text:
+            if not fields_of(template):
+                raise ValueError(f"text: expected a template with a column in braces, found {template!r}")
+        return text
+
+    @model_validator(mode="after")
+    def _prompt_sees_what_the_student_sees(self) -> Card:
+        if fields_of(self.prompt) != self.fields:
+            raise ValueError(
+                f"prompt: expected exactly the fields {sorted(self.fields)}, found {sorted(fields_of(self.prompt))}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fits_its_type(self) -> Card:
+        wants_labels = self.type == "classification"
+        if wants_labels != (self.labels is not None):
+            raise ValueError(f"labels: expected {'the classes' if wants_labels else 'none'} of a {self.type} task")
+        if (self.type == "choice") != (self.choices is not None):
+            raise ValueError(f"choices: expected where they stand for a choice task, and none for another: {self.type}")
+        if (self.type == "choice") != (CHOICE in self.fields):
+            raise ValueError(f"text: expected {{{CHOICE}}} in the templates of a choice task and in no others")
+        wrong = [metric for metric in self.metrics if metric not in METRICS_OF[self.type]]
+        if wrong:
+            raise ValueError(f"metrics: expected some of {', '.join(METRICS_OF[self.type])}, found {', '.join(wrong)}")
+        if self.type == "generation" and len(self.text) != 1:
+            raise ValueError("text: expected one template, since the answer goes on where it ends, found two")
+        return self
+
+    @cached_property
+    def fields(self) -> set[str]:
+        """The fields of the student's templates."""
+        return set().union(*(fields_of(template) for template in self.text))
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that a source has to have, in the order in which the card names them."""
+        chosen = self.choices.all_columns if self.choices else []
+        texts = [name for template in self.text for name in _names(template) if name != CHOICE]
+        return list(dict.fromkeys([*texts, *chosen, self.label]))
+
+    @property
+    def reported(self) -> dict[str, str]:
+        """The source's splits that are reported beside the test, by their names in the report."""
+        return dict(self.split.also) if isinstance(self.split, NamedSplit) else {}
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes of the student's task head; none for a regression. A choice is right or wrong."""
+        return ["wrong", "right"] if self.type == "choice" else list(self.labels or [])
+
+
+def fields_of(template: str) -> set[str]:
+    """The fields in braces of a template."""
+    return set(_names(template))
+
+
+def _names(template: str) -> list[str]:
+    return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+
+
+def card_names() -> list[str]:
+    """The names of all cards, sorted."""
+    return sorted(
+        {path.relative_to(folder).with_suffix("").as_posix() for folder in FOLDERS for path in folder.rglob("*.yaml")}
+    )
+
+
+def load_card(name: str) -> Card:
+    """The card of a task. Raises ArmadaError with the known names, or with the file, key and what was expected."""
+    names = card_names()
+    if name not in names:
+        raise ArmadaError(f"no task {name!r}; known: {', '.join(names)}")
+    path = next(folder / f"{name}.yaml" for folder in FOLDERS if (folder / f"{name}.yaml").is_file())
+    return read_card(path)
+
+
+def read_card(path: Path) -> Card:
+    """The card in a file. Raises ArmadaError with the file, the key and what was expected."""
+    try:
+        return Card.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    except yaml.YAMLError as error:
+        raise ArmadaError(f"{path}: no readable YAML: {error}") from None
+    except ValidationError as error:
+        raise ArmadaError(f"{path}: {_in_words(error)}") from None
+
+
+def _in_words(error: ValidationError) -> str:
+    faults: Sequence[str] = [
+        f"{'.'.join(map(str, fault['loc'])) or 'card'}: {fault['msg']} (found {fault['input']!r})"
+        if fault["type"] != "value_error"
+        else fault["msg"].removeprefix("Value error, ")
+        for fault in error.errors()
+    ]
+    return "; ".join(faults)

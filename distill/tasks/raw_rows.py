@@ -1,0 +1,98 @@
+"""A card's raw rows, by split: out of an installed package, from the hub, made by a generator, or from a user's files.
+
+A source that can't be had stops with the line that gets it; a missing column names the file and the columns found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill.tasks.card_schema import GeneratedSource, HubSource, PackageSource
+from distill.tasks.cards import Card
+from teacher_cache import ArmadaError, MissingPackageError, package_file, read_csv, read_rows
+
+Row = dict[str, Any]
+ALL = "all"  # the only split of a source that is split by hash
+SUFFIXES = (".jsonl", ".parquet", ".csv")
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """The rows of one split and the words by which an error names where they come from."""
+
+    where: str
+    rows: Iterable[Row]
+
+
+def source_rows(card: Card, split: str) -> RawRows:
+    """The rows of a source's split, with the card's columns at least. Raises ArmadaError."""
+    source = card.source
+    if isinstance(source, PackageSource):
+        path = package_file(
+            source.package,
+            source.path,
+            distribution=source.distribution,
+            extra=source.extra,
+            purpose=f"the task {card.name}",
+        )
+        return RawRows(str(path), read_csv(path, card.columns, source.encoding))
+    if isinstance(source, HubSource):
+        return _hub_rows(card, source, split)
+    return _generated_rows(card, source)
+
+
+def file_rows(card: Card, path: Path) -> RawRows:
+    """The rows of a user's file. Raises ArmadaError where it has not the card's columns."""
+    return RawRows(str(path), read_rows(path, card.columns))
+
+
+def files_of(folder: Path) -> dict[str, Path]:
+    """The files train, validation and test of a user's folder, by name; validation may be absent."""
+    found = {
+        name: path
+        for name in ("train", "validation", "test")
+        for path in (folder / f"{name}{suffix}" for suffix in SUFFIXES)
+        if path.is_file()
+    }
+    missing = [name for name in ("train", "test") if name not in found]
+    if missing:
+        there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+        raise ArmadaError(f"{folder}: expected {missing[0]}.jsonl, .parquet or .csv, found {there}")
+    return found
+
+
+def _hub_rows(card: Card, source: HubSource, split: str) -> RawRows:
+    import datasets
+
+    where = f"{source.hub}{f' ({source.config})' if source.config else ''}, split {split}"
+    try:
+        table = datasets.load_dataset(
+            source.hub,
+            source.config,
+            revision=source.revision,
+            data_dir=source.data_dir,
+            data_files=source.data_files,
+            split=split,
+        )
+    except Exception as error:  # the hub's client raises a dozen kinds
+        raise ArmadaError(
+            f"{where}: not to be loaded ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
+            "go online, or give a folder with train.jsonl and test.jsonl in the card's columns by --data-files"
+        ) from None
+    missing = [column for column in card.columns if column not in table.column_names]
+    if missing:
+        raise ArmadaError(f"{where}: expected column {missing[0]!r}, found {', '.join(table.column_names)}")
+    return RawRows(where, table.select_columns(card.columns))
+
+
+def _generated_rows(card: Card, source: GeneratedSource) -> RawRows:
+    try:
+        from reasoning_gym import create_dataset
+    except ModuleNotFoundError:
+        raise MissingPackageError("reasoning-gym", "demo", f"the task {card.name}") from None
+    make: Callable[..., Any] = create_dataset
+    made = [make(name, size=source.rows, seed=source.seed) for name in source.datasets]
+    return RawRows(f"{source.generator} ({', '.join(source.datasets)})", (row for rows in made for row in rows))

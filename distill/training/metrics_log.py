@@ -1,0 +1,41 @@
+"""The journal of a run, `metrics.jsonl`: one line an optimiser step with its unweighted losses.
+
+A resumed run's journal is that of an unbroken one: lines after the step that is resumed from are cut first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+TERMS = ("loss", "task", "output_alignment", "manifold")
+
+
+class MetricsLog:
+    """Lines are appended when losses are brought to the host anyway: no step waits for them."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def cut(self, step: int) -> None:
+        """Keep the lines of the first `step` steps."""
+        if self._path is None or not self._path.exists():
+            return
+        lines = self._path.read_text("utf-8").splitlines(keepends=True)[:step]
+        draft = self._path.with_suffix(".draft")
+        draft.write_text("".join(lines), "utf-8")
+        os.replace(draft, self._path)
+
+    def write(self, step: int, epoch: int, losses: Sequence[Sequence[float]]) -> list[Mapping[str, float]]:
+        """Append the steps after `step`, and return them as they were written."""
+        rows: list[Mapping[str, float]] = [
+            {"step": step + number, "epoch": epoch, **dict(zip(TERMS, values, strict=False))}
+            for number, values in enumerate(losses, 1)
+        ]
+        if self._path is not None and rows:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with self._path.open("a", encoding="utf-8") as stream:
+                stream.writelines(json.dumps(row) + "\n" for row in rows)
+        return rows

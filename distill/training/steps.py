@@ -1,0 +1,188 @@
+"""Optimiser steps of a student: one batch over all ranks in, its losses out. Undistilled it is plain fine-tuning.
+
+Any number of ranks, and any number of parts that a batch is computed in, takes the same step. Nothing in a classifier's
+waits for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from distill.dataset.loader import Batch, Loader
+from distill.dataset.order import share
+from distill.dataset.tokens import Tokens
+from distill.objective.losses import Outputs, head_loss, student_loss
+from distill.objective.targets import EpochTargets, TeacherTargets
+from distill.settings import TrainSettings
+from distill.students.distilled import DistilledStudent, StudentOutputs
+from distill.students.heads import StudentHeads
+from distill.students.pooling import pooled_width
+from distill.training.distributed import (
+    copy_full_weights,
+    gather_full,
+    gather_rows,
+    is_sharded,
+    rng_states,
+    set_rng_state,
+    shard_like,
+    shard_optimizer_state,
+    sharded_copy,
+)
+from teacher_cache import ChosenRows, ShardRows
+
+
+class Steps:
+    """The student under training, its optimiser, its schedule and this rank's generator."""
+
+    def __init__(
+        self,
+        model: Any,
+        tokens: Tokens,
+        labels: Sequence[float],
+        settings: TrainSettings,
+        data_digest: str,
+        teacher_targets: TeacherTargets | None,
+        accelerator: Any,
+        first: Sequence[int] | None,
+    ) -> None:
+        self._settings, self._tokens = settings, tokens
+        self._accelerator = accelerator
+        self._rank, self._ranks = accelerator.process_index, accelerator.num_processes
+        self._seed = settings.seed + 1_000_003 * self._rank
+        device = accelerator.device
+        self._labels = torch.tensor(labels, device=device)
+        heads = None
+        if teacher_targets:
+            width = teacher_targets.features.shape[1]
+            heads = StudentHeads(pooled_width(model), width, teacher_targets.classes, settings.dropout)
+            heads.start(torch.Generator().manual_seed(settings.seed))
+        self._given = self._bare = DistilledStudent(model, heads, first)  # the one that the caller has
+        if is_sharded(accelerator):
+            self._bare = sharded_copy(self._given, accelerator)
+        self._trained = [parameter for parameter in self._bare.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(
+            self._trained, lr=settings.lr, weight_decay=settings.weight_decay, fused=device.type in ("cpu", "cuda")
+        )
+        self.loader = self._loader(data_digest, teacher_targets, device)
+        self.total = min(settings.epochs * len(self.loader), settings.max_steps or settings.epochs * len(self.loader))
+        self._schedule = _schedule(optimizer, settings, self.total)
+        self._student, self._optimizer = self._bare, optimizer
+        if self._bare is self._given:
+            self._student, self._optimizer = accelerator.prepare(self._bare, optimizer)
+        self._student.train()
+
+    def _loader(self, key: str, teacher_targets: TeacherTargets | None, device: torch.device) -> Loader:
+        """Batches over all ranks, each of which takes its share of the texts and all of the features."""
+        settings = self._settings
+        features = teacher_targets.features if teacher_targets else np.empty((len(self._labels), 0), np.float16)
+        in_windows = isinstance(features, ChosenRows) and isinstance(features.source, ShardRows)
+        return Loader(
+            features,
+            key,
+            settings.batch_size,
+            seed=settings.seed,
+            device=device,
+            lengths=self._tokens.lengths if settings.by_length and not in_windows else None,
+            max_local_bytes=teacher_targets.max_local_bytes if teacher_targets else None,
+        )
+
+    def step(self, batch: Batch, epoch_targets: EpochTargets | None) -> Tensor:
+        """One optimiser step over a batch; its losses, (2,) or (4,) on the device."""
+        count = len(batch.rows)
+        parts = np.array_split(np.arange(count), min(self._settings.accumulate, count))
+        losses = []
+        for number, part in enumerate(parts, 1):
+            rows, features = batch.rows[part], batch.features[part[0] : part[-1] + 1]
+            weight = len(part) / count
+            with self._accelerator.no_sync(self._student) if number < len(parts) else nullcontext():
+                losses.append(weight * self._backward(rows, features, epoch_targets, weight))
+        torch.nn.utils.clip_grad_norm_(self._trained, self._settings.clip_norm)
+        self._optimizer.step()
+        self._schedule.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        return torch.stack(losses).sum(0)
+
+    def _backward(
+        self, rows: np.ndarray, features: Tensor, epoch_targets: EpochTargets | None, weight: float
+    ) -> Tensor:
+        device = self._accelerator.device
+        own = share(rows, self._rank, self._ranks)[0]
+        student_outputs = self._student(self._tokens.batch(own, device))
+        if self._ranks > 1:
+            student_outputs = self._gather(len(rows), student_outputs)
+        index = torch.from_numpy(rows).to(device, non_blocking=True)
+        teacher_outputs = epoch_targets.outputs(index, features) if epoch_targets else None
+        center = epoch_targets.center if epoch_targets else None
+        terms = _loss(self._settings, student_outputs, self._labels[index], teacher_outputs, center)
+        self._accelerator.backward(terms[0] * (weight * self._ranks))
+        return terms.detach()
+
+    def _gather(self, rows: int, student_outputs: StudentOutputs) -> StudentOutputs:
+        widths = [0 if column is None else column.shape[1] for column in student_outputs]
+        own = [share(np.arange(rows), rank, self._ranks)[1] for rank in range(self._ranks)]
+        gathered = gather_rows(
+            torch.cat([column for column in student_outputs if column is not None], 1), own, self._rank
+        )
+        return StudentOutputs(*(part if part.shape[1] else None for part in torch.split(gathered, widths, 1)))  # type: ignore[arg-type]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on; every rank has to call it. Frozen weights are not in it: the run's start
+        holds them."""
+        weights = {name: value.detach() for name, value in self._bare.named_parameters() if value.requires_grad}
+        is_main = self._accelerator.is_main_process
+        return {
+            "weights": gather_full(weights | dict(self._bare.named_buffers()), is_main),
+            "optimizer": gather_full(self._optimizer.state_dict(), is_main),
+            "schedule": self._schedule.state_dict(),
+            "rng": rng_states(self._accelerator),
+            "loader": self.loader.state_dict(),
+        }
+
+    def start(self) -> None:
+        """Seed this rank's generator, as at step 0."""
+        torch.manual_seed(self._seed)
+
+    def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
+        """Take up the state after `step`."""
+        own = dict(self._bare.named_parameters())
+        weights = {name: shard_like(value, own.get(name, value)) for name, value in state["weights"].items()}
+        self._bare.load_state_dict(weights, strict=False)
+        self._optimizer.load_state_dict(shard_optimizer_state(state["optimizer"], self._trained))
+        self._schedule.load_state_dict(state["schedule"])
+        self.loader.load_state_dict(state["loader"])
+        set_rng_state(state["rng"], self._rank, self._seed + step)
+        self.give_back()
+
+    def give_back(self) -> None:
+        """See that the caller's model has the weights as they are now; every rank has to call it."""
+        if self._bare is not self._given:
+            copy_full_weights(self._bare, self._given)
+
+
+def _schedule(optimizer: Any, settings: TrainSettings, total: int) -> Any:
+    from transformers import get_scheduler
+
+    name = "constant_with_warmup" if settings.schedule == "constant" else "linear"
+    return get_scheduler(name, optimizer, int(settings.warmup * total), total)
+
+
+def _loss(
+    settings: TrainSettings,
+    student_outputs: StudentOutputs,
+    labels: Tensor,
+    teacher_outputs: Outputs | None,
+    center: Tensor | None,
+) -> Tensor:
+    """(total, task) of an undistilled step; (total, task, output alignment, manifold) of a distilled one."""
+    outputs = student_outputs.outputs
+    if outputs is None or teacher_outputs is None:
+        loss = head_loss(student_outputs.logits, labels) if student_outputs.head is None else student_outputs.head
+        return torch.stack([loss, loss])
+    terms = student_loss(teacher_outputs, outputs, labels, **settings.loss, center=center, head=student_outputs.head)
+    return torch.stack(terms)

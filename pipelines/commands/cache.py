@@ -1,0 +1,219 @@
+"""The commands of stage one: `armada cache ...`. Imports that cost time stand inside the commands."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+if TYPE_CHECKING:
+    from teacher_cache import BuildReport
+
+from pipelines.commands.output import show
+
+cache_app = typer.Typer(help="Stage one: pictures and features, drawn once, kept in shards.", no_args_is_help=True)
+
+Prompts = Annotated[str, typer.Argument(help="A task card's name, or a .jsonl, .csv, .parquet or .txt file.")]
+Url = Annotated[str, typer.Argument(help="The cache: a folder or any fsspec URL.")]
+CacheUrl = Annotated[str, typer.Option("--cache", help="The cache: a folder or any fsspec URL.")]
+TeacherSpec = Annotated[str, typer.Option("--teacher", help="KIND[:MODEL][?OPTION=VALUE&...], for example pictogram.")]
+EncoderSpec = Annotated[str, typer.Option("--encoder", help="For example efficientnet-lite0.")]
+Column = Annotated[str, typer.Option("--text-column", help="The column that holds the prompt.")]
+Samples = Annotated[int, typer.Option("--samples", min=1, help="Pictures a prompt.")]
+Limit = Annotated[Optional[int], typer.Option("--limit", min=1, help="Only the first N unique prompts.")]
+MaxCalls = Annotated[
+    Optional[int], typer.Option("--max-calls", min=0, help="Cap on all calls made here for this teacher.")
+]
+BudgetUsd = Annotated[
+    Optional[float], typer.Option("--budget-usd", min=0, help="Cap on all money spent here on this teacher.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else there.")]
+
+
+@cache_app.command()
+def plan(
+    prompts: Prompts,
+    teacher: TeacherSpec,
+    encoder: EncoderSpec,
+    cache: CacheUrl,
+    text_column: Column = "text",
+    samples: Samples = 1,
+    limit: Limit = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a build would do: rows, pictures and features at hand, calls to make. Nothing is called or written."""
+    from teacher_cache import (
+        Cache,
+        expected_seconds,
+        make_plan,
+        make_requests,
+        open_encoder,
+        open_teacher,
+        source_of_encoder,
+        source_of_teacher,
+    )
+
+    drawer, reader = open_teacher(teacher), open_encoder(encoder)
+    texts, source = _read_prompts(prompts, text_column), source_of_teacher(drawer)
+    asked = make_requests(source, texts, samples, limit)
+    opened = Cache(cache)
+    made = make_plan(opened, source, source_of_encoder(reader), asked, rows=len(texts))
+    calls = made.wanted.num_rows
+    seconds = expected_seconds(opened, source, source_of_encoder(reader), made)
+    facts = {
+        "rows": made.rows,
+        "unique_prompts": made.unique_prompts,
+        "pictures_at_hand": made.pictures_at_hand,
+        "features_at_hand": made.features_at_hand,
+        "failed": dict(made.failed),
+        "calls": calls,
+        "cost_usd": None if drawer.price_usd is None else calls * drawer.price_usd,
+        "seconds": seconds,
+    }
+    show(facts, as_json)
+
+
+@cache_app.command()
+def build(
+    prompts: Prompts,
+    teacher: TeacherSpec,
+    encoder: EncoderSpec,
+    cache: CacheUrl,
+    text_column: Column = "text",
+    samples: Samples = 1,
+    limit: Limit = None,
+    max_calls: MaxCalls = None,
+    budget_usd: BudgetUsd = None,
+    concurrency: Annotated[
+        Optional[int], typer.Option("--concurrency", min=1, help="Requests in flight, where the teacher takes several.")
+    ] = None,
+    shard_rows: Annotated[int, typer.Option("--shard-rows", min=1, help="Most rows a shard.")] = 8192,
+    seal_rows: Annotated[int, typer.Option("--seal-rows", min=1, help="Seal after so many pictures.")] = 2048,
+    seal_seconds: Annotated[float, typer.Option("--seal-seconds", min=0, help="Seal after so many seconds.")] = 600,
+    format: Annotated[str, typer.Option("--format", help="parquet, or webdataset: tars with all in one.")] = "parquet",
+    as_json: AsJson = False,
+) -> None:
+    """Ask the teacher for every picture that is missing, once, and encode what has no feature."""
+    from teacher_cache import ArmadaError, BuildOptions, Cache, open_encoder, open_teacher
+    from teacher_cache import build as run_build
+
+    options = BuildOptions(
+        samples=samples,
+        limit=limit,
+        max_calls=max_calls,
+        budget_usd=budget_usd,
+        shard_rows=shard_rows,
+        seal_rows=seal_rows,
+        seal_seconds=seal_seconds,
+        format=format,
+        prompts=Path(prompts).name if Path(prompts).suffix else prompts,
+    )
+    drawer, reader = open_teacher(teacher), open_encoder(encoder)
+    if concurrency is not None:
+        if not hasattr(drawer, "concurrency"):
+            raise ArmadaError(f"--concurrency: the teacher {teacher} takes one request at a time")
+        drawer.concurrency = concurrency
+    texts = _read_prompts(prompts, text_column)
+    report = run_build(Cache(cache, create=True), texts, drawer, reader, options, stop=_stop_on_signal())
+    show(asdict(report), as_json)
+    _exit(report)
+
+
+def _exit(report: BuildReport) -> None:
+    if report.stopped == "interrupted":
+        typer.echo("stopped as asked; what was drawn is sealed. The same command goes on from here.", err=True)
+        raise typer.Exit(130)
+    if report.stopped == "budget":
+        typer.echo("the budget is reached; raise it and run the same command to go on.", err=True)
+        raise typer.Exit(4)
+    if report.failed or report.features_refused:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(report.failed.items()))
+        typer.echo(f"failed rows: {reasons or 'none'}; features refused: {report.features_refused}", err=True)
+        raise typer.Exit(3)
+
+
+@cache_app.command()
+def retry(
+    url: Url,
+    reason: Annotated[
+        Optional[list[str]], typer.Option("--reason", help="Take up failures of this reason; may be repeated.")
+    ] = None,
+    max_calls: MaxCalls = None,
+    budget_usd: BudgetUsd = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask again for rows that failed: transient failures, or those of the reasons given."""
+    from teacher_cache import Cache
+    from teacher_cache import retry as run_retry
+
+    reports = run_retry(
+        Cache(url), reason or ["transient"], max_calls=max_calls, budget_usd=budget_usd, stop=_stop_on_signal()
+    )
+    if as_json:
+        typer.echo(json.dumps({"retried": [asdict(report) for report in reports]}))
+    else:
+        for report in reports:
+            show(asdict(report), False)
+    for report in reports:
+        _exit(report)
+
+
+@cache_app.command()
+def status(url: Url, as_json: AsJson = False) -> None:
+    """What a cache holds: pictures, features, failures by reason, coverage by task, calls, cost, size, rates."""
+    from pipelines.commands.task_coverage import task_coverage
+    from teacher_cache import Cache
+    from teacher_cache import status as read_status
+
+    opened = Cache(url)
+    teachers, tasks = read_status(opened), task_coverage(opened)
+    if as_json:
+        facts = {"teachers": [asdict(teacher) for teacher in teachers], "tasks": [asdict(task) for task in tasks]}
+        typer.echo(json.dumps({"cache": url, **facts}))
+        return
+    for teacher in teachers:
+        facts = asdict(replace(teacher, encoders=[]))
+        del facts["spec"], facts["encoders"]
+        show(facts, False)
+        for encoder in teacher.encoders:
+            typer.echo()
+            facts = {f"  {name}": value for name, value in asdict(encoder).items() if name != "spec"}
+            show(facts, False)
+    for task in tasks:
+        typer.echo()
+        show({f"  {name}": value for name, value in asdict(task).items()}, False)
+    if not teachers:
+        typer.echo("no teacher has drawn into this cache yet")
+
+
+def _read_prompts(prompts: str, column: str) -> list[str]:
+    from distill.tasks.cards import card_names, load_card
+    from distill.tasks.splits import load_splits
+    from teacher_cache import ArmadaError, check_prompts, read_prompts
+
+    if prompts in card_names():
+        return check_prompts(load_splits(load_card(prompts)).train.prompts, f"task {prompts}", "prompt")
+    path = Path(prompts)
+    if not path.suffix:
+        raise ArmadaError(f"{prompts}: neither a file nor a task; known tasks: {', '.join(card_names())}")
+    return read_prompts(path, column)
+
+
+def _stop_on_signal() -> Any:
+    """A function that says whether SIGINT or SIGTERM came; the second one ends the process at once."""
+    asked: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        signal.signal(number, signal.SIG_DFL)
+        print("\nstopping: finishing what is in flight; once more to stop at once", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return lambda: bool(asked)

@@ -1,0 +1,21 @@
+"""What the commands print (one JSON object, or a line a fact), and the JSON files that they write."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import typer
+
+
+def show(facts: dict[str, Any], as_json: bool) -> None:
+    """Print facts on standard output."""
+    if as_json:
+        typer.echo(json.dumps(facts))
+        return
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {number}" for key, number in sorted(value.items())) or "none"
+        elif isinstance(value, float):
+            value = f"{value:.3f}"
+        typer.echo(f"{name.replace('_', ' '):28} {value if value not in (None, '') else '-'}")

@@ -1,0 +1,54 @@
+"""`armada study` and `armada report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.commands.cache import AsJson
+from pipelines.commands.output import show
+
+
+def study(
+    file: Annotated[Path, typer.Argument(help="The study's YAML.")],
+    out: Annotated[Path, typer.Option("--out", help="Where runs and results are written.")],
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at once, one process each.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Run every arm with every seed, resuming what is there, and write the report."""
+    from rich.console import Console
+
+    from pipelines.study.report import write_report
+    from pipelines.study.runner import run_study
+
+    console = Console(stderr=True)
+    plain = {"markup": False, "highlight": False, "soft_wrap": True}
+    is_whole = run_study(file, out, jobs, lambda line: console.print(line, **plain))  # type: ignore[arg-type]
+    show(_facts(out, write_report(out)), as_json)
+    if not is_whole:
+        raise typer.Exit(3)
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A study's folder, finished or not.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write a study's page (report.html), its Markdown (report.md) and results.json from the runs that are finished."""
+    from pipelines.study.report import write_report
+
+    show(_facts(folder, write_report(folder)), as_json)
+
+
+def _facts(out: Path, written: Any) -> dict[str, Any]:
+    found = written.findings
+    return {
+        "verdict": found.verdict,
+        "because": found.sentence,
+        "finished": found.finished,
+        "planned": found.planned,
+        "study_sha256": written.file.digest,
+        "changes": " ".join(written.changes),
+        "report": str(out / "report.html"),
+    }

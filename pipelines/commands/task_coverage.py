@@ -1,0 +1,42 @@
+"""Coverage by task: how much of each task that was built for a cache holds now. It reads only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from distill.tasks.cards import card_names, load_card
+from distill.tasks.splits import load_splits
+from teacher_cache import ArmadaError, Cache, make_plan, make_requests
+
+
+@dataclass(frozen=True)
+class TaskCoverage:
+    """Of a task's unique training prompts, how many have a picture, a feature, a known failure. `unknown` says why
+    nobody can tell: the task's rows aren't on this machine."""
+
+    task: str
+    teacher: str = ""
+    encoder: str = ""
+    prompts: int = 0
+    pictures: int = 0
+    features: int = 0
+    failed: int = 0
+    unknown: str = ""
+
+
+def task_coverage(cache: Cache) -> list[TaskCoverage]:
+    """One entry for each task card that a commit names, and each teacher and encoder."""
+    found = []
+    for task in sorted({commit.prompts for commit in cache.commits()} & set(card_names())):
+        try:
+            prompts = load_splits(load_card(task)).train.prompts
+        except ArmadaError as error:
+            found.append(TaskCoverage(task, unknown=str(error)))
+            continue
+        for teacher in cache.teachers():
+            requests = make_requests(teacher, prompts)
+            for encoder in cache.encoders(teacher):
+                plan = make_plan(cache, teacher, encoder, requests, rows=len(prompts))
+                counts = plan.pictures_at_hand, plan.features_at_hand, sum(plan.failed.values())
+                found.append(TaskCoverage(task, teacher.name, encoder.name, plan.unique_prompts, *counts))
+    return found

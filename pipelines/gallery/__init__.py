@@ -1,0 +1,1 @@
+"""The gallery: prompts and pictures of a cache, served or exported."""

@@ -1,0 +1,219 @@
+"""The catalogue: what a cache holds, asked by page, words and state. No answer is longer than a page, and rows come in
+one stable order however they are asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from pipelines.gallery.catalogue_build import fold, make_catalogue
+from teacher_cache import ArmadaError, Cache, CacheError, read_picture
+
+PAGE = 48  # rows
+WORDS = 100  # of a search: SQLite has a limit, and people have one
+KINDS = {
+    "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
+    "jpeg": re.compile(rb"\xff\xd8\xff"),
+    "webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
+}
+
+
+@dataclass(frozen=True)
+class CatalogueRow:
+    """A prompt's picture, or the reason why there is none."""
+
+    number: int
+    teacher: int
+    image_key: str
+    prompt: str
+    sample: int
+    encoders: int  # a bit for each encoder with a feature of this picture
+    path: str | None  # the tar
+    offset: int | None
+    bytes: int | None
+    image_sha256: str | None
+    cost_usd: float | None
+    seconds: float | None
+    attempts: int | None
+    reason: str | None
+    message: str | None
+
+
+_COLUMNS = ", ".join(field.name for field in fields(CatalogueRow))
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """An encoder over one teacher's pictures."""
+
+    name: str
+    digest: str
+    spec: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    bytes: int
+    features: int
+
+
+@dataclass(frozen=True)
+class TeacherFacts:
+    """A teacher in numbers: `first` is the number of its first row, and cost and seconds are None where not one of its
+    rows says them."""
+
+    number: int
+    name: str
+    digest: str
+    spec: Mapping[str, Any]
+    facts: Mapping[str, Any]
+    bytes: int
+    encoders: tuple[EncoderFacts, ...]
+    first: int
+    rows: int
+    drawn: int
+    failed: Mapping[str, int]  # by reason
+    cost_usd: float | None
+    seconds: float | None
+    attempts: int | None
+
+    @property
+    def failures(self) -> int:
+        """Rows without a picture."""
+        return sum(self.failed.values())
+
+    def page_of(self, row: CatalogueRow) -> int:
+        """The page on which a row stands among all."""
+        return (row.number - self.first) // PAGE + 1
+
+    def encoders_of(self, row: CatalogueRow) -> list[EncoderFacts]:
+        """The encoders that have a feature of a row's picture."""
+        return [encoder for bit, encoder in enumerate(self.encoders) if row.encoders >> bit & 1]
+
+
+@dataclass(frozen=True)
+class Query:
+    """Which rows of a teacher to show: `show` is `all`, `drawn`, `failed`, `failed:REASON`, `with:ENCODER` or
+    `without:ENCODER`; every word of `text` has to stand in the prompt."""
+
+    teacher: TeacherFacts
+    show: str = "all"
+    text: str = ""
+    page: int = 1
+
+
+@dataclass(frozen=True)
+class QueryResult:
+    """One page of what was asked for."""
+
+    query: Query
+    rows: tuple[CatalogueRow, ...]
+    total: int
+
+    @property
+    def pages(self) -> int:
+        """How many pages there are, at least 1."""
+        return max(1, -(-self.total // PAGE))
+
+
+class Catalogue:
+    """A cache's catalogue, opened for reading; threads may share it."""
+
+    def __init__(self, cache: Cache, path: Path, digest: str) -> None:
+        self.cache, self.digest, self._path = cache, digest, path
+        # The file never changes once it has its name, and it stays readable while it is open, though it be removed.
+        self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
+        self._lock = threading.Lock()
+        self.teachers = tuple(_teacher(facts) for facts in json.loads(self._all("SELECT json FROM facts")[0][0]))
+
+    def _all(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        try:
+            with self._lock:
+                return self._database.execute(statement, values).fetchall()
+        except sqlite3.DatabaseError as error:
+            self._path.unlink(missing_ok=True)
+            raise CacheError(
+                f"{self._path}: {error}; it was removed: the same command again lists the cache anew"
+            ) from error
+
+    def find(self, query: Query) -> QueryResult:
+        """A page of rows. One beyond the last gives the last."""
+        teacher, words = query.teacher, list(dict.fromkeys(fold(query.text).split()))[:WORDS]
+        first, last = teacher.first, teacher.first + teacher.rows - 1
+        condition, values, total = _condition(teacher, query.show)
+        where = " AND ".join(["number BETWEEN ? AND ?", condition, *["instr(folded, ?)"] * len(words)])
+        values = [first, last, *values, *words]
+        if words:
+            total = self._all(f"SELECT count(*) FROM rows WHERE {where}", values)[0][0]
+        page = max(1, min(query.page, -(-total // PAGE)))
+        skipped = (page - 1) * PAGE
+        if query.show == "all" and not words:  # numbers without gaps: nothing needs to be skipped over
+            values[0], skipped = first + skipped, 0
+        rows = self._all(
+            f"SELECT {_COLUMNS} FROM rows WHERE {where} ORDER BY number LIMIT ? OFFSET ?", [*values, PAGE, skipped]
+        )
+        return QueryResult(replace(query, page=page), tuple(CatalogueRow(*row) for row in rows), total)
+
+    def row(self, key: str) -> CatalogueRow | None:
+        """The row of an image key."""
+        found = self._all(f"SELECT {_COLUMNS} FROM rows WHERE image_key = ?", [key])
+        return CatalogueRow(*found[0]) if found else None
+
+    def walk(self, teacher: TeacherFacts) -> Iterator[CatalogueRow]:
+        """All rows of a teacher in order, a few at a time."""
+        for start in range(teacher.first, teacher.first + teacher.rows, 1024):
+            end = min(start + 1024, teacher.first + teacher.rows) - 1
+            for row in self._all(f"SELECT {_COLUMNS} FROM rows WHERE number BETWEEN ? AND ?", [start, end]):
+                yield CatalogueRow(*row)
+
+    def picture(self, row: CatalogueRow) -> tuple[bytes, str]:
+        """A drawn row's picture and its kind: png, jpeg or webp. Raises CacheError where it is gone, changed or of no
+        such kind."""
+        if row.path is None:
+            raise ArmadaError(f"{row.image_key}: no picture was drawn: {row.reason}")
+        data = read_picture(self.cache, asdict(row))
+        for kind, pattern in KINDS.items():
+            if pattern.match(data):
+                return data, kind
+        raise CacheError(f"{row.path}: the picture {row.image_key} begins like no PNG, JPEG or WebP; not shown")
+
+
+def open_catalogue(cache: Cache) -> Catalogue:
+    """The catalogue of what the cache holds now, made first where it is not there. Raises CacheError, or ArmadaError
+    for a cache that no teacher has drawn into."""
+    path, digest = make_catalogue(cache)
+    try:
+        catalogue = Catalogue(cache, path, digest)
+    except (CacheError, sqlite3.Error, ValueError, TypeError, LookupError):  # damaged since it was made
+        path.unlink(missing_ok=True)
+        catalogue = Catalogue(cache, *make_catalogue(cache))
+    if not catalogue.teachers:
+        raise ArmadaError(f"{cache.store}: no teacher has drawn into this cache yet; draw by: armada cache build")
+    return catalogue
+
+
+def _teacher(facts: dict[str, Any]) -> TeacherFacts:
+    return TeacherFacts(**{**facts, "encoders": tuple(EncoderFacts(**encoder) for encoder in facts["encoders"])})
+
+
+def _condition(teacher: TeacherFacts, show: str) -> tuple[str, list[Any], int]:
+    """What `show` asks of a row, in SQL, its values, and how many rows it holds for. Raises ArmadaError."""
+    kind, _, name = show.partition(":")
+    if kind == "all":
+        return "true", [], teacher.rows
+    if kind == "drawn":
+        return "reason IS NULL", [], teacher.drawn
+    if kind == "failed" and not name:
+        return "reason IS NOT NULL", [], teacher.failures
+    if kind == "failed":
+        return "reason = ?", [name], teacher.failed.get(name, 0)
+    for bit, encoder in enumerate(teacher.encoders):
+        if encoder.name == name and kind == "with":
+            return "encoders & ?", [1 << bit], encoder.features
+        if encoder.name == name and kind == "without":
+            return "reason IS NULL AND NOT encoders & ?", [1 << bit], teacher.drawn - encoder.features
+    raise ArmadaError(f"show: expected all, drawn, failed, failed:REASON, with: or without:ENCODER, found {show!r}")

@@ -1,0 +1,139 @@
+"""The gallery's pages as HTML, for the server and for an export alike: they differ only in their links.
+
+Every text that comes from a cache is escaped: autoescape is on, and nothing is marked safe.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from pipelines.gallery.catalogue import Catalogue, CatalogueRow, EncoderFacts, QueryResult, TeacherFacts
+from pipelines.gallery.urls import Urls
+from pipelines.number_format import duration
+
+if TYPE_CHECKING:
+    from pipelines.gallery.neighbours import Near
+
+ASSETS = {
+    "gallery.css": "text/css",
+    "gallery.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+    "missing.svg": "image/svg+xml",
+}
+_FOLDER = Path(__file__).parents[1] / "templates" / "gallery"
+
+
+@dataclass(frozen=True)
+class Pages:
+    """Pages of one catalogue. `notice` stands at the head of each."""
+
+    catalogue: Catalogue
+    urls: Urls
+    notice: str = ""
+
+    def rows(self, found: QueryResult) -> str:
+        """Prompts beside pictures."""
+        here = "failures" if found.query.show.startswith("failed") else "gallery"
+        teacher = found.query.teacher
+        return self._render("list", teacher, here, found=found, shows=shows(teacher))
+
+    def row(
+        self,
+        row: CatalogueRow,
+        encoder: EncoderFacts | None,
+        near: Sequence[Near] | None,
+        *,
+        fault: str = "",
+        near_fault: str = "",
+    ) -> str:
+        """One row, and its neighbours by an encoder: where they are None they are waited for, or `near_fault` says why
+        there are none; `fault`, why there is no picture."""
+        teacher = self.catalogue.teachers[row.teacher]
+        others = [(self.catalogue.row(one.image_key), one.cosine) for one in near or ()]
+        return self._render(
+            "row",
+            teacher,
+            "",
+            row=row,
+            encoder=encoder,
+            near=None if near is None else [(other, cosine) for other, cosine in others if other],
+            having=teacher.encoders_of(row),
+            fault=fault,
+            near_fault=near_fault,
+        )
+
+    def coverage(self) -> str:
+        """Pictures, features and failures in numbers, and what they cost."""
+        return self._render("coverage", self.catalogue.teachers[0], "coverage")
+
+    def problem(self, title: str, message: str) -> str:
+        """Why there is no such page."""
+        return self._render("problem", self.catalogue.teachers[0], "", title=title, message=message)
+
+    def _render(self, name: str, teacher: TeacherFacts, here: str, **facts: Any) -> str:
+        page = _ENVIRONMENT.get_template(f"gallery/{name}.html.j2").render(
+            urls=self.urls,
+            cache_name=str(self.catalogue.cache.store),
+            teachers=self.catalogue.teachers,
+            teacher=teacher,
+            notice=self.notice,
+            here=here,
+            **facts,
+        )
+        return page.encode("utf-8", "replace").decode("utf-8")  # JSON may hold half of a surrogate pair
+
+
+def shows(teacher: TeacherFacts) -> list[tuple[str, list[tuple[str, str, int]]]]:
+    """What may be shown of a teacher, in groups: value, words, rows."""
+    states = [("all", teacher.rows), ("drawn", teacher.drawn), ("failed", teacher.failures)]
+    groups = [("", [(name, name, count) for name, count in states])]
+    if teacher.failed:
+        groups.append(("Failed", [(f"failed:{name}", name, count) for name, count in sorted(teacher.failed.items())]))
+    if teacher.encoders:
+        groups.append(("With a feature of", [(f"with:{e.name}", e.name, e.features) for e in teacher.encoders]))
+        lacking = [(f"without:{e.name}", e.name, teacher.drawn - e.features) for e in teacher.encoders]
+        groups.append(("Drawn, without a feature of", lacking))
+    return groups
+
+
+def asset(name: str) -> bytes:
+    """The bytes of a file in ASSETS."""
+    return (_FOLDER / name).read_bytes()
+
+
+def _size(count: int) -> str:
+    value, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if value < 1000 or unit == "TB":
+            break
+        value /= 1000
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
+
+
+def _percent(part: float) -> str:
+    """Neither all nor none where it is only nearly so."""
+    return f"{min(part, 99.9) if part < 100 else part:.3g} %" if part >= 0.1 or not part else "<0.1 %"
+
+
+def _money(dollars: float) -> str:
+    return f"${dollars:,.2f}" if dollars >= 1 or not dollars else f"${dollars:.3g}"
+
+
+_ENVIRONMENT = Environment(
+    loader=PackageLoader("pipelines"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+_ENVIRONMENT.filters |= {
+    "number": "{:,}".format,
+    "cosine": "{:.3f}".format,
+    "percent": _percent,
+    "size": _size,
+    "money": _money,
+    "duration": duration,
+    "pretty": lambda spec: json.dumps(dict(spec), indent=1, ensure_ascii=False),
+}

@@ -1,0 +1,1 @@
+"""One training run: from its request to its exported student and record."""

@@ -1,0 +1,1 @@
+"""Studies: a fixed file, its runs, their statistics and the report."""

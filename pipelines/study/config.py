@@ -1,0 +1,173 @@
+"""The study file: what is compared, how often, and what will be concluded, fixed before anything runs.
+
+Its digest stands in every result. An error names the file, the key and what is expected there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+
+from distill.controls import NAMES, UNDISTILLED
+from distill.objective.losses import MANIFOLD_LOSSES
+from distill.settings import TrainSettings
+from teacher_cache import ArmadaError
+
+ReadOut = Literal["finetune", "probe", "few_shot"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RowCounts(_Part):
+    """How many rows of each split are taken, those of the smallest ids."""
+
+    train: Annotated[int, Field(ge=2)]
+    test: Annotated[int, Field(ge=2)]
+
+
+class Arm(_Part):
+    """One setting that is compared: a manifold loss, a control, or both."""
+
+    manifold: str = "relational"
+    control: str | None = None
+
+    @field_validator("manifold")
+    @classmethod
+    def _is_a_loss(cls, name: str) -> str:
+        return _one_of(name, MANIFOLD_LOSSES)
+
+    @field_validator("control")
+    @classmethod
+    def _is_a_control(cls, name: str | None) -> str | None:
+        return None if name is None else _one_of(name, NAMES)
+
+
+class FewShot(_Part):
+    """Pre-training on the relational loss over all rows, labels unseen, then fine-tuning on `labelled` rows."""
+
+    labelled: Annotated[int, Field(ge=2)]
+    arms: Annotated[list[str], Field(min_length=1)]
+    pretraining: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
+
+
+class ReadOuts(_Part):
+    """What is measured of a student: fine-tuned; its frozen pooled output under a linear probe; after a few labels."""
+
+    finetune: bool = True
+    probe: bool = False
+    few_shot: FewShot | None = None
+
+
+class Primary(_Part):
+    """The comparison that the verdict is about. `margin`: a difference below it counts as none."""
+
+    readout: ReadOut = "finetune"
+    metric: str = "accuracy"
+    arm: str
+    against: Annotated[list[str], Field(min_length=1)]
+    margin: Annotated[float, Field(gt=0)]
+    level: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
+    power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
+
+
+class Study(_Part):
+    """A study, as its file says it. Without `cache` the study builds its own, in its output folder, with no more than
+    `max_calls` to the teacher in all."""
+
+    name: str
+    question: str
+    notes: list[str] = []
+    task: str
+    student: str
+    layers: int | None = None
+    teacher: str
+    encoder: str
+    cache: str | None = None
+    samples: Annotated[int, Field(ge=1)] = 1
+    combine: Literal["mean", "draw"] = "mean"
+    max_calls: Annotated[int, Field(ge=0)] | None = None
+    rows: RowCounts
+    seeds: Annotated[list[int], Field(min_length=1)]
+    settings: dict[str, Any] = {}
+    arms: Annotated[dict[str, Arm], Field(min_length=1)]
+    readouts: ReadOuts = ReadOuts()
+    primary: Primary
+
+    @field_validator("seeds")
+    @classmethod
+    def _are_distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"expected each seed once, found {seeds}")
+        return seeds
+
+    @model_validator(mode="after")
+    def _names_its_arms(self) -> Study:
+        few = self.readouts.few_shot
+        named = {"primary.arm": [self.primary.arm], "primary.against": self.primary.against}
+        named |= {"readouts.few_shot.arms": few.arms} if few else {}
+        for key, names in named.items():
+            for name in names:
+                if name not in self.arms:
+                    raise ValueError(f"{key}: expected arms of this study ({', '.join(self.arms)}), found {name!r}")
+        if self.arms.get(UNDISTILLED) != Arm(control=UNDISTILLED):
+            raise ValueError("arms: expected one named undistilled, of control undistilled")
+        for part in (self.settings, *((few.pretraining, few.settings) if few else ())):
+            train_settings(part, 0)
+        return self
+
+
+@dataclass(frozen=True)
+class StudyFile:
+    """A study, the path of its file, and the sha256 of the file's bytes."""
+
+    study: Study
+    path: Path
+    text: str
+    digest: str
+
+
+def read_study(path: Path) -> StudyFile:
+    """Read and check a study file. Raises ArmadaError."""
+    if not path.is_file():
+        raise ArmadaError(f"{path}: no such file; expected a study's YAML")
+    return parse_study(path.read_bytes(), path)
+
+
+def digest_of(data: bytes) -> str:
+    """What names a study file in its results."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def parse_study(data: bytes, path: Path) -> StudyFile:
+    """A study from the bytes of its file. Raises ArmadaError, which names `path`."""
+    try:
+        study = Study.model_validate(yaml.safe_load(data))
+    except yaml.YAMLError as error:
+        raise ArmadaError(f"{path}: expected YAML: {error}") from None
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, fault['loc'])) or 'study'}: {fault['msg']}" for fault in error.errors()]
+        raise ArmadaError(f"{path}: " + f"\n{path}: ".join(lines)) from None
+    return StudyFile(study, path, data.decode("utf-8"), digest_of(data))
+
+
+def train_settings(changes: dict[str, Any], seed: int, manifold: str = "relational") -> TrainSettings:
+    """The settings of a run. Raises ValueError for a key or a type that they don't have."""
+    known = {field.name for field in fields(TrainSettings)} - {"seed", "manifold"}
+    for key in changes:
+        _one_of(key, sorted(known))
+    checked = TypeAdapter(TrainSettings).validate_python(changes)
+    return replace(checked, seed=seed, manifold=manifold)
+
+
+def _one_of(found: str, expected: Any) -> str:
+    if found not in expected:
+        raise ValueError(f"expected one of {', '.join(expected)}, found {found!r}")
+    return found

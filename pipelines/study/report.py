@@ -1,0 +1,200 @@
+"""The report of a study: one HTML page that needs no network, and Markdown for a README.
+
+Every text that comes from a file is escaped: the templates' autoescape is on, and Markdown's own signs are quoted.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.files import write_json
+from pipelines.number_format import duration, interval, plain, signed
+from pipelines.study.config import Study, StudyFile, digest_of, parse_study
+from pipelines.study.costs import Costs, study_costs
+from pipelines.study.findings import READOUTS, Comparison, Findings, Measured, find
+from pipelines.study.plots import curves, scale_of
+from pipelines.study.run import study_splits
+from pipelines.study.runner import runs_of
+from teacher_cache import ArmadaError
+
+HTML, MARKDOWN, RESULTS = "report.html", "report.md", "results.json"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What the page shows."""
+
+    file: StudyFile
+    findings: Findings
+    study_costs: Costs | None
+    changes: tuple[str, ...]  # what is to be said of the file's digest
+    versions: dict[str, Any]
+    data: dict[str, Any]  # digests of what the runs were given
+
+
+def write_report(out: Path) -> Report:
+    """Write `report.html`, `report.md` and `results.json` into a study's folder. Raises ArmadaError."""
+    report = _gather(out)
+    write_json(out / RESULTS, _results(report))
+    (out / MARKDOWN).write_text(markdown(report), "utf-8")
+    (out / HTML).write_text(html(report), "utf-8")
+    return report
+
+
+def _gather(out: Path) -> Report:
+    path = out / "study.json"
+    if not path.is_file():
+        raise ArmadaError(
+            f"{out}: expected the folder of a study, with study.json; run it by: armada study FILE --out {out}"
+        )
+    noted = json.loads(path.read_text("utf-8"))
+    file = parse_study(noted["text"].encode("utf-8"), Path(noted["file"]))
+    runs = runs_of(file.study)
+    findings = find(file.study, out, runs, study_splits(file.study).test.labels)
+    record = next((out / "runs").glob("*/*/run.json"), None)
+    facts = json.loads(record.read_text("utf-8")) if record else {}
+    digests = {name: facts.get("identity", {}).get(name) for name in ("train_digest", "test_digest")}
+    return Report(
+        file=file,
+        findings=findings,
+        study_costs=study_costs(file.study, out, runs),
+        changes=_changes(noted["digests"], file),
+        versions={**facts.get("versions", {}), "git": (facts.get("git") or {}).get("revision")},
+        data=digests,
+    )
+
+
+def _changes(digests: list[str], file: StudyFile) -> tuple[str, ...]:
+    """Where the file is not what it was when the study began."""
+    said = [f"The study file was changed while the study ran: it has had the digests {', '.join(digests)}."]
+    said = said if len(digests) > 1 else []
+    if not file.path.is_file():
+        return (*said, f"The study file is no longer at {file.path}.")
+    now = digest_of(file.path.read_bytes())
+    if now != digests[-1]:
+        said.append(f"The study file was changed after these results: its digest is {now} now.")
+    return tuple(said)
+
+
+def _results(report: Report) -> dict[str, Any]:
+    return {
+        "study": report.file.study.name,
+        "question": report.file.study.question,
+        "file_sha256": report.file.digest,
+        "changes": list(report.changes),
+        **asdict(report.findings),
+        "account": asdict(report.study_costs) if report.study_costs else None,
+        "versions": report.versions,
+        "data": report.data,
+    }
+
+
+def html(report: Report) -> str:
+    """The page."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("pipelines"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"interval": interval, "signed": signed, "plain": plain, "duration": duration}
+    study = report.file.study
+    return environment.get_template("report.html.j2").render(
+        report=report,
+        study=study,
+        findings=report.findings,
+        readouts=[_panel(report, name, title) for name, title in READOUTS.items() if _of(report, name)],
+        primary=_differences(report, [found for found in report.findings.comparisons if found.is_primary]),
+        others=[
+            (title, _differences(report, rows))
+            for name, title in READOUTS.items()
+            if (rows := [f for f in report.findings.comparisons if f.readout == name and not f.is_primary])
+        ],
+        curves=curves(report.findings.curves),
+        titles=READOUTS,
+        control_words=_words(study),
+    )
+
+
+def _of(report: Report, readout: str) -> list[Measured]:
+    return [found for found in report.findings.measured if found.readout == readout]
+
+
+def _panel(report: Report, name: str, title: str) -> dict[str, Any]:
+    found = _of(report, name)
+    return {"name": name, "title": title, "arms": found, "scale": scale_of([v for one in found for v in one.values])}
+
+
+def _differences(report: Report, rows: Sequence[Comparison]) -> dict[str, Any]:
+    """Comparisons on one scale, which holds zero and the margin too."""
+    margin = report.file.study.primary.margin
+    ends = [end for found in rows for end in (found.low, found.high, found.mean) if end is not None]
+    return {"rows": rows, "scale": scale_of([*ends, -margin, margin])}
+
+
+def _words(study: Study) -> dict[str, str]:
+    """What each arm is, in words."""
+    from distill.controls import find_control
+
+    words = {}
+    for name, arm in study.arms.items():
+        control = find_control(arm.control)
+        if control:
+            words[name] = control.words
+        else:
+            words[name] = "no teacher" if arm.control else f"the pictures, manifold loss {arm.manifold}"
+    return words
+
+
+def markdown(report: Report) -> str:
+    """The verdict and the tables, for a README."""
+    study, findings = report.file.study, report.findings
+    lines = [f"**{findings.verdict.capitalize()}.** {_quoted(findings.sentence)}", "", _quoted(study.question), ""]
+    names = [name for name in READOUTS if _of(report, name)]
+    heads = [f"{READOUTS[name]}, {study.primary.metric}" for name in names]
+    lines += [f"| arm | {' | '.join(heads)} |", f"|---|{'---:|' * len(names)}"]
+    by_place = {(found.readout, found.arm): found for found in findings.measured}
+    for arm in study.arms:
+        cells = [_cell(by_place.get((name, arm))) for name in names]
+        lines.append(f"| {_quoted(arm)} | {' | '.join(cells)} |")
+    lines += ["", f"Mean ± standard deviation over {len(study.seeds)} seeds; test set of {study.rows.test} rows.", ""]
+    lines += [
+        "| difference | mean | interval | Holm's p | effect | smallest detectable |",
+        "|---|---:|---|---:|---:|---:|",
+    ]
+    for found in findings.comparisons:
+        if found.is_primary:
+            facts = (
+                signed(found.mean),
+                interval((found.low, found.high)),
+                plain(found.p_holm),
+                plain(found.effect, 2),
+                plain(found.detectable, 4),
+            )
+            lines.append(f"| {_quoted(found.arm)} against {_quoted(found.against)} | {' | '.join(facts)} |")
+    lines += [
+        "",
+        *map(_quoted, report.changes),
+        f"Study file sha256 `{report.file.digest[:16]}`, {findings.finished} of {findings.planned} runs.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(found: Measured | None) -> str:
+    if not found:
+        return ""
+    return f"{found.mean:.4f}" + (f" ± {found.sd:.4f}" if found.sd is not None else "")
+
+
+def _quoted(text: str) -> str:
+    """Text in which Markdown and HTML find nothing to act on."""
+    plain = " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
+    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", plain)

@@ -1,0 +1,1 @@
+"""From prompts to shards: plan, draw, keep, seal, encode."""

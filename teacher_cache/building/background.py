@@ -1,0 +1,96 @@
+"""What a build does beside its teacher: one thread seals what was drawn, another encodes what was sealed, so that no
+call waits for a shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+
+from teacher_cache.building.encoding import Encoded, encode
+from teacher_cache.building.options import BuildOptions
+from teacher_cache.building.plan import missing_features
+from teacher_cache.building.sealing import seal, seal_samples
+from teacher_cache.building.spool import Spool
+from teacher_cache.encoders import Encoder, source_of_encoder
+from teacher_cache.format.commits import Provenance
+from teacher_cache.format.sources import Source
+from teacher_cache.storage.cache import Cache
+from teacher_cache.storage.pictures import index_rows
+
+
+@dataclass
+class Background:
+    """Seals and encodes on its two threads; use as a context manager, which waits for them."""
+
+    cache: Cache
+    spool: Spool
+    teacher_source: Source
+    encoder: Encoder
+    options: BuildOptions
+    provenance: Provenance
+    stop: Callable[[], bool]
+    total: Encoded = field(default_factory=Encoded)
+    _sealer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    _encoder: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    _seals: list[Future[None]] = field(default_factory=list)
+    _encodings: list[Future[Encoded]] = field(default_factory=list)
+
+    def __enter__(self) -> Background:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sealer.shutdown()
+        self._encoder.shutdown()
+
+    @property
+    def is_sealing(self) -> bool:
+        """Whether a seal is under way."""
+        return bool(self._seals) and not self._seals[-1].done()
+
+    def seal(self) -> None:
+        """Begin to seal what was drawn, and to encode it. Raises what an earlier seal or encoding ended with."""
+        tasks: list[Future[Any]] = [*self._seals, *self._encodings]
+        for task in tasks:
+            if task.done():
+                task.result()
+        self._seals.append(self._sealer.submit(self._seal))
+
+    def finish(self, keys: pa.Array) -> Encoded:
+        """Wait, then encode those of `keys` that still have no feature."""
+        for sealed in self._seals:
+            sealed.result()
+        for encoded in self._encodings:
+            self.total.add(encoded.result())
+        if not self.stop():
+            self.total.refused = 0  # what was refused so far has no feature yet, and is refused again
+            missing = missing_features(self.cache, self.teacher_source, source_of_encoder(self.encoder), keys)
+            rows = index_rows(self.cache, missing, self.options.shard_rows)
+            self.total.add(self._encode(rows, missing.num_rows))
+        return self.total
+
+    def _seal(self) -> None:
+        rows = self.options.shard_rows
+        if self.options.format == "webdataset":
+            self.total.add(
+                seal_samples(self.cache, self.spool, self.teacher_source, self.encoder, rows, self.provenance)
+            )
+            return
+        for index in seal(self.cache, self.spool, self.teacher_source, rows, self.provenance):
+            self._encodings.append(self._encoder.submit(self._encode, [index], index.num_rows))
+
+    def _encode(self, parts: Iterable[pa.Table], total: int) -> Encoded:
+        return encode(
+            self.cache,
+            self.teacher_source,
+            self.encoder,
+            parts,
+            total,
+            provenance=self.provenance,
+            stop=self.stop,
+            format=self.options.format,
+        )

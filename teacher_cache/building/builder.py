@@ -1,0 +1,125 @@
+"""The build: ask the teacher for what is missing, once; seal what it drew; encode what has no feature.
+
+The same build again does nothing twice, a killed one goes on where it was: pictures are durable in the spool the moment
+they arrive, and what an earlier build left there is sealed before anything is planned.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from teacher_cache.building.background import Background
+from teacher_cache.building.drawing import Drawing
+from teacher_cache.building.options import BuildOptions
+from teacher_cache.building.plan import make_plan, make_requests
+from teacher_cache.building.sealing import seal
+from teacher_cache.building.spool import Spool
+from teacher_cache.encoders import Encoder, source_of_encoder
+from teacher_cache.errors import ArmadaError
+from teacher_cache.format.commits import Provenance
+from teacher_cache.storage.cache import Cache
+from teacher_cache.storage.dataset_card import write_card
+from teacher_cache.storage.writing import FORMATS
+from teacher_cache.teachers import Teacher, source_of_teacher
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build found and did. `calls` and `cost_usd` are this build's, the totals are this machine's so far."""
+
+    rows: int
+    unique_prompts: int
+    pictures_at_hand: int
+    features_at_hand: int
+    calls: int
+    drawn: int
+    failed: Mapping[str, int]  # of all keys asked for, by reason, earlier failures included
+    encoded: int
+    features_refused: int
+    cost_usd: float
+    calls_total: int
+    cost_usd_total: float
+    seconds: float
+    stopped: str  # "", "budget" or "interrupted"
+
+
+def build(
+    cache: Cache,
+    prompts: Sequence[str],
+    teacher: Teacher,
+    encoder: Encoder,
+    options: BuildOptions = BuildOptions(),
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.time,
+) -> BuildReport:
+    """Fill the cache for these prompts. `stop` is asked before each call; once it says yes, what is in flight is
+    finished and sealed, and the same build later goes on from there.
+
+    Raises ArmadaError where the options contradict the teacher.
+    """
+    requests = make_requests(source_of_teacher(teacher), prompts, options.samples, options.limit)
+    return build_requests(cache, requests, len(prompts), teacher, encoder, options, stop=stop, clock=clock)
+
+
+def build_requests(
+    cache: Cache,
+    requests: pa.Table,
+    rows: int,
+    teacher: Teacher,
+    encoder: Encoder,
+    options: BuildOptions,
+    *,
+    stop: Callable[[], bool] = lambda: False,
+    clock: Callable[[], float] = time.time,
+) -> BuildReport:
+    """`build` for pictures that are named by key (plan.ASKED)."""
+    if options.budget_usd is not None and teacher.price_usd is None:
+        raise ArmadaError("--budget-usd: this teacher has no known price; cap the calls by --max-calls instead")
+    if options.format not in FORMATS:
+        raise ArmadaError(f"--format: expected one of {', '.join(FORMATS)}, found {options.format!r}")
+    started = clock()
+    teacher_source, encoder_source = source_of_teacher(teacher), source_of_encoder(encoder)
+    provenance = Provenance(clock, options.prompts)
+    cache.store.sweep()
+    cache.register(teacher_source, encoder_source)
+    with Spool(cache.machine_folder) as spool:
+        for source in cache.teachers():
+            if spool.count(source.digest, "drawn") or spool.count(source.digest, "failed"):
+                seal(cache, spool, source, options.shard_rows, provenance, again=True)
+        planned = spool.last_seal()
+        plan = make_plan(cache, teacher_source, encoder_source, requests, rows=rows, retry=options.retry)
+        calls_before, cost_before = spool.spent(teacher_source.digest)
+        with Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background:
+            drawing = Drawing(spool, teacher, teacher_source, options, background, stop, clock)
+            if plan.wanted.num_rows:
+                drawing.run(plan, planned)
+            encoded = background.finish(plan.keys)
+        spool.add_rate(f"encoder {encoder_source.name}", encoded.written + encoded.refused, encoded.seconds)
+        calls, cost = spool.spent(teacher_source.digest)
+    report = BuildReport(
+        rows=plan.rows,
+        unique_prompts=plan.unique_prompts,
+        pictures_at_hand=plan.pictures_at_hand,
+        features_at_hand=plan.features_at_hand,
+        calls=calls - calls_before,
+        drawn=drawing.drawn,
+        failed={
+            reason: plan.failed.get(reason, 0) + drawing.failed.get(reason, 0)
+            for reason in sorted({*plan.failed, *drawing.failed})
+        },
+        encoded=encoded.written,
+        features_refused=encoded.refused,
+        cost_usd=cost - cost_before,
+        calls_total=calls,
+        cost_usd_total=cost,
+        seconds=clock() - started,
+        stopped=drawing.stopped or ("interrupted" if stop() else ""),
+    )
+    if report.drawn or report.encoded or report.calls:
+        write_card(cache)
+    return report

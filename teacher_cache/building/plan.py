@@ -1,0 +1,138 @@
+"""The plan of a build: which pictures and features a list of prompts needs, and which of them are at hand.
+
+A pure function of the prompts and what the cache holds. Nothing is called or written. All of it is columns, so that a
+million prompts plan in seconds and a few hundred megabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from teacher_cache.building.spool import Spool, Wanted
+from teacher_cache.format.arrow import concat, counts, first_of_each, one_array
+from teacher_cache.format.sources import Source
+from teacher_cache.keys import image_key, normalise, prompt_key, seed_of
+from teacher_cache.storage.cache import Cache
+from teacher_cache.teachers import Request
+
+REQUEST_COLUMNS = pa.schema(
+    [("image_key", pa.string()), ("prompt_key", pa.string()), ("prompt", pa.string()), ("sample", pa.int32())]
+)
+_TEXTS = pa.schema([("prompt_key", pa.string()), ("prompt", pa.string())])
+_CHUNK = 16_384
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`requests` are all pictures that the prompts need (ASKED, one row a key), `wanted` those to call for (ASKED and
+    `attempts`, the calls that failed before)."""
+
+    rows: int
+    unique_prompts: int
+    requests: pa.Table
+    pictures_at_hand: int
+    features_at_hand: int
+    failed: Mapping[str, int]  # known failures among the asked, by reason; `retry` takes them up, `build` doesn't
+    wanted: pa.Table
+
+    @property
+    def keys(self) -> pa.Array:
+        """The image keys of all that was asked."""
+        return one_array(self.requests["image_key"])
+
+
+def make_requests(teacher: Source, prompts: Sequence[str], samples: int = 1, limit: int | None = None) -> pa.Table:
+    """The pictures that prompts need, (ASKED): duplicates count once, `limit` keeps the first unique prompts."""
+    parts = []
+    for start in range(0, len(prompts), _CHUNK):
+        texts = [normalise(text) for text in prompts[start : start + _CHUNK]]
+        parts.append(pa.table([[prompt_key(text) for text in texts], texts], schema=_TEXTS))
+    table = first_of_each(concat(parts, _TEXTS), "prompt_key").slice(0, limit)
+    return concat(
+        [_keyed(teacher, batch, samples) for batch in table.to_batches(max_chunksize=_CHUNK)], REQUEST_COLUMNS
+    )
+
+
+def _keyed(teacher: Source, batch: pa.RecordBatch, samples: int) -> pa.Table:
+    numbers = range(samples)
+    keys = [image_key(teacher.digest, key, n) for key in batch["prompt_key"].to_pylist() for n in numbers]
+    texts = batch if samples == 1 else batch.take(np.repeat(np.arange(batch.num_rows), samples))
+    sample = np.tile(np.arange(samples, dtype=np.int32), batch.num_rows)
+    return pa.table([keys, texts["prompt_key"], texts["prompt"], sample], schema=REQUEST_COLUMNS)
+
+
+def make_plan(
+    cache: Cache, teacher: Source, encoder: Source, requests: pa.Table, *, rows: int, retry: Sequence[str] = ()
+) -> Plan:
+    """Plan for what is asked, of `rows` prompts in all. Failures with a reason in `retry` are wanted again."""
+    keys, images = requests["image_key"], cache.images(teacher, [])
+    place = pc.index_in(keys, images["image_key"])
+    at_hand = place.is_valid()
+    features_at_hand = int(has_feature(cache, teacher, encoder, images)[place.drop_null().to_numpy()].sum())
+    del images, place
+    failures = cache.failures(teacher)
+    failure = pc.index_in(keys, failures["image_key"])
+    reason = pc.take(failures["reason"], failure)
+    attempts = pc.fill_null(pc.take(failures["attempts"], failure), 0)
+    known = pc.and_(pc.invert(at_hand), pc.is_valid(failure))
+    failed = pc.and_(known, pc.invert(pc.is_in(reason, pa.array(list(retry), pa.string()))))
+    return Plan(
+        rows=rows,
+        unique_prompts=len(pc.unique(requests["prompt_key"])),
+        requests=requests,
+        pictures_at_hand=pc.sum(at_hand).as_py() or 0,
+        features_at_hand=features_at_hand,
+        failed=counts(reason.filter(failed)),
+        wanted=requests.append_column("attempts", attempts).filter(pc.invert(pc.or_(at_hand, failed))),
+    )
+
+
+def missing_features(cache: Cache, teacher: Source, encoder: Source, keys: pa.Array | None = None) -> pa.Table:
+    """The pictures at hand (of `keys`) that have no feature: image_key, image_sha256 and `path`.
+
+    A feature that stands beside another picture than the one that counts is no feature.
+    """
+    images = cache.images(teacher, ["path"])
+    missing = ~has_feature(cache, teacher, encoder, images)
+    if keys is not None:
+        missing &= pc.is_in(images["image_key"], keys).to_numpy()
+    return images.filter(pa.array(missing))
+
+
+def has_feature(cache: Cache, teacher: Source, encoder: Source, images: pa.Table) -> np.ndarray:
+    """Which rows of an index, unique by key, have a feature of their own picture in the cache: (N,) bool."""
+    have = cache.feature_keys(teacher, encoder)
+    have = have.set_column(0, "place", pc.index_in(have["image_key"], images["image_key"]))
+    digests = one_array(images["image_sha256"])
+    found = np.zeros(images.num_rows, bool)
+    for batch in have.to_batches():
+        same = pc.equal(pc.take(digests, batch["place"]), batch["image_sha256"])
+        found[batch["place"].filter(same).to_numpy()] = True
+    return found
+
+
+def requests_of(wanted: pa.Table) -> Iterator[Wanted]:
+    """The wanted rows one by one, made when they are needed."""
+    for batch in wanted.to_batches(max_chunksize=1024):
+        for row in batch.to_pylist():
+            key = row["image_key"]
+            yield Wanted(Request(key, row["prompt"], row["sample"], seed_of(key)), row["prompt_key"], row["attempts"])
+
+
+def expected_seconds(cache: Cache, teacher: Source, encoder: Source, plan: Plan) -> float | None:
+    """How long the plan's calls and encodings take at the rates measured on this machine; None before any was."""
+    path = cache.machine_folder / "spool.sqlite"
+    if not path.exists():
+        return None
+    with Spool(cache.machine_folder) as spool:
+        call = spool.seconds_a_row(f"teacher {teacher.name}")
+        encoding = spool.seconds_a_row(f"encoder {encoder.name}")
+    calls, features = plan.wanted.num_rows, len(plan.keys) - plan.features_at_hand
+    if (calls and call is None) or (features and encoding is None):
+        return None
+    return float(calls * (call or 0.0) + features * (encoding or 0.0))

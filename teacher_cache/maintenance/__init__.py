@@ -1,0 +1,1 @@
+"""Upkeep of a cache: verify, repair, recompute, compact, merge, export, status."""

@@ -1,0 +1,69 @@
+"""Merge: copy what other caches have and this one lacks. Commits last, so that a kill leaves nothing half-counted.
+
+Where two caches drew different pictures for one key, readers take the one of the smallest digest, wherever it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from teacher_cache.building.spool import Spool
+from teacher_cache.errors import CacheError
+from teacher_cache.format.commits import Commit
+from teacher_cache.progress_bar import progress
+from teacher_cache.registry.packages import file_digest
+from teacher_cache.storage.cache import Cache
+from teacher_cache.storage.dataset_card import write_card
+
+
+@dataclass
+class Merged:
+    """What was copied; `missing` are shards that a source's commits name and that it doesn't hold; `unsealed` are
+    pictures that wait in a source's spool on this machine: a build there seals them."""
+
+    files: int = 0
+    bytes: int = 0
+    commits: int = 0
+    missing: list[str] = field(default_factory=list)
+    unsealed: int = 0
+
+
+def merge(sources: Sequence[Cache], target: Cache) -> Merged:
+    """Copy shards, specs and commits. Raises CacheError for a shard whose bytes aren't those of its commit."""
+    done = Merged()
+    for source in sources:
+        for teacher in source.teachers():
+            target.register(teacher)
+            for encoder in source.encoders(teacher):
+                target.register(teacher, encoder)
+        with Spool(source.machine_folder) as spool:
+            done.unsealed += sum(spool.count(teacher.digest, "drawn") for teacher in source.teachers())
+        commits = {name: source.read_commit(f"commits/{name}") for name in source.store.names("commits")}
+        _copy_shards(source, target, list(commits.values()), done)
+        for name in commits:
+            if not target.store.exists(f"commits/{name}"):
+                target.store.copy_from(source.store, f"commits/{name}")
+                done.commits += 1
+    write_card(target)
+    return done
+
+
+def _copy_shards(source: Cache, target: Cache, commits: Sequence[Commit], done: Merged) -> None:
+    shards = source.live(commits)
+    with progress(len(shards), f"merge {source.store}", "shard") as bar:
+        for shard in shards:
+            if not source.store.exists(shard.path):
+                done.missing.append(f"{source.store}/{shard.path}")
+            elif not target.store.exists(shard.path):
+                with target.store.draft() as draft:
+                    source.store.copy_to(shard.path, draft)
+                    if file_digest(draft) != shard.sha256:
+                        raise CacheError(
+                            f"{source.store}/{shard.path}: sha256 differs from the commit's; "
+                            'run "armada cache verify --repair" there; what was copied stays'
+                        )
+                    target.store.publish(draft, shard.path)
+                done.files += 1
+                done.bytes += shard.bytes
+            bar.update()

@@ -1,0 +1,1 @@
+"""From shards to rows by key."""

@@ -1,0 +1,89 @@
+"""Fetching: a shard's bytes, mapped into memory, and never other bytes than its commit names.
+
+A remote shard is copied to this machine first. A copy appears whole or not at all and stays until it is no longer
+needed, so that a killed or broken download goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import mmap
+import os
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from teacher_cache.errors import CacheError, NoFileError
+from teacher_cache.format.commits import Shard
+from teacher_cache.storage.cache import Cache
+
+TRIES = 3
+
+
+def shard_bytes(cache: Cache, shard: Shard, fetched: Path | None) -> bytes | mmap.mmap:
+    """The bytes of a shard; copies of remote ones stand in the folder `fetched`, or, without one, in memory only.
+
+    Raises CacheError for other bytes than the commit's, NoFileError for a file that is gone.
+    """
+    where = f"{cache.store}/{shard.path}"
+    local = cache.store.local_path(shard.path)
+    if local:
+        return _mapped(local, shard, where)
+    if fetched is None:
+        return _checked(cache.store.read(shard.path), shard, where)
+    copy = fetched / shard.sha256
+    for _ in range(TRIES - 1):
+        with contextlib.suppress(CacheError, OSError):
+            return _fetched(cache, shard, copy)
+    return _fetched(cache, shard, copy)
+
+
+def clear(fetched: Path, shards: Iterable[Shard], older_than_s: float = 86_400.0) -> None:
+    """Remove the copies of shards that are no longer needed, and what others left behind long ago."""
+    names = {shard.sha256 for shard in shards}
+    for copy in fetched.glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if copy.name in names or time.time() - copy.stat().st_mtime > older_than_s:
+                copy.unlink()
+
+
+def _fetched(cache: Cache, shard: Shard, copy: Path) -> bytes | mmap.mmap:
+    try:
+        if not copy.exists():
+            _copy(cache, shard, copy)
+        return _mapped(copy, shard, f"{cache.store}/{shard.path}")
+    except CacheError:
+        copy.unlink(missing_ok=True)
+        raise
+
+
+def _copy(cache: Cache, shard: Shard, copy: Path) -> None:
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".part-", dir=copy.parent)
+    os.close(handle)
+    try:
+        cache.store.copy_to(shard.path, Path(name))
+        os.replace(name, copy)
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _mapped(path: Path, shard: Shard, where: str) -> bytes | mmap.mmap:
+    try:
+        with path.open("rb") as stream:
+            empty = not os.fstat(stream.fileno()).st_size  # nothing can be mapped
+            data = b"" if empty else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+    except FileNotFoundError:
+        raise NoFileError(f"{where}: no such file; run the build again to fill the gap") from None
+    return _checked(data, shard, where)
+
+
+def _checked(data: bytes | mmap.mmap, shard: Shard, where: str) -> bytes | mmap.mmap:
+    mend = 'run "armada cache verify --repair" and the build again, which fills the gap'
+    if len(data) != shard.bytes:
+        raise CacheError(f"{where}: expected {shard.bytes} bytes, found {len(data)}; {mend}")
+    if hashlib.sha256(data).hexdigest() != shard.sha256:
+        raise CacheError(f"{where}: sha256 differs from the commit's; {mend}")
+    return data

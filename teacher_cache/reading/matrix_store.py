@@ -1,0 +1,174 @@
+"""Decoded matrices on this machine: a folder for each snapshot, built once and shared by all processes.
+
+A folder appears whole or not at all: one process builds while the others wait, and what a killed one left is removed by
+the next. The least recently used make room, over all caches of this user; never one that a process reads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from filelock import FileLock, Timeout
+
+from teacher_cache.errors import CacheError
+from teacher_cache.keys import sha256
+from teacher_cache.storage.disk import full_disk_in_words
+from teacher_cache.storage.store import user_folder
+
+LIMIT_VARIABLE = "ARMADA_MATRIX_BYTES"
+DEFAULT_LIMIT = 64 << 30  # bytes
+_IN_USE = "in-use"  # readers hold a shared lock on it; its time is that of the last opening
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A folder, and the lock that keeps it while this object lives."""
+
+    path: Path
+    lock: IO[bytes]
+
+    def set_aside(self) -> None:
+        """Let no later reader find the folder: it is damaged. Those who mapped it keep their pages."""
+        aside = self.path.with_name(f"{self.path.name}.broken")
+        shutil.rmtree(aside, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            self.path.rename(aside)
+
+
+def limit_bytes() -> int:
+    """The most that decoded matrices may take on this machine. Raises CacheError for a value that is no number."""
+    text = os.environ.get(LIMIT_VARIABLE, "")
+    try:
+        return int(float(text)) if text else DEFAULT_LIMIT
+    except ValueError:
+        raise CacheError(f"{LIMIT_VARIABLE}: expected a number of bytes, found {text!r}") from None
+
+
+def acquire(home: Path, name: str, size: int, build: Callable[[Path], None], limit: int | None = None) -> Lease:
+    """The folder `name` in `home`, first built by `build(draft)` where it isn't there; `size` is what it will take.
+
+    Raises CacheError where that is more than `limit` bytes (by default `limit_bytes()`). Matrices in use stay even
+    where all together then take more.
+    """
+    folder = home / name
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return Lease(folder, _share(folder))
+        home.mkdir(parents=True, exist_ok=True)
+        with FileLock(home / f".lock-{name}"), full_disk_in_words(str(home)):
+            if not (folder / _IN_USE).exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                make_room(size, limit_bytes() if limit is None else limit)
+                _sweep(home)
+                _build(home / f".draft-{name}", folder, build)
+
+
+def _build(draft: Path, folder: Path, build: Callable[[Path], None]) -> None:
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir()
+    try:
+        build(draft)
+        (draft / _IN_USE).touch()
+        draft.rename(folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    _register(folder)
+
+
+def folders(home: Path) -> list[Path]:
+    """The whole folders, sorted by name."""
+    return sorted(f for f in home.glob("[!.]*") if f.is_dir() and f.suffix != ".broken")
+
+
+def make_room(size: int, limit: int) -> None:
+    """Remove matrices, the least recently used first, until `size` more bytes keep within the limit."""
+    if size > limit:
+        raise CacheError(
+            f"the decoded features take {size:,} bytes, more than the {limit:,} that this machine's matrices may; "
+            f"raise {LIMIT_VARIABLE}, or read them in windows: max_local_bytes (--max-local-bytes)"
+        )
+    known = sorted(_registered(), key=_last_use)
+    total = sum(_bytes(folder) for folder in known)
+    for folder in known:
+        if total + size <= limit:
+            return
+        freed = _bytes(folder)
+        if _remove(folder):
+            total -= freed
+
+
+def _share(folder: Path) -> IO[bytes]:
+    """A shared lock on a folder. Raises FileNotFoundError where it isn't there, or was just removed."""
+    stream = (folder / _IN_USE).open("rb")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_SH)  # a remover holds it for a moment
+        if not os.path.samestat(os.fstat(stream.fileno()), os.stat(folder / _IN_USE)):
+            raise FileNotFoundError(folder)
+        with contextlib.suppress(PermissionError):  # another user's, whom we read along
+            os.utime(folder / _IN_USE)
+    except BaseException:
+        stream.close()
+        raise
+    return stream
+
+
+def _remove(folder: Path) -> bool:
+    """Remove a folder unless it is in use."""
+    try:
+        with (folder / _IN_USE).open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            aside = folder.with_name(f"{folder.name}.broken")
+            folder.rename(aside)
+    except OSError:
+        return False
+    shutil.rmtree(aside, ignore_errors=True)
+    return True
+
+
+def _sweep(home: Path) -> None:
+    """Remove what was set aside, and the drafts of builders that died; call it with this folder's lock held."""
+    for folder in home.glob("*.broken"):
+        shutil.rmtree(folder, ignore_errors=True)
+    for draft in home.glob(".draft-*"):
+        with contextlib.suppress(Timeout), FileLock(home / draft.name.replace(".draft-", ".lock-", 1), timeout=0):
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _links() -> Path:
+    return user_folder() / "matrices"
+
+
+def _register(folder: Path) -> None:
+    """Note where a matrix stands, so that the limit counts it whichever cache it is of."""
+    link = _links() / sha256(str(folder.resolve()).encode())[:32]
+    link.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        link.symlink_to(folder.resolve())
+
+
+def _registered() -> Iterator[Path]:
+    for link in _links().glob("*"):
+        if (link / _IN_USE).exists():
+            yield Path(os.readlink(link))
+        else:
+            link.unlink(missing_ok=True)
+
+
+def _last_use(folder: Path) -> float:
+    with contextlib.suppress(FileNotFoundError):
+        return (folder / _IN_USE).stat().st_mtime
+    return 0.0
+
+
+def _bytes(folder: Path) -> int:
+    with contextlib.suppress(FileNotFoundError):
+        return sum(path.stat().st_size for path in folder.iterdir())
+    return 0

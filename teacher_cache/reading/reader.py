@@ -1,0 +1,190 @@
+"""The reader: a cache's features, and the join by key.
+
+Features are decoded once a set of shards and shared by all processes of this machine. The join never invents a row:
+what isn't found is reported, not filled, and what was damaged is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from teacher_cache.errors import CacheError, NoFileError, SpecError
+from teacher_cache.format.arrow import counts
+from teacher_cache.format.sources import Source
+from teacher_cache.keys import image_key, prompt_key
+from teacher_cache.reading.decoding import decode
+from teacher_cache.reading.fetching import clear
+from teacher_cache.reading.key_table import KEY, PICTURE, KeyTable, from_hex, row_sums, to_hex
+from teacher_cache.reading.mapped_rows import MappedRows
+from teacher_cache.reading.matrix_store import Lease, acquire
+from teacher_cache.reading.rows import FeatureRows
+from teacher_cache.reading.shard_rows import ShardRows
+from teacher_cache.storage.cache import Cache
+from teacher_cache.storage.snapshot import Snapshot, take_snapshot
+
+_ROW_BYTES = 96  # of key table and checksums
+_BLOCK = 1 << 16
+
+
+@dataclass(frozen=True)
+class Features:
+    """All features of one teacher and encoder that count, as they were when they were opened: row i of `rows` (N, L)
+    belongs to the picture of `table.facts[i]`."""
+
+    teacher: Source
+    encoder: Source
+    table: KeyTable
+    rows: FeatureRows
+
+    def __len__(self) -> int:
+        return len(self.table.facts)
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The mapped matrix (N, L), read-only and unchecked: prefer `take`. Raises CacheError where there is none."""
+        if not isinstance(self.rows, MappedRows):
+            raise CacheError(f"{self.table.where}: read in windows, so that there is no matrix; use take()")
+        return self.rows.matrix
+
+    @cached_property
+    def keys(self) -> pa.Array:
+        """The image keys (N,), in hexadecimal."""
+        return pa.array(to_hex(self.table.checked(np.arange(len(self)))[:, KEY]), pa.string())
+
+    @cached_property
+    def image_sha256(self) -> pa.Array:
+        """The digest (N,) of the picture that each feature came from, in hexadecimal."""
+        return pa.array(self.pictures_of(np.arange(len(self))), pa.string())
+
+    def rows_of(self, prompts: Sequence[str], sample: int = 0) -> np.ndarray:
+        """The row of each prompt, (len(prompts),) int64; -1 where the cache has no feature for it."""
+        digest = self.teacher.digest
+        return self.rows_of_keys([image_key(digest, prompt_key(prompt), sample) for prompt in prompts])
+
+    def rows_of_keys(self, keys: Sequence[str] | pa.ChunkedArray) -> np.ndarray:
+        """The row of each image key, (len(keys),) int64; -1 where there is none."""
+        return self.table.find(from_hex(keys, "image keys"))
+
+    def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The features (len(rows), L) of rows, checked against their sums. Raises CacheError where one was damaged."""
+        return self.rows.take(rows, out)
+
+    def keys_of(self, rows: np.ndarray) -> list[str]:
+        """The image keys of rows, in hexadecimal."""
+        return to_hex(self.table.checked(rows)[:, KEY])
+
+    def pictures_of(self, rows: np.ndarray) -> list[str]:
+        """The sha256 of the picture that each row's feature came from, in hexadecimal."""
+        return to_hex(self.table.checked(rows)[:, PICTURE])
+
+
+def choose(cache: Cache, teacher: str | None, encoder: str | None) -> tuple[Source, Source]:
+    """The teacher and encoder that digests name, or the only ones that the cache has. Raises SpecError."""
+    chosen = _one(cache.teachers(), teacher, "teacher", str(cache.store))
+    return chosen, _one(cache.encoders(chosen), encoder, "encoder", f"{cache.store} of teacher {chosen.name}")
+
+
+def _one(sources: Sequence[Source], digest: str | None, noun: str, where: str) -> Source:
+    found = [source for source in sources if digest in (None, source.digest)]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(source.name for source in sources) or "none"
+    if found:
+        raise SpecError(f"{where}: has several {noun}s ({names}); name one by --{noun} SPEC")
+    raise SpecError(f"{where}: expected the {noun} {noun}-{(digest or 'any')[:16]}, found: {names}; build it first")
+
+
+def open_features(
+    cache: Cache, teacher: Source, encoder: Source, *, max_local_bytes: int | None = None, tries: int = 3
+) -> Features:
+    """Open what the cache holds now, decoding it first where no process of this machine has.
+
+    With `max_local_bytes`, a larger matrix isn't kept: only the key table is, and features are taken from the shards.
+    Features that stand beside another picture than the one that counts are left out; the rows of a missing shard are
+    missing. Raises CacheError for a damaged shard, or features of another shape than the encoder's.
+    """
+    snapshot = take_snapshot(cache, teacher, encoder)
+    size = snapshot.rows * (snapshot.dimension * snapshot.dtype.itemsize + _ROW_BYTES)
+    mapped = max_local_bytes is None or size <= max_local_bytes
+    home = cache.machine_folder / "matrices"
+    fetched = cache.machine_folder / "fetched" if mapped else None
+    name, size = (snapshot.digest, size) if mapped else (f"{snapshot.digest}-keys", snapshot.rows * _ROW_BYTES)
+    for _ in range(2):
+        try:
+            lease = acquire(
+                home, name, size, lambda draft: decode(cache, snapshot, draft, fetched, keep_features=mapped)
+            )
+            if fetched:
+                clear(fetched, [*snapshot.features, *snapshot.images, *snapshot.tars.values()])
+        except NoFileError:  # removed since it was listed: someone compacted
+            if tries == 1:
+                raise
+            return open_features(cache, teacher, encoder, max_local_bytes=max_local_bytes, tries=tries - 1)
+        try:
+            return _map(cache, snapshot, lease, mapped)
+        except ValueError:
+            lease.set_aside()  # a file of it is gone or cut short
+    raise CacheError(f"{home / name}: can't be read, though it was just decoded; is the disk sound?")
+
+
+def _map(cache: Cache, snapshot: Snapshot, lease: Lease, mapped: bool) -> Features:
+    """Raises ValueError where the folder isn't as `decode` wrote it."""
+
+    array = partial(_array, lease.path)
+    table = KeyTable(array("facts"), array("fact_sums"), array("prefixes"), array("order"), str(lease.path))
+    sums = array("feature_sums")
+    rows: FeatureRows
+    if mapped:
+        rows = MappedRows(array("features"), sums, lease)
+    else:
+
+        def reopen() -> tuple[KeyTable, FeatureRows]:
+            again = open_features(cache, snapshot.teacher, snapshot.encoder, max_local_bytes=0)
+            return again.table, again.rows
+
+        rows = ShardRows(cache, snapshot, table, sums, array("sound"), array("places"), reopen, lease)
+    shape = (len(table.facts), snapshot.dimension)
+    if rows.shape != shape or rows.dtype != snapshot.dtype or len(rows.sums) != shape[0]:
+        raise ValueError("the files don't belong together")
+    return Features(snapshot.teacher, snapshot.encoder, table, rows)
+
+
+def _array(folder: Path, name: str) -> np.ndarray:
+    """Map an array. Raises ValueError where the file is gone, cut short or no array."""
+    try:
+        array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        return array
+    except Exception as error:  # a damaged header makes numpy's parser raise a tokenizer's errors too
+        raise ValueError(f"{folder / name}.npy: no array") from error
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a decoded matrix, its keys and its checksums are as they were written."""
+    try:
+        facts, fact_sums, prefixes, order, sums = (
+            _array(folder, name) for name in ("facts", "fact_sums", "prefixes", "order", "feature_sums")
+        )
+        if not KeyTable(facts, fact_sums, prefixes, order, str(folder)).is_whole() or len(sums) != len(facts):
+            return False
+        if folder.name.endswith("-keys"):
+            return True
+        matrix = _array(folder, "features")
+        parts = (slice(start, start + _BLOCK) for start in range(0, len(sums), _BLOCK))
+        return len(matrix) == len(sums) and all((row_sums(matrix[part]) == sums[part]).all() for part in parts)
+    except ValueError:
+        return False
+
+
+def failure_reasons(cache: Cache, teacher: Source, prompts: Sequence[str], samples: int = 1) -> Mapping[str, int]:
+    """Known failures of the first `samples` pictures of these prompts, by reason."""
+    failures = cache.failures(teacher)
+    wanted = [image_key(teacher.digest, prompt_key(prompt), sample) for prompt in prompts for sample in range(samples)]
+    found = failures.filter(pc.is_in(failures["image_key"], pa.array(wanted, pa.string())))
+    return counts(found["reason"])

@@ -1,0 +1,1 @@
+"""The cache as a set of commits over a store."""

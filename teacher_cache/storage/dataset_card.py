@@ -1,0 +1,77 @@
+"""The provenance card: README.md in the cache, a Hugging Face dataset card written anew from what the cache holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as parquet
+import yaml
+
+from teacher_cache.format.sources import Source
+from teacher_cache.storage.cache import Cache
+
+
+def write_card(cache: Cache) -> None:
+    """Write README.md beside the cache's folders."""
+    cache.store.write("README.md", card_text(cache).encode("utf-8"))
+
+
+def card_text(cache: Cache) -> str:
+    """Markdown with YAML front matter: teachers, encoders, licences, rows, cost, dates, sources of the prompts."""
+    commits = cache.commits()
+    dates = sorted(commit.at for commit in commits)
+    sources = sorted({commit.prompts for commit in commits if commit.prompts})
+    sections = [_teacher_section(cache, teacher) for teacher in cache.teachers()]
+    licences = sorted({str(teacher.facts.get("licence", "")) for teacher in cache.teachers()} - {""})
+    front: dict[str, Any] = {
+        "license": "other",
+        "license_name": "; ".join(licences) or "unknown",
+        "tags": ["armada", "synthetic-images", "image-embeddings"],
+        "configs": [{"config_name": "features", "data_files": "features/**/*.parquet"}],
+    }
+    facts = [
+        f"- Built from {dates[0]} to {dates[-1]}" if dates else "- Nothing committed yet",
+        f"- Prompts from: {', '.join(sources) or 'unnamed sources'}",
+    ]
+    head = ["---", yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(), "---"]
+    title = [
+        "# A cache of teacher pictures",
+        "",
+        "Written by armada; a row is keyed by what was asked of the teacher.",
+    ]
+    return "\n".join([*head, *title, "", *facts, "", *sections])
+
+
+def _teacher_section(cache: Cache, teacher: Source) -> str:
+    images = cache.images(teacher, ["cost_usd"])
+    cost = pc.sum(images["cost_usd"]).as_py()
+    lines = [
+        f"## Teacher {teacher.name}",
+        "",
+        f"- Licence and terms: {teacher.facts.get('licence') or 'unknown'}",
+        f"- Pictures: {images.num_rows}; paid for them: {'nothing recorded' if cost is None else f'{cost:.2f} USD'}",
+        f"- Parameters: `{dict(teacher.spec)}`",
+    ]
+    for encoder in cache.encoders(teacher):
+        lines += [
+            "",
+            f"### Encoder {encoder.name}",
+            "",
+            f"- {encoder.spec.get('dimension')} numbers a feature, {encoder.spec.get('dtype')}; "
+            f"largest rounding error {largest_rounding_error(cache, teacher, encoder)} of a feature's largest number",
+            f"- Parameters: `{dict(encoder.spec)}`",
+        ]
+    return "\n".join([*lines, ""])
+
+
+def largest_rounding_error(cache: Cache, teacher: Source, encoder: Source) -> str:
+    """As the shards recorded it when they were written; "unmeasured" where none did."""
+    found = []
+    for shard in cache.shards(f"features/{teacher.name}/{encoder.name}/shards/"):
+        if shard.path.endswith(".parquet") and cache.store.exists(shard.path):
+            with cache.store.open(shard.path) as stream:
+                metadata = parquet.read_schema(stream).metadata or {}
+            if text := metadata.get(b"armada.max_rounding_error"):
+                found.append(float(text))
+    return f"{max(found):.1e}" if found else "unmeasured"

@@ -1,0 +1,125 @@
+"""A card with an error says file, key and what was expected."""
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+import yaml
+
+from distill.tasks.card_schema import HashSplit, HubSource
+from distill.tasks.cards import FOLDERS, card_names, load_card, read_card
+from distill.tasks.examples import examples_of
+from distill.tasks.splits import load_splits
+from teacher_cache import ArmadaError
+from tests.distill.hub_rows import HUB
+
+GOOD = yaml.safe_load((FOLDERS[1] / "demo" / "sentiment.yaml").read_text())
+
+
+def write(tmp_path, change):
+    path = tmp_path / "card.yaml"
+    path.write_text(yaml.safe_dump({**GOOD, **change}))
+    return path
+
+
+def test_every_card_loads_under_its_own_name():
+    assert len(card_names()) == 31
+    for name in card_names():
+        assert load_card(name).name == name
+
+
+def test_every_card_of_the_hub_has_a_sample_row():
+    assert set(HUB) == {name for name in card_names() if not name.startswith("demo/")}
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_a_row_in_the_hubs_columns_becomes_what_the_student_reads(name):
+    row, expected = HUB[name]
+    card = load_card(name)
+    assert set(card.columns) <= set(row)
+    examples = examples_of(card, row, str)
+    assert [(example.texts, example.label) for example in examples] == expected
+    for example in examples:
+        words = set(" ".join(example.texts).split())
+        assert set(example.prompt.split()) <= words, "the teacher reads what the student doesn't"
+
+
+@pytest.mark.parametrize("name", HUB)
+def test_a_card_loads_by_datasets_from_a_folder_in_the_hubs_columns(name, tmp_path, monkeypatch):
+    """The hub's folder is a local one: the same call of `datasets` with the same splits."""
+    import distill.tasks.splits
+
+    def local(task):
+        row, card = HUB[task][0], load_card(task)
+        names = {"train", "test"} if isinstance(card.split, HashSplit) else {card.split.train, card.split.test}
+        folder = tmp_path / task
+        folder.mkdir(parents=True)
+        for split in {*names, *card.reported.values()} - {None}:
+            table = pa.Table.from_pylist([_numbered(row, number) for number in range(40)])
+            parquet.write_table(table, folder / f"{split}.parquet")
+        splits = {path.stem: [path.name] for path in folder.iterdir()}
+        return card.model_copy(update={"source": HubSource(hub=str(folder), data_files=splits, licence="none")})
+
+    monkeypatch.setattr(distill.tasks.splits, "load_card", local)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    splits = load_splits(local(name))
+    assert len(splits.train) > 0
+    assert set(splits.also) == set(load_card(name).reported)
+    assert splits.dropped == {}
+
+
+def _numbered(row, number):
+    """The row with its number in the first text, so that rows differ."""
+    column = next(name for name, value in row.items() if isinstance(value, str) and name not in ("id", "answer"))
+    return {**row, column: f"{row[column]} {number}"}
+
+
+def test_the_columns_of_a_wrong_table_are_named(tmp_path):
+    (tmp_path / "train.jsonl").write_text('{"sentence": "a", "label": 1}')
+    (tmp_path / "test.jsonl").write_text('{"sentence": "a", "label": 1}')
+    with pytest.raises(ArmadaError, match=r"train.jsonl: row 1: expected column 'sentence1', found sentence, label"):
+        load_splits(load_card("glue/mrpc"), tmp_path)
+
+
+def test_a_hub_that_is_out_of_reach_says_what_to_do():
+    with pytest.raises(ArmadaError, match=r"nyu-mll/glue \(rte\), split validation: not to be loaded .* --data-files"):
+        load_splits(load_card("glue/rte"))
+
+
+def test_unknown_task_lists_the_known_ones():
+    with pytest.raises(ArmadaError, match="no task 'demo/sentiments'; known: demo/sentiment"):
+        load_card("demo/sentiments")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompt": "{text} {confidence}"}, r"prompt: expected exactly the fields \['text'\], found"),
+        ({"prompt": "a picture"}, r"prompt: expected exactly the fields \['text'\], found \[\]"),
+        ({"split": {"train": 80, "validation": 10, "test": 20}}, "expected percentages that add up to 100, found 110"),
+        ({"labels": ["one"]}, "labels: List should have at least 2 items"),
+        ({"type": "poetry"}, "type: Input should be 'classification', .*found 'poetry'"),
+        ({"type": "regression"}, "labels: expected none of a regression task"),
+        ({"labels": None}, "labels: expected the classes of a classification task"),
+        ({"type": "choice", "labels": None}, "choices: expected where they stand"),
+        ({"text": ["{text} {choice}"], "prompt": "{text} {choice}"}, r"text: expected {choice} in the templates of"),
+        ({"text": ["text"]}, "text: expected a template with a column in braces, found 'text'"),
+        ({"metrics": ["pearson"]}, "metrics: expected some of accuracy, f1, macro_f1, mcc, found pearson"),
+        ({"source": {"url": "x"}}, "source: Input should have the key package, hub or generator"),
+        ({"source": {"hub": "a/b"}}, "source.hub.licence: Field required"),
+        ({"split": {"train": "train", "test": "test"}}, "split.named.validation: Field required"),
+        ({"colour": "red"}, "colour: Extra inputs are not permitted"),
+        ({"metrics": ["accuracy", "bleu"]}, r"metrics.1: Input should be"),
+    ],
+)
+def test_a_card_with_an_error_names_file_key_and_expectation(tmp_path, change, message):
+    path = write(tmp_path, change)
+    with pytest.raises(ArmadaError, match=message) as caught:
+        read_card(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_card_that_is_no_yaml(tmp_path):
+    path = tmp_path / "card.yaml"
+    path.write_text("name: [")
+    with pytest.raises(ArmadaError, match="no readable YAML"):
+        read_card(path)

@@ -1,0 +1,73 @@
+"""The ten lines that `distill/training/hf_trainer.py` documents, run as they stand in transformers' own Trainer."""
+
+import re
+
+import pytest
+import torch
+from datasets import Dataset
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
+
+from distill.objective.losses import student_loss
+from distill.objective.targets import EpochTargets
+from distill.students.pooling import pooled_and_logits
+from distill.training import hf_trainer as taught
+from distill.training.hf_trainer import DistilledModel, targets_from_cache
+from teacher_cache import Cache, CoverageError, build
+from tests import fakes
+from tests.distill.tiny import save_student, split
+
+ROWS = split(24)
+LINES = re.search(r"```python\n(.*?)```", taught.__doc__, re.DOTALL)[1]
+
+
+@pytest.fixture
+def script(tmp_path, monkeypatch):
+    """What the reader of the ten lines has already."""
+    cache = Cache(str(tmp_path / "my-cache"), create=True)
+    build(cache, ROWS.prompts, fakes.teacher(), fakes.encoder())
+    monkeypatch.chdir(tmp_path)
+    name = str(save_student(tmp_path / "start", num_labels=3))
+    return {
+        "name": name,
+        "texts": ROWS.prompts,
+        "labels": ROWS.labels,
+        "tokenizer": AutoTokenizer.from_pretrained(name),
+        "AutoModelForSequenceClassification": AutoModelForSequenceClassification,
+        "Dataset": Dataset,
+        "Trainer": Trainer,
+        "TrainingArguments": TrainingArguments,
+    }
+
+
+def test_the_ten_lines_train_and_save_a_plain_checkpoint(script, tmp_path):
+    assert len([line for line in LINES.splitlines() if line and not line.startswith("from")]) <= 10
+    start = AutoModelForSequenceClassification.from_pretrained(script["name"], num_labels=3)
+    exec(compile(LINES, "taught.py", "exec"), script)
+    model, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "student", output_loading_info=True)
+    assert not any(report.values())
+    assert not torch.equal(model.bert.pooler.dense.weight, start.bert.pooler.dense.weight)
+    assert script["trainer"].state.global_step == 9
+
+
+def test_the_loss_is_the_methods(script):
+    teacher_targets = targets_from_cache("my-cache", ROWS.prompts, ROWS.labels, epochs=2)
+    stock = AutoModelForSequenceClassification.from_pretrained(script["name"], num_labels=3)
+    model = DistilledModel(stock, teacher_targets).eval()
+    rows, labels = torch.tensor([3, 5, 8]), torch.tensor([ROWS.labels[row] for row in (3, 5, 8)])
+    batch = dict(script["tokenizer"]([ROWS.prompts[row] for row in rows], padding=True, return_tensors="pt"))
+    for epoch in (0, 1):
+        model.begin(epoch)
+        epoch_targets = EpochTargets(teacher_targets, epoch, torch.device("cpu"))
+        outputs = model.heads(*pooled_and_logits(stock, batch))
+        settings = {"manifold": "cosine", "alpha": 0.5, "beta": 1.0, "gamma": 1.0, "temperature": 5.0}
+        expected = student_loss(
+            epoch_targets.outputs(rows, teacher_targets.features[rows]), outputs, labels, **settings
+        ).total
+        assert torch.allclose(model(labels=labels, row=rows, **batch)["loss"], expected)
+    plain = model(labels=labels, **batch)
+    assert torch.allclose(plain.loss, stock(**batch, labels=labels).loss)
+
+
+def test_a_text_without_a_picture_stops_before_training(script):
+    with pytest.raises(CoverageError, match="24 of 25"):
+        targets_from_cache("my-cache", [*ROWS.prompts, "never drawn"], [*ROWS.labels, 0], epochs=1)

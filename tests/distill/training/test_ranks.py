@@ -1,0 +1,97 @@
+"""Any number of processes takes the same steps as one: 44 rows in batches of 8 divide by neither 2 nor 3 at the end."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from distill.training.distributed import gather_rows
+from tests.distill.tiny import save_student
+from tests.pipelines.cli import ROOT, environment
+
+STEPS = list(range(1, 13))
+CASES = {
+    "cosine": {},
+    # A random student's rows nearly coincide, so cosines between them magnify rounding: the rate is small.
+    "relational in two parts": {"manifold": "relational", "accumulate": 2, "epochs": 1, "lr": 1e-4},
+    "euclid": {"manifold": "euclid", "epochs": 1},
+    "pointwise": {"manifold": "pointwise", "epochs": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Runs of 2, 3 and 1 processes, by number of ranks and case; the 2 ranks' run `stopped` goes on with one."""
+    home = tmp_path_factory.mktemp("ranks")
+    # Without dropout, which a rank draws for itself.
+    save_student(home / "student", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    for ranks in (2, 3, 1):
+        runs = [(home / str(ranks) / case, options) for case, options in CASES.items()]
+        if ranks < 3:
+            runs.append((home / "stopped", {"stop_at": 9} if ranks == 2 else {}))
+        launch(ranks, home / "student", runs)
+    return home
+
+
+def launch(ranks, student, runs, **extra):
+    for folder, _ in runs:
+        folder.mkdir(parents=True, exist_ok=True)
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", ranks, "--master_addr", "127.0.0.1"]
+    launcher += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
+    cases = json.dumps([(str(folder), options) for folder, options in runs])
+    words = [sys.executable, *launcher, "-m", "tests.distill.ranks_worker", student, cases]
+    run = subprocess.run(
+        [str(word) for word in words],
+        cwd=ROOT,
+        env=environment(OMP_NUM_THREADS=1, **extra),
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert run.returncode == 0, run.stderr
+
+
+def read(folder):
+    """The journal's lines, and what each rank wrote."""
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return lines, [json.loads(path.read_text()) for path in sorted(folder.glob("rank*.json"))]
+
+
+def close(one, other):
+    pairs = zip(one, other, strict=True)
+    return all(line[name] == pytest.approx(value[name], abs=1e-4) for line, value in pairs for name in line)
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_take_equal_steps_and_their_losses_are_those_of_one_process(folder, ranks, case):
+    (lines, facts), (expected, (alone,)) = read(folder / str(ranks) / case), read(folder / "1" / case)
+    assert [fact["ranks"] for fact in facts] == [ranks] * ranks
+    assert alone["ranks"] == 1
+    steps = STEPS[: len(STEPS) * CASES[case].get("epochs", 2) // 2]
+    assert all(fact["steps"] == steps for fact in [*facts, alone])
+    assert close(lines, expected)
+    for fact in facts:
+        assert fact["weights"] == pytest.approx(alone["weights"], abs=1e-4)
+
+
+def test_a_run_goes_on_with_another_number_of_ranks(folder):
+    lines, (fact,) = read(folder / "stopped")
+    assert fact["steps"] == STEPS[8:]
+    assert close(lines, read(folder / "1" / "cosine")[0])
+
+
+def test_padding_rows_count_for_nothing_and_only_ones_own_rows_have_a_gradient(monkeypatch):
+    mine, theirs = torch.full((2, 3), 1.0, requires_grad=True), torch.full((2, 3), 2.0)
+
+    def all_gather(parts, values):
+        parts[0].copy_(values)
+        parts[1].copy_(theirs)
+
+    monkeypatch.setattr(torch.distributed, "all_gather", all_gather)
+    rows = gather_rows(mine, [2, 1], rank=0)
+    assert rows.tolist() == [[1.0] * 3, [1.0] * 3, [2.0] * 3]
+    rows.sum().backward()
+    assert mine.grad.tolist() == [[1.0] * 3] * 2

@@ -1,0 +1,77 @@
+"""Failures in passing are asked again in the same build, each call is counted, and what is left has its reason."""
+
+from collections import Counter
+
+import pytest
+
+from teacher_cache import ArmadaError, BuildOptions, Failure, build, source_of_teacher, status
+from teacher_cache.building import drawing
+from tests import fakes
+
+PROMPTS = [f"prompt {i}" for i in range(6)]
+
+
+@pytest.fixture(autouse=True)
+def _no_long_waits(monkeypatch):
+    monkeypatch.setattr(drawing, "_BACKOFF_S", 0.01)
+
+
+class Shaky(fakes.FakeTeacher):
+    """Fails each prompt in passing as many times as its number says, asking to be asked again."""
+
+    def draw(self, requests):
+        seen = self.__dict__.setdefault("seen", Counter())
+        for request in requests:
+            self.calls.append(request.image_key)
+            seen[request.prompt] += 1
+            if seen[request.prompt] <= int(request.prompt.split()[1]):
+                cost = None if self.price_usd is None else 0.0
+                yield Failure(request.image_key, "transient", "HTTP 503", cost, retry_after_s=0.0)
+            else:
+                yield self._answer(request)
+
+
+def shaky(**options: str) -> Shaky:
+    return Shaky(fakes.Spec("fake", "", options, "fake"))
+
+
+def test_a_failure_in_passing_is_asked_again_until_it_succeeds_or_has_been_tried_enough(cache):
+    teacher = shaky()
+    report = build(cache, PROMPTS, teacher, fakes.encoder(), BuildOptions(attempts=4))
+    assert (report.drawn, report.encoded, report.failed) == (4, 4, {"transient": 2})
+    assert report.calls == len(teacher.calls) == 1 + 2 + 3 + 4 + 4 + 4
+    rows = cache.failures(source_of_teacher(teacher)).to_pylist()
+    assert [(row["attempts"], row["message"]) for row in rows] == [(4, "HTTP 503")] * 2
+    images = cache.images(source_of_teacher(teacher)).to_pylist()
+    assert sorted(row["attempts"] for row in images) == [1, 2, 3, 4]
+
+
+def test_every_attempt_is_reserved_from_the_budget_and_costs_what_the_teacher_says(cache, monkeypatch):
+    monkeypatch.setattr(drawing, "_BACKOFF_S", 0.5)  # so that the other prompt has its turn first
+    teacher = shaky(price="0.1")
+    report = build(cache, ["prompt 1", "prompt 0"], teacher, fakes.encoder(), BuildOptions(budget_usd=0.15))
+    assert (report.stopped, report.cost_usd, report.calls, report.drawn) == ("budget", 0.1, 2, 1)
+    assert report.failed == {}  # what waited for its turn is asked for by the next build
+    assert build(cache, ["prompt 1", "prompt 0"], teacher, fakes.encoder()).drawn == 1
+
+
+def test_a_stopped_build_asks_later_for_what_waits(cache):
+    teacher = shaky()
+    report = build(cache, ["prompt 3"], teacher, fakes.encoder(), stop=lambda: len(teacher.calls) >= 2)
+    assert (report.stopped, report.failed, report.calls) == ("interrupted", {}, 2)
+    assert build(cache, ["prompt 3"], teacher, fakes.encoder()).drawn == 1
+
+
+def test_an_error_that_ends_all_keeps_what_was_drawn_and_gives_the_claims_back(cache):
+    class Refused(fakes.FakeTeacher):
+        def draw(self, requests):
+            for answer in super().draw(requests):
+                yield answer
+                if len(self.calls) == 3:
+                    raise ArmadaError("HTTP 401: the key is wrong")
+
+    teacher = Refused(fakes.Spec("fake", "", {}, "fake"))
+    with pytest.raises(ArmadaError, match="HTTP 401"):
+        build(cache, PROMPTS, teacher, fakes.encoder())
+    (state,) = status(cache)
+    assert (state.pictures, state.in_spool, state.in_flight, state.calls) == (3, 0, 0, 3)

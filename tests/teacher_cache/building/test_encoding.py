@@ -1,0 +1,126 @@
+"""Preparation beside the model: the order holds, the memory is flat, an error names its picture."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from teacher_cache import CacheError
+from teacher_cache.building.encoding import encode_pictures
+from teacher_cache.encoders.model_encoder import ModelEncoder
+from teacher_cache.keys import sha256
+from teacher_cache.registry.specs import Spec
+from tests import fakes
+
+PROMPTS = [f"prompt {row}" for row in range(50)]
+
+
+class Sizes(ModelEncoder):
+    """The picture's length and its prompt's number. Counts what is in memory; some pictures take longer than others."""
+
+    dimension = 2
+
+    def __init__(self, batch: int = 4) -> None:
+        super().__init__(Spec("sizes", "", {"batch": str(batch), "device": "cpu"}, "sizes"), {})
+        self.spec = self._stated({"kind": "sizes"})
+        self.lock = threading.Lock()
+        self.held = self.most = self.together = self.most_together = 0
+        self.threads: set[str] = set()
+        self.batches_seen: list[int] = []
+
+    def _load(self):
+        return None
+
+    def prepare(self, picture, prompt):
+        number = int(prompt.split()[-1])
+        with self.lock:
+            self.together += 1
+            self.most_together = max(self.most_together, self.together)
+        time.sleep(0.004 if number % 3 else 0.001)
+        with self.lock:
+            self.held += 1
+            self.together -= 1
+            self.most = max(self.most, self.held)
+        if picture == b"broken":
+            raise ValueError("no picture in it")
+        return len(picture), number
+
+    def _forward(self, prepared):
+        import torch
+
+        self.threads.add(threading.current_thread().name)
+        self.batches_seen.append(len(prepared))
+        with self.lock:
+            self.held -= len(prepared)
+        return torch.tensor(prepared, dtype=torch.float32)
+
+
+def test_features_come_in_the_pictures_order_whatever_the_threads_do(monkeypatch):
+    monkeypatch.setattr("teacher_cache.building.encoding.THREADS", 8)
+    encoder, done = Sizes(), []
+    pictures = [b"x" * (row + 1) for row in range(50)]
+    features = np.concatenate(list(encode_pictures(encoder, iter(pictures), PROMPTS, done.append)))
+    assert features.tolist() == [[row + 1, row] for row in range(50)]
+    assert (sum(done), encoder.batches_seen) == (50, [4] * 12 + [2])
+    assert len(encoder.threads) == 1
+    assert encoder.most_together > 1
+
+
+def test_at_most_three_batches_are_in_memory_however_slow_the_model_is():
+    encoder, read = Sizes(), []
+    pictures = (read.append(row) or b"x" for row in range(50))
+    for batch, _ in enumerate(encode_pictures(encoder, pictures, PROMPTS)):
+        time.sleep(0.02)
+        assert len(read) <= 4 * (batch + 3)
+    assert encoder.most <= 12
+
+
+def test_a_picture_that_cannot_be_prepared_is_named():
+    pictures = [b"broken" if row == 17 else b"x" for row in range(50)]
+    with pytest.raises(CacheError, match=f"'prompt 17' .sha256 {sha256(b'broken')}.*sizes: no picture in it; run"):
+        list(encode_pictures(Sizes(), iter(pictures), PROMPTS))
+
+
+def test_a_consumer_that_stops_early_leaves_no_thread():
+    before = threading.active_count()
+    features = encode_pictures(Sizes(), iter([b"x"] * 50), PROMPTS)
+    next(features)
+    features.close()
+    assert threading.active_count() == before
+
+
+def test_an_encoder_with_one_step_is_called_as_before():
+    encoder = fakes.encoder()
+    pictures = [fakes.png(row) for row in range(10)]
+    features = np.concatenate(list(encode_pictures(encoder, iter(pictures), PROMPTS[:10])))
+    assert np.array_equal(features, encoder.encode(pictures, PROMPTS[:10]))
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(capsys):
+    import torch
+
+    class Small(Sizes):
+        def _forward(self, prepared):
+            if len(prepared) > 3:
+                self.batches_seen.append(-len(prepared))
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return super()._forward(prepared)
+
+    encoder = Small(batch=8)
+    features = np.concatenate(list(encode_pictures(encoder, iter([b"x"] * 10), PROMPTS[:10])))
+    assert features[:, 1].tolist() == list(range(10))
+    assert encoder.batches_seen == [-8, -4, 2, 2, 2, 2, 2]
+    assert encoder.batch_size == 2
+    assert "out of memory at 4 pictures, going on with 2" in capsys.readouterr().err
+
+
+def test_one_picture_too_many_for_the_memory_is_an_error():
+    import torch
+
+    class Full(Sizes):
+        def _forward(self, prepared):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with pytest.raises(Exception, match="cpu has no memory for one picture; try another device="):
+        Full(batch=2).encode([b"x"] * 2, PROMPTS[:2])

@@ -1,0 +1,99 @@
+"""The spool's promises: a claim belongs to the living, the ledger forgets nothing, an answer is kept whole."""
+
+import pytest
+
+from teacher_cache.building.options import Budget
+from teacher_cache.building.spool import Spool, Wanted
+from teacher_cache.keys import sha256
+from teacher_cache.teachers import Failure, Picture, Request
+
+FREE = Budget()
+
+
+def wanted(key, attempts=0):
+    return Wanted(Request(key, f"prompt {key}", 0, 1), "p" * 64, attempts)
+
+
+@pytest.fixture
+def spool(tmp_path):
+    with Spool(tmp_path) as opened:
+        yield opened
+
+
+def test_a_claim_is_held_against_another_living_build(spool, tmp_path):
+    assert spool.claim("t", wanted("a"), FREE, 0) == "granted"
+    with Spool(tmp_path) as other:
+        assert other.claim("t", wanted("a"), FREE, 0) == "held"
+        assert other.claim("t", wanted("b"), FREE, 0) == "granted"
+
+
+def test_the_claim_of_a_dead_build_is_taken_over_and_counted(tmp_path):
+    dead = Spool(tmp_path)
+    with dead:
+        dead.claim("t", wanted("a"), FREE, 0)
+        dead._alive.release()  # what the kernel does to a killed process
+        with Spool(tmp_path) as spool:
+            assert spool.claim("t", wanted("a"), FREE, 0) == "granted"
+            assert spool.spent("t") == (2, 0)
+            spool.record([Picture("a", b"png", "png")])
+            assert spool.waiting("t", "drawn", 9)[0].attempts == 2
+
+
+def test_an_answered_row_is_done_for_everyone(spool, tmp_path):
+    spool.claim("t", wanted("a"), FREE, 0)
+    spool.record([Picture("a", b"bytes", "png", 0.04, 1.5)])
+    with Spool(tmp_path) as other:
+        assert other.claim("t", wanted("a"), FREE, 0) == "done"
+    (row,) = spool.waiting("t", "drawn", 9)
+    assert (row.sha256, row.cost_usd, row.seconds, row.suffix) == (sha256(b"bytes"), 0.04, 1.5, "png")
+    assert list(spool.pictures(["a"])) == [b"bytes"]
+
+
+def test_a_build_that_planned_before_the_seal_does_not_ask_again(spool, tmp_path):
+    with Spool(tmp_path) as other:
+        planned = other.last_seal()  # and its plan still wants "a"
+        spool.claim("t", wanted("a"), FREE, 0)
+        spool.record([Picture("a", b"bytes", "png")])
+        spool.mark_sealed(["a"])
+        assert other.claim("t", wanted("a"), FREE, planned) == "done"
+        assert other.claim("t", wanted("a"), FREE, other.last_seal()) == "granted"  # planned later: the shard was lost
+
+
+def test_the_ledger_outlives_sealing(spool):
+    spool.claim("t", wanted("a"), Budget(price_usd=0.05), 0)
+    spool.record([Failure("a", "refused", "no", 0.02)])
+    spool.mark_sealed(["a"])
+    assert spool.waiting("t", "failed", 9) == []
+    assert spool.spent("t") == (1, 0.02)
+
+
+def test_a_leaving_build_gives_its_claims_back(tmp_path):
+    with Spool(tmp_path) as spool:
+        spool.claim("t", wanted("a"), FREE, 0)
+    with Spool(tmp_path) as spool:
+        assert spool.count("t", "claimed") == 0
+        assert spool.spent("t")[0] == 1
+
+
+def test_budget_reserves_before_the_call(spool):
+    budget = Budget(max_usd=0.1, price_usd=0.04)
+    verdicts = [spool.claim("t", wanted(key), budget, 0) for key in "abc"]
+    assert verdicts == ["granted", "granted", "spent"]
+    assert spool.claim("other teacher", wanted("d"), budget, 0) == "granted"
+
+
+def test_the_file_shrinks_when_a_build_leaves_that_sealed_its_pictures(tmp_path):
+    with Spool(tmp_path) as spool:
+        for i in range(40):
+            spool.claim("t", wanted(f"k{i}"), FREE, 0)
+            spool.record([Picture(f"k{i}", bytes(100_000), "png")])
+        spool.mark_sealed([f"k{i}" for i in range(40)])
+    assert (tmp_path / "spool.sqlite").stat().st_size < 1_000_000
+
+
+def test_a_builds_own_claim_is_one_more_call_for_it(spool):
+    assert [spool.claim("t", wanted("a"), Budget(price_usd=0.05), 0) for _ in range(2)] == ["granted", "granted"]
+    spool.note_cost(Failure("a", "transient", "HTTP 500", 0.0))
+    assert spool.spent("t") == (2, 0.05)
+    spool.record([Picture("a", b"png", "png", 0.05)])
+    assert spool.waiting("t", "drawn", 9)[0].attempts == 2

@@ -1,0 +1,79 @@
+"""The bytes of shards: deterministic, and read by stock libraries with no code of ours."""
+
+import io
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+from PIL import Image
+
+from teacher_cache.format.shards import (
+    ImageRow,
+    feature_column,
+    feature_matrix,
+    feature_schema,
+    write_samples,
+    write_table,
+)
+from teacher_cache.keys import sha256
+from tests.fakes import png
+
+
+def rows(count):
+    keys = sorted(sha256(bytes([i])) for i in range(count))
+    pictures = [png(i) for i in range(count)]
+    facts = [
+        ImageRow(key, sha256(b"p"), f"prompt {i} – é", 0, sha256(picture), "png", 0.04, 1.5, 1)
+        for i, (key, picture) in enumerate(zip(keys, pictures, strict=True))
+    ]
+    return facts, pictures
+
+
+def test_the_same_rows_give_the_same_bytes(tmp_path):
+    facts, pictures = rows(5)
+    for name in ("a", "b"):
+        index = write_samples(tmp_path / f"{name}.tar", facts, pictures)
+        write_table(tmp_path / f"{name}.parquet", index)
+    for suffix in (".tar", ".parquet"):
+        assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+
+
+def test_a_tar_of_pictures_is_pinned_to_its_digest(tmp_path):
+    row = ImageRow("ab" * 32, "cd" * 32, "a cat", 0, sha256(b"picture"), "png", None, 0.5, 1)
+    write_samples(tmp_path / "pinned.tar", [row], [b"picture"])
+    digest = sha256((tmp_path / "pinned.tar").read_bytes())
+    assert digest == "248f5c312b79946f9056d3487ffe13b6bd46e7428db9545eae8319d44d5326c3"
+
+
+def test_the_index_points_at_each_picture(tmp_path):
+    facts, pictures = rows(7)
+    index = write_samples(tmp_path / "x.tar", facts, pictures).to_pylist()
+    data = (tmp_path / "x.tar").read_bytes()
+    assert [data[row["offset"] : row["offset"] + row["bytes"]] for row in index] == pictures
+
+
+def test_stock_webdataset_reads_pictures_and_facts(tmp_path):
+    import webdataset
+
+    facts, pictures = rows(3)
+    write_samples(tmp_path / "x.tar", facts, pictures)
+    samples = list(webdataset.WebDataset(str(tmp_path / "x.tar"), shardshuffle=False).decode("pil"))
+    assert [sample["__key__"] for sample in samples] == [row.image_key for row in facts]
+    assert samples[0]["json"]["prompt"] == "prompt 0 – é"
+    assert np.array_equal(np.asarray(samples[0]["png"]), np.asarray(Image.open(io.BytesIO(pictures[0]))))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_features_come_back_as_they_went_in(tmp_path, dtype):
+    features = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+    keys = pa.array([sha256(bytes([i])) for i in range(6)])
+    column = feature_column(features.astype(dtype))
+    table = pa.table([keys, keys, keys, pa.array([0] * 6, pa.int32()), column], feature_schema(5, dtype, {"a": "b"}))
+    write_table(tmp_path / "f.parquet", table)
+    read = parquet.read_table(tmp_path / "f.parquet")
+    assert np.array_equal(feature_matrix(read["feature"]), features.astype(dtype))
+    assert read.schema.metadata[b"a"] == b"b"
+    assert np.array_equal(
+        np.stack(parquet.read_table(tmp_path / "f.parquet").to_pandas()["feature"]), features.astype(dtype)
+    )

@@ -1,0 +1,162 @@
+"""A flipped byte in every kind of file, truncation, deletion: verify names the file, repair and a build heal it, and no
+reader returns a wrong row on the way.
+"""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from teacher_cache import ArmadaError, BuildOptions, Cache, build, choose, open_features, recompute, verify
+from teacher_cache.format.commits import Shard
+from tests import fakes
+from tests.teacher_cache.reading.test_reader import expected
+
+PROMPTS = [f"prompt {i}" for i in range(9)]
+SPECS = ("tests.fakes:FakeTeacher", "tests.fakes:FakeEncoder")
+OPTIONS = BuildOptions(shard_rows=4, seal_rows=4)
+FILES = {
+    "cache.json": "cache.json",
+    "commit": "commits/*.json",
+    "teacher": "images/*/teacher.json",
+    "tar": "images/*/shards/*.tar",
+    "index": "images/*/shards/*.parquet",
+    "encoder": "features/*/*/encoder.json",
+    "features": "features/*/*/shards/*.parquet",
+    "failures": "failures/*/*.parquet",
+    "matrix": "local/matrices/*/features.npy",
+}
+
+
+def opened():
+    from teacher_cache import open_encoder, open_teacher
+
+    return open_teacher(SPECS[0]), open_encoder(SPECS[1])
+
+
+@pytest.fixture
+def built(cache):
+    build(cache, [*PROMPTS, "[refused] x"], *opened(), OPTIONS)
+    open_features(cache, *choose(cache, None, None))
+    assert verify(cache.store.url).problems == []
+    return Path(cache.store.url)
+
+
+def damage(path, how):
+    data = bytearray(path.read_bytes())
+    if how == "flip":
+        data[len(data) // 2] ^= 0x20
+        path.write_bytes(data)
+    elif how == "truncate":
+        path.write_bytes(data[: len(data) // 2])
+    else:
+        path.unlink()
+
+
+def read_rows(folder):
+    """What a reader gets: the right rows or an error, never a wrong one."""
+    cache = Cache(str(folder))
+    features = open_features(cache, *choose(cache, None, None))
+    rows = features.rows_of(PROMPTS)
+    there = [prompt for prompt, row in zip(PROMPTS, rows, strict=True) if row >= 0]
+    if there:
+        assert np.array_equal(features.take(rows[rows >= 0]), expected(there))
+    return len(there)
+
+
+@pytest.mark.parametrize("how", ["flip", "truncate", "delete"])
+@pytest.mark.parametrize("kind", FILES)
+def test_verify_names_the_damaged_file_and_repair_and_build_heal_it(built, kind, how):
+    path = sorted(built.glob(FILES[kind]))[0]
+    damage(path, how)
+    name = str(path.relative_to(built))
+    found = verify(str(built))
+    with contextlib.suppress(ArmadaError, ValueError):
+        read_rows(built)
+    named = [problem.path for problem in found.problems]
+    if kind == "matrix":
+        assert any(path in name for path in named), named
+    elif how == "delete" and kind in ("commit", "teacher", "encoder"):
+        assert (kind == "commit") == bool(named)  # its shards are orphans; a spec that is gone is written by the build
+    else:
+        assert name in named, named
+
+    verify(str(built), repair=True)
+    teacher, encoder = opened()
+    report = build(Cache(str(built)), [*PROMPTS, "[refused] x"], teacher, encoder, OPTIONS)
+    assert read_rows(built) == len(PROMPTS)
+    assert verify(str(built)).problems == []
+    lost = {
+        "tar": {"flip": 1, "truncate": 4, "delete": 4},
+        "failures": dict.fromkeys(("flip", "truncate", "delete"), 1),
+    }
+    assert report.calls <= lost.get(kind, {}).get(how, 0), "a picture that could be saved was paid for again"
+
+
+def test_repair_moves_aside_and_destroys_nothing(built):
+    path = sorted(built.glob(FILES["tar"]))[0]
+    damage(path, "truncate")
+    broken = path.read_bytes()
+    verify(str(built), repair=True)
+    assert (built / "quarantine" / path.relative_to(built)).read_bytes() == broken
+
+
+def test_a_commit_that_names_an_unknown_shard_is_reported_and_reads_on(built):
+    cache = Cache(str(built))
+    cache.commit([Shard("features/x/y/shards/none.parquet", 1, 1, "0" * 64)], by="x", at="y")
+    (problem,) = verify(str(built)).problems
+    assert (problem.kind, problem.path) == ("missing", "features/x/y/shards/none.parquet")
+    assert read_rows(built) == len(PROMPTS)
+
+
+def test_a_file_left_by_a_kill_before_its_commit_is_an_orphan_and_is_taken_up(built):
+    for path in built.glob("commits/*.json"):
+        path.unlink()
+    orphans = verify(str(built)).problems
+    assert {problem.kind for problem in orphans} == {"orphan"}
+    verify(str(built), repair=True)
+    assert verify(str(built)).problems == []
+    teacher, encoder = opened()
+    report = build(Cache(str(built)), [*PROMPTS, "[refused] x"], teacher, encoder)
+    assert (report.calls, report.encoded) == (0, 0)
+
+
+def test_a_broken_spool_is_named_and_moved_aside(built):
+    spool = built / "local" / "spool.sqlite"
+    data = bytearray(spool.read_bytes())
+    data[100:4096] = bytes(3996)
+    spool.write_bytes(data)
+    (problem,) = verify(str(built)).problems
+    assert problem.path == "local/spool.sqlite"
+    verify(str(built), repair=True)
+    assert build(Cache(str(built)), [*PROMPTS, "new"], *opened()).calls == 1
+
+
+def test_recompute_agrees_where_nothing_changed(built):
+    results = recompute(Cache(str(built)), 5)
+    assert [result.asked for result in results] == [0, 5]
+    assert results[0].skipped == "the teacher isn't deterministic, or doesn't say so"
+    assert results[1].differing == 0
+    assert 0 < results[1].largest_difference < 1e-3
+
+
+def test_recompute_finds_an_encoder_that_changed_without_saying_so(built, monkeypatch):
+    encode = fakes.FakeEncoder.encode
+    monkeypatch.setattr(fakes.FakeEncoder, "encode", lambda self, *words: encode(self, *words) * 1.1)
+    assert recompute(Cache(str(built)), 5)[1].differing == 5
+
+
+def test_recompute_finds_a_deterministic_teacher_that_is_none(cache, monkeypatch):
+    monkeypatch.setattr(fakes.FakeTeacher, "deterministic", True, raising=False)
+    build(cache, PROMPTS, *opened())
+    assert recompute(cache, 4)[0].differing == 0
+    monkeypatch.setattr(
+        fakes.FakeTeacher, "_answer", lambda self, r: fakes.Picture(r.image_key, fakes.png(0), "png", None)
+    )
+    assert recompute(cache, 4)[0].differing == 4
+
+
+def test_no_cache_is_an_error(tmp_path):
+    with pytest.raises(ArmadaError, match="no cache here"):
+        verify(str(tmp_path))

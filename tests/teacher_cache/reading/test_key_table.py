@@ -1,0 +1,98 @@
+"""A key leads to its own row or to none."""
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from teacher_cache import CacheError
+from teacher_cache.reading.key_table import KeyTable, canonical_rows, from_hex, key_table, leading, row_sums, to_hex
+
+
+def facts_of(pairs):
+    """(N, 64) of pairs of 32 bytes."""
+    return np.frombuffer(b"".join(key + picture for key, picture in pairs), np.uint8).reshape(-1, 64).copy()
+
+
+def digest(text):
+    return hashlib.sha256(str(text).encode()).digest()
+
+
+# Few distinct bytes, so that keys and their beginnings collide.
+KEYS = st.builds(lambda head, tail: bytes([head]) * 8 + bytes([tail]) * 24, st.integers(0, 3), st.integers(0, 9))
+
+
+@given(st.lists(KEYS, unique=True), st.lists(KEYS))
+def test_every_key_finds_its_own_row_even_where_eight_bytes_collide(keys, wanted):
+    table = key_table(facts_of([(key, digest(key)) for key in keys]))
+    queries = np.frombuffer(b"".join(wanted), np.uint8).reshape(-1, 32)
+    expected = [keys.index(key) if key in keys else -1 for key in wanted]
+    assert table.find(queries).tolist() == expected
+
+
+@given(st.lists(st.tuples(KEYS, KEYS)))
+def test_the_smallest_picture_digest_wins_whatever_the_order(pairs):
+    facts = facts_of(pairs)
+    chosen = [pairs[row] for row in canonical_rows(facts)]
+    assert chosen == sorted({key: min(p for k, p in pairs if k == key) for key, _ in pairs}.items())
+
+
+def test_a_damaged_order_leads_nowhere():
+    facts = facts_of([(digest(i), digest(-i)) for i in range(9)])
+    table = key_table(facts)
+    order = table.order.copy()
+    order[[0, 1]] = order[[1, 0]]
+    broken = KeyTable(facts, table.sums, table.prefixes, order)
+    rows = broken.find(facts[:, :32])
+    assert sorted(rows[[order[0], order[1]]]) == [-1, -1]
+    assert not broken.is_whole()
+    with pytest.raises(CacheError, match="keys differ from their checksums"):
+        KeyTable(facts, table.sums, table.prefixes, order + 100).find(facts[:, :32])
+
+
+def test_damaged_keys_and_pictures_are_named():
+    facts = facts_of([(digest(i), digest(-i)) for i in range(9)])
+    table = key_table(facts)
+    assert table.is_whole()
+    for place in (3, 40):
+        damaged = facts.copy()
+        damaged[4, place + 8] ^= 1
+        broken = KeyTable(damaged, table.sums, table.prefixes, table.order, "here")
+        with pytest.raises(CacheError, match=r'here: keys differ .* run "armada cache verify --repair"'):
+            broken.find(facts[:, :32])
+        assert not broken.is_whole()
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 5, 8, 12])
+def test_a_sum_sees_every_flipped_bit(width):
+    rows = np.random.default_rng(0).normal(size=(4, width)).astype(np.float16)
+    sums = row_sums(rows)
+    data = rows.view(np.uint8)
+    for byte in range(data.shape[1]):
+        data[2, byte] ^= 0x10
+        assert (row_sums(rows) != sums).tolist() == [False, False, True, False]
+        data[2, byte] ^= 0x10
+
+
+def test_hexadecimal_there_and_back_from_slices_and_chunks():
+    texts = [digest(i).hex() for i in range(7)]
+    column = pa.chunked_array([texts[:3], [], texts[3:]])
+    assert to_hex(from_hex(column, "x")) == texts
+    assert to_hex(from_hex(column.slice(2, 4), "x")) == texts[2:6]
+    assert to_hex(from_hex(pa.array(texts).slice(5), "x")) == texts[5:]
+    assert from_hex([], "x").shape == (0, 32)
+
+
+@pytest.mark.parametrize("bad", [["ab"], ["g" * 64], [None], ["a" * 63, "a" * 65]])
+def test_what_is_no_digest_is_refused(bad):
+    with pytest.raises(CacheError, match=r"shard\.parquet: expected digests of 64 hexadecimal digits"):
+        from_hex(pa.array(bad, pa.string()), "shard.parquet")
+
+
+def test_leading_bytes_sort_as_the_keys_do():
+    keys = sorted(digest(i) for i in range(50))
+    numbers = leading(np.frombuffer(b"".join(keys), np.uint8).reshape(-1, 32))
+    assert (np.diff(numbers.astype(object)) > 0).all()

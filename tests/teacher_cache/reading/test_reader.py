@@ -1,0 +1,180 @@
+"""The join is by key: no order, no neighbour and no gap can put a feature beside the wrong row. Opening reads what is
+there, once a machine.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from teacher_cache import (
+    BuildOptions,
+    Cache,
+    CacheError,
+    Source,
+    SpecError,
+    build,
+    choose,
+    compact,
+    export,
+    open_encoder,
+    open_features,
+    source_of_encoder,
+    source_of_teacher,
+)
+from teacher_cache.reading import reader
+from tests import fakes
+
+PROMPTS = [f"prompt {i}" for i in range(17)]
+SMALL = BuildOptions(shard_rows=4)
+
+
+def expected(prompts):
+    """Each prompt's feature, straight from teacher and encoder."""
+    from teacher_cache import Request, image_key, prompt_key
+    from teacher_cache.keys import seed_of
+
+    teacher, encoder = fakes.teacher(), fakes.encoder()
+    digest = source_of_teacher(teacher).digest
+    keys = [image_key(digest, prompt_key(prompt)) for prompt in prompts]
+    requests = [Request(key, prompt, 0, seed_of(key)) for key, prompt in zip(keys, prompts, strict=True)]
+    pictures = [answer.data for answer in teacher.draw(requests)]
+    return encoder.encode(pictures, prompts).astype(np.float16)
+
+
+def test_every_prompt_gets_its_own_feature_in_any_order(cache):
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
+    features = open_features(cache, *choose(cache, None, None))
+    for prompts in (PROMPTS, PROMPTS[::-1], PROMPTS[3:9] * 2):
+        assert np.array_equal(features.matrix[features.rows_of(prompts)], expected(prompts))
+
+
+def test_an_unknown_prompt_is_minus_one(cache):
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
+    features = open_features(cache, *choose(cache, None, None))
+    assert features.rows_of(["never drawn", PROMPTS[0]])[0] == -1
+    assert features.rows_of(PROMPTS, sample=1).tolist() == [-1] * 17
+
+
+def test_a_grown_cache_is_decoded_anew_and_the_old_matrix_stays(cache):
+    build(cache, PROMPTS[:5], fakes.teacher(), fakes.encoder())
+    before = open_features(cache, *choose(cache, None, None))
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
+    after = open_features(cache, *choose(cache, None, None))
+    assert (len(before.matrix), len(after.matrix)) == (5, 17)
+    assert np.array_equal(after.matrix[after.rows_of(PROMPTS[:5])], before.matrix[before.rows_of(PROMPTS[:5])])
+
+
+def test_the_second_opening_decodes_nothing(cache, monkeypatch):
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
+    open_features(cache, *choose(cache, None, None))
+    monkeypatch.setattr("teacher_cache.reading.reader.decode", lambda *_, **__: pytest.fail("decoded twice"))
+    assert open_features(cache, *choose(cache, None, None)).matrix.shape == (17, 8)
+
+
+def test_several_teachers_must_be_told_apart(cache):
+    build(cache, PROMPTS[:2], fakes.teacher(), fakes.encoder())
+    build(cache, PROMPTS[:2], fakes.teacher(style="bold"), fakes.encoder())
+    with pytest.raises(SpecError, match=r"has several teachers .* name one by --teacher SPEC"):
+        choose(cache, None, None)
+    assert choose(cache, source_of_teacher(fakes.teacher()).digest, None)[0].spec["style"] == "plain"
+
+
+def test_an_encoder_that_the_cache_lacks_is_an_error(cache):
+    build(cache, PROMPTS[:2], fakes.teacher(), fakes.encoder())
+    other = source_of_encoder(open_encoder("tests.fakes:FakeEncoder?version=9"))
+    with pytest.raises(SpecError, match=r"expected the encoder .* found: fake-encoder-.*; build it first"):
+        choose(cache, None, other.digest)
+
+
+def opened(cache, **options):
+    return open_features(cache, *choose(cache, None, None), **options)
+
+
+def only(cache, pattern):
+    (path,) = cache.machine_folder.glob(pattern)
+    return path
+
+
+def test_a_warm_opening_reads_no_shard(cache, monkeypatch):
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
+    opened(cache)
+    for path in Path(str(cache.store)).rglob("shards/*"):
+        path.write_bytes(b"")
+    again = Cache(cache.store.url)
+    features = opened(again)
+    assert np.array_equal(features.take(features.rows_of(PROMPTS)), expected(PROMPTS))
+
+
+def test_a_tar_cache_gives_the_same_rows_as_parquet(cache, tmp_path):
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
+    out = Cache(str(tmp_path / "tars"), create=True)
+    export(cache, out, "webdataset", shard_rows=5)
+    some, others = opened(cache), opened(out)
+    assert len(some) == len(others) == 17
+    rows = (some.rows_of(PROMPTS), others.rows_of(PROMPTS))
+    assert np.array_equal(some.take(rows[0]), others.take(rows[1]))
+    assert some.pictures_of(rows[0]) == others.pictures_of(rows[1])
+
+
+def test_a_cache_that_grows_while_it_is_read_is_another_snapshot(cache):
+    build(cache, PROMPTS[:9], fakes.teacher(), fakes.encoder(), SMALL)
+    features = opened(cache)
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
+    compact(cache, vacuum=True)
+    assert np.array_equal(features.take(features.rows_of(PROMPTS[:9])), expected(PROMPTS[:9]))
+    assert (features.rows_of(PROMPTS[9:]) == -1).all()
+    assert np.array_equal(opened(cache).take(opened(cache).rows_of(PROMPTS)), expected(PROMPTS))
+
+
+def test_a_shard_removed_between_listing_and_reading_is_listed_anew(cache, monkeypatch):
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
+    plain = reader.decode
+
+    def compact_first(*arguments, **options):
+        monkeypatch.setattr(reader, "decode", plain)
+        compact(Cache(cache.store.url), vacuum=True)
+        plain(*arguments, **options)
+
+    monkeypatch.setattr(reader, "decode", compact_first)
+    features = opened(cache)
+    assert np.array_equal(features.take(features.rows_of(PROMPTS)), expected(PROMPTS))
+
+
+def test_a_shard_removed_between_commits_and_listing_is_listed_anew(cache, monkeypatch):
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
+    plain = Cache.shards
+
+    def compact_next(self, folder=""):
+        listed = plain(self, folder)
+        monkeypatch.setattr(Cache, "shards", plain)
+        compact(Cache(cache.store.url), vacuum=True)
+        return listed
+
+    monkeypatch.setattr(Cache, "shards", compact_next)
+    assert (opened(cache).rows_of(PROMPTS) >= 0).all()
+
+
+def test_two_processes_open_and_one_decodes(cache):
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
+    code = (
+        "import sys\nfrom teacher_cache import Cache, choose, open_features\nfrom teacher_cache import reader\n"
+        "plain = reader.decode\n"
+        "def loud(*arguments, **options):\n    print('decoded')\n    plain(*arguments, **options)\n"
+        "reader.decode = loud\ncache = Cache(sys.argv[1])\n"
+        "print(len(open_features(cache, *choose(cache, None, None))))\n"
+    )
+    command = [sys.executable, "-c", code, cache.store.url]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) for _ in range(2)]
+    outputs = [process.communicate()[0].split() for process in both]
+    assert sorted(outputs[0] + outputs[1]) == ["17", "17", "decoded"]
+
+
+def test_features_of_another_type_than_the_spec_says_are_refused(cache):
+    build(cache, PROMPTS[:2], fakes.teacher(), fakes.encoder())
+    teacher, encoder = choose(cache, None, None)
+    lying = Source({**encoder.spec, "dtype": "float32"}, encoder.digest, encoder.facts)
+    with pytest.raises(CacheError, match=r"expected features of shape \(2, 8\) and type float32, found .* of float16"):
+        open_features(cache, teacher, lying)

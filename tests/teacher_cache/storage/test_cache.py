@@ -1,0 +1,143 @@
+"""Damage is named, never read; a union of commits is a cache; the smallest digest wins everywhere."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from teacher_cache import Cache, CacheError, build, choose, open_features, source_of_teacher
+from tests import fakes
+
+PROMPTS = [f"prompt {i}" for i in range(6)]
+
+
+@pytest.fixture
+def built(cache):
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
+    return cache
+
+
+def only(cache, pattern):
+    (path,) = Path(str(cache.store)).glob(pattern)
+    return path
+
+
+def flip(path, place=-40):
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("pattern", ["features/*/*/shards/*.parquet", "images/*/shards/*.parquet", "commits/*.json"])
+def test_one_flipped_bit_is_named(built, pattern):
+    for path in Path(str(built.store)).glob(pattern):
+        flip(path)
+    again = Cache(built.store.url)
+    with pytest.raises(CacheError, match=r"sha256 differs|the digest in its name"):
+        open_features(again, *choose(again, None, None))
+
+
+def test_a_flipped_bit_in_a_picture_is_named_when_it_is_encoded(built):
+    flip(only(built, "images/*/shards/*.tar"), 2100)
+    with pytest.raises(CacheError, match="differs from its sha256"):
+        build(built, PROMPTS, fakes.teacher(), fakes.encoder(version="2"))
+
+
+def test_a_truncated_shard_is_named(built):
+    path = only(built, "features/*/*/shards/*.parquet")
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(CacheError, match=r"expected \d+ bytes, found \d+"):
+        open_features(built, *choose(built, None, None))
+
+
+def test_a_deleted_feature_shard_is_filled_again_without_a_call(built):
+    only(built, "features/*/*/shards/*.parquet").unlink()
+    teacher = fakes.teacher()
+    report = build(built, PROMPTS, teacher, fakes.encoder())
+    assert (report.encoded, teacher.calls) == (6, [])
+
+
+def test_a_deleted_tar_is_drawn_again(built):
+    only(built, "images/*/shards/*.tar").unlink()
+    assert build(built, PROMPTS, fakes.teacher(), fakes.encoder()).calls == 6
+
+
+def test_a_changed_teacher_spec_is_named(built):
+    path = only(built, "images/*/teacher.json")
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({**facts, "spec": {**facts["spec"], "style": "bold"}}))
+    with pytest.raises(CacheError, match="is not that of the spec"):
+        built.teachers()
+
+
+def test_another_format_is_refused(built):
+    (Path(str(built.store)) / "cache.json").write_text('{"format": 99}')
+    with pytest.raises(CacheError, match="expected format 1, found 99"):
+        Cache(built.store.url)
+
+
+def test_no_cache_here_says_how_to_make_one(tmp_path):
+    with pytest.raises(CacheError, match="armada cache build"):
+        Cache(str(tmp_path / "nothing"))
+
+
+def test_a_commit_cannot_point_outside(built):
+    from teacher_cache.format.commits import Shard
+
+    built.commit([Shard("features/../../../etc/passwd", 1, 1, "0" * 64)], by="x", at="y")
+    outside = built.shards("features")[0]
+    assert ".." in outside.path
+    with pytest.raises(CacheError, match="leaves the cache"):
+        built.table(outside)
+
+
+def test_two_pictures_for_one_key_the_smallest_digest_wins_everywhere(tmp_path, monkeypatch):
+    """Two machines paid for the same request and got different pictures; their folders are copied together."""
+    caches = []
+    for number in range(2):
+        cache = Cache(str(tmp_path / f"machine{number}"), create=True)
+        teacher = fakes.teacher()
+        monkeypatch.setattr(
+            teacher, "_answer", lambda r, n=number: fakes.Picture(r.image_key, fakes.png(r.seed + n), "png", None, 0.1)
+        )
+        build(cache, PROMPTS, teacher, fakes.encoder())
+        caches.append(cache)
+    source, reader = choose(caches[0], None, None)
+    rows = [{row["image_key"]: row["image_sha256"] for row in c.images(source).to_pylist()} for c in caches]
+    shutil.copytree(str(caches[1].store), str(caches[0].store), dirs_exist_ok=True)
+
+    union = Cache(str(caches[0].store))
+    merged = union.images(source)
+    canonical_rows = {row["image_key"]: row["image_sha256"] for row in merged.to_pylist()}
+    assert canonical_rows == {key: min(rows[0][key], rows[1][key]) for key in rows[0]}
+    features = open_features(union, source, reader)
+    digests = dict(zip(features.keys.to_pylist(), features.image_sha256.to_pylist(), strict=True))
+    assert digests == canonical_rows
+
+
+def test_a_feature_of_the_losing_picture_counts_as_missing(tmp_path, monkeypatch):
+    first = Cache(str(tmp_path / "first"), create=True)
+    build(first, PROMPTS, fakes.teacher(), fakes.encoder())
+    second = Cache(str(tmp_path / "second"), create=True)
+    teacher = fakes.teacher()
+    monkeypatch.setattr(
+        teacher, "_answer", lambda r: fakes.Picture(r.image_key, fakes.png(r.seed + 1), "png", None, 0.1)
+    )
+    build(second, PROMPTS, teacher, fakes.encoder())
+    shutil.rmtree(Path(str(second.store)) / "features")
+    shutil.copytree(str(second.store), str(first.store), dirs_exist_ok=True)
+    union = Cache(str(first.store))
+    source = source_of_teacher(fakes.teacher())
+    canonical_rows = {row["image_key"]: row["image_sha256"] for row in union.images(source).to_pylist()}
+    features = open_features(union, *choose(union, None, None))
+    there = dict(zip(features.keys.to_pylist(), features.image_sha256.to_pylist(), strict=True))
+    assert 0 < len(there) < 6
+    assert there.items() <= canonical_rows.items()
+    assert np.isfinite(features.take(np.arange(len(there)))).all()
+    report = build(union, PROMPTS, fakes.teacher(), fakes.encoder())
+    assert (report.calls, report.encoded) == (0, 6 - report.features_at_hand)
+    assert 0 < report.encoded <= 6
+    features = open_features(union, *choose(union, None, None))
+    assert dict(zip(features.keys.to_pylist(), features.image_sha256.to_pylist(), strict=True)) == canonical_rows
