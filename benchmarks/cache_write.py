@@ -26,15 +26,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from teacher_cache.building.plan import make_plan, make_requests, missing_features
-from teacher_cache.format.commits import Provenance, index_path
-from teacher_cache.format.shards import IMAGE_COLUMNS, feature_column, feature_schema
-from teacher_cache.format.sources import Source
-from teacher_cache.keys import image_key, prompt_key, sha256, spec_digest
-from teacher_cache.maintenance.compaction import compact
-from teacher_cache.storage.cache import Cache
-from teacher_cache.storage.pictures import index_rows
-from teacher_cache.storage.writing import commit_features
+from teacher_cache import (
+    IMAGE_COLUMNS,
+    Cache,
+    Provenance,
+    Source,
+    commit_features,
+    compact,
+    feature_column,
+    feature_schema,
+    image_key,
+    index_path,
+    index_rows,
+    make_plan,
+    make_requests,
+    missing_features,
+    prompt_key,
+    sha256,
+    spec_digest,
+)
 
 DIMENSION, SHARD_ROWS = 512, 8192
 TEACHER_SPEC = {"kind": "bench"}

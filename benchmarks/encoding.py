@@ -19,15 +19,22 @@ import open_clip
 import torch
 from PIL import Image
 
-from teacher_cache import Cache, open_encoder
-from teacher_cache.building.encoding import encode
-from teacher_cache.encoders import Encoder, source_of_encoder
-from teacher_cache.format.commits import Provenance
-from teacher_cache.format.shards import ImageRow
-from teacher_cache.format.sources import Source
-from teacher_cache.keys import image_key, prompt_key, sha256, spec_digest
-from teacher_cache.storage.pictures import in_tar_order
-from teacher_cache.storage.writing import commit_pictures
+from teacher_cache import (
+    Cache,
+    Encoder,
+    ImageRow,
+    Provenance,
+    Source,
+    commit_pictures,
+    encode,
+    image_key,
+    in_tar_order,
+    open_encoder,
+    prompt_key,
+    sha256,
+    source_of_encoder,
+    spec_digest,
+)
 
 ARCHITECTURE = "ViT-B-32"
 TEACHER_SPEC = {"kind": "bench"}

@@ -15,12 +15,18 @@ import pyarrow.parquet as parquet
 import torch
 from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, made_up_rows
 
-from distill.dataset.loader import Loader
-from teacher_cache import Cache, ChosenRows, Features, open_features
-from teacher_cache.format.commits import Provenance, index_path
-from teacher_cache.format.shards import feature_matrix
-from teacher_cache.keys import sha256
-from teacher_cache.storage.writing import commit_features
+from distill import Loader
+from teacher_cache import (
+    Cache,
+    ChosenRows,
+    Features,
+    Provenance,
+    commit_features,
+    feature_matrix,
+    index_path,
+    open_features,
+    sha256,
+)
 
 BATCH = 1024
 

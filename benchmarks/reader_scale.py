@@ -14,12 +14,8 @@ import pyarrow.parquet as parquet
 from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, made_up_rows
 from reader_cache import anonymous_mb, commit_index, feature_files, opened, our_epoch, plain_parquet, rate, write_cache
 
-from distill.dataset.windows import autocorrelation
-from teacher_cache import Cache, open_features
-from teacher_cache.format.commits import Provenance
-from teacher_cache.format.sources import Source
-from teacher_cache.keys import spec_digest
-from teacher_cache.storage.writing import commit_features
+from distill import autocorrelation
+from teacher_cache import Cache, Provenance, Source, commit_features, open_features, spec_digest
 
 NARROW = 16  # numbers a feature of the huge cache, whose opening is measured and not its features
 

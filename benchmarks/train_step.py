@@ -37,12 +37,18 @@ from transformers import (
     TrainingArguments,
 )
 
-from distill.dataset.tokens import Tokens
-from distill.objective.aligner import train_aligner
-from distill.objective.targets import EpochTargets, TeacherTargets
-from distill.settings import PAPER_ALIGNER, AlignerSettings, TrainSettings
-from distill.students.loading import StudentSpec
-from distill.training.trainer import CheckpointConfig, train_student
+from distill import (
+    PAPER_ALIGNER,
+    AlignerSettings,
+    CheckpointConfig,
+    EpochTargets,
+    StudentSpec,
+    TeacherTargets,
+    Tokens,
+    TrainSettings,
+    train_aligner,
+    train_student,
+)
 
 FEATURES, CLASSES, LENGTH, EPOCH_STEPS = 1024, 3, 128, 64
 WARM_UP = 2  # rounds

@@ -43,7 +43,7 @@ CONTROLS: dict[str, Control] = {
         "the added parameters beside the task head, no teacher", aligner="none", wide_head=True
     ),
 }
-NAMES = (UNDISTILLED, *CONTROLS)
+CONTROLS = (UNDISTILLED, *CONTROLS)
 
 
 def find_control(name: str | None) -> Control | None:
@@ -51,7 +51,7 @@ def find_control(name: str | None) -> Control | None:
     if name in (None, UNDISTILLED):
         return None
     if name not in CONTROLS:
-        raise ArmadaError(f"--control: expected one of {', '.join(NAMES)}, found {name!r}")
+        raise ArmadaError(f"--control: expected one of {', '.join(CONTROLS)}, found {name!r}")
     return CONTROLS[name]
 
 

@@ -60,7 +60,7 @@ def tasks(
     as_json: AsJson = False,
 ) -> None:
     """List the task cards, show one, or write the prompts that its teacher is to be asked."""
-    from distill.tasks.cards import card_names, load_card
+    from distill import card_names, load_card
     from teacher_cache import ArmadaError
 
     if prompts and not name:
@@ -78,8 +78,7 @@ def tasks(
 
 
 def _write_prompts(name: str, path: Path, data_files: Path | None, as_json: bool) -> None:
-    from distill.tasks.cards import load_card
-    from distill.tasks.splits import load_splits
+    from distill import load_card, load_splits
     from teacher_cache import ArmadaError
 
     if path.suffix != ".jsonl":
@@ -155,7 +154,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Train a student on a task and a cache's features; write a plain Hugging Face checkpoint and run.json."""
-    from distill.settings import PAPER_ALIGNER, PAPER_LAYERS, AlignerSettings, TrainSettings, paper_recipe
+    from distill import PAPER_ALIGNER, PAPER_LAYERS, AlignerSettings, TrainSettings, paper_recipe
     from pipelines.run.training import RunRequest, run_training
     from teacher_cache import ArmadaError
 

@@ -10,10 +10,7 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from distill.controls import UNDISTILLED
-from distill.settings import TrainSettings
-from distill.tasks.cards import load_card
-from distill.tasks.splits import Split, Splits, load_splits
+from distill import UNDISTILLED, Split, Splits, TrainSettings, load_card, load_splits
 from pipelines.contact_sheet import draw_contact_sheet
 from pipelines.files import write_json
 from pipelines.run.training import RunRequest, run_training

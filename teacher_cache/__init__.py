@@ -4,8 +4,9 @@ The names below are the public ones; `distill` and `pipelines` use no others.
 """
 
 from teacher_cache.building.builder import BuildReport, build
+from teacher_cache.building.encoding import encode
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import Plan, expected_seconds, make_plan, make_requests
+from teacher_cache.building.plan import Plan, expected_seconds, make_plan, make_requests, missing_features
 from teacher_cache.building.retrying import retry
 from teacher_cache.encoders import Encoder, open_encoder, source_of_encoder
 from teacher_cache.errors import (
@@ -17,7 +18,15 @@ from teacher_cache.errors import (
     PromptError,
     SpecError,
 )
-from teacher_cache.format.shards import is_sound
+from teacher_cache.format.commits import Provenance, index_path
+from teacher_cache.format.shards import (
+    IMAGE_COLUMNS,
+    ImageRow,
+    feature_column,
+    feature_matrix,
+    feature_schema,
+    is_sound,
+)
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
 from teacher_cache.maintenance.cache_status import TeacherStatus, status
@@ -36,10 +45,12 @@ from teacher_cache.registry.packages import minilm_folder, package_file, quiet_t
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.disk import full_disk_in_words
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
-from teacher_cache.storage.pictures import in_tar_order, read_picture, read_pictures
+from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
+from teacher_cache.storage.writing import commit_features, commit_pictures
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
 
 __all__ = [
+    "IMAGE_COLUMNS",
     "ArmadaError",
     "BudgetError",
     "BuildOptions",
@@ -52,12 +63,14 @@ __all__ = [
     "Failure",
     "FeatureRows",
     "Features",
+    "ImageRow",
     "Listing",
     "MappedRows",
     "MissingPackageError",
     "Picture",
     "Plan",
     "PromptError",
+    "Provenance",
     "Request",
     "ShardRows",
     "Source",
@@ -68,22 +81,31 @@ __all__ = [
     "canonical_json",
     "check_prompts",
     "choose",
+    "commit_features",
+    "commit_pictures",
     "compact",
+    "encode",
     "expected_seconds",
     "export",
     "failure_reasons",
     "failure_tables",
+    "feature_column",
+    "feature_matrix",
+    "feature_schema",
     "feature_tables",
     "full_disk_in_words",
     "image_key",
     "image_tables",
     "in_tar_order",
+    "index_path",
+    "index_rows",
     "is_sound",
     "list_shards",
     "make_plan",
     "make_requests",
     "merge",
     "minilm_folder",
+    "missing_features",
     "open_encoder",
     "open_features",
     "open_teacher",

@@ -100,8 +100,7 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Ask the teacher for every picture that is missing, once, and encode what has no feature."""
-    from teacher_cache import ArmadaError, BuildOptions, Cache, open_encoder, open_teacher
-    from teacher_cache import build as run_build
+    from teacher_cache import ArmadaError, BuildOptions, Cache, build as run_build, open_encoder, open_teacher
 
     options = BuildOptions(
         samples=samples,
@@ -149,8 +148,7 @@ def retry(
     as_json: AsJson = False,
 ) -> None:
     """Ask again for rows that failed: transient failures, or those of the reasons given."""
-    from teacher_cache import Cache
-    from teacher_cache import retry as run_retry
+    from teacher_cache import Cache, retry as run_retry
 
     reports = run_retry(
         Cache(url), reason or ["transient"], max_calls=max_calls, budget_usd=budget_usd, stop=_stop_on_signal()
@@ -168,8 +166,7 @@ def retry(
 def status(url: Url, as_json: AsJson = False) -> None:
     """What a cache holds: pictures, features, failures by reason, coverage by task, calls, cost, size, rates."""
     from pipelines.commands.task_coverage import task_coverage
-    from teacher_cache import Cache
-    from teacher_cache import status as read_status
+    from teacher_cache import Cache, status as read_status
 
     opened = Cache(url)
     teachers, tasks = read_status(opened), task_coverage(opened)
@@ -193,8 +190,7 @@ def status(url: Url, as_json: AsJson = False) -> None:
 
 
 def _read_prompts(prompts: str, column: str) -> list[str]:
-    from distill.tasks.cards import card_names, load_card
-    from distill.tasks.splits import load_splits
+    from distill import card_names, load_card, load_splits
     from teacher_cache import ArmadaError, check_prompts, read_prompts
 
     if prompts in card_names():

@@ -20,9 +20,7 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check every file against its commit; exit code 3 where something doesn't hold."""
-    from teacher_cache import Cache
-    from teacher_cache import recompute as run_recompute
-    from teacher_cache import verify as run_verify
+    from teacher_cache import Cache, recompute as run_recompute, verify as run_verify
 
     found = run_verify(url, repair=repair)
     again = run_recompute(Cache(url), recompute) if recompute and (repair or not found.problems) else []
@@ -52,8 +50,7 @@ def compact(
     as_json: AsJson = False,
 ) -> None:
     """Few large shards out of many small ones. Nothing is removed without --vacuum."""
-    from teacher_cache import Cache
-    from teacher_cache import compact as run_compact
+    from teacher_cache import Cache, compact as run_compact
 
     show(asdict(run_compact(Cache(url), vacuum=vacuum)), as_json)
 
@@ -63,8 +60,7 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Copy into the last cache what the others have and it lacks."""
-    from teacher_cache import ArmadaError, Cache
-    from teacher_cache import merge as run_merge
+    from teacher_cache import ArmadaError, Cache, merge as run_merge
 
     if len(paths) < 2:
         raise ArmadaError("merge: expected at least two caches, SRC... DST")
@@ -82,7 +78,6 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """The same pictures and features in the other format; nothing is drawn or encoded again."""
-    from teacher_cache import Cache
-    from teacher_cache import export as run_export
+    from teacher_cache import Cache, export as run_export
 
     show({"features": run_export(Cache(url), Cache(out, create=True), to), "out": str(Path(out))}, as_json)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distill.tasks.cards import card_names, load_card
-from distill.tasks.splits import load_splits
+from distill import card_names, load_card, load_splits
 from teacher_cache import ArmadaError, Cache, make_plan, make_requests
 
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from distill.controls import find_control
-from distill.dataset.join import View, join, join_lazily
-from distill.tasks.cards import Card
-from distill.tasks.splits import Splits
+from distill import Card, Splits, View, find_control, join, join_lazily
 from pipelines.run.request import RunRequest
 from teacher_cache import (
     Cache,

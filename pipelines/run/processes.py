@@ -19,8 +19,7 @@ def start_processes(request: RunRequest) -> Any:
     from accelerate import Accelerator
     from accelerate.utils import disable_fsdp_ram_efficient_loading
 
-    from distill.students.precision import has_bf16
-    from distill.training.distributed import is_sharded
+    from distill import has_bf16, is_sharded
 
     disable_fsdp_ram_efficient_loading()  # the launcher's default: all ranks but the first would load no weights
     accelerator = Accelerator(

@@ -14,8 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from distill.tasks.cards import Card
-from distill.training.checkpoints import refuse_another
+from distill import Card, refuse_another
 from pipelines.files import write_json
 from pipelines.run.request import RunRequest
 
@@ -117,7 +116,7 @@ def facts_of(
 
 def count_parameters(model: Any, teacher_targets: Any) -> dict[str, int]:
     """Parameters of the student, of what training adds to it, of the aligner, and of what inference adds: none."""
-    from distill.students.pooling import pooled_width
+    from distill import pooled_width
 
     counts = {
         "student": model.num_parameters(),  # two to a byte where they are of four bits

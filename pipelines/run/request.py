@@ -5,16 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from distill.controls import UNDISTILLED, find_control
-from distill.objective.losses import MANIFOLD_LOSSES
-from distill.settings import AlignerSettings, TrainSettings
-from distill.students.offline import is_random
+from distill import MANIFOLD_LOSSES, UNDISTILLED, AlignerSettings, TrainSettings, find_control, is_random
 from teacher_cache import ArmadaError
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What `armada train` was asked for. `control` is None or one of controls.NAMES."""
+    """What `armada train` was asked for. `control` is None or one of controls.CONTROLS."""
 
     task: str
     student: str

@@ -11,10 +11,17 @@ from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
-from distill.controls import UNDISTILLED, controlled_settings, find_control
-from distill.dataset.join import View, data_digest
-from distill.tasks.cards import Card, load_card
-from distill.tasks.splits import Splits, load_splits
+from distill import (
+    UNDISTILLED,
+    Card,
+    Splits,
+    View,
+    controlled_settings,
+    data_digest,
+    find_control,
+    load_card,
+    load_splits,
+)
 from pipelines.run.features import FeatureSource, join_view
 from pipelines.run.processes import start_processes
 from pipelines.run.record import RunResult, count_parameters, facts_of, finished, write_record
@@ -76,12 +83,18 @@ def _run(
 ) -> RunResult:
     from accelerate.utils import broadcast_object_list
 
-    from distill.students.export import export_student, model_card
-    from distill.students.heads import widen_head
-    from distill.students.loading import StudentSpec
-    from distill.students.task_model import finish_task_model, open_task_model
-    from distill.training.checkpoints import BestEpoch, Checkpoints
-    from distill.training.trainer import CheckpointConfig, train_student
+    from distill import (
+        BestEpoch,
+        CheckpointConfig,
+        Checkpoints,
+        StudentSpec,
+        export_student,
+        finish_task_model,
+        model_card,
+        open_task_model,
+        train_student,
+        widen_head,
+    )
 
     settings = request.settings
     accelerator = start_processes(request)
@@ -162,10 +175,7 @@ def _run(
 
 
 def _teaching(request: RunRequest, task_model: Any, view: View, accelerator: Any) -> Any:
-    from distill.dataset.loader import on_device
-    from distill.objective.aligner import untrained_states
-    from distill.objective.aligner_store import aligner_states
-    from distill.objective.targets import TeacherTargets
+    from distill import TeacherTargets, aligner_states, on_device, untrained_states
 
     settings = replace(request.aligner, gamma=request.settings.gamma)
     epochs, max_steps = request.settings.epochs, request.settings.max_steps

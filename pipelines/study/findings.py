@@ -24,8 +24,8 @@ from pipelines.study.statistics import (
     paired,
     smallest_detectable,
     spread,
+    verdicts as judged,
 )
-from pipelines.study.statistics import verdicts as judged
 
 READOUTS = {"finetune": "Fine-tuned", "probe": "Linear probe", "few_shot": "Few-shot"}
 

@@ -142,7 +142,7 @@ def _differences(report: Report, rows: Sequence[Comparison]) -> dict[str, Any]:
 
 def _words(study: Study) -> dict[str, str]:
     """What each arm is, in words."""
-    from distill.controls import find_control
+    from distill import find_control
 
     words = {}
     for name, arm in study.arms.items():

@@ -40,8 +40,7 @@ def run_one(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> di
     """Train, read out, and write the outcome. A run that was stopped goes on where it was."""
     import numpy as np
 
-    from distill.tasks.cards import load_card
-    from distill.tasks.metrics import score
+    from distill import load_card, score
     from pipelines.files import write_json
 
     started = time.monotonic()
@@ -65,8 +64,7 @@ def run_one(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> di
 
 def study_splits(study: Study) -> Any:
     """The rows that a study trains and tests on."""
-    from distill.tasks.cards import load_card
-    from distill.tasks.splits import Split, Splits, load_splits
+    from distill import Split, Splits, load_card, load_splits
 
     splits = load_splits(load_card(study.task))
     return Splits(splits.train.first(study.rows.train), Split([], [], [], []), splits.test.first(study.rows.test))
@@ -93,7 +91,7 @@ def _request(study: Study, run: Run, folder: Path, cache: str, **changes: Any) -
 
 
 def _finetune(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> tuple[dict[str, Any], list[Any], float]:
-    from distill.students.evaluation import pooled_outputs, probe
+    from distill import pooled_outputs, probe
     from pipelines.run.training import run_training
 
     result = run_training(_request(study, run, folder, cache), splits)
@@ -108,8 +106,7 @@ def _finetune(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> 
 def _few_shot(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> tuple[dict[str, Any], list[Any], float]:
     from dataclasses import replace
 
-    from distill.controls import UNDISTILLED
-    from distill.dataset.order import generator_of
+    from distill import UNDISTILLED, generator_of
     from pipelines.run.training import run_training
 
     few = study.readouts.few_shot
@@ -135,11 +132,7 @@ def _pretrained(study: Study, few: FewShot, run: Run, folder: Path, cache: str, 
     """The pre-trained student's folder; made where it isn't there. The task's labels are not given to the training."""
     import torch
 
-    from distill.dataset.tokens import tokenize
-    from distill.students.export import export_student
-    from distill.students.loading import StudentSpec, length_limit, load_student
-    from distill.tasks.cards import load_card
-    from distill.training.pretraining import pretrain_student
+    from distill import StudentSpec, export_student, length_limit, load_card, load_student, pretrain_student, tokenize
     from pipelines.run.features import join_view
     from teacher_cache import ChosenRows
 
@@ -163,10 +156,7 @@ def _student(study: Study, folder: Path, splits: Any) -> tuple[Any, Any, Any, An
     """The exported student's test logits, the student, what tokenises a split for it, and its device."""
     import torch
 
-    from distill.dataset.tokens import tokenize
-    from distill.students.evaluation import predict
-    from distill.students.loading import length_limit, load_student
-    from distill.tasks.cards import load_card
+    from distill import length_limit, load_card, load_student, predict, tokenize
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, tokenizer = load_student(str(folder), load_card(study.task).classes, 0)

@@ -82,7 +82,7 @@ def _note(file: StudyFile, out: Path) -> None:
 def _build(file: StudyFile, prompts: list[str], cache: str, say: Callable[[str], None]) -> None:
     """The pictures and features that the arms need, in the study's own cache. Raises BudgetError where the study may
     not ask for all of them."""
-    from distill.controls import find_control
+    from distill import find_control
     from teacher_cache import BudgetError, BuildOptions, Cache, build, open_encoder, open_teacher
 
     study = file.study

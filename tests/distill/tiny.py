@@ -67,8 +67,12 @@ def save_decoder(
     """A random decoder with a word tokenizer; without `pad` it has no padding token, as LLaMA's checkpoints."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
-    from transformers import PreTrainedTokenizerFast as Fast
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+        PreTrainedTokenizerFast as Fast,
+    )
 
     folder.mkdir(parents=True, exist_ok=True)
     vocabulary = ["<pad>", "<unk>", "<s>", "</s>", *"0123456789", *WORDS]

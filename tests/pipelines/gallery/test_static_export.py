@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from pipelines.gallery import static_export as gallery_static
-from pipelines.gallery import urls as links
+from pipelines.gallery import static_export as gallery_static, urls as links
 from pipelines.gallery.catalogue_build import catalogue_folder
 from pipelines.gallery.static_export import export_gallery
 from teacher_cache import ArmadaError, choose, sha256

@@ -5,8 +5,7 @@ import tempfile
 import unicodedata
 from pathlib import Path
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from teacher_cache import BuildOptions, Cache, build
 from teacher_cache.keys import image_key, prompt_key, spec_digest

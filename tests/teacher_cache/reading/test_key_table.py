@@ -5,8 +5,7 @@ import hashlib
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from teacher_cache import CacheError
 from teacher_cache.reading.key_table import KeyTable, canonical_rows, from_hex, key_table, leading, row_sums, to_hex

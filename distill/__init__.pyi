@@ -1,0 +1,40 @@
+"""The public names of `distill`, each where it is defined; `__init__.py` imports it when it is first used."""
+
+from .controls import (
+    CONTROLS as CONTROLS,
+    UNDISTILLED as UNDISTILLED,
+    controlled_settings as controlled_settings,
+    find_control as find_control,
+)
+from .dataset.join import View as View, data_digest as data_digest, join as join, join_lazily as join_lazily
+from .dataset.loader import Loader as Loader, on_device as on_device
+from .dataset.order import generator_of as generator_of
+from .dataset.tokens import Tokens as Tokens, tokenize as tokenize
+from .dataset.windows import autocorrelation as autocorrelation
+from .objective.aligner import train_aligner as train_aligner, untrained_states as untrained_states
+from .objective.aligner_store import aligner_states as aligner_states
+from .objective.losses import MANIFOLD_LOSSES as MANIFOLD_LOSSES
+from .objective.targets import EpochTargets as EpochTargets, TeacherTargets as TeacherTargets
+from .settings import (
+    PAPER_ALIGNER as PAPER_ALIGNER,
+    PAPER_LAYERS as PAPER_LAYERS,
+    AlignerSettings as AlignerSettings,
+    TrainSettings as TrainSettings,
+    paper_recipe as paper_recipe,
+)
+from .students.evaluation import pooled_outputs as pooled_outputs, predict as predict, probe as probe
+from .students.export import export_student as export_student, model_card as model_card
+from .students.heads import widen_head as widen_head
+from .students.loading import StudentSpec as StudentSpec, length_limit as length_limit, load_student as load_student
+from .students.offline import is_random as is_random
+from .students.pooling import pooled_width as pooled_width
+from .students.precision import has_bf16 as has_bf16
+from .students.task_model import finish_task_model as finish_task_model, open_task_model as open_task_model
+from .tasks.cards import Card as Card, card_names as card_names, load_card as load_card
+from .tasks.metrics import score as score
+from .tasks.splits import Split as Split, Splits as Splits, load_splits as load_splits
+from .training.checkpoints import BestEpoch as BestEpoch, Checkpoints as Checkpoints, refuse_another as refuse_another
+from .training.distributed import is_sharded as is_sharded
+from .training.hf_trainer import DistilledModel as DistilledModel, targets_from_cache as targets_from_cache
+from .training.pretraining import pretrain_student as pretrain_student
+from .training.trainer import CheckpointConfig as CheckpointConfig, train_student as train_student
