@@ -1,7 +1,7 @@
 """The public names of `distill`, each where it is defined; `__init__.py` imports it when it is first used."""
 
 from .controls import (
-    CONTROLS as CONTROLS,
+    CONTROL_NAMES as CONTROL_NAMES,
     UNDISTILLED as UNDISTILLED,
     controlled_settings as controlled_settings,
     find_control as find_control,

@@ -43,7 +43,7 @@ CONTROLS: dict[str, Control] = {
         "the added parameters beside the task head, no teacher", aligner="none", wide_head=True
     ),
 }
-CONTROLS = (UNDISTILLED, *CONTROLS)
+CONTROL_NAMES = (UNDISTILLED, *CONTROLS)
 
 
 def find_control(name: str | None) -> Control | None:

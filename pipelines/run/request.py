@@ -11,7 +11,7 @@ from teacher_cache import ArmadaError
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What `armada train` was asked for. `control` is None or one of controls.CONTROLS."""
+    """What `armada train` was asked for. `control` is None or one of `distill.CONTROL_NAMES`."""
 
     task: str
     student: str

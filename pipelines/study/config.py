@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
-from distill import CONTROLS, MANIFOLD_LOSSES, UNDISTILLED, TrainSettings
+from distill import CONTROL_NAMES, MANIFOLD_LOSSES, UNDISTILLED, TrainSettings
 from teacher_cache import ArmadaError
 
 ReadOut = Literal["finetune", "probe", "few_shot"]
@@ -44,7 +44,7 @@ class Arm(_Part):
     @field_validator("control")
     @classmethod
     def _is_a_control(cls, name: str | None) -> str | None:
-        return None if name is None else _one_of(name, CONTROLS)
+        return None if name is None else _one_of(name, CONTROL_NAMES)
 
 
 class FewShot(_Part):

@@ -7,7 +7,7 @@ import pytest
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
-from distill.controls import CONTROLS
+from distill.controls import CONTROL_NAMES
 from distill.settings import TrainSettings
 from distill.tasks.cards import load_card
 from distill.tasks.splits import Splits, load_splits
@@ -31,7 +31,7 @@ def runs(tmp_path_factory):
         build(cache, splits.train.prompts, open_teacher(TEACHER), open_encoder(encoder))
     student = str(save_student(folder / "student"))
     records = {}
-    for name in (None, *CONTROLS):
+    for name in (None, *CONTROL_NAMES):
         out = folder / str(name)
         settings = TrainSettings(manifold="relational", epochs=1, batch_size=8, lr=1e-2)
         parts = {"cache": str(cache.store), "teacher": TEACHER, "encoder": ENCODER, "control": name}
@@ -40,7 +40,7 @@ def runs(tmp_path_factory):
     return records, set(load_file(folder / "student" / "model.safetensors"))
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", CONTROL_NAMES)
 def test_a_control_trains_another_student_and_leaves_a_plain_checkpoint(runs, name):
     records, stock = runs
     record, weights = records[name]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from distill.controls import CONTROLS
+from distill.controls import CONTROL_NAMES
 from distill.objective.losses import MANIFOLD_LOSSES
 from pipelines.study.config import read_study, train_settings
 from pipelines.study.runner import runs_of
@@ -56,7 +56,7 @@ def test_the_digest_names_the_files_bytes(tmp_path):
 def test_the_primary_demo_has_every_loss_every_control_five_seeds_and_all_read_outs():
     study = read_study(STUDIES / "demo.yaml").study
     arms = study.arms.values()
-    assert {arm.control for arm in arms if arm.control} == {"undistilled", *CONTROLS}
+    assert {arm.control for arm in arms if arm.control} == {"undistilled", *CONTROL_NAMES}
     assert {arm.manifold for arm in arms if not arm.control} == set(MANIFOLD_LOSSES) - {"none"}
     assert len(study.seeds) >= 5
     assert study.rows.train >= 2000
