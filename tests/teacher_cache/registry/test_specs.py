@@ -15,7 +15,7 @@ def test_spec_has_kind_model_and_options():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no spec"),
+        ("", "is not a spec"),
         ("pictogram?size", "OPTION=VALUE"),
         ("pictogram?size=2&size=3", "given twice"),
         ("pictogram?colour=red", "unknown option 'colour'; pictogram knows: size"),
