@@ -1,4 +1,4 @@
-"""The real pictogram teacher and the real EfficientNet-lite0, on the packages that the demo installs."""
+"""The real pictogram teacher and the real EfficientNet-lite0, with the packages that the demo installs."""
 
 import io
 
@@ -22,14 +22,14 @@ def draw(teacher, prompts, sample=0):
     return [answer.data for answer in teacher.draw(requests)]
 
 
-def test_a_picture_depends_on_its_prompt_and_not_on_its_neighbours(teacher):
+def test_a_picture_depends_on_its_prompt_and_not_on_other_prompts(teacher):
     together = draw(teacher, PROMPTS)
     assert draw(teacher, PROMPTS[::-1])[::-1] == together
     assert [draw(teacher, [prompt])[0] for prompt in PROMPTS] == together
     assert len(set(together)) == 3
 
 
-def test_pictures_show_what_the_text_says(teacher):
+def test_a_picture_shows_what_the_prompt_describes(teacher):
     embed, names = teacher._retrieval
     scores = names @ embed(["happy birthday with cake"])[0]
     nearest = [path.stem for path in teacher._nearest(scores, 0)]
@@ -47,8 +47,7 @@ def test_size_is_part_of_the_spec_and_of_the_picture(teacher):
 
 
 def test_features_are_those_of_the_published_classifier(teacher):
-    """The network's own ImageNet head on our features sees a cat in a drawn cat, a cake in a cake: the weights are the
-    trained ones, and the preprocessing is theirs."""
+    """The network's own ImageNet head gives the same logits on our features as the whole network on the pictures."""
     import torch
 
     encoder = open_encoder("efficientnet-lite0")
@@ -71,6 +70,6 @@ def test_a_feature_does_not_depend_on_its_batch(teacher):
     assert encoder.spec["weights_sha256"].startswith("57934424")
 
 
-def test_the_encoder_is_the_one_that_earlier_caches_name():
+def test_the_encoders_digest_is_that_of_earlier_caches():
     source = source_of_encoder(open_encoder("efficientnet-lite0?device=cpu&batch=7"))
     assert source.digest == "702743ad194ede41ad34cbf804d2057879198d108fa6d08478b0d5b7587f52c3"
