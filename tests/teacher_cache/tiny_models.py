@@ -59,8 +59,8 @@ def save_tower(folder: Path, kind: str, seed: int = 0) -> Path:
 
 
 def save_stable_diffusion(folder: Path) -> Path:
-    """Save a tiny text-to-image pipeline; return the folder. The latent of 128 x 128 pixels has 1,024 numbers, as that of
-    the real one."""
+    """Save a tiny text-to-image pipeline; return the folder. As with the real Stable Diffusion, the latent of 128 x 128
+    pixels has 1,024 numbers."""
     import diffusers
     import transformers as hf
 
