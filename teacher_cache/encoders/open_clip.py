@@ -8,14 +8,16 @@ only warns.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from teacher_cache.encoders.model_encoder import ModelEncoder, decode
+from teacher_cache.encoders.model_types import ImageTower
 from teacher_cache.errors import SpecError
 from teacher_cache.registry.packages import import_package
 from teacher_cache.registry.pretrained import brief, weights_digest
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-class OpenClip(ModelEncoder):
+class OpenClip(ModelEncoder[ImageTower, "Tensor"]):
     """`open_clip:ARCH/PRETRAINED[?config=FILE.json]`: PRETRAINED is a tag or a weights file. FILE.json describes an
     architecture of the user, in the format of open_clip's model configs or of an open_clip_config.json."""
 
@@ -61,7 +63,7 @@ class OpenClip(ModelEncoder):
             }
         )
 
-    def _load(self) -> Any:
+    def _load(self) -> ImageTower:
         """Load the model from a folder with config and weights, the form that open_clip accepts for every
         architecture."""
         with TemporaryDirectory() as name:
@@ -77,7 +79,8 @@ class OpenClip(ModelEncoder):
                 raise SpecError(
                     f"{self._text}: {self._weights} contains no weights of this architecture: {brief(error)}"
                 ) from None
-        return model.eval()
+        tower: ImageTower = model.eval()
+        return tower
 
     def prepare(self, picture: bytes, prompt: str) -> Tensor:
         """Return the pixels (3, S, S) float32 that open_clip's own transform computes. The prompt is ignored."""
@@ -87,11 +90,10 @@ class OpenClip(ModelEncoder):
     def _forward(self, prepared: Sequence[Tensor]) -> Tensor:
         import torch
 
-        features: Tensor = self._model.encode_image(torch.stack(list(prepared)).to(self.device))
-        return features
+        return self._model.encode_image(torch.stack(list(prepared)).to(self.device))
 
 
-def _architecture(spec: Spec, name: str, file: str, open_clip: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+def _architecture(spec: Spec, name: str, file: str, open_clip: ModuleType) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the model's config, and the part of its preprocessing that the config file states.
 
     Raises SpecError if open_clip has no such architecture or the file is no config.
@@ -113,7 +115,7 @@ def _architecture(spec: Spec, name: str, file: str, open_clip: Any) -> tuple[dic
     return config, preprocessing
 
 
-def _weights(spec: Spec, architecture: str, pretrained: str, tag: Any, open_clip: Any) -> Path:
+def _weights(spec: Spec, architecture: str, pretrained: str, tag: Mapping[str, Any], open_clip: ModuleType) -> Path:
     """Return the weights file, which is downloaded for a tag. Raises SpecError if there is no such file or tag."""
     if Path(pretrained).is_file():
         return Path(pretrained)

