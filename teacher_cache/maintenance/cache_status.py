@@ -93,7 +93,7 @@ def _encoder_status(cache: Cache, spool: Spool, teacher: Source, encoder: Source
 
 
 def _rate(spool: Spool, name: str) -> float | None:
-    seconds = spool.seconds_a_row(name)
+    seconds = spool.seconds_per_row(name)
     return 1 / seconds if seconds else None
 
 

@@ -1,7 +1,7 @@
-"""Fetching: a shard's bytes, mapped into memory, and never other bytes than its commit names.
+"""Fetching: map the bytes of a shard into memory, after comparing them with the size and digest of the commit.
 
-A remote shard is copied to this machine first. A copy appears whole or not at all and stays until it is no longer
-needed, so that a killed or broken download goes on where it stopped.
+A remote shard is copied to this machine first. A copy appears only when it is complete, and stays until it is no longer
+needed, so that a killed or failed download of many shards continues where it stopped.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ TRIES = 3
 
 
 def shard_bytes(cache: Cache, shard: Shard, fetched: Path | None) -> bytes | mmap.mmap:
-    """The bytes of a shard; copies of remote ones stand in the folder `fetched`, or, without one, in memory only.
+    """Return the bytes of a shard. A remote shard is copied into the folder `fetched`, or read into memory without it.
 
-    Raises CacheError for other bytes than the commit's, NoFileError for a file that is gone.
+    Raises CacheError if the bytes are not the commit's, NoFileError if the file is missing.
     """
     where = f"{cache.store}/{shard.path}"
     local = cache.store.local_path(shard.path)
@@ -41,7 +41,7 @@ def shard_bytes(cache: Cache, shard: Shard, fetched: Path | None) -> bytes | mma
 
 
 def clear(fetched: Path, shards: Iterable[Shard], older_than_s: float = 86_400.0) -> None:
-    """Remove the copies of shards that are no longer needed, and what others left behind long ago."""
+    """Remove the copies of the given shards, and all files that have not changed for `older_than_s` seconds."""
     names = {shard.sha256 for shard in shards}
     for copy in fetched.glob("*"):
         with contextlib.suppress(FileNotFoundError):
