@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from distill.controls import CONTROL_NAMES, apply_control, controlled_settings, find_control
+from distill.controls import CONTROLS, apply_control, controlled_settings, find_control
 from distill.dataset.tokens import tokenize
 from distill.objective.aligner import train_aligner, untrained_states
 from distill.settings import AlignerSettings, TrainSettings
@@ -26,13 +26,13 @@ def controlled(name, seed=0, features=FEATURES):
     return apply_control(name, features, seed, PICTURES)
 
 
-@pytest.mark.parametrize("name", CONTROL_NAMES)
+@pytest.mark.parametrize("name", CONTROLS)
 def test_a_control_is_fixed_by_its_seed_and_keeps_shape_and_type(name):
     for kind in (np.float32, np.float16):
         found = controlled(name, features=FEATURES.astype(kind))
         assert (found.shape, found.dtype) == (FEATURES.shape, kind)
         np.testing.assert_array_equal(found, controlled(name, features=FEATURES.astype(kind)))
-    changes = CONTROL_NAMES[name].features in ("shuffled", "noise", "random-per-picture")
+    changes = CONTROLS[name].features in ("shuffled", "noise", "random-per-picture")
     assert changes == bool((controlled(name, 0) != controlled(name, 1)).any())
 
 

@@ -64,8 +64,8 @@ def test_what_is_held_keeps_within_the_bytes_given(share, monkeypatch):
     groups = np.repeat(np.arange(200), 100)
     limit = int(share * len(groups)) * 8
     held = []
-    plain = windows._most_held
-    monkeypatch.setattr(windows, "_most_held", lambda *args: held.append(plain(*args)) or held[-1])
+    plain = windows._peak_rows
+    monkeypatch.setattr(windows, "_peak_rows", lambda *args: held.append(plain(*args)) or held[-1])
     order = window_batches(groups, 64, resident_rows(limit, 8, 100), key="v", seed=0, epoch=0)
     for _ in stream(Recorded(len(groups)), order, groups):
         pass
