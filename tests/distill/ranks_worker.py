@@ -1,5 +1,8 @@
-"""One rank of tiny training runs, started by torch.distributed.run with a student's folder and a list of [output
-folder, settings] as JSON. Every rank writes what it saw. `stop_at` breaks a run off after that step."""
+"""One rank of tiny training runs.
+
+torch.distributed.run starts it with the folder of a student and a JSON list of [output folder, settings]. Every rank
+writes its results. The setting `stop_at` interrupts a run after that step.
+"""
 
 from __future__ import annotations
 
@@ -21,11 +24,11 @@ from tests.distill.training.test_trainer import LABELS, ROWS, teacher_targets, w
 
 
 class StopError(Exception):
-    """Breaks a run off."""
+    """Interrupts a run."""
 
 
 class Weighed(Steps):
-    """Says how many of the trained numbers this rank holds, and how many modules are brought together by themselves."""
+    """Records how many trained parameters this rank has, and how many modules are sharded separately."""
 
     def __init__(self, *arguments) -> None:
         super().__init__(*arguments)

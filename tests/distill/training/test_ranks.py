@@ -1,4 +1,4 @@
-"""Any number of processes takes the same steps as one: 44 rows in batches of 8 divide by neither 2 nor 3 at the end."""
+"""Any number of processes takes the same steps as one: the last of the batches of 8 from 44 rows has padding rows."""
 
 import json
 import subprocess
@@ -14,7 +14,7 @@ from tests.pipelines.cli import ROOT, environment
 STEPS = list(range(1, 13))
 CASES = {
     "cosine": {},
-    # A random student's rows nearly coincide, so cosines between them magnify rounding: the rate is small.
+    # The outputs of a random student nearly coincide, so cosines between them magnify rounding: the rate is small.
     "relational in two parts": {"manifold": "relational", "accumulate": 2, "epochs": 1, "lr": 1e-4},
     "euclid": {"manifold": "euclid", "epochs": 1},
     "pointwise": {"manifold": "pointwise", "epochs": 1},
@@ -23,9 +23,9 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Runs of 2, 3 and 1 processes, by number of ranks and case; the 2 ranks' run `stopped` goes on with one."""
+    """Runs with 2, 3 and 1 processes, by number of ranks and case. `stopped` starts with 2 and resumes with 1."""
     home = tmp_path_factory.mktemp("ranks")
-    # Without dropout, which a rank draws for itself.
+    # Without dropout, because every rank has its own generator.
     save_student(home / "student", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
     for ranks in (2, 3, 1):
         runs = [(home / str(ranks) / case, options) for case, options in CASES.items()]
@@ -54,7 +54,7 @@ def launch(ranks, student, runs, **extra):
 
 
 def read(folder):
-    """The journal's lines, and what each rank wrote."""
+    """The lines of the metrics log, and what each rank wrote."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return lines, [json.loads(path.read_text()) for path in sorted(folder.glob("rank*.json"))]
 
@@ -77,13 +77,13 @@ def test_ranks_take_equal_steps_and_their_losses_are_those_of_one_process(folder
         assert fact["weights"] == pytest.approx(alone["weights"], abs=1e-4)
 
 
-def test_a_run_goes_on_with_another_number_of_ranks(folder):
+def test_a_run_resumes_with_another_number_of_ranks(folder):
     lines, (fact,) = read(folder / "stopped")
     assert fact["steps"] == STEPS[8:]
     assert close(lines, read(folder / "1" / "cosine")[0])
 
 
-def test_padding_rows_count_for_nothing_and_only_ones_own_rows_have_a_gradient(monkeypatch):
+def test_padding_rows_are_left_out_and_only_the_rows_of_this_rank_have_a_gradient(monkeypatch):
     mine, theirs = torch.full((2, 3), 1.0, requires_grad=True), torch.full((2, 3), 2.0)
 
     def all_gather(parts, values):
