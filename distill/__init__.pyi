@@ -13,14 +13,18 @@ from .dataset.tokens import Tokens as Tokens, tokenize as tokenize
 from .dataset.windows import autocorrelation as autocorrelation
 from .objective.aligner import train_aligner as train_aligner, untrained_states as untrained_states
 from .objective.aligner_store import aligner_states as aligner_states
-from .objective.losses import MANIFOLD_LOSSES as MANIFOLD_LOSSES
 from .objective.targets import EpochTargets as EpochTargets, TeacherTargets as TeacherTargets
 from .settings import (
+    MANIFOLD_LOSSES as MANIFOLD_LOSSES,
     PAPER_ALIGNER as PAPER_ALIGNER,
     PAPER_LAYERS as PAPER_LAYERS,
+    PAPER_SETTINGS as PAPER_SETTINGS,
     AlignerSettings as AlignerSettings,
+    Declared as Declared,
     TrainSettings as TrainSettings,
-    paper_recipe as paper_recipe,
+    changes as changes,
+    check_settings as check_settings,
+    setting as setting,
 )
 from .students.evaluation import pooled_outputs as pooled_outputs, predict as predict, probe as probe
 from .students.export import export_student as export_student, model_card as model_card
@@ -29,7 +33,11 @@ from .students.loading import StudentSpec as StudentSpec, length_limit as length
 from .students.offline import is_random as is_random
 from .students.pooling import pooled_width as pooled_width
 from .students.precision import has_bf16 as has_bf16
-from .students.task_model import finish_task_model as finish_task_model, open_task_model as open_task_model
+from .students.task_model import (
+    TaskModel as TaskModel,
+    finish_task_model as finish_task_model,
+    open_task_model as open_task_model,
+)
 from .tasks.cards import Card as Card, card_names as card_names, load_card as load_card
 from .tasks.metrics import score as score
 from .tasks.splits import Split as Split, Splits as Splits, load_splits as load_splits
@@ -37,4 +45,4 @@ from .training.checkpoints import BestEpoch as BestEpoch, Checkpoints as Checkpo
 from .training.distributed import is_sharded as is_sharded
 from .training.hf_trainer import DistilledModel as DistilledModel, targets_from_cache as targets_from_cache
 from .training.pretraining import pretrain_student as pretrain_student
-from .training.trainer import CheckpointConfig as CheckpointConfig, train_student as train_student
+from .training.trainer import CheckpointConfig as CheckpointConfig, Epoch as Epoch, train_student as train_student

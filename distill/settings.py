@@ -1,82 +1,197 @@
-"""What decides a student's training beside its data and start, and the paper's own choice of it.
+"""Settings: everything that decides a student's training besides its data and its initial weights.
 
-Importing it costs nothing: no torch.
+Each setting is declared once, with its default, its help text and its bounds; the command line, study files and Python
+read that declaration. `changes` reduces settings to the fields that differ from a frozen baseline; runs, checkpoints
+and stored aligners are named by those alone, so a new setting with a neutral default changes no name.
+
+Importing this module loads no torch.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
+
+MANIFOLD_LOSSES = ("cosine", "euclid", "pointwise", "relational", "none")
+
+
+@dataclass(frozen=True)
+class Declared:
+    """The declaration of one setting. Bounds are inclusive unless named `above`. `flag` is its name on the command line
+    where that is not the field's own name; `metavar` names its value in the help text."""
+
+    help: str
+    choices: tuple[str, ...] = ()
+    at_least: float | None = None
+    at_most: float | None = None
+    above: float | None = None
+    flag: str = ""
+    metavar: str | None = None
+
+    def complaint(self, value: Any) -> str:
+        """What was expected of the value; empty if the value is valid."""
+        if value is None or isinstance(value, bool | tuple):
+            return ""
+        if self.choices and value not in self.choices:
+            return f"one of {', '.join(self.choices)}"
+        if not isinstance(value, int | float):
+            return ""
+        if not math.isfinite(value):
+            return "a finite number"
+        bounds = [
+            f"at least {self.at_least:g}" if self.at_least is not None and value < self.at_least else "",
+            f"at most {self.at_most:g}" if self.at_most is not None and value > self.at_most else "",
+            f"more than {self.above:g}" if self.above is not None and value <= self.above else "",
+        ]
+        return " and ".join(bound for bound in bounds if bound)
+
+
+def setting(default: Any, help: str, **bounds: Any) -> Any:
+    """A dataclass field with its declaration; see Declared for `bounds`."""
+    return field(default=default, metadata={"declared": Declared(help, **bounds)})
 
 
 @dataclass(frozen=True)
 class AlignerSettings:
-    """All that decides an aligner's training beside its data. `width` is the hidden layers', `angle` in radians."""
+    """Everything that decides an aligner's training besides its data. `angle` is in radians."""
 
-    width: int = 512
-    dropout: float = 0.1
-    gamma: float = 1.0
-    lr: float = 1e-3
-    weight_decay: float = 0.01
-    rotation: str = "descent"  # CayleyDescent; or "adamw": torch's parametrisation, as the reference has it
-    angle: float = 0.05
-    batch_size: int = 32
-    clip_norm: float = 1.0
+    width: int = setting(512, "Width of the aligner's hidden layers.", at_least=1)
+    dropout: float = setting(0.1, "Dropout of the aligner.", at_least=0, at_most=1)
+    gamma: float = setting(1.0, "Weight of the aligner's auxiliary head; a run uses --gamma.", at_least=0)
+    lr: float = setting(1e-3, "Learning rate of the aligner.", above=0)
+    weight_decay: float = setting(0.01, "Weight decay of the aligner.", at_least=0)
+    rotation: str = setting(
+        "descent",
+        "How the orthogonal matrix is trained: descent, by low-rank Cayley steps; adamw, by torch's parametrization.",
+        choices=("descent", "adamw"),
+    )
+    angle: float = setting(0.05, "Step size of the Cayley steps, in radians.", above=0)
+    batch_size: int = setting(32, "Batch size of the aligner.", at_least=1)
+    clip_norm: float = setting(1.0, "Largest gradient norm of the aligner.", above=0)
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """alpha, beta, gamma and temperature as in the paper; `manifold` is one of losses.MANIFOLD_LOSSES.
+    """Everything that decides a student's training besides its data, its initial weights and its aligner.
 
-    `batch_size` is an optimiser step's rows over all ranks. `accumulate` cuts them into as many parts, one after the
-    other: the mean losses stay those of the whole batch, while a manifold loss compares within each part.
+    `alpha`, `beta`, `gamma` and `temperature` are those of arXiv 2603.10877. `batch_size` counts the rows of one
+    optimizer step over all ranks. `accumulate` computes them in as many parts: the mean losses are still those of the
+    whole batch, but a manifold loss compares rows within each part only.
     """
 
-    manifold: str = "cosine"
-    alpha: float = 0.5
-    beta: float = 1.0
-    gamma: float = 1.0
-    temperature: float = 5.0
-    epochs: int = 3
-    batch_size: int = 32
-    accumulate: int = 1
-    lr: float = 5e-5
-    schedule: str = "linear"  # or "constant"
-    weight_decay: float = 0.01
-    warmup: float = 0.1  # of all steps; then a linear schedule falls to zero
-    clip_norm: float = 1.0
-    dropout: float = 0.1  # of the added heads
-    max_length: int = 128  # tokens
-    max_steps: int | None = None
-    by_length: bool = True  # rows of like length share a batch
-    select: str = "last"  # or "validation", "test": the split on which the best epoch is picked
-    seed: int = 0
+    manifold: str = setting("cosine", "Manifold loss.", choices=MANIFOLD_LOSSES)
+    alpha: float = setting(0.5, "Weight of output alignment; the task has weight 1 - alpha.", at_least=0, at_most=1)
+    beta: float = setting(1.0, "Weight of the manifold loss.", at_least=0)
+    gamma: float = setting(1.0, "Weight of the auxiliary heads.", at_least=0)
+    temperature: float = setting(5.0, "Temperature of output alignment.", above=0)
+    epochs: int = setting(3, "Passes over the training rows.", at_least=1)
+    batch_size: int = setting(32, "Rows per optimizer step, over all processes.", at_least=1)
+    accumulate: int = setting(1, "Number of parts in which a batch is computed.", at_least=1)
+    lr: float = setting(5e-5, "Peak learning rate.", above=0)
+    schedule: str = setting("linear", "Learning rate after warm-up.", choices=("linear", "constant"))
+    weight_decay: float = setting(0.01, "Weight decay of AdamW.", at_least=0)
+    warmup: float = setting(0.1, "Fraction of all steps in which the learning rate rises.", at_least=0, at_most=1)
+    clip_norm: float = setting(1.0, "Largest gradient norm.", above=0)
+    dropout: float = setting(0.1, "Dropout of the heads that distillation adds.", at_least=0, at_most=1)
+    max_length: int = setting(128, "Tokens per row; longer rows are cut.", at_least=8)
+    max_steps: int | None = setting(None, "Stop after this many optimizer steps.", at_least=1)
+    by_length: bool = setting(True, "Batch rows of similar length together.")
+    select: str = setting(
+        "last",
+        "Which epoch is exported: the last, or the best on a split.",
+        choices=("last", "validation", "test"),
+    )
+    seed: int = setting(0, "Seed of initial weights, row order and dropout.", at_least=0, at_most=2**63 - 1)
 
     @property
     def loss(self) -> dict[str, Any]:
-        """What `losses.student_loss` asks of them, by its own names."""
+        """The arguments of `losses.student_loss` by name."""
         return {name: getattr(self, name) for name in ("manifold", "alpha", "beta", "gamma", "temperature")}
+
+
+# The defaults of 2026-11. Never edit an entry: a name is made of what differs from these values. A field without an
+# entry is compared with its own default, which therefore has to be neutral and to stay as it is.
+BASELINE: dict[str, dict[str, Any]] = {
+    "AlignerSettings": {
+        "width": 512,
+        "dropout": 0.1,
+        "gamma": 1.0,
+        "lr": 1e-3,
+        "weight_decay": 0.01,
+        "rotation": "descent",
+        "angle": 0.05,
+        "batch_size": 32,
+        "clip_norm": 1.0,
+    },
+    "TrainSettings": {
+        "manifold": "cosine",
+        "alpha": 0.5,
+        "beta": 1.0,
+        "gamma": 1.0,
+        "temperature": 5.0,
+        "epochs": 3,
+        "batch_size": 32,
+        "accumulate": 1,
+        "lr": 5e-5,
+        "schedule": "linear",
+        "weight_decay": 0.01,
+        "warmup": 0.1,
+        "clip_norm": 1.0,
+        "dropout": 0.1,
+        "max_length": 128,
+        "max_steps": None,
+        "by_length": True,
+        "select": "last",
+        "seed": 0,
+    },
+}
+
+
+def baseline(kind: type) -> dict[str, Any]:
+    """The frozen value of each field of a settings class, by which its instances are compared."""
+    frozen = BASELINE.get(kind.__name__, {})
+    return {one.name: frozen.get(one.name, one.default) for one in fields(kind)}
+
+
+def changes(settings: Any) -> dict[str, Any]:
+    """The fields of settings that differ from the baseline: all of them that a name or a key may contain."""
+    start = baseline(type(settings))
+    found = {name: getattr(settings, name) for name in start}
+    return {name: value for name, value in found.items() if value != start[name]}
+
+
+def with_baseline(kind: type, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings that a record stands for, whether it holds them in full, as older records do, or only `changes`."""
+    return {**baseline(kind), **recorded}
+
+
+def check_settings(settings: Any, prefix: str = "--") -> None:
+    """Raise ArmadaError for the first field whose value is not finite, out of bounds or not one of its choices."""
+    from teacher_cache import ArmadaError
+
+    for one in fields(settings):
+        declared, value = one.metadata.get("declared"), getattr(settings, one.name)
+        if declared and (expected := declared.complaint(value)):
+            flag = declared.flag or one.name.replace("_", "-")
+            raise ArmadaError(f"{prefix}{flag}: expected {expected}, found {value!r}")
 
 
 PAPER_LAYERS = 6
 PAPER_ALIGNER = AlignerSettings(width=768, batch_size=8, rotation="adamw")
-
-
-def paper_recipe(settings: TrainSettings) -> TrainSettings:
-    """The reference's schedule, which picks its epoch on the reported split; the manifold loss, the seed and a cap on
-    steps stay as they are given. PAPER_ALIGNER and PAPER_LAYERS belong to it."""
-    return replace(
-        settings,
-        alpha=0.5,
-        beta=1.0,
-        gamma=1.0,
-        temperature=5.0,
-        epochs=10,
-        batch_size=8,
-        accumulate=1,
-        lr=2e-5,
-        schedule="constant",
-        warmup=0.0,
-        by_length=False,
-        select="test",
-    )
+# The reference's schedule, which picks its epoch on the reported split. PAPER_ALIGNER and PAPER_LAYERS belong to it.
+PAPER_SETTINGS: dict[str, Any] = {
+    "alpha": 0.5,
+    "beta": 1.0,
+    "gamma": 1.0,
+    "temperature": 5.0,
+    "epochs": 10,
+    "batch_size": 8,
+    "accumulate": 1,
+    "lr": 2e-5,
+    "schedule": "constant",
+    "warmup": 0.0,
+    "by_length": False,
+    "select": "test",
+}

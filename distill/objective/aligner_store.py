@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -20,7 +19,7 @@ from distill.dataset.join import View
 from distill.dataset.loader import on_device
 from distill.dataset.sampled_features import SampledFeatures
 from distill.objective.aligner import State, train_aligner
-from distill.settings import AlignerSettings
+from distill.settings import AlignerSettings, changes
 from teacher_cache import canonical_json, sha256
 
 
@@ -40,7 +39,7 @@ def aligner_states(
     instead of the view's labels: first tokens of answers. `moved` are the view's features where `device` has them."""
     labels = view.split.labels if targets is None else targets
     taught = [] if targets is None else [sha256(canonical_json(list(targets)))]
-    key = sha256(canonical_json(["armada-aligner/1", view.digest, asdict(settings), seed, classes, *taught]))
+    key = sha256(canonical_json(["armada-aligner/2", view.digest, changes(settings), seed, classes, *taught]))
     home = folder / key[:32]
     kept = [_read(home, epoch) for epoch in range(epochs)]
     found = [state for state in kept if state is not None]

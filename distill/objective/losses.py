@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-MANIFOLD_LOSSES = ("cosine", "euclid", "pointwise", "relational", "none")
+from distill.settings import MANIFOLD_LOSSES
 
 
 class Outputs(NamedTuple):

@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from distill.settings import AlignerSettings, TrainSettings, with_baseline
 from distill.students.loading import trained_weights
 from teacher_cache import ArmadaError
 
@@ -76,18 +77,28 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def refuse_another(found: Identity, asked: Identity, where: str) -> None:
-    """Raise ArmadaError, with every difference, unless a run's recorded identity is the one that is asked for."""
-    before, now = _flat(found), _flat(asked)
-    changes = [
+def refuse_another(found: Identity, requested: Identity, where: str) -> None:
+    """Raise ArmadaError, naming every difference, unless the recorded identity `found` is the requested one.
+
+    Settings that a record does not mention have their baseline value, so records written before a setting existed
+    stay valid.
+    """
+    before, now = (_flat(_in_full(identity)) for identity in (found, requested))
+    changed = [
         f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
         for name in sorted(before.keys() | now.keys())
         if before.get(name) != now.get(name)
     ]
-    if changes:
+    if changed:
         raise ArmadaError(
-            f"{where}: another run is here: {'; '.join(changes)}; choose another --out or remove the folder"
+            f"{where}: another run is here: {'; '.join(changed)}; choose another --out or remove the folder"
         )
+
+
+def _in_full(identity: Identity) -> Identity:
+    kinds = {"settings": TrainSettings, "aligner": AlignerSettings}
+    full = {name: with_baseline(kind, identity[name]) for name, kind in kinds.items() if identity.get(name) is not None}
+    return {**identity, **full}
 
 
 def _flat(identity: Identity, prefix: str = "") -> dict[str, Any]:

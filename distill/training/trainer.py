@@ -1,8 +1,8 @@
-"""The training loop of one student. Without teaching it is plain fine-tuning; with it, the same loop with more loss
-terms: student epoch e learns from aligner state e, frozen.
+"""The training loop of one student. Without a teacher it is plain fine-tuning; with one, the same loop has more loss
+terms, and student epoch e learns from the frozen state of the aligner after its epoch e.
 
-Stopped anywhere and started again it goes on from its last checkpoint, in the middle of an epoch too, and computes what
-an unbroken run would have: to the bit on the CPU. Any number of ranks computes the same steps.
+A run that is stopped anywhere, in the middle of an epoch too, resumes from its last checkpoint and computes what an
+uninterrupted run would have computed, to the bit on the CPU. Any number of ranks computes the same steps.
 """
 
 from __future__ import annotations
@@ -11,23 +11,27 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from distill.dataset.tokens import Tokens
 from distill.objective.targets import EpochTargets, TeacherTargets
-from distill.settings import TrainSettings
+from distill.settings import TrainSettings, changes
 from distill.training.checkpoints import Checkpoints, Identity
 from distill.training.metrics_log import MetricsLog
 from distill.training.steps import Steps
 from teacher_cache import progress
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from transformers import PreTrainedModel
+
 
 @dataclass(frozen=True)
 class Epoch:
-    """Mean losses of an epoch, unweighted terms; None for what an undistilled run doesn't have."""
+    """Mean losses of an epoch, each term unweighted; None for the terms that an undistilled run doesn't have."""
 
     epoch: int
     steps: int
@@ -40,18 +44,18 @@ class Epoch:
 
 @dataclass(frozen=True)
 class CheckpointConfig:
-    """Where a run is kept and how often; it decides nothing of its result. `identity` says, beside the settings and the
-    data's digest, what run it is."""
+    """Where and how often a run is saved; no part of its result depends on this. Besides the settings and the digest of
+    the data, `identity` tells this run from others."""
 
     checkpoints: Path
     metrics_log: Path | None = None
-    save_steps: int = 500  # an epoch's end is kept in any case
+    save_steps: int = 500  # the end of an epoch is saved in any case
     keep: int = 2  # checkpoints
     identity: Identity = field(default_factory=dict)
 
 
 def train_student(
-    model: Any,
+    model: PreTrainedModel,
     tokens: Tokens,
     labels: Sequence[float],
     settings: TrainSettings,
@@ -59,72 +63,94 @@ def train_student(
     data_digest: str,
     teacher_targets: TeacherTargets | None,
     checkpoint_config: CheckpointConfig,
-    accelerator: Any,
+    accelerator: Accelerator,
     first: Sequence[int] | None = None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> list[Epoch]:
-    """Train `model` in place and return its epochs. `labels` are class ids, or floats for a model of one output. With
-    `first` the model is a language model and a label is a place among these first tokens of answers.
+    """Train `model` in place and return its epochs.
 
-    `data_digest` decides the order of the rows together with the seed, so that arms of one seed see the same batches.
-    `on_epoch` is called on every rank before the epoch's checkpoint, so a run that dies in it calls it again; `on_step`
-    after every step. Raises ArmadaError where the checkpoints are of another run.
+    Args:
+        model: The student; a stock Hugging Face model.
+        tokens: Its training rows, tokenized (N).
+        labels: Class ids, or floats for a model of one output (N,).
+        settings: What decides the training.
+        data_digest: With the seed it decides the order of the rows, so that arms of one seed see the same batches.
+        checkpoint_config: Where and how often the run is saved.
+        accelerator: The processes, the device and the precision.
+        teacher_targets: What the student learns from besides its labels; None for plain fine-tuning.
+        first: For a language model, the first tokens of its answers; a label is then a place among them.
+        on_epoch: Called on every rank before the epoch's checkpoint is written, so a run that is killed in it calls it
+            again when it is resumed.
+        on_step: Called after every step with its number.
+
+    Raises ArmadaError if the checkpoints belong to another run.
     """
     steps = Steps(model, tokens, labels, settings, data_digest, teacher_targets, accelerator, first)
-    identity = {
-        **checkpoint_config.identity,
-        "settings": asdict(settings),
-        "data": data_digest,
-        "taught": teacher_targets is not None,
-    }
-    checkpoints = Checkpoints(checkpoint_config.checkpoints, identity, checkpoint_config.keep)
-    is_main = accelerator.is_main_process
-    metrics_log = MetricsLog(checkpoint_config.metrics_log if is_main else None)
-    place = _resume(steps, checkpoints.load(), accelerator.device)
-    metrics_log.cut(place.step)
-    written = place.step
-
-    def keep() -> None:
-        nonlocal written
-        losses = place.losses[written - place.epoch_start :]
-        for row in metrics_log.write(written, len(place.epochs), torch.stack(losses).tolist() if losses else []):
-            accelerator.log({name: value for name, value in row.items() if name != "step"}, step=int(row["step"]))
-        written = place.step
-
-    def save() -> None:
-        state = steps.state_dict()  # all ranks take part
-        if is_main:
-            checkpoints.save(place.step, {**state, "place": _as_dict(place)})
-        accelerator.wait_for_everyone()
-
+    identity = {"settings": changes(settings), "data": data_digest, "taught": teacher_targets is not None}
+    records = _Records(steps, checkpoint_config, {**checkpoint_config.identity, **identity}, accelerator)
+    place = records.resume()
     with progress(steps.total, "student", "step", place.step) as bar:
         while place.step < steps.total:
             epoch, started = len(place.epochs), time.monotonic() - place.seconds
             end = min(place.epoch_start + len(steps.loader), steps.total)
             epoch_targets = EpochTargets(teacher_targets, epoch, accelerator.device) if teacher_targets else None
             for batch in steps.loader:
-                place.losses.append(
-                    steps.step(batch, epoch_targets)
-                )  # stays on the device: no synchronisation in a step
+                place.losses.append(steps.step(batch, epoch_targets))  # stays on the device: nothing waits for it
                 place.step += 1
                 bar.update()
                 on_step(place.step)
                 if place.step % checkpoint_config.save_steps == 0 and place.step < end:
                     place.seconds = time.monotonic() - started
-                    keep()
-                    save()
+                    records.write_metrics(place)
+                    records.save(place)
                 if place.step == steps.total:  # perhaps before the epoch's end
                     break
-            keep()
-            means: list[Any] = torch.stack(place.losses).mean(0).tolist()
-            means += [None] * (4 - len(means))
-            done = Epoch(epoch, end - place.epoch_start, time.monotonic() - started, *means)
+            records.write_metrics(place)
+            done = _epoch(place, time.monotonic() - started)
             steps.give_back()
             on_epoch(done)
             place = _Place(place.step, [*place.epochs, done], place.step)
-            save()
+            records.save(place)
     return place.epochs
+
+
+class _Records:
+    """What a run writes while it trains: its metrics log, its trackers and its checkpoints."""
+
+    def __init__(self, steps: Steps, config: CheckpointConfig, identity: Identity, accelerator: Accelerator) -> None:
+        self._steps, self._accelerator = steps, accelerator
+        self._checkpoints = Checkpoints(config.checkpoints, identity, config.keep)
+        self._log = MetricsLog(config.metrics_log if accelerator.is_main_process else None)
+        self._logged = 0  # steps in the metrics log
+
+    def resume(self) -> _Place:
+        """Load the newest checkpoint and cut the metrics log to it; the start of the run if there is none."""
+        place = _resume(self._steps, self._checkpoints.load(), self._accelerator.device)
+        self._log.cut(place.step)
+        self._logged = place.step
+        return place
+
+    def write_metrics(self, place: _Place) -> None:
+        """Log the losses of the steps since the last call."""
+        losses = place.losses[self._logged - place.epoch_start :]
+        values = torch.stack(losses).tolist() if losses else []
+        for row in self._log.write(self._logged, len(place.epochs), values):
+            self._accelerator.log({name: value for name, value in row.items() if name != "step"}, step=int(row["step"]))
+        self._logged = place.step
+
+    def save(self, place: _Place) -> None:
+        """Write a checkpoint; every rank has to call it."""
+        state = self._steps.state_dict()
+        if self._accelerator.is_main_process:
+            self._checkpoints.save(place.step, {**state, "place": _as_dict(place)})
+        self._accelerator.wait_for_everyone()
+
+
+def _epoch(place: _Place, seconds: float) -> Epoch:
+    """The epoch that ends at this place: its mean losses."""
+    means: list[float] = torch.stack(place.losses).mean(0).tolist()
+    return Epoch(len(place.epochs), place.step - place.epoch_start, seconds, *means, *[None] * (4 - len(means)))
 
 
 @dataclass

@@ -45,7 +45,7 @@ def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, Fe
     limit = request.max_local_bytes
     features = open_features(cache, *chosen, max_local_bytes=limit)
     how: dict[str, Any] = {
-        "drop_missing": request.drop_missing,
+        "drop_missing": request.missing == "drop",
         "control": request.control,
         "seed": request.settings.seed,
         "mend": f"{_prompts_first(request, card)} {words}",
@@ -61,7 +61,7 @@ def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, Fe
 
 def _prompts_first(request: RunRequest, card: Card) -> str:
     """The start of the command that builds what is missing; a user's rows become prompts by the card's template."""
-    file = request.data_file
+    file = request.data_files
     if file is None:
         return f"armada cache build {card.name}"
     if card.prompt == "{text}" and file.is_file():

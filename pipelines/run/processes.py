@@ -25,7 +25,7 @@ def start_processes(request: RunRequest) -> Any:
     accelerator = Accelerator(
         cpu=not (torch.cuda.is_available() or torch.backends.mps.is_available()),  # else ranks on the CPU go unseen
         mixed_precision="bf16" if has_bf16() else "no",
-        log_with=list(request.trackers) or None,
+        log_with=list(request.track) or None,
         project_dir=request.out,
     )
     started = int(os.environ.get("WORLD_SIZE", "1"))
@@ -39,6 +39,6 @@ def start_processes(request: RunRequest) -> Any:
         raise ArmadaError(f"expected one process, DDP or FSDP, found {kind}")
     if is_sharded(accelerator) and request.load_4bit:
         raise ArmadaError("--load-4bit: expected one process or DDP, found FSDP, which can't cut weights of four bits")
-    if request.trackers:
+    if request.track:
         accelerator.init_trackers("trackers")
     return accelerator

@@ -7,15 +7,18 @@ stopped; another run there is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from distill import (
     UNDISTILLED,
     Card,
+    Split,
     Splits,
     View,
+    changes,
     controlled_settings,
     data_digest,
     find_control,
@@ -28,6 +31,11 @@ from pipelines.run.record import RunResult, count_parameters, facts_of, finished
 from pipelines.run.request import RunRequest, check_request
 from teacher_cache import ArmadaError, Cache, canonical_json, sha256
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from distill import BestEpoch, Epoch, TaskModel, TeacherTargets
+
 __all__ = ["RunRequest", "RunResult", "run_training"]
 
 
@@ -39,31 +47,33 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     check_request(request)
     request = replace(request, settings=controlled_settings(request.control, request.settings))
     card = load_card(request.task)
-    splits = splits or load_splits(card, request.data_file)
+    splits = splits or load_splits(card, request.data_files)
     select = request.settings.select
     if select != "last" and not len(getattr(splits, select)):
         raise ArmadaError(f"--select {select}: expected rows in that split of {card.name}, found none")
     view, source = (None, None) if request.control == UNDISTILLED else join_view(request, card, splits)
     identity = _identity(request, card, splits, view, source)
-    return finished(request.out, identity) or _run(request, card, splits, view, source, identity)
+    return finished(request.out, identity) or _train_and_export(request, card, splits, view, source, identity)
 
 
 def _identity(
     request: RunRequest, card: Card, splits: Splits, view: View | None, source: FeatureSource | None
 ) -> dict[str, Any]:
-    """All that decides a run's result, but for software and hardware."""
+    """Everything that decides a run's result, except for software and hardware. Settings are those that differ from the
+    baseline, so that a setting added later changes no run's identity."""
+    student = {
+        "name": request.student,
+        "layers": request.layers,
+        "lora_rank": request.lora_rank,
+        "lora_targets": list(request.lora_targets) if request.lora_targets else None,
+        "load_4bit": request.load_4bit or None,
+    }
     return {
         "task": card.name,
-        "student": {
-            "name": request.student,
-            "layers": request.layers,
-            "lora_rank": request.lora_rank,
-            "lora_targets": list(request.lora_targets) if request.lora_targets else None,
-            **({"load_4bit": True} if request.load_4bit else {}),  # absent in the records of runs before there was it
-        },
+        "student": {name: value for name, value in student.items() if value is not None},
         "control": request.control,
-        "settings": asdict(request.settings),
-        "aligner": asdict(request.aligner) if view else None,
+        "settings": changes(request.settings),
+        "aligner": changes(request.aligner) if view else None,
         "features": {name: getattr(source, name) for name in ("teacher", "encoder", "dimension")} if source else None,
         "pictures": {"samples": request.samples, "combine": request.combine} if request.samples > 1 else None,
         "train_digest": data_digest(view.split if view else splits.train),
@@ -73,7 +83,33 @@ def _identity(
     }
 
 
-def _run(
+@dataclass(frozen=True)
+class _Run:
+    """A run that is open: its processes, its student, and the targets that its teacher gives."""
+
+    request: RunRequest
+    card: Card
+    splits: Splits
+    view: View | None
+    identity: Mapping[str, Any]
+    accelerator: Accelerator
+    task_model: TaskModel
+    teacher_targets: TeacherTargets | None
+    parameters: Mapping[str, int]
+    best: BestEpoch
+
+    @property
+    def train(self) -> Split:
+        """The training rows: those that have a feature, if there is a teacher."""
+        return self.view.split if self.view else self.splits.train
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the run's checkpoints."""
+        return self.request.out / "checkpoints"
+
+
+def _train_and_export(
     request: RunRequest,
     card: Card,
     splits: Splits,
@@ -83,98 +119,121 @@ def _run(
 ) -> RunResult:
     from accelerate.utils import broadcast_object_list
 
-    from distill import (
-        BestEpoch,
-        CheckpointConfig,
-        Checkpoints,
-        StudentSpec,
-        export_student,
-        finish_task_model,
-        model_card,
-        open_task_model,
-        train_student,
-        widen_head,
-    )
+    run = _open(request, card, splits, view, identity)
+    epochs = _train(run)
+    run.accelerator.free_memory()
+    results: list[RunResult | None] = [None]
+    if run.accelerator.is_main_process:
+        results = [_finish(run, epochs, source)]
+    if run.accelerator.num_processes > 1:
+        broadcast_object_list(results)
+    run.accelerator.end_training()
+    assert results[0] is not None  # the main process has written it
+    return results[0]
+
+
+def _open(request: RunRequest, card: Card, splits: Splits, view: View | None, identity: Mapping[str, Any]) -> _Run:
+    """Start the processes, load the student, and train or read the aligner."""
+    from distill import BestEpoch, StudentSpec, open_task_model, widen_head
 
     settings = request.settings
     accelerator = start_processes(request)
-    train = view.split if view else splits.train
     spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets, request.load_4bit)
-    task_model = open_task_model(spec, card, train, settings)
+    task_model = open_task_model(spec, card, view.split if view else splits.train, settings)
     control = find_control(request.control)
     if view and control and control.wide_head:
         widen_head(task_model.model, view.features.shape[1], settings.dropout, settings.seed)
-    is_taught = view is not None and not (control and control.aligner == "none")
-    teacher_targets = _teaching(request, task_model, view, accelerator) if view and is_taught else None
-    parameters = count_parameters(task_model.model, teacher_targets)
+    has_aligner = view is not None and not (control and control.aligner == "none")
+    targets = _teacher_targets(request, task_model, view, accelerator) if view and has_aligner else None
+    return _Run(
+        request,
+        card,
+        splits,
+        view,
+        identity,
+        accelerator,
+        task_model,
+        targets,
+        count_parameters(task_model.model, targets),
+        BestEpoch(request.out / "checkpoints", sha256(canonical_json(identity))),
+    )
 
-    checkpoints = request.out / "checkpoints"
-    best = BestEpoch(checkpoints, sha256(canonical_json(identity)))
-    selecting = getattr(splits, settings.select) if settings.select != "last" else None
 
-    def offer(epoch: Any) -> None:
-        if selecting and accelerator.is_main_process:
-            home = task_model.model.device  # the main memory, where the student is trained in parts
+def _train(run: _Run) -> list[Epoch]:
+    """Train the student, or resume it; keep the best epoch's weights if the request selects one."""
+    from distill import CheckpointConfig, train_student
+
+    request, task_model, accelerator = run.request, run.task_model, run.accelerator
+    select = request.settings.select
+    rows = getattr(run.splits, select) if select != "last" else None
+
+    def offer(epoch: Epoch) -> None:
+        if rows and accelerator.is_main_process:
+            home = task_model.model.device  # main memory, if the student is sharded for training
             task_model.model.to(accelerator.device)
-            found = task_model.evaluate(selecting, accelerator.device, settings.select)
+            metrics = task_model.evaluate(rows, accelerator.device, select)
             task_model.model.to(home)
-            best.offer(task_model.model, epoch.epoch, found[card.metrics[0]])
+            run.best.offer(task_model.model, epoch.epoch, metrics[run.card.metrics[0]])
 
-    epochs = train_student(
+    return train_student(
         task_model.model,
         task_model.tokens,
         task_model.targets,
-        settings,
-        data_digest=data_digest(train),
-        teacher_targets=teacher_targets,
+        request.settings,
+        data_digest=data_digest(run.train),
+        teacher_targets=run.teacher_targets,
         checkpoint_config=CheckpointConfig(
-            checkpoints, request.out / "metrics.jsonl", request.save_steps, request.keep, identity=identity
+            run.checkpoints, request.out / "metrics.jsonl", request.save_steps, request.keep, identity=run.identity
         ),
         accelerator=accelerator,
         first=task_model.first,
         on_epoch=offer,
     )
-    accelerator.free_memory()
-    results: list[RunResult | None] = [None]
-    if accelerator.is_main_process:
-        if selecting:
-            best.load(task_model.model)
-        finish_task_model(task_model, accelerator.device)
-        named = {"validation": splits.validation, "test": splits.test, **splits.also}
-        metrics = {
-            name: task_model.evaluate(split, accelerator.device, name) if len(split) else {}
-            for name, split in named.items()
-        }
-        record = {
-            "identity": identity,
-            "metrics": metrics,
-            "selected": {"by": settings.select, "epoch": (best.kept() or (len(epochs) - 1,))[0]},
-            "train_seconds": sum(epoch.seconds for epoch in epochs),
-            "epochs": [asdict(epoch) for epoch in epochs],
-            "rows": {"train": len(train), "validation": len(splits.validation), "test": len(splits.test)},
-            "held_out": splits.held_out,
-            "dropped": splits.dropped,
-            "truncated": task_model.tokens.truncated,
-            "coverage": asdict(view.coverage) if view else None,
-            "features": asdict(source) if source else None,
-            "parameters": parameters,
-            "precision": accelerator.mixed_precision,
-            "device": str(accelerator.device),
-            "ranks": accelerator.num_processes,
-        }
-        words = model_card(facts_of(request, card, metrics, parameters), task_model.pipeline)
-        export_student(task_model.model, task_model.tokenizer, request.out / "student", words)
-        results = [write_record(request.out, record)]
-        best.remove()
-        Checkpoints(checkpoints, {}).remove()
-    if accelerator.num_processes > 1:
-        broadcast_object_list(results)
-    accelerator.end_training()
-    assert results[0] is not None  # the main process has written it
-    return results[0]
 
 
-def _teaching(request: RunRequest, task_model: Any, view: View, accelerator: Any) -> Any:
+def _finish(run: _Run, epochs: list[Epoch], source: FeatureSource | None) -> RunResult:
+    """Evaluate and export the student, write `run.json`, and remove the checkpoints."""
+    from distill import Checkpoints, export_student, finish_task_model, model_card
+
+    request, splits, task_model, accelerator = run.request, run.splits, run.task_model, run.accelerator
+    if request.settings.select != "last":
+        run.best.load(task_model.model)
+    finish_task_model(task_model, accelerator.device)
+    named = {"validation": splits.validation, "test": splits.test, **splits.also}
+    metrics = {
+        name: task_model.evaluate(split, accelerator.device, name) if len(split) else {}
+        for name, split in named.items()
+    }
+    record = {
+        "identity": run.identity,
+        "settings": {"student": asdict(request.settings), "aligner": asdict(request.aligner) if run.view else None},
+        "metrics": metrics,
+        "selected": {"by": request.settings.select, "epoch": (run.best.kept() or (len(epochs) - 1,))[0]},
+        "train_seconds": sum(epoch.seconds for epoch in epochs),
+        "epochs": [asdict(epoch) for epoch in epochs],
+        "rows": {"train": len(run.train), "validation": len(splits.validation), "test": len(splits.test)},
+        "held_out": splits.held_out,
+        "dropped": splits.dropped,
+        "truncated": task_model.tokens.truncated,
+        "coverage": asdict(run.view.coverage) if run.view else None,
+        "features": asdict(source) if source else None,
+        "parameters": run.parameters,
+        "precision": accelerator.mixed_precision,
+        "device": str(accelerator.device),
+        "ranks": accelerator.num_processes,
+    }
+    words = model_card(facts_of(request, run.card, metrics, run.parameters), task_model.pipeline)
+    export_student(task_model.model, task_model.tokenizer, request.out / "student", words)
+    result = write_record(request.out, record)
+    run.best.remove()
+    Checkpoints(run.checkpoints, {}).remove()
+    return result
+
+
+def _teacher_targets(
+    request: RunRequest, task_model: TaskModel, view: View, accelerator: Accelerator
+) -> TeacherTargets:
+    """The features and the aligner's states, trained now or read where an earlier run stored them."""
     from distill import TeacherTargets, aligner_states, on_device, untrained_states
 
     settings = replace(request.aligner, gamma=request.settings.gamma)

@@ -6,14 +6,16 @@ Its digest stands in every result. An error names the file, the key and what is 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from distill import CONTROL_NAMES, MANIFOLD_LOSSES, UNDISTILLED, TrainSettings
+from distill import UNDISTILLED
+from pipelines.run.request import check_values, train_options
 from teacher_cache import ArmadaError
 
 ReadOut = Literal["finetune", "probe", "few_shot"]
@@ -31,20 +33,22 @@ class RowCounts(_Part):
 
 
 class Arm(_Part):
-    """One setting that is compared: a manifold loss, a control, or both."""
+    """One setting that is compared: a manifold loss, a control, or any other options of `armada train` by name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     manifold: str = "relational"
     control: str | None = None
 
-    @field_validator("manifold")
-    @classmethod
-    def _is_a_loss(cls, name: str) -> str:
-        return _one_of(name, MANIFOLD_LOSSES)
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the arm says, by the names of `armada train`'s options."""
+        return {"manifold": self.manifold, "control": self.control, **(self.model_extra or {})}
 
-    @field_validator("control")
-    @classmethod
-    def _is_a_control(cls, name: str | None) -> str | None:
-        return None if name is None else _one_of(name, CONTROL_NAMES)
+    @model_validator(mode="after")
+    def _is_declared(self) -> Arm:
+        _check(self.options, allowed=_ARM_OPTIONS)
+        return self
 
 
 class FewShot(_Part):
@@ -118,7 +122,7 @@ class Study(_Part):
         if self.arms.get(UNDISTILLED) != Arm(control=UNDISTILLED):
             raise ValueError("arms: expected one named undistilled, of control undistilled")
         for part in (self.settings, *((few.pretraining, few.settings) if few else ())):
-            train_settings(part, 0)
+            _check(part, allowed=_SETTINGS)
         return self
 
 
@@ -156,16 +160,20 @@ def parse_study(data: bytes, path: Path) -> StudyFile:
     return StudyFile(study, path, data.decode("utf-8"), digest_of(data))
 
 
-def train_settings(changes: dict[str, Any], seed: int, manifold: str = "relational") -> TrainSettings:
-    """The settings of a run. Raises ValueError for a key or a type that they don't have."""
-    known = {field.name for field in fields(TrainSettings)} - {"seed", "manifold"}
-    for key in changes:
-        _one_of(key, sorted(known))
-    checked = TypeAdapter(TrainSettings).validate_python(changes)
-    return replace(checked, seed=seed, manifold=manifold)
+# What a study decides itself, once for all of its arms.
+_OF_THE_STUDY = {"task", "student", "out", "cache", "seed", "recipe", "track", "select"}
+_ARM_OPTIONS = set(train_options()) - _OF_THE_STUDY
+_SETTINGS = {name for name, option in train_options().items() if option.part == "settings"} - {"seed", "manifold"}
 
 
-def _one_of(found: str, expected: Any) -> str:
-    if found not in expected:
-        raise ValueError(f"expected one of {', '.join(expected)}, found {found!r}")
-    return found
+def _check(values: dict[str, Any], allowed: set[str]) -> None:
+    """Raise ValueError for an option that isn't allowed here, or for a value that it can't have."""
+    for name in values:
+        if name not in allowed:
+            near = get_close_matches(name, allowed, 1, 0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"expected one of {', '.join(sorted(allowed))}, found {name!r}{hint}")
+    try:
+        check_values(values)
+    except ArmadaError as error:
+        raise ValueError(str(error)) from None

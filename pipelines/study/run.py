@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.study.config import FewShot, Study, train_settings
+from pipelines.run.request import RunRequest, make_request
+from pipelines.study.config import FewShot, Study
 
 OUTCOME, PREDICTIONS = "outcome.json", "predictions.npz"
 
@@ -70,31 +71,29 @@ def study_splits(study: Study) -> Any:
     return Splits(splits.train.first(study.rows.train), Split([], [], [], []), splits.test.first(study.rows.test))
 
 
-def _request(study: Study, run: Run, folder: Path, cache: str, **changes: Any) -> Any:
-    from pipelines.run.training import RunRequest
-
-    arm = study.arms[run.arm]
-    parts = {
-        "task": study.task,
-        "student": study.student,
-        "layers": study.layers,
-        "out": folder,
-        "cache": cache,
+def _request(study: Study, run: Run, folder: Path, cache: str, settings: dict[str, Any], **options: Any) -> RunRequest:
+    """The request of a run: what the study says of all runs, then its arm, then `settings` and `options`."""
+    said = {
         "teacher": study.teacher,
         "encoder": study.encoder,
+        "layers": study.layers,
         "samples": study.samples,
         "combine": study.combine,
-        "control": arm.control,
-        "settings": train_settings(study.settings, run.seed, arm.manifold),
+        **study.arms[run.arm].options,
+        "task": study.task,
+        "student": study.student,
+        "out": folder,
+        "cache": cache,
+        "seed": run.seed,
     }
-    return RunRequest(**{**parts, **changes})
+    return make_request({**said, **settings, **options}, f"study {study.name}, arm {run.arm}")
 
 
 def _finetune(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> tuple[dict[str, Any], list[Any], float]:
     from distill import pooled_outputs, probe
     from pipelines.run.training import run_training
 
-    result = run_training(_request(study, run, folder, cache), splits)
+    result = run_training(_request(study, run, folder, cache, study.settings), splits)
     logits, model, tokens_of, device = _student(study, folder / "student", splits)
     predictions = {"finetune": logits} if study.readouts.finetune else {}
     if study.readouts.probe:
@@ -115,15 +114,19 @@ def _few_shot(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> 
     if study.arms[run.arm].control != UNDISTILLED:
         student = str(_pretrained(study, few, run, folder, cache, splits))
     chosen = generator_of("armada-few-shot/1", study.task, run.seed, 0).permutation(len(splits.train))[: few.labelled]
-    changes = {
-        "student": student,
-        "layers": study.layers if student == study.student else None,
-        "control": UNDISTILLED,
-        "settings": train_settings(few.settings, run.seed),
-    }
-    run_training(
-        _request(study, run, folder, cache, **changes), replace(splits, train=splits.train.take(sorted(chosen)))
+    layers = study.layers if student == study.student else None
+    request = _request(
+        study,
+        run,
+        folder,
+        cache,
+        few.settings,
+        student=student,
+        layers=layers,
+        control=UNDISTILLED,
+        manifold="relational",
     )
+    run_training(request, replace(splits, train=splits.train.take(sorted(chosen))))
     logits, *_ = _student(study, folder / "student", splits)
     return {"few_shot": logits}, _curve(folder), time.monotonic() - started
 
@@ -139,9 +142,9 @@ def _pretrained(study: Study, few: FewShot, run: Run, folder: Path, cache: str, 
     home = folder / "pretrained"
     if home.exists():
         return home
-    settings = train_settings({**study.settings, **few.pretraining}, run.seed)
-    card = load_card(study.task)
-    view, _ = join_view(_request(study, run, folder, cache, settings=settings), card, splits)
+    request = _request(study, run, folder, cache, {**study.settings, **few.pretraining}, manifold="relational")
+    settings, card = request.settings, load_card(study.task)
+    view, _ = join_view(request, card, splits)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, tokenizer = load_student(StudentSpec(study.student, study.layers), card.classes, run.seed)
     tokens = tokenize(tokenizer, view.split.texts, length_limit(model, tokenizer, settings.max_length))
@@ -156,11 +159,11 @@ def _student(study: Study, folder: Path, splits: Any) -> tuple[Any, Any, Any, An
     """The exported student's test logits, the student, what tokenises a split for it, and its device."""
     import torch
 
-    from distill import length_limit, load_card, load_student, predict, tokenize
+    from distill import TrainSettings, length_limit, load_card, load_student, predict, tokenize
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, tokenizer = load_student(str(folder), load_card(study.task).classes, 0)
-    limit = length_limit(model, tokenizer, train_settings(study.settings, 0).max_length)
+    limit = length_limit(model, tokenizer, int(study.settings.get("max_length", TrainSettings.max_length)))
     model.to(device)
 
     def tokens_of(split: Any) -> Any:

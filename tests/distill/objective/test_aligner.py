@@ -1,5 +1,7 @@
 """The aligner's training is a pure function: replayed, kept, and read again by every rerun."""
 
+from dataclasses import asdict, field, make_dataclass
+
 import pytest
 import torch
 
@@ -79,6 +81,16 @@ def test_a_rerun_reads_what_was_kept(view, tmp_path, monkeypatch):
     again = aligner_states(tmp_path, view, 3, 2, SETTINGS, 0, CPU)
     assert all(equal(a, b) for a, b in zip(first, again, strict=True))
     assert len(aligner_states(tmp_path, view, 3, 1, SETTINGS, 0, CPU)) == 1
+
+
+def test_a_setting_added_later_finds_the_stored_aligner(view, tmp_path, monkeypatch):
+    later = make_dataclass(
+        "AlignerSettings", [("brand_new", int, field(default=0))], bases=(AlignerSettings,), frozen=True
+    )
+    first = aligner_states(tmp_path, view, 3, 1, SETTINGS, 0, CPU)
+    monkeypatch.setattr("distill.objective.aligner_store.train_aligner", lambda *_: pytest.fail("trained twice"))
+    again = aligner_states(tmp_path, view, 3, 1, later(**asdict(SETTINGS)), 0, CPU)
+    assert equal(first[0], again[0])
 
 
 def test_another_seed_or_another_view_has_an_aligner_of_its_own(view, tmp_path, cache):

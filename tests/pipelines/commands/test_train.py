@@ -129,14 +129,14 @@ def test_the_papers_recipe_selects_its_epoch_on_the_reported_split_and_records_i
     run = armada(*words, *options, "--track", "tensorboard")
     assert run.returncode == 0, run.stderr
     facts = json.loads((tmp_path / "paper" / "run.json").read_text())
-    settings = facts["identity"]["settings"]
+    settings = facts["settings"]["student"]
     assert (settings["epochs"], settings["batch_size"], settings["lr"], settings["schedule"]) == (
         10,
         8,
         2e-5,
         "constant",
     )
-    assert facts["identity"]["aligner"]["width"] == 768
+    assert facts["settings"]["aligner"]["width"] == 768
     assert facts["identity"]["student"]["layers"] == 6
     assert facts["selected"]["by"] == "test"
     assert facts["selected"]["epoch"] in (0, 1)

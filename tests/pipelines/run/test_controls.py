@@ -61,8 +61,8 @@ def test_the_text_control_reads_the_text_encoders_features(runs):
 def test_aux_only_and_parameter_matched_learn_nothing_from_the_features(runs):
     records = runs[0]
     assert (
-        records["aux-only"][0]["identity"]["settings"]["alpha"],
-        records[None][0]["identity"]["settings"]["alpha"],
+        records["aux-only"][0]["settings"]["student"]["alpha"],
+        records[None][0]["settings"]["student"]["alpha"],
     ) == (
         0,
         0.5,

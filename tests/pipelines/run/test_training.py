@@ -18,7 +18,7 @@ def test_selecting_an_epoch_on_a_split_without_rows_is_refused(tmp_path):
         str(save_student(tmp_path / "student")),
         tmp_path / "out",
         control="undistilled",
-        data_file=tmp_path,
+        data_files=tmp_path,
         settings=TrainSettings(select="validation"),
     )
     with pytest.raises(ArmadaError, match="--select validation: expected rows in that split of demo/sentiment"):

@@ -7,7 +7,8 @@ import yaml
 
 from distill.controls import CONTROL_NAMES
 from distill.objective.losses import MANIFOLD_LOSSES
-from pipelines.study.config import read_study, train_settings
+from pipelines.study.config import read_study
+from pipelines.study.run import Run, _request
 from pipelines.study.runner import runs_of
 from teacher_cache import ArmadaError
 from tests.pipelines.studies import write_study
@@ -29,7 +30,7 @@ STUDIES = Path(__file__).resolve().parents[3] / "pipelines" / "studies"
         ({"settings": {"epochs": "three"}}, "epochs"),
         (
             {"arms": {"undistilled": {"control": "undistilled"}, "relational": {"manifold": "flat"}, "shuffled": {}}},
-            "arms.relational.manifold: .*expected one of cosine.*found 'flat'",
+            "arms.relational: .*manifold: expected one of cosine.*found 'flat'",
         ),
     ],
 )
@@ -72,7 +73,32 @@ def test_the_secondary_demo_has_the_four_arms_that_were_promised():
     assert (study.student, len(study.seeds)) == ("minilm", 5)
 
 
-def test_settings_are_those_of_training_and_an_arms_own_loss():
-    settings = train_settings({"lr": 0.1, "max_length": 7}, 3, "euclid")
-    assert (settings.lr, settings.max_length, settings.seed, settings.manifold) == (0.1, 7, 3, "euclid")
+def test_an_arm_takes_the_options_of_train_by_their_names(tmp_path):
+    arms = {
+        "undistilled": {"control": "undistilled"},
+        "relational": {"alpha": "2e-1", "aligner_width": 8},
+        "shuffled": {},
+    }
+    study = read_study(write_study(tmp_path, arms=arms)).study
+    request = _request(study, Run("finetune", "relational", 3), tmp_path, "cache", {"lr": 0.1, "max_length": 9})
+    assert (request.settings.alpha, request.aligner.width, request.settings.manifold) == (0.2, 8, "relational")
+    assert (request.settings.lr, request.settings.max_length, request.settings.seed) == (0.1, 9, 3)
+
+
+@pytest.mark.parametrize(
+    ("arm", "message"),
+    [
+        ({"alhpa": 0.1}, "arms.relational: .*found 'alhpa'; did you mean alpha"),
+        ({"alpha": 3}, "arms.relational: .*alpha: expected at most 1, found 3"),
+        ({"seed": 3}, "arms.relational: .*found 'seed'"),
+        ({"epochs": "many"}, "arms.relational: .*found 'many'"),
+    ],
+)
+def test_a_typo_in_an_arm_names_the_nearest_option(tmp_path, arm, message):
+    arms = {"undistilled": {"control": "undistilled"}, "relational": arm, "shuffled": {}}
+    with pytest.raises(ArmadaError, match=message):
+        read_study(write_study(tmp_path, arms=arms))
+
+
+def test_the_margin_of_the_demo_is_the_registered_one():
     assert yaml.safe_load((STUDIES / "demo.yaml").read_text())["primary"]["margin"] == 0.01

@@ -56,7 +56,7 @@ def test_each_run_is_a_folder_like_that_of_train(uninterrupted):
     assert {"run.json", "student", "metrics.jsonl", "outcome.json", "predictions.npz"} <= {
         p.name for p in folder.iterdir()
     }
-    assert json.loads((folder / "run.json").read_text())["identity"]["settings"]["seed"] == 1
+    assert json.loads((folder / "run.json").read_text())["settings"]["student"]["seed"] == 1
 
 
 def test_output_outside_a_terminal_is_plain_lines(uninterrupted):
