@@ -1,11 +1,11 @@
-"""The gallery as a person waits for it, in headless Chromium: first page, search, one picture; served, exported.
+"""Latency of the gallery in headless Chromium: first page, search and one picture; served and exported.
 
     python benchmarks/browse.py [--pictures 10000] [--repeats 10] [--cache DIR] [--json]
 
-Times start at the navigation or the key stroke and end when what was asked for is on the screen, pictures in view and
-the 60 ms that a search waits for the next key included. Exit code 3 where a bound is missed: first page 1 s, search
-300 ms, both at the worst of the repeats. Making the catalogue and the export are told beside them. --cache keeps the
-made-up cache for another run.
+Times run from the navigation or the key stroke until the result is on the screen. They include decoding the pictures in
+view and the 60 ms that a search waits for the next key. Exits with code 3 if a bound is missed: first page 1 s, search
+300 ms, both for the worst repeat. The times of building the catalogue and the export are reported too. --cache keeps
+the synthetic cache for another run.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ _SEARCH = """async (text) => {
 }"""
 
 
-class MadeUpTeacher:
-    """Coloured squares of 224 pixels, about 10 kB as PNG, as the demo's drawings are."""
+class SyntheticTeacher:
+    """Draws coloured squares of 224 pixels, about 10 kB as PNG like the demo's drawings."""
 
     licence = "CC0"
     price_usd = None
@@ -71,8 +71,8 @@ class MadeUpTeacher:
             yield Picture(request.image_key, stream.getvalue(), "png", None, 0.001)
 
 
-class MadeUpEncoder:
-    """512 means of the picture's bytes."""
+class SyntheticEncoder:
+    """Computes 512 means of the picture's bytes."""
 
     batch_size = 64
     dimension = 512
@@ -97,8 +97,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         cache = options.cache or Path(folder) / "cache"
         prompts = [f"a picture of a {THINGS[number % len(THINGS)]} {number}" for number in range(options.pictures)]
-        build(Cache(str(cache), create=True), prompts, MadeUpTeacher(), MadeUpEncoder())
-        shutil.rmtree(Cache(str(cache)).machine_folder / "catalogues", ignore_errors=True)  # so that it has to be made
+        build(Cache(str(cache), create=True), prompts, SyntheticTeacher(), SyntheticEncoder())
+        shutil.rmtree(Cache(str(cache)).machine_folder / "catalogues", ignore_errors=True)  # so that it is built again
         facts = {"pictures": options.pictures, **measure(cache, Path(folder) / "gallery", options.repeats)}
     missed = [
         f"{how}: {name} {facts[how][name]['worst']:.3f} over {bound}"
@@ -111,7 +111,7 @@ def main() -> None:
 
 
 def measure(cache: Path, out: Path, repeats: int) -> dict[str, Any]:
-    """Seconds of each thing that a person waits for."""
+    """Return the seconds of starting, exporting, and each step in the browser."""
     browse = [sys.executable, "-m", "pipelines.cli", "cache", "browse", str(cache)]
     facts: dict[str, Any] = {}
     for name in ("start_first_s", "start_again_s"):
@@ -136,7 +136,7 @@ def measure(cache: Path, out: Path, repeats: int) -> dict[str, Any]:
 
 
 def in_browser(address: str, repeats: int) -> dict[str, Any]:
-    """Each repeat with a fresh browser profile: nothing is cached."""
+    """Return median and worst seconds per step; each repeat has a fresh browser profile without a cache."""
     times: dict[str, list[float]] = {"first_page_s": [], "first_search_s": [], "search_s": [], "row_s": []}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium") or shutil.which("google-chrome"))
@@ -157,7 +157,7 @@ def in_browser(address: str, repeats: int) -> dict[str, Any]:
 
 
 def _row(page: Page) -> float:
-    """The page of one picture, its nearest pictures included."""
+    """Return the seconds to show the page of one picture, with its nearest pictures."""
     link = page.locator("#results .card a").first
     url = link.evaluate("one => one.href")
     started = time.perf_counter()

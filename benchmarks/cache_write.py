@@ -1,10 +1,12 @@
-"""Features written, rows a second: our shards (sorted, checked, digested, synced, committed), plain pyarrow writing the
-same table, and webdataset's ShardWriter writing the same rows; in one run, in turn. And planning against a large cache.
+"""Features written in rows per second, and planning against a large cache.
+
+Three writers take turns in one run: our shards (sorted, checked, digested, synced and committed), plain pyarrow writing
+the same table, and webdataset's ShardWriter writing the same rows.
 
     python benchmarks/cache_write.py [--rows 100000] [--plan-rows 1000000] [--json]
 
-Exit code 3 where a bound is missed: at least 0.5 of plain pyarrow, at least 20 times ShardWriter, planning under 5 s,
-peak memory under 1 GB.
+Exits with code 3 if a bound is missed: at least 0.5 of plain pyarrow, at least 20 times ShardWriter, planning under
+5 s, peak memory under 1 GB.
 """
 
 from __future__ import annotations
@@ -59,8 +61,8 @@ def encoder_named(kind: str) -> Source:
 ENCODER = encoder_named("bench-encoder")
 
 
-def made_up_rows(start: int, stop: int) -> pa.Table:
-    """Index rows of made-up pictures, sorted by key."""
+def synthetic_rows(start: int, stop: int) -> pa.Table:
+    """Return index rows of pictures that don't exist, sorted by key."""
     prompts = [f"a picture of the number {row}" for row in range(start, stop)]
     digests = [prompt_key(prompt) for prompt in prompts]
     keys = [image_key(TEACHER.digest, digest) for digest in digests]
@@ -106,9 +108,9 @@ def seconds_of(write: Callable[..., None], home: Path, rows: list[pa.Table], fea
 
 
 def write_rates(home: Path, count: int, repeats: int) -> dict[str, float]:
-    """Median rows a second of each writer; they take turns."""
+    """Return the median rows per second of each writer; they take turns."""
     starts = range(0, count, SHARD_ROWS)
-    rows = [made_up_rows(start, min(start + SHARD_ROWS, count)) for start in starts]
+    rows = [synthetic_rows(start, min(start + SHARD_ROWS, count)) for start in starts]
     generator = np.random.default_rng(0)
     features = [generator.normal(size=(part.num_rows, DIMENSION)).astype(np.float32) for part in rows]
     writers = {"armada": write_ours, "pyarrow": write_pyarrow}
@@ -125,13 +127,16 @@ def write_rates(home: Path, count: int, repeats: int) -> dict[str, float]:
 
 
 def plan_and_compact(home: Path, count: int, results: Any) -> None:
-    """In a process of its own: build a cache of `count` feature rows, plan against it, compact it; peak memory."""
+    """Build a cache of `count` feature rows, plan against it and compact it.
+
+    Runs in a process of its own, whose peak memory is one of the `results`.
+    """
     cache = Cache(str(home / "large"), create=True)
     cache.register(TEACHER, ENCODER)
     generator = np.random.default_rng(0)
     provenance = Provenance(time.time)
     for start in range(0, count, SHARD_ROWS // 4):
-        part = made_up_rows(start, min(start + SHARD_ROWS // 4, count))
+        part = synthetic_rows(start, min(start + SHARD_ROWS // 4, count))
         with cache.store.draft() as draft:
             draft.write_bytes(sha256(str(start).encode()).encode())
             tar = cache.add(draft, f"images/{TEACHER.name}/shards", ".tar", part.num_rows)
@@ -146,7 +151,7 @@ def plan_and_compact(home: Path, count: int, results: Any) -> None:
     missing = missing_features(cache, TEACHER, encoder_named("another"), plan.keys)
     assert sum(part.num_rows for part in index_rows(cache, missing, SHARD_ROWS)) == count
     del plan, prompts, missing
-    for shard in cache.shards("images/"):  # the made-up pictures have no bytes to copy
+    for shard in cache.shards("images/"):  # these pictures have no bytes to copy
         cache.store.remove(shard.path)
     started = time.perf_counter()
     compact(cache)

@@ -1,7 +1,8 @@
-"""Pictures encoded a second: our whole pipeline (sealed tars read and checked, decoded, preprocessed, open_clip's
-ViT-B-32, a Parquet shard, a commit) beside the bare loop that decodes and encodes at its best batch; in turn.
+"""Pictures encoded per second by our whole pipeline and by a bare loop, in turn.
 
-Weights are random, pictures are PNGs of 512 x 512. Run it by benchmarks/stage_one.py.
+The pipeline reads and checks sealed tars, decodes, preprocesses, runs open_clip's ViT-B-32, writes a Parquet shard and
+commits it. The bare loop decodes and encodes at its best batch size. Weights are random, pictures are PNGs of 512 x 512
+pixels. Run it with benchmarks/stage_one.py.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ TEACHER = Source(TEACHER_SPEC, spec_digest(TEACHER_SPEC), {"licence": "CC0"})
 
 
 def picture(seed: int, side: int = 512) -> bytes:
-    """Soft shapes and a little grain, as a generator draws: some 350 KB of PNG."""
+    """Return a PNG of soft shapes with a little grain, like a generated picture, about 350 KB."""
     generator = np.random.default_rng(seed)
     shapes = Image.fromarray(generator.integers(0, 256, (12, 12, 3), np.uint8)).resize((side, side), 3)
     pixels = np.asarray(shapes, np.int16) + generator.integers(-2, 3, (side, side, 3))
@@ -52,7 +53,7 @@ def picture(seed: int, side: int = 512) -> bytes:
 
 
 def save_pictures(home: Path, count: int) -> list[Path]:
-    """The pictures as files, for the bare loop, and sealed in a cache, for ours."""
+    """Write the pictures as files for the bare loop, and sealed in a cache for our pipeline."""
     rows, files = [], []
     for seed in range(count):
         data, prompt = picture(seed), f"picture {seed}"
@@ -70,7 +71,7 @@ def save_pictures(home: Path, count: int) -> list[Path]:
 
 
 def bare(model: Any, transform: Any, files: list[Path], batch: int) -> np.ndarray:
-    """What one writes by hand: decode and preprocess a batch, encode it, the next."""
+    """Encode as a hand-written loop does: decode and preprocess one batch, encode it, take the next."""
     features = []
     with torch.inference_mode():
         for start in range(0, len(files), batch):
@@ -90,7 +91,7 @@ def best_batch(model: Any, transform: Any, files: list[Path]) -> int:
 
 
 def ours(home: Path, encoder: Encoder) -> float:
-    """Seconds to encode the sealed pictures into a fresh copy of the cache."""
+    """Return the seconds to encode the sealed pictures into a fresh copy of the cache."""
     folder = home / "cache"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(home / "sealed", folder)
@@ -104,7 +105,7 @@ def ours(home: Path, encoder: Encoder) -> float:
 
 
 def measure(count: int, repeats: int, device: str) -> dict[str, Any]:
-    """Rates of both, and the median of the turns' ratios."""
+    """Return both rates, and the median over the turns of their ratio."""
     home = Path(tempfile.mkdtemp(prefix="armada-bench-"))
     try:
         torch.manual_seed(0)

@@ -1,5 +1,7 @@
-"""Calls a second of the openai teacher, 64 in flight, as `armada cache build` makes them: each reserved and kept in the
-spool, durably, pictures checked, shards sealed meanwhile. Beside it bare httpx and aiohttp, which keep nothing.
+"""Calls per second of the openai teacher with 64 in flight, compared with bare httpx and aiohttp.
+
+The teacher is called as `armada cache build` calls it: each call is reserved and recorded durably in the spool,
+pictures are checked, and shards are sealed meanwhile. The bare clients store nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ IN_FLIGHT = 64
 
 
 class SizeEncoder:
-    """A feature that costs nothing, so that calls are measured and not encoding."""
+    """A feature that takes no time, so that calls are measured and not encoding."""
 
     spec: ClassVar = {"kind": "size", "dimension": 2}
     dimension, batch_size = 2, 256
@@ -88,7 +90,7 @@ async def _in_flight(call: Any, calls: int) -> None:
 
 
 def measure(calls: int) -> dict[str, Any]:
-    """Against a server of 500 ms and of 50 ms: calls a second, and of the ceiling."""
+    """Return calls per second, and their share of the ceiling, for a server of 500 ms and one of 50 ms."""
     clients = {"armada": armada, "httpx": bare_httpx, "aiohttp": bare_aiohttp}
     facts: dict[str, Any] = {}
     for delay_s, names, count in ((0.5, ["armada"], calls), (0.05, list(clients), 4 * calls)):

@@ -1,5 +1,7 @@
-"""A fast image server on loopback for benchmarks, in a process of its own: a POST is answered after a delay with one of
-sixteen PNGs of 60 KB as base64. It times what it served, so that all clients are measured by one clock.
+"""A fast image server on loopback for benchmarks, in a process of its own.
+
+It answers a POST after a delay with one of sixteen PNGs of 60 KB as base64. It measures the times itself, so that all
+clients are measured by one clock.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ SIDE = 142  # pixels of noise: 60 KB of PNG
 
 
 def pictures() -> list[bytes]:
-    """Sixteen PNGs of noise."""
+    """Return sixteen PNGs of noise."""
     found = []
     for seed in range(16):
         stream = io.BytesIO()
@@ -69,14 +71,14 @@ def _run(pipe: Connection, delay_s: float) -> None:
 
 
 class ImageApi:
-    """A running server: `url`, and `rate()`, the calls a second since it was asked last."""
+    """A running server at `url`."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self.url = f"http://127.0.0.1:{pipe.recv()}/v1"
 
     def rate(self, calls: int) -> float:
-        """Calls a second, from the first one's arrival to the last one's answer. Checks their number."""
+        """Return the calls per second, from the first request to the last response, since the last `rate`."""
         self._pipe.send("rate")
         served = self._pipe.recv()
         assert served["calls"] == calls, served
@@ -85,7 +87,7 @@ class ImageApi:
 
 @contextmanager
 def image_api(delay_s: float) -> Iterator[ImageApi]:
-    """A server that takes `delay_s` for a picture."""
+    """Run a server that takes `delay_s` seconds per picture."""
     ours, theirs = multiprocessing.Pipe()
     process = multiprocessing.get_context("spawn").Process(target=_run, args=(theirs, delay_s), daemon=True)
     process.start()

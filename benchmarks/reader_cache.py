@@ -1,4 +1,4 @@
-"""What the parts of readers.py share: a cache as a build leaves it, and epochs over it."""
+"""Shared by the parts of readers.py: a cache like that of a build, and epochs over it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import torch
-from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, made_up_rows
+from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, synthetic_rows
 
 from distill import Loader
 from teacher_cache import (
@@ -32,13 +32,13 @@ BATCH = 1024
 
 
 def write_cache(folder: Path, rows: int) -> np.ndarray:
-    """A cache of pictures' indexes and features as a build leaves it. Returns the features (rows, L), by number."""
+    """Write a cache of picture indexes and features like that of a build; return the features (rows, L) by number."""
     cache = Cache(str(folder), create=True)
     cache.register(TEACHER, ENCODER)
     everything = np.empty((rows, DIMENSION), np.float16)
     generator = np.random.default_rng(0)
     for start in range(0, rows, SHARD_ROWS):
-        part = made_up_rows(start, min(start + SHARD_ROWS, rows))
+        part = synthetic_rows(start, min(start + SHARD_ROWS, rows))
         features = generator.standard_normal((part.num_rows, DIMENSION), np.float32)
         everything[start : start + part.num_rows] = features
         commit_index(cache, part, start)
@@ -47,7 +47,7 @@ def write_cache(folder: Path, rows: int) -> np.ndarray:
 
 
 def commit_index(cache: Cache, part: pa.Table, number: int) -> None:
-    """The pictures' index; the tar beside it is made up."""
+    """Commit the index of pictures; the tar beside it is a dummy."""
     with cache.store.draft() as draft:
         draft.write_bytes(sha256(str(number).encode()).encode())
         tar = cache.add(draft, f"images/{TEACHER.name}/shards", ".tar", part.num_rows)
@@ -56,7 +56,7 @@ def commit_index(cache: Cache, part: pa.Table, number: int) -> None:
 
 
 def evict(folder: Path) -> None:
-    """Drop a folder's files from the page cache. What a process has mapped stays: let go of it before."""
+    """Drop a folder's files from the page cache. Mapped files stay in it, so unmap them before."""
     gc.collect()
     os.sync()
     for path in folder.rglob("*"):
@@ -70,7 +70,7 @@ def feature_files(folder: Path) -> list[Path]:
 
 
 def plain_parquet(folder: Path) -> Iterator[torch.Tensor]:
-    """The same files from front to back, by plain pyarrow: nothing shuffled, nothing checked, no keys."""
+    """Read the same files from front to back with plain pyarrow: unshuffled, unchecked and without keys."""
     for path in feature_files(folder):
         matrix = feature_matrix(parquet.read_table(path, columns=["feature"])["feature"])
         for start in range(0, len(matrix), BATCH):
@@ -83,20 +83,20 @@ def opened(folder: Path, **options: Any) -> Features:
 
 
 def our_loader(folder: Path, **options: Any) -> Loader:
-    """A loader of all features."""
+    """Return a loader of all features."""
     features = opened(folder, **options)
     return Loader(ChosenRows(features.rows, np.arange(len(features))), "bench", BATCH, **options)
 
 
 def our_epoch(folder: Path, epoch: int, **options: Any) -> Iterator[Any]:
-    """An epoch over all features, opening included."""
+    """Open the cache and return an epoch over all features."""
     loader = our_loader(folder, **options)
     loader.load_state_dict({**loader.state_dict(), "epoch": epoch})
     return iter(loader)
 
 
 def in_memory(matrix: np.ndarray, epoch: int) -> Iterator[torch.Tensor]:
-    """The limit: index_select by a permutation that is there already."""
+    """Return batches by index_select with a precomputed permutation: the upper limit."""
     tensor, order = (
         torch.from_numpy(matrix),
         torch.randperm(len(matrix), generator=torch.Generator().manual_seed(epoch)),
@@ -105,7 +105,7 @@ def in_memory(matrix: np.ndarray, epoch: int) -> Iterator[torch.Tensor]:
 
 
 def rate(batches: Callable[[], Iterator[Any]], seconds: float = 1e9) -> float:
-    """Rows a second of an epoch, or of so many seconds of it; making the iterator counts."""
+    """Return the rows per second of an epoch, or of its first seconds; the time to make the iterator counts."""
     started, rows = time.perf_counter(), 0
     for batch in batches():
         rows += len(batch.rows) if hasattr(batch, "rows") else len(batch)
@@ -115,6 +115,6 @@ def rate(batches: Callable[[], Iterator[Any]], seconds: float = 1e9) -> float:
 
 
 def anonymous_mb() -> float:
-    """Memory of this process that no file stands behind, MB."""
+    """Return the memory of this process that is not backed by a file, in MB."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("RssAnon:")[1].split()[0]) * 1024 / 1e6

@@ -1,6 +1,7 @@
-"""The part of readers.py that compares: every contestant has a process of its own (what one loads slows another's
-allocations), has opened its data before, and reads while it is its turn: epochs, until a second is over. All others are
-stopped meanwhile, their threads with them.
+"""The comparison of readers.py: each contestant has a process of its own and reads epochs in turns of a second.
+
+One process each, because the libraries that one loads slow down the allocations of another. All data are opened before.
+The other processes are stopped during a turn, with all their threads.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ CONTESTANTS = {
 
 
 def _contestant(pipe: Connection, name: str, home: Path) -> None:
-    """A process's life: prepare, then an epoch whenever one is asked for."""
+    """Run a contestant: prepare, then read epochs for one turn per message; the main function of its process."""
     try:
         epoch = CONTESTANTS[name](home / name, np.load(home / "matrix.npy", mmap_mode="r"))
     except ImportError as error:
@@ -60,7 +61,7 @@ def _contestant(pipe: Connection, name: str, home: Path) -> None:
 
 
 def compare(home: Path, count: int, repeats: int, peer_seconds: float) -> dict[str, Any]:
-    """Done when 1."""
+    """Return the rates of all contestants, warm and from a cold page cache."""
     ours = home / "cache"
     np.save(home / "matrix.npy", write_cache(ours, count))
     context = multiprocessing.get_context("spawn")
@@ -95,7 +96,7 @@ def compare(home: Path, count: int, repeats: int, peer_seconds: float) -> dict[s
 
 
 def cold(folder: Path, repeats: int) -> dict[str, int]:
-    """From a cold page cache, opening included: plain Parquet, ours undecoded, ours decoded."""
+    """Return rates from a cold page cache, opening included: plain Parquet, ours undecoded, ours decoded."""
     rates: dict[str, list[float]] = {"parquet": [], "armada": [], "armada_decoded": []}
     for _ in range(repeats):
         evict(folder)

@@ -1,5 +1,7 @@
-"""The peers of readers.py: each writes the rows in its own format, opens them, and gives an epoch's batches to torch,
-shuffled as its documentation says. One that isn't installed raises ImportError.
+"""The peers of readers.py: other libraries that read the same rows.
+
+Each writes the rows in its own format, opens them, and returns an epoch's batches as torch tensors, shuffled as its
+documentation recommends. A library that isn't installed raises ImportError.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ import torch
 
 BATCH = 1024
 SHARD_ROWS = 8192
-BUFFER = 16_384  # rows that webdataset shuffles among
+BUFFER = 16_384  # size of webdataset's shuffle buffer, in rows
 Epoch = Callable[[int], Iterator[Any]]
 
 
@@ -45,7 +47,7 @@ def mosaicml(folder: Path, matrix: np.ndarray) -> Epoch:
 
 
 class _TorchRow:
-    """A row for LitData, which pickles what writes it."""
+    """Returns a row for LitData, which pickles the object that writes."""
 
     def __init__(self, matrix: np.ndarray) -> None:
         self._matrix = matrix
@@ -66,7 +68,7 @@ def litdata(folder: Path, matrix: np.ndarray) -> Epoch:
     writer.done()
     writer.merge()
 
-    one_row = {"batch_decode": "item"}  # else it decodes windows of rows ahead and drops them: eight times slower
+    one_row = {"batch_decode": "item"}  # its default decodes windows of rows and drops them: eight times slower
     data = litdata.StreamingDataset(str(folder), shuffle=True, drop_last=False, **one_row)
     loader = litdata.StreamingDataLoader(data, batch_size=BATCH, num_workers=0)
     return lambda number: iter(loader)

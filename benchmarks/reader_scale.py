@@ -1,4 +1,4 @@
-"""The parts of readers.py about size: opening and joining a large cache, many keys, windows over what does not fit."""
+"""The part of readers.py on size: opening and joining a large cache, many keys, and reading in windows."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
-from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, made_up_rows
+from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, synthetic_rows
 from reader_cache import anonymous_mb, commit_index, feature_files, opened, our_epoch, plain_parquet, rate, write_cache
 
 from distill import autocorrelation
 from teacher_cache import Cache, Provenance, Source, commit_features, open_features, spec_digest
 
-NARROW = 16  # numbers a feature of the huge cache, whose opening is measured and not its features
+NARROW = 16  # dimension of the huge cache's features: only its opening is measured
 
 
 def large(home: Path, count: int, repeats: int) -> dict[str, Any]:
-    """Done when 2 and 3."""
+    """Return the seconds to open a large cache cold and warm and to join it by text, and the memory of an epoch."""
     folder = home / "large"
     write_cache(folder, count)
     indexes = sorted(folder.glob("images/*/shards/*.parquet"))
     seconds: dict[str, list[float]] = {"plain": [], "cold": [], "warm": [], "join": []}
-    processor: dict[str, list[float]] = {"plain_cpu": [], "cold_cpu": []}  # of all threads: what a busy machine charges
+    processor: dict[str, list[float]] = {"plain_cpu": [], "cold_cpu": []}  # CPU seconds of all threads
     prompts = [f"a picture of the number {row}" for row in range(count)]
     for _ in range(repeats):
         started, used = time.perf_counter(), time.process_time()
@@ -55,9 +55,9 @@ def large(home: Path, count: int, repeats: int) -> dict[str, Any]:
 
 
 def windows(folder: Path, count: int, repeats: int) -> dict[str, Any]:
-    """Done when 3: a tenth of the decoded bytes."""
+    """Return the rate, memory and shuffling of an epoch read in windows of a tenth of the decoded bytes."""
     limit = count * DIMENSION * 2 // 10
-    opened(folder, max_local_bytes=limit)  # its key table is kept
+    opened(folder, max_local_bytes=limit)  # writes the key table, which is kept
     plain, windowed, order = [], [], np.empty(0)
     before = anonymous_mb()
     peak = before
@@ -80,13 +80,13 @@ def windows(folder: Path, count: int, repeats: int) -> dict[str, Any]:
 
 
 def huge(home: Path, count: int) -> dict[str, Any]:
-    """Done when 2: opening many keys and shards. Keys are random and features narrow, since only these count here."""
+    """Return the seconds to open very many keys and shards; keys are random and features narrow to save time."""
     spec = {**ENCODER.spec, "dimension": NARROW}
     encoder = Source(spec, spec_digest(spec))
     cache = Cache(str(home / "huge"), create=True)
     cache.register(TEACHER, encoder)
     generator = np.random.default_rng(0)
-    blank = made_up_rows(0, SHARD_ROWS)
+    blank = synthetic_rows(0, SHARD_ROWS)
     for start in range(0, count, SHARD_ROWS):
         size = min(SHARD_ROWS, count - start)
         text = generator.bytes(32 * size).hex()

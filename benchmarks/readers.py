@@ -1,12 +1,13 @@
-"""Rows read, a second: batches of 1,024 features (512 float16) to torch, globally shuffled, one process each: ours
-beside webdataset, MosaicML Streaming, LitData and Hugging Face datasets, all in turn in one run; torch's index_select
-on a tensor in memory is the limit. Then a larger cache: opening, joining, windows.
+"""Rows read per second: batches of 1,024 features (512 float16) as torch tensors, globally shuffled.
+
+Our loader, webdataset, MosaicML Streaming, LitData and Hugging Face datasets take turns in one run, one process each.
+The limit is torch's index_select on a tensor in memory. Then a larger cache: opening, joining, windows.
 
     pip install -e '.[benchmarks]' && pip install --no-deps mosaicml-streaming
     python benchmarks/readers.py [--rows 400000] [--large-rows 1000000] [--huge-rows 10000000] [--json]
 
-A slow peer reads for --peer-seconds of an epoch. A peer that isn't installed is reported as absent, and its bounds are
-not judged. Exit code 3 where a bound is missed; 0 rows leaves a part out.
+A slow peer reads only the first --peer-seconds of an epoch. A peer that isn't installed is reported as absent, and its
+bounds are not checked. Exits with code 3 if a bound is missed; 0 rows skips a part.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from reader_scale import huge, large
 
 
 def bounds(found: dict[str, Any]) -> dict[str, bool]:
-    """Which of the bounds hold, of those that could be judged."""
+    """Return which bounds hold, of those that were measured."""
     held: dict[str, bool] = {}
     if small := found.get("compared"):
         warm, cold = small["rows_per_second"], small["cold_rows_per_second"]
@@ -41,7 +42,7 @@ def bounds(found: dict[str, Any]) -> dict[str, bool]:
         held["join_3_s"] = part["join_seconds"] < 3
         held["epoch_memory_flat"] = part["epoch_memory_growth_mb"] < 50
         held["windows_half_of_parquet"] = part["window_rows_per_second"] >= 0.5 * part["window_plain_rows_per_second"]
-        beside = 100 * part["rows"]  # the epoch's order and its bookkeeping
+        beside = 100 * part["rows"]  # bytes for the epoch's order and its bookkeeping
         held["windows_memory"] = part["window_memory_growth_mb"] * 1e6 <= part["window_bytes"] + beside
     if part := found.get("huge"):
         held["huge_warm_open_1_s"] = part["warm_seconds"] < 1
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     home = Path(tempfile.mkdtemp(prefix="armada-bench-"))
-    os.environ["XDG_CACHE_HOME"] = str(home / "user")  # the peers' and ours
+    os.environ["XDG_CACHE_HOME"] = str(home / "user")  # for the peers and for us
     found: dict[str, Any] = {"cores": len(os.sched_getaffinity(0)), "load": [round(os.getloadavg()[0], 2)]}
     try:
         if options.rows:

@@ -1,10 +1,11 @@
-"""Stage one beside its limits: pictures encoded a second beside the bare loop, calls beside the server's ceiling.
+"""Stage one compared with its limits: encoding with a bare loop, calls with the ceiling of the server.
 
     python benchmarks/stage_one.py [--pictures 256] [--repeats 3] [--calls 2048] [--device cpu] [--json]
 
-Exit code 3 where a bound is missed: encoding at least 0.97 of the bare loop; 64 calls in flight against a server of
-500 ms at least 0.95 of 128 a second, each journalled durably. Against a server of 50 ms the figure is reported, beside
-bare httpx and, where it is installed, aiohttp. 0 pictures or calls leave a part out; --device cuda encodes on a GPU.
+Exits with code 3 if a bound is missed: encoding at least 0.97 of the bare loop; with a server of 500 ms and 64 calls in
+flight at least 0.95 of 128 calls per second, each recorded durably. For a server of 50 ms the rate is only reported,
+with those of bare httpx and, if it is installed, aiohttp. 0 pictures or calls skips a part; --device cuda encodes on a
+GPU.
 """
 
 from __future__ import annotations

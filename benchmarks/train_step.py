@@ -1,12 +1,13 @@
-"""What being taught costs a student: steps of our distilled loop against steps of transformers' Trainer and of our own
-undistilled arm, in turn, one step each a round, in a new order every round.
+"""The cost of distillation per step: our distilled loop, our undistilled loop and transformers' Trainer.
+
+The three take turns: one step each per round, in a new order every round.
 
     python benchmarks/train_step.py [--rounds 12] [--students minilm bert6] [--batches 8 32] [--clock wall|cpu] [--json]
 
-A ratio is the median over the rounds of a round's two times, with its bootstrapped 95 % interval. A student epoch's
-ratio has the epoch's one pass of the frozen aligner in it; that of a first run the aligner's own epoch too, and
-`paper_run` has that epoch as --recipe paper trains it (reported, not bounded). Exit code 3 where a ratio is over its
-bound: 1.03 a student epoch or a rerun, 1.10 a first run (on a GPU 1.02 an epoch).
+A ratio is the median over the rounds of the ratio of two times in a round, with its bootstrapped 95 % interval. The
+ratio of an epoch includes the one pass of the frozen aligner per epoch; that of a first run also includes the training
+of the aligner, and `paper_run` its training as by --recipe paper (reported, without a bound). Exits with code 3 if a
+ratio exceeds its bound: 1.03 for an epoch or a rerun, 1.10 for a first run (on a GPU 1.02 for an epoch).
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import ctypes
 import json
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +36,7 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
+from turns import Turns, run_in_turn
 
 from distill import (
     PAPER_ALIGNER,
@@ -52,43 +53,7 @@ from distill import (
 
 FEATURES, CLASSES, LENGTH, EPOCH_STEPS = 1024, 3, 128, 64
 WARM_UP = 2  # rounds
-BOUNDS = {"epoch": 1.03, "first_run": 1.10}  # a rerun is its epochs: it reads the aligner
-
-
-class Turns:
-    """Lets several training loops, each in a thread of its own, take one step at a time."""
-
-    def __init__(self, sides: int, rounds: int, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self.seconds = np.zeros((rounds, sides))
-        order = np.random.default_rng(0)
-        self._turns = [(number, int(side)) for number in range(rounds) for side in order.permutation(sides)]
-        self._place = 0
-        self._started = 0.0
-        self._changed = threading.Condition()
-
-    def wait(self, side: int) -> None:
-        """Block until it is this side's turn, and start its clock."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._place == len(self._turns) or self._turns[self._place][1] == side)
-            self._started = self._clock()
-
-    def end(self) -> None:
-        """Let every side run to its end untimed: one of them has failed."""
-        with self._changed:
-            self._place = len(self._turns)
-            self._changed.notify_all()
-
-    def done(self, side: int) -> None:
-        """Note the step's time, hand over, and wait for the next turn."""
-        with self._changed:
-            if self._place < len(self._turns):
-                if torch.cuda.is_available():
-                    torch.cuda.synchronize()
-                self.seconds[self._turns[self._place][0], side] = self._clock() - self._started
-                self._place += 1
-                self._changed.notify_all()
-        self.wait(side)
+BOUNDS = {"epoch": 1.03, "first_run": 1.10}  # a rerun consists of epochs only: it reads the trained aligner
 
 
 def student_model(name: str) -> Any:
@@ -98,8 +63,8 @@ def student_model(name: str) -> Any:
     return BertForSequenceClassification(BertConfig(num_hidden_layers=6, num_labels=CLASSES))
 
 
-def made_up_rows(count: int) -> tuple[Tokens, list[int]]:
-    """Full rows of random words: no time is spent on padding by either side."""
+def synthetic_rows(count: int) -> tuple[Tokens, list[int]]:
+    """Return rows of random words at full length, so that neither side spends time on padding."""
     generator = np.random.default_rng(0)
     ids = generator.integers(1000, 20000, (count, LENGTH)).tolist()
     columns = {"input_ids": ids, "attention_mask": [[1] * LENGTH] * count}
@@ -110,7 +75,7 @@ def ours(
     name: str, batch: int, teacher_targets: TeacherTargets | None, accelerator: Any, turns: Turns, side: int
 ) -> None:
     steps = len(turns.seconds) + 1
-    tokens, labels = made_up_rows(batch * max(EPOCH_STEPS, steps))
+    tokens, labels = synthetic_rows(batch * max(EPOCH_STEPS, steps))
     settings = TrainSettings(epochs=1, batch_size=batch, max_steps=steps)
     with tempfile.TemporaryDirectory() as folder:
         train_student(
@@ -128,7 +93,7 @@ def ours(
 
 def trainer_of(name: str, batch: int, precision: str, turns: Turns, side: int, folder: str) -> Trainer:
     steps = len(turns.seconds) + 1
-    tokens, labels = made_up_rows(batch * max(EPOCH_STEPS, steps))
+    tokens, labels = synthetic_rows(batch * max(EPOCH_STEPS, steps))
     rows = [
         {"input_ids": ids, "attention_mask": mask, "labels": label}
         for ids, mask, label in zip(*tokens.columns.values(), labels, strict=True)
@@ -155,43 +120,23 @@ def trainer_of(name: str, batch: int, precision: str, turns: Turns, side: int, f
     return trainer
 
 
-def run_in_turn(turns: Turns, sides: list[Callable[[], Any]]) -> None:
-    """Run every side in a thread of its own. Raises what one of them raised."""
-    errors: list[BaseException] = []
-
-    def run(side: Callable[[], Any]) -> None:
-        try:
-            side()
-        except BaseException as error:
-            errors.append(error)
-            turns.end()
-
-    threads = [threading.Thread(target=run, args=(side,)) for side in sides]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    if errors:
-        raise errors[0]
-
-
 def measure(
     name: str, batch: int, rounds: int, precision: str, device: torch.device, clock: Callable[[], float]
 ) -> dict[str, Any]:
-    """The times of one setting, and its ratios."""
+    """Return the times of one student and batch size, and their ratios."""
     count = batch * EPOCH_STEPS
     generator = torch.Generator().manual_seed(0)
     features = torch.randn(count, FEATURES, generator=generator).half().to(device)
     labels = torch.randint(0, CLASSES, (count,), generator=generator).to(device)
     settings = AlignerSettings()
-    aligner_s, lesson_s = [], []
+    aligner_s, targets_s = [], []
     for _ in range(3):
         started = clock()
         states = train_aligner(features, labels, CLASSES, 1, settings, 0, "benchmark")
         aligner_s.append(clock() - started)
         started = clock()
         EpochTargets(TeacherTargets(features, states, settings.width), 0, device)
-        lesson_s.append(clock() - started)
+        targets_s.append(clock() - started)
     few = min(count, 8 * PAPER_ALIGNER.batch_size)
     started = clock()
     train_aligner(features[:few], labels[:few], CLASSES, 1, PAPER_ALIGNER, 0, "benchmark")
@@ -208,12 +153,12 @@ def measure(
         ]
         run_in_turn(turns, sides)
     distilled, undistilled, trainer = turns.seconds[WARM_UP:].T
-    epoch_targets, aligner = np.median(lesson_s) / EPOCH_STEPS, np.median(aligner_s) / EPOCH_STEPS
+    targets, aligner = np.median(targets_s) / EPOCH_STEPS, np.median(aligner_s) / EPOCH_STEPS
     ratios = {}
     for peer, seconds in (("trainer", trainer), ("undistilled", undistilled)):
-        ratios[f"epoch/{peer}"] = ratio((distilled + epoch_targets) / seconds)
-        ratios[f"first_run/{peer}"] = ratio((distilled + epoch_targets + aligner) / seconds)
-        ratios[f"paper_run/{peer}"] = ratio((distilled + epoch_targets + paper) / seconds)
+        ratios[f"epoch/{peer}"] = ratio((distilled + targets) / seconds)
+        ratios[f"first_run/{peer}"] = ratio((distilled + targets + aligner) / seconds)
+        ratios[f"paper_run/{peer}"] = ratio((distilled + targets + paper) / seconds)
     return {
         "student": name,
         "batch": batch,
@@ -221,7 +166,7 @@ def measure(
             "distilled": 1000 * float(np.median(distilled)),
             "undistilled": 1000 * float(np.median(undistilled)),
             "trainer": 1000 * float(np.median(trainer)),
-            "lesson": 1000 * float(epoch_targets),
+            "targets": 1000 * float(targets),
             "aligner": 1000 * float(aligner),
         },
         "tokens_per_s": {"distilled": batch * LENGTH / float(np.median(distilled)),
@@ -231,14 +176,16 @@ def measure(
 
 
 def ratio(values: np.ndarray) -> dict[str, float]:
-    """The median and its 95 % interval."""
+    """Return the median and its 95 % interval."""
     interval = stats.bootstrap((values,), np.median, rng=np.random.default_rng(0)).confidence_interval
     return {"median": float(np.median(values)), "low": float(interval.low), "high": float(interval.high)}
 
 
 def share_one_heap() -> None:
-    """Let all threads take memory from one heap, as the only thread of a training run does: with a heap for each side,
-    where it happened to lie decided up to 5 % of a step."""
+    """Let all threads allocate from one heap, like the single thread of a training run.
+
+    With one heap per side, its place in memory changed the time of a step by up to 5 %.
+    """
     with contextlib.suppress(AttributeError, OSError):  # not glibc
         ctypes.CDLL(None).mallopt(-8, 1)  # M_ARENA_MAX
 
@@ -250,7 +197,7 @@ def main() -> int:
     parser.add_argument("--students", nargs="+", default=["minilm", "bert6"], choices=["minilm", "bert6"])
     parser.add_argument("--batches", nargs="+", type=int, default=[8, 32])
     parser.add_argument("--precision", default="no", choices=["no", "bf16"])
-    parser.add_argument("--clock", default="wall", choices=["wall", "cpu"], help="cpu: where others use the machine")
+    parser.add_argument("--clock", default="wall", choices=["wall", "cpu"], help="cpu: if others use the machine")
     parser.add_argument("--json", action="store_true")
     words = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,1 +1,1 @@
-"""What joins the stages: the command line, the demo, the training command."""
+"""The programs over both stages: command line, training runs, demo, studies and gallery."""

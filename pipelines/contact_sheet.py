@@ -1,4 +1,4 @@
-"""A contact sheet: prompts and the pictures that the teacher drew for them, on one PNG."""
+"""A contact sheet: prompts and the pictures that the teacher drew for them, in one PNG."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ _SIDE, _TEXT, _GAP, _COLUMNS = 224, 84, 16, 4  # pixels
 
 
 def draw_contact_sheet(cache: Cache, prompts: Sequence[str], path: Path) -> Path:
-    """Draw the first sample of each prompt that the cache's only teacher drew, four a row."""
+    """Write a PNG with each prompt and its first picture, four per row, and return its path.
+
+    Raise ArmadaError if the cache has several teachers.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     teacher, _ = choose(cache, None, None)

@@ -1,6 +1,6 @@
-"""The demo: real pictures, real labelled text, a real pretrained student, from prompts to an honest table.
+"""The demo: real pictures, real labelled text and a real pretrained student, from prompts to a table of results.
 
-Killed and started again, it goes on: the cache and every finished run are kept in the output folder.
+A demo that was killed resumes: its output folder keeps the cache and every finished run.
 """
 
 from __future__ import annotations
@@ -8,13 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from distill import UNDISTILLED, Split, Splits, TrainSettings, load_card, load_splits
 from pipelines.contact_sheet import draw_contact_sheet
 from pipelines.files import write_json
 from pipelines.run.training import RunRequest, run_training
+from pipelines.study.statistics import SEEDS_TO_TELL
 from teacher_cache import Cache, build, open_encoder, open_teacher
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 TASK, TEACHER, ENCODER, STUDENT = "demo/sentiment", "pictogram", "efficientnet-lite0", "minilm"
 ARMS: dict[str, dict[str, Any]] = {
@@ -23,12 +27,11 @@ ARMS: dict[str, dict[str, Any]] = {
     "relational": {"manifold": "relational"},
     "shuffled": {"manifold": "cosine", "control": "shuffled"},
 }
-SEEDS_TO_TELL = 5
 
 
 @dataclass(frozen=True)
 class DemoSize:
-    """How much of the task the demo takes; `train` rows are those of the smallest ids."""
+    """How much of the task the demo uses; `train` and `test` count the rows with the smallest ids."""
 
     train: int
     test: int
@@ -40,8 +43,8 @@ FULL = DemoSize(train=1500, test=1000, seeds=(0, 1))
 QUICK = DemoSize(train=256, test=512, seeds=(0,))
 
 
-def run_demo(out: Path, scale: DemoSize) -> dict[str, Any]:
-    """Run the demo into `out` and return what `results.json` there holds."""
+def run_demo(out: Path, size: DemoSize) -> dict[str, Any]:
+    """Run the demo in the folder `out` and return the content of its `results.json`."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -49,7 +52,7 @@ def run_demo(out: Path, scale: DemoSize) -> dict[str, Any]:
     console.rule("1. The task")
     splits = load_splits(load_card(TASK))
     nothing = Split([], [], [], [])
-    splits = Splits(splits.train.first(scale.train), nothing, splits.test.first(scale.test))
+    splits = Splits(splits.train.first(size.train), nothing, splits.test.first(size.test))
     console.print(f"{TASK}: {len(splits.train)} texts to train on, {len(splits.test)} to test on")
 
     cache = Cache(str(out / "cache"), create=True)
@@ -58,11 +61,11 @@ def run_demo(out: Path, scale: DemoSize) -> dict[str, Any]:
     console.print(f"twelve prompts and their pictures: {sheet}")
 
     runs = []
-    for number, seed in enumerate(scale.seeds):
+    for number, seed in enumerate(size.seeds):
         for place, arm in enumerate(ARMS):
             done = number * len(ARMS) + place + 1
-            console.rule(f"3. Student {done} of {len(scale.seeds) * len(ARMS)}: {arm}, seed {seed}")
-            runs.append(_run_arm(out, splits, scale, arm, seed))
+            console.rule(f"3. Student {done} of {len(size.seeds) * len(ARMS)}: {arm}, seed {seed}")
+            runs.append(_run_arm(out, splits, size, arm, seed))
             console.print(", ".join(f"test {name} {value:.3f}" for name, value in runs[-1]["metrics"].items()))
     results = {"cache": facts, "arms": runs, "verdict": verdict(runs)}
     write_json(out / "results.json", results)
@@ -70,7 +73,7 @@ def run_demo(out: Path, scale: DemoSize) -> dict[str, Any]:
     return results
 
 
-def _build_twice(cache: Cache, prompts: list[str], console: Any) -> dict[str, int]:
+def _build_twice(cache: Cache, prompts: list[str], console: Console) -> dict[str, int]:
     teacher, encoder = open_teacher(TEACHER), open_encoder(ENCODER)
     console.rule(f"2. The cache: teacher {TEACHER}, encoder {ENCODER}")
     first = build(cache, prompts, teacher, encoder)
@@ -84,14 +87,14 @@ def _build_twice(cache: Cache, prompts: list[str], console: Any) -> dict[str, in
     }
 
 
-def _run_arm(out: Path, splits: Splits, scale: DemoSize, arm: str, seed: int) -> dict[str, Any]:
-    settings = TrainSettings(epochs=scale.epochs, seed=seed)
+def _run_arm(out: Path, splits: Splits, size: DemoSize, arm: str, seed: int) -> dict[str, Any]:
+    settings = TrainSettings(epochs=size.epochs, seed=seed)
     options = dict(ARMS[arm])
     settings = replace(settings, manifold=options.pop("manifold", settings.manifold))
     request = RunRequest(
         task=TASK,
         student=STUDENT,
-        out=out / "runs" / f"{scale.train}-rows" / f"{arm}-seed{seed}",
+        out=out / "runs" / f"{size.train}-rows" / f"{arm}-seed{seed}",
         cache=str(out / "cache"),
         settings=settings,
         **options,
@@ -101,23 +104,26 @@ def _run_arm(out: Path, splits: Splits, scale: DemoSize, arm: str, seed: int) ->
 
 
 def summary(runs: list[dict[str, Any]], arm: str, metric: str) -> tuple[float, float | None]:
-    """Mean and standard deviation over seeds of an arm's metric; no deviation for one seed."""
+    """Return the mean and standard deviation over seeds of an arm's metric; the deviation is None for one seed."""
     values = [run["metrics"][metric] for run in runs if run["arm"] == arm]
     return mean(values), stdev(values) if len(values) > 1 else None
 
 
 def verdict(runs: list[dict[str, Any]]) -> str:
-    """What this run can say. Under five seeds: that it cannot tell, beside what was seen."""
+    """Return the conclusion that the runs allow, always "cannot tell", with the reason and the measured differences."""
     seeds = len({run["seed"] for run in runs})
     base, shuffled = (summary(runs, arm, "accuracy")[0] for arm in ("undistilled", "shuffled"))
-    seen = []
+    differences = []
     for arm in ("cosine", "relational"):
         value = summary(runs, arm, "accuracy")[0]
-        seen.append(f"{arm} {value - base:+.3f} against undistilled and {value - shuffled:+.3f} against shuffled")
+        differences.append(
+            f"{arm} {value - base:+.3f} against undistilled and {value - shuffled:+.3f} against shuffled"
+        )
     reason = f"{seeds} seed{'s' * (seeds != 1)}, and at least {SEEDS_TO_TELL} are needed"
     if seeds >= SEEDS_TO_TELL:
         reason = "a verdict needs a test that was fixed beforehand: armada study"
-    return f"This run cannot tell whether the pictures helped ({reason}). Seen, test accuracy: {'; '.join(seen)}."
+    found = "; ".join(differences)
+    return f"This run cannot tell whether the pictures helped ({reason}). Measured, test accuracy: {found}."
 
 
 def _print_table(results: dict[str, Any], out: Path) -> None:

@@ -1,22 +1,25 @@
-"""Numbers as a person reads them: a real minus sign, n/a for what isn't known, units that fit."""
+"""Numbers formatted for people: a typographic minus sign, n/a for an unknown value, units that fit."""
 
 from __future__ import annotations
 
 
 def signed(value: float | None) -> str:
+    """Return a number with its sign and four decimals: +0.0123."""
     return "n/a" if value is None else f"{value:+.4f}".replace("-", "−")
 
 
 def interval(ends: tuple[float | None, float | None]) -> str:
+    """Return an interval by its two ends: −0.0010 to +0.0200."""
     return "n/a" if None in ends else f"{signed(ends[0])} to {signed(ends[1])}"
 
 
 def plain(value: float | None, digits: int = 3) -> str:
+    """Return a number with so many decimals."""
     return "n/a" if value is None else f"{value:.{digits}f}".replace("-", "−")
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds in words: 42 s, 3.5 min, 2.1 h."""
+    """Return seconds in the unit that fits: 42 s, 3.5 min, 2.1 h."""
     if seconds is None:
         return "not measured"
     if seconds < 90:

@@ -1,4 +1,4 @@
-"""The command `armada cache browse`: a gallery on this machine's own address, or in a folder."""
+"""The command `armada cache browse`: serve a gallery on the loopback address, or export it to a folder."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ PORT = 8642
 def browse(
     url: Url,
     static: Annotated[
-        Optional[Path], typer.Option("--static", help="Write pages into this folder that open without a server.")
+        Optional[Path], typer.Option("--static", help="Write the pages into this folder; they open without a server.")
     ] = None,
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Where to serve; 0 for a free one.")] = PORT,
-    no_open: Annotated[bool, typer.Option("--no-open", help="Open no browser.")] = False,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to serve on; 0 picks a free one.")] = PORT,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
 ) -> None:
-    """Look at prompts and pictures in the browser: search, failures, nearest neighbours, coverage, cost."""
+    """Show prompts and pictures in the browser: search, failures, nearest neighbours, coverage, cost."""
     from teacher_cache import ArmadaError, Cache
 
     cache = Cache(url)
@@ -39,8 +39,8 @@ def browse(
         typer.echo(f"{exported.rows} rows, {exported.pictures} pictures: {static / 'index.html'}")
         if exported.unreadable:
             raise ArmadaError(
-                f"{cache.store}: {exported.unreadable} pictures can't be read; their pages say why. "
-                f"Mend them by: armada cache verify {cache.store} --repair, and the build again"
+                f"{cache.store}: {exported.unreadable} pictures can't be read; each picture's page shows the error. "
+                f"Repair the cache: armada cache verify {cache.store} --repair, then run the build again"
             )
         return
     _serve(cache, port, opens=not no_open and sys.stdout.isatty())
@@ -57,18 +57,18 @@ def _serve(cache: Cache, port: int, *, opens: bool) -> None:
     except OSError as error:
         raise ArmadaError(
             f"--port {port}: expected a free port of 127.0.0.1, found: {error.strerror}; "
-            "take another one, or --port 0 for one that is free"
+            "choose another port, or --port 0 for any free one"
         ) from None
     with listening:
-        # asyncio does so only for sockets that it makes itself; without it every answer waits 40 ms for an ACK.
+        # asyncio sets this only on sockets that it creates; without it every response waits 40 ms for an ACK.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         app = make_app(cache)
         address = f"http://127.0.0.1:{listening.getsockname()[1]}/"
         typer.echo(address)
         sys.stdout.flush()
-        typer.echo("Ctrl-C ends it", err=True)
+        typer.echo("press Ctrl-C to stop", err=True)
         if opens:
-            _show(address)
+            _open_browser(address)
         config = Config(
             app,
             log_level="warning",
@@ -83,8 +83,8 @@ def _serve(cache: Cache, port: int, *, opens: bool) -> None:
             Server(config).run(sockets=[listening])
 
 
-def _show(address: str) -> None:
-    """Open the browser, but for one that would take this terminal from the server that it waits for."""
-    with contextlib.suppress(webbrowser.Error):  # there is none
+def _open_browser(address: str) -> None:
+    """Open the browser in the background, unless it runs in the terminal: it would take the terminal over."""
+    with contextlib.suppress(webbrowser.Error):  # no browser is installed
         if type(webbrowser.get()) is not webbrowser.GenericBrowser:
             threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()

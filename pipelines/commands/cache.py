@@ -1,39 +1,42 @@
-"""The commands of stage one: `armada cache ...`. Imports that cost time stand inside the commands."""
+"""The commands of stage one, `armada cache ...`. Slow imports are inside the commands that need them."""
 
 from __future__ import annotations
 
 import json
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
+
+from pipelines.commands.output import show
 
 if TYPE_CHECKING:
     from teacher_cache import BuildReport
 
-from pipelines.commands.output import show
-
-cache_app = typer.Typer(help="Stage one: pictures and features, drawn once, kept in shards.", no_args_is_help=True)
+cache_app = typer.Typer(
+    help="Stage one: draw pictures and compute features once, and keep them in shards.", no_args_is_help=True
+)
 
 Prompts = Annotated[str, typer.Argument(help="A task card's name, or a .jsonl, .csv, .parquet or .txt file.")]
 Url = Annotated[str, typer.Argument(help="The cache: a folder or any fsspec URL.")]
 CacheUrl = Annotated[str, typer.Option("--cache", help="The cache: a folder or any fsspec URL.")]
 TeacherSpec = Annotated[str, typer.Option("--teacher", help="KIND[:MODEL][?OPTION=VALUE&...], for example pictogram.")]
 EncoderSpec = Annotated[str, typer.Option("--encoder", help="For example efficientnet-lite0.")]
-Column = Annotated[str, typer.Option("--text-column", help="The column that holds the prompt.")]
-Samples = Annotated[int, typer.Option("--samples", min=1, help="Pictures a prompt.")]
-Limit = Annotated[Optional[int], typer.Option("--limit", min=1, help="Only the first N unique prompts.")]
+Column = Annotated[str, typer.Option("--text-column", help="The column of the prompts.")]
+Samples = Annotated[int, typer.Option("--samples", min=1, help="Pictures per prompt.")]
+Limit = Annotated[Optional[int], typer.Option("--limit", min=1, help="Use only the first N unique prompts.")]
 MaxCalls = Annotated[
-    Optional[int], typer.Option("--max-calls", min=0, help="Cap on all calls made here for this teacher.")
+    Optional[int], typer.Option("--max-calls", min=0, help="Most calls to this teacher, earlier builds included.")
 ]
 BudgetUsd = Annotated[
-    Optional[float], typer.Option("--budget-usd", min=0, help="Cap on all money spent here on this teacher.")
+    Optional[float], typer.Option("--budget-usd", min=0, help="Most money for this teacher, earlier builds included.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, nothing else there.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 
 
 @cache_app.command()
@@ -47,7 +50,7 @@ def plan(
     limit: Limit = None,
     as_json: AsJson = False,
 ) -> None:
-    """What a build would do: rows, pictures and features at hand, calls to make. Nothing is called or written."""
+    """Show what a build would do: rows, pictures and features at hand, calls to make. Nothing is called or written."""
     from teacher_cache import (
         Cache,
         expected_seconds,
@@ -59,13 +62,14 @@ def plan(
         source_of_teacher,
     )
 
-    drawer, reader = open_teacher(teacher), open_encoder(encoder)
-    texts, source = _read_prompts(prompts, text_column), source_of_teacher(drawer)
-    asked = make_requests(source, texts, samples, limit)
-    opened = Cache(cache)
-    made = make_plan(opened, source, source_of_encoder(reader), asked, rows=len(texts))
+    opened_teacher = open_teacher(teacher)
+    teacher_source, encoder_source = source_of_teacher(opened_teacher), source_of_encoder(open_encoder(encoder))
+    texts = _read_prompts(prompts, text_column)
+    requests = make_requests(teacher_source, texts, samples, limit)
+    opened_cache = Cache(cache)
+    made = make_plan(opened_cache, teacher_source, encoder_source, requests, rows=len(texts))
     calls = made.wanted.num_rows
-    seconds = expected_seconds(opened, source, source_of_encoder(reader), made)
+    price_usd = opened_teacher.price_usd
     facts = {
         "rows": made.rows,
         "unique_prompts": made.unique_prompts,
@@ -73,8 +77,8 @@ def plan(
         "features_at_hand": made.features_at_hand,
         "failed": dict(made.failed),
         "calls": calls,
-        "cost_usd": None if drawer.price_usd is None else calls * drawer.price_usd,
-        "seconds": seconds,
+        "cost_usd": None if price_usd is None else calls * price_usd,
+        "seconds": expected_seconds(opened_cache, teacher_source, encoder_source, made),
     }
     show(facts, as_json)
 
@@ -91,15 +95,19 @@ def build(
     max_calls: MaxCalls = None,
     budget_usd: BudgetUsd = None,
     concurrency: Annotated[
-        Optional[int], typer.Option("--concurrency", min=1, help="Requests in flight, where the teacher takes several.")
+        Optional[int], typer.Option("--concurrency", min=1, help="Requests in flight, if the teacher accepts several.")
     ] = None,
-    shard_rows: Annotated[int, typer.Option("--shard-rows", min=1, help="Most rows a shard.")] = 8192,
-    seal_rows: Annotated[int, typer.Option("--seal-rows", min=1, help="Seal after so many pictures.")] = 2048,
-    seal_seconds: Annotated[float, typer.Option("--seal-seconds", min=0, help="Seal after so many seconds.")] = 600,
-    format: Annotated[str, typer.Option("--format", help="parquet, or webdataset: tars with all in one.")] = "parquet",
+    shard_rows: Annotated[int, typer.Option("--shard-rows", min=1, help="Most rows per shard.")] = 8192,
+    seal_rows: Annotated[int, typer.Option("--seal-rows", min=1, help="Seal shards after so many pictures.")] = 2048,
+    seal_seconds: Annotated[
+        float, typer.Option("--seal-seconds", min=0, help="Seal shards after so many seconds.")
+    ] = 600,
+    format: Annotated[
+        str, typer.Option("--format", help="parquet, or webdataset: each picture and its feature in one tar.")
+    ] = "parquet",
     as_json: AsJson = False,
 ) -> None:
-    """Ask the teacher for every picture that is missing, once, and encode what has no feature."""
+    """Draw every missing picture once, and encode every picture without a feature."""
     from teacher_cache import ArmadaError, BuildOptions, Cache, build as run_build, open_encoder, open_teacher
 
     options = BuildOptions(
@@ -113,23 +121,26 @@ def build(
         format=format,
         prompts=Path(prompts).name if Path(prompts).suffix else prompts,
     )
-    drawer, reader = open_teacher(teacher), open_encoder(encoder)
+    opened_teacher, opened_encoder = open_teacher(teacher), open_encoder(encoder)
     if concurrency is not None:
-        if not hasattr(drawer, "concurrency"):
-            raise ArmadaError(f"--concurrency: the teacher {teacher} takes one request at a time")
-        drawer.concurrency = concurrency
+        if not hasattr(opened_teacher, "concurrency"):
+            raise ArmadaError(f"--concurrency: the teacher {teacher} accepts one request at a time; leave it out")
+        opened_teacher.concurrency = concurrency
     texts = _read_prompts(prompts, text_column)
-    report = run_build(Cache(cache, create=True), texts, drawer, reader, options, stop=_stop_on_signal())
+    report = run_build(
+        Cache(cache, create=True), texts, opened_teacher, opened_encoder, options, stop=_stop_on_signal()
+    )
     show(asdict(report), as_json)
-    _exit(report)
+    _exit_with_code(report)
 
 
-def _exit(report: BuildReport) -> None:
+def _exit_with_code(report: BuildReport) -> None:
+    """Print why a build is incomplete and exit with its code; return if it is complete."""
     if report.stopped == "interrupted":
-        typer.echo("stopped as asked; what was drawn is sealed. The same command goes on from here.", err=True)
+        typer.echo("interrupted; every finished picture is kept. Run the same command again to continue.", err=True)
         raise typer.Exit(130)
     if report.stopped == "budget":
-        typer.echo("the budget is reached; raise it and run the same command to go on.", err=True)
+        typer.echo("the budget is reached; raise it and run the same command again to continue.", err=True)
         raise typer.Exit(4)
     if report.failed or report.features_refused:
         reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(report.failed.items()))
@@ -141,13 +152,13 @@ def _exit(report: BuildReport) -> None:
 def retry(
     url: Url,
     reason: Annotated[
-        Optional[list[str]], typer.Option("--reason", help="Take up failures of this reason; may be repeated.")
+        Optional[list[str]], typer.Option("--reason", help="Retry failures of this reason; may be repeated.")
     ] = None,
     max_calls: MaxCalls = None,
     budget_usd: BudgetUsd = None,
     as_json: AsJson = False,
 ) -> None:
-    """Ask again for rows that failed: transient failures, or those of the reasons given."""
+    """Retry rows that failed: transient failures, or those of the given reasons."""
     from teacher_cache import Cache, retry as run_retry
 
     reports = run_retry(
@@ -159,17 +170,17 @@ def retry(
         for report in reports:
             show(asdict(report), False)
     for report in reports:
-        _exit(report)
+        _exit_with_code(report)
 
 
 @cache_app.command()
 def status(url: Url, as_json: AsJson = False) -> None:
-    """What a cache holds: pictures, features, failures by reason, coverage by task, calls, cost, size, rates."""
+    """Show a cache in numbers: pictures, features, failures by reason, coverage by task, calls, cost, size, rates."""
     from pipelines.commands.task_coverage import task_coverage
     from teacher_cache import Cache, status as read_status
 
-    opened = Cache(url)
-    teachers, tasks = read_status(opened), task_coverage(opened)
+    cache = Cache(url)
+    teachers, tasks = read_status(cache), task_coverage(cache)
     if as_json:
         facts = {"teachers": [asdict(teacher) for teacher in teachers], "tasks": [asdict(task) for task in tasks]}
         typer.echo(json.dumps({"cache": url, **facts}))
@@ -197,19 +208,21 @@ def _read_prompts(prompts: str, column: str) -> list[str]:
         return check_prompts(load_splits(load_card(prompts)).train.prompts, f"task {prompts}", "prompt")
     path = Path(prompts)
     if not path.suffix:
-        raise ArmadaError(f"{prompts}: neither a file nor a task; known tasks: {', '.join(card_names())}")
+        raise ArmadaError(
+            f"{prompts}: expected a file or a task, found neither; known tasks: {', '.join(card_names())}"
+        )
     return read_prompts(path, column)
 
 
-def _stop_on_signal() -> Any:
-    """A function that says whether SIGINT or SIGTERM came; the second one ends the process at once."""
-    asked: list[int] = []
+def _stop_on_signal() -> Callable[[], bool]:
+    """Return a function that tells whether SIGINT or SIGTERM has arrived; the second one ends the process at once."""
+    received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
-        asked.append(number)
+        received.append(number)
         signal.signal(number, signal.SIG_DFL)
-        print("\nstopping: finishing what is in flight; once more to stop at once", file=sys.stderr)
+        print("\nstopping after the calls in flight; interrupt again to stop at once", file=sys.stderr)
 
     signal.signal(signal.SIGINT, handle)
     signal.signal(signal.SIGTERM, handle)
-    return lambda: bool(asked)
+    return lambda: bool(received)

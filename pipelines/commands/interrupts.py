@@ -1,4 +1,4 @@
-"""How the command line answers Ctrl-C."""
+"""Ctrl-C on the command line: one message and exit code 130."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typer.core import TyperGroup
 
 
 class Interruptible(TyperGroup):
-    """Commands that Ctrl-C ends with the exit code that shells expect: what they finished is kept."""
+    """A group of commands that exit with code 130, as shells expect, on Ctrl-C; finished work is kept."""
 
-    def invoke(self, context: Any) -> Any:
-        """See click."""
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; see `click.Group.invoke`. `ctx` is the context of click or of the copy of it in typer."""
         try:
-            return super().invoke(context)
+            return super().invoke(ctx)
         except KeyboardInterrupt:
-            typer.echo("interrupted: the same command goes on from here", err=True)
+            typer.echo("interrupted: run the same command again to continue", err=True)
             raise typer.Exit(130) from None

@@ -1,4 +1,4 @@
-"""The commands that keep a cache in order: verify, compact, merge, export. They join `armada cache`."""
+"""The commands that maintain a cache, `armada cache ...`: verify, compact, merge and export."""
 
 from __future__ import annotations
 
@@ -15,32 +15,34 @@ from pipelines.commands.output import show
 
 def verify(
     url: Url,
-    recompute: Annotated[int, typer.Option("--recompute", min=0, help="Ask again for N stored rows.")] = 0,
-    repair: Annotated[bool, typer.Option("--repair", help="Move aside what is broken, save what is sound.")] = False,
+    recompute: Annotated[int, typer.Option("--recompute", min=0, help="Compute N stored rows again and compare.")] = 0,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Move damaged files aside and keep the intact rows.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check every file against its commit; exit code 3 where something doesn't hold."""
+    """Check every file against its commit; exit with code 3 if a check fails."""
     from teacher_cache import Cache, recompute as run_recompute, verify as run_verify
 
-    found = run_verify(url, repair=repair)
-    again = run_recompute(Cache(url), recompute) if recompute and (repair or not found.problems) else []
+    report = run_verify(url, repair=repair)
+    again = run_recompute(Cache(url), recompute) if recompute and (repair or not report.problems) else []
     if as_json:
-        typer.echo(json.dumps({**asdict(found), "recomputed": [asdict(entry) for entry in again]}))
+        typer.echo(json.dumps({**asdict(report), "recomputed": [asdict(entry) for entry in again]}))
     else:
-        show({"commits": found.commits, "shards": found.shards, "bytes": found.bytes}, False)
-        for problem in found.problems:
+        show({"commits": report.commits, "shards": report.shards, "bytes": report.bytes}, False)
+        for problem in report.problems:
             mended = f" [{problem.mended}]" if problem.mended else ""
             typer.echo(f"{problem.kind:8} {problem.path}: {problem.message}{mended}")
         for entry in again:
-            result = entry.skipped or f"{entry.asked} asked again, {entry.differing} differ"
+            result = entry.skipped or f"{entry.asked} computed again, {entry.differing} differ"
             if entry.largest_difference is not None:
                 result += f", largest difference {entry.largest_difference:.1e}"
             typer.echo(f"{entry.source}: {result}")
-        if not found.problems:
-            typer.echo("every file is as its commit says")
+        if not report.problems:
+            typer.echo("every file matches its commit")
         elif repair:
-            typer.echo("repaired; the same build again fills what is missing")
-    if found.problems or any(entry.differing for entry in again):
+            typer.echo("repaired; run the same build again to fill in what is missing")
+    if report.problems or any(entry.differing for entry in again):
         raise typer.Exit(3)
 
 
@@ -49,7 +51,7 @@ def compact(
     vacuum: Annotated[bool, typer.Option("--vacuum", help="Remove the files that compaction replaced.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Few large shards out of many small ones. Nothing is removed without --vacuum."""
+    """Rewrite many small shards as a few large ones; no file is removed without --vacuum."""
     from teacher_cache import Cache, compact as run_compact
 
     show(asdict(run_compact(Cache(url), vacuum=vacuum)), as_json)
@@ -59,7 +61,7 @@ def merge(
     paths: Annotated[list[str], typer.Argument(metavar="SRC... DST", help="Caches to copy, and the one to copy into.")],
     as_json: AsJson = False,
 ) -> None:
-    """Copy into the last cache what the others have and it lacks."""
+    """Copy into the last cache everything that the other caches have and it lacks."""
     from teacher_cache import ArmadaError, Cache, merge as run_merge
 
     if len(paths) < 2:
@@ -74,10 +76,10 @@ def merge(
 def export(
     url: Url,
     out: Annotated[str, typer.Argument(help="The new cache.")],
-    to: Annotated[str, typer.Option("--to", help="parquet or webdataset.")],
+    to: Annotated[str, typer.Option("--to", help="The new format: parquet or webdataset.")],
     as_json: AsJson = False,
 ) -> None:
-    """The same pictures and features in the other format; nothing is drawn or encoded again."""
+    """Write the same pictures and features in the other format; nothing is drawn or encoded again."""
     from teacher_cache import Cache, export as run_export
 
     show({"features": run_export(Cache(url), Cache(out, create=True), to), "out": str(Path(out))}, as_json)

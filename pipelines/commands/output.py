@@ -1,4 +1,4 @@
-"""What the commands print (one JSON object, or a line a fact), and the JSON files that they write."""
+"""The output of the commands: one JSON object, or one line per fact."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 
 def show(facts: dict[str, Any], as_json: bool) -> None:
-    """Print facts on standard output."""
+    """Print facts on standard output, as one JSON object or as one line each."""
     if as_json:
         typer.echo(json.dumps(facts))
         return

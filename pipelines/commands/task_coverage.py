@@ -1,4 +1,4 @@
-"""Coverage by task: how much of each task that was built for a cache holds now. It reads only."""
+"""Coverage by task: how many prompts of each task a cache has pictures and features of. Read-only."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from teacher_cache import ArmadaError, Cache, make_plan, make_requests
 
 @dataclass(frozen=True)
 class TaskCoverage:
-    """Of a task's unique training prompts, how many have a picture, a feature, a known failure. `unknown` says why
-    nobody can tell: the task's rows aren't on this machine."""
+    """The number of a task's unique training prompts, and how many have a picture, a feature or a recorded failure.
+
+    `unknown` is empty, or the error that prevents counting: the task's rows aren't on this machine.
+    """
 
     task: str
     teacher: str = ""
@@ -24,7 +26,7 @@ class TaskCoverage:
 
 
 def task_coverage(cache: Cache) -> list[TaskCoverage]:
-    """One entry for each task card that a commit names, and each teacher and encoder."""
+    """Return one entry per task card that a commit names, teacher and encoder."""
     found = []
     for task in sorted({commit.prompts for commit in cache.commits()} & set(card_names())):
         try:

@@ -1,1 +1,1 @@
-"""The gallery: prompts and pictures of a cache, served or exported."""
+"""The gallery: web pages of a cache's prompts and pictures, served or exported."""

@@ -1,5 +1,6 @@
-"""The catalogue: what a cache holds, asked by page, words and state. No answer is longer than a page, and rows come in
-one stable order however they are asked for.
+"""The catalogue: a cache's rows, queried by page, words and state.
+
+A result is at most one page, and rows have one stable order in every query.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pipelines.gallery.catalogue_build import fold, make_catalogue
 from teacher_cache import ArmadaError, Cache, CacheError, read_picture
 
 PAGE = 48  # rows
-WORDS = 100  # of a search: SQLite has a limit, and people have one
+WORDS = 100  # most words per search; SQLite limits the length of a statement
 KINDS = {
     "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
     "jpeg": re.compile(rb"\xff\xd8\xff"),
@@ -34,8 +35,8 @@ class CatalogueRow:
     image_key: str
     prompt: str
     sample: int
-    encoders: int  # a bit for each encoder with a feature of this picture
-    path: str | None  # the tar
+    encoders: int  # bit mask: one bit per encoder with a feature of this picture
+    path: str | None  # of the tar
     offset: int | None
     bytes: int | None
     image_sha256: str | None
@@ -51,7 +52,7 @@ _COLUMNS = ", ".join(field.name for field in fields(CatalogueRow))
 
 @dataclass(frozen=True)
 class EncoderFacts:
-    """An encoder over one teacher's pictures."""
+    """An encoder, and its features of one teacher's pictures in numbers."""
 
     name: str
     digest: str
@@ -63,8 +64,10 @@ class EncoderFacts:
 
 @dataclass(frozen=True)
 class TeacherFacts:
-    """A teacher in numbers: `first` is the number of its first row, and cost and seconds are None where not one of its
-    rows says them."""
+    """A teacher and its rows in numbers.
+
+    `first` is the number of its first row; cost and seconds are None if none of its rows has them.
+    """
 
     number: int
     name: str
@@ -83,22 +86,25 @@ class TeacherFacts:
 
     @property
     def failures(self) -> int:
-        """Rows without a picture."""
+        """The number of rows without a picture."""
         return sum(self.failed.values())
 
     def page_of(self, row: CatalogueRow) -> int:
-        """The page on which a row stands among all."""
+        """Return the number of the page of all rows that shows a row."""
         return (row.number - self.first) // PAGE + 1
 
     def encoders_of(self, row: CatalogueRow) -> list[EncoderFacts]:
-        """The encoders that have a feature of a row's picture."""
+        """Return the encoders with a feature of a row's picture."""
         return [encoder for bit, encoder in enumerate(self.encoders) if row.encoders >> bit & 1]
 
 
 @dataclass(frozen=True)
 class Query:
-    """Which rows of a teacher to show: `show` is `all`, `drawn`, `failed`, `failed:REASON`, `with:ENCODER` or
-    `without:ENCODER`; every word of `text` has to stand in the prompt."""
+    """Which rows of a teacher to show.
+
+    `show` is `all`, `drawn`, `failed`, `failed:REASON`, `with:ENCODER` or `without:ENCODER`. The prompt must contain
+    every word of `text`.
+    """
 
     teacher: TeacherFacts
     show: str = "all"
@@ -108,7 +114,7 @@ class Query:
 
 @dataclass(frozen=True)
 class QueryResult:
-    """One page of what was asked for."""
+    """One page of a query's rows, and the total number of rows."""
 
     query: Query
     rows: tuple[CatalogueRow, ...]
@@ -116,16 +122,16 @@ class QueryResult:
 
     @property
     def pages(self) -> int:
-        """How many pages there are, at least 1."""
+        """The number of pages, at least 1."""
         return max(1, -(-self.total // PAGE))
 
 
 class Catalogue:
-    """A cache's catalogue, opened for reading; threads may share it."""
+    """A cache's catalogue, open for reading; threads may share it."""
 
     def __init__(self, cache: Cache, path: Path, digest: str) -> None:
         self.cache, self.digest, self._path = cache, digest, path
-        # The file never changes once it has its name, and it stays readable while it is open, though it be removed.
+        # The file never changes under this name, and stays readable while it is open, even if it is removed.
         self._database = sqlite3.connect(f"{path.as_uri()}?mode=ro&immutable=1", uri=True, check_same_thread=False)
         self._lock = threading.Lock()
         self.teachers = tuple(_teacher(facts) for facts in json.loads(self._all("SELECT json FROM facts")[0][0]))
@@ -137,11 +143,15 @@ class Catalogue:
         except sqlite3.DatabaseError as error:
             self._path.unlink(missing_ok=True)
             raise CacheError(
-                f"{self._path}: {error}; it was removed: the same command again lists the cache anew"
+                f"{self._path}: {error}; the damaged file was removed; run the same command again to list the "
+                "cache anew"
             ) from error
 
     def find(self, query: Query) -> QueryResult:
-        """A page of rows. One beyond the last gives the last."""
+        """Return one page of rows; a page number beyond the last one returns the last page.
+
+        Raise ArmadaError if `query.show` is none of the forms that Query names.
+        """
         teacher, words = query.teacher, list(dict.fromkeys(fold(query.text).split()))[:WORDS]
         first, last = teacher.first, teacher.first + teacher.rows - 1
         condition, values, total = _condition(teacher, query.show)
@@ -151,7 +161,7 @@ class Catalogue:
             total = self._all(f"SELECT count(*) FROM rows WHERE {where}", values)[0][0]
         page = max(1, min(query.page, -(-total // PAGE)))
         skipped = (page - 1) * PAGE
-        if query.show == "all" and not words:  # numbers without gaps: nothing needs to be skipped over
+        if query.show == "all" and not words:  # row numbers have no gaps: start at the page's first row
             values[0], skipped = first + skipped, 0
         rows = self._all(
             f"SELECT {_COLUMNS} FROM rows WHERE {where} ORDER BY number LIMIT ? OFFSET ?", [*values, PAGE, skipped]
@@ -159,40 +169,46 @@ class Catalogue:
         return QueryResult(replace(query, page=page), tuple(CatalogueRow(*row) for row in rows), total)
 
     def row(self, key: str) -> CatalogueRow | None:
-        """The row of an image key."""
+        """Return the row of an image key; None if there is none."""
         found = self._all(f"SELECT {_COLUMNS} FROM rows WHERE image_key = ?", [key])
         return CatalogueRow(*found[0]) if found else None
 
     def walk(self, teacher: TeacherFacts) -> Iterator[CatalogueRow]:
-        """All rows of a teacher in order, a few at a time."""
+        """Yield all rows of a teacher in order; they are read in batches."""
         for start in range(teacher.first, teacher.first + teacher.rows, 1024):
             end = min(start + 1024, teacher.first + teacher.rows) - 1
             for row in self._all(f"SELECT {_COLUMNS} FROM rows WHERE number BETWEEN ? AND ?", [start, end]):
                 yield CatalogueRow(*row)
 
     def picture(self, row: CatalogueRow) -> tuple[bytes, str]:
-        """A drawn row's picture and its kind: png, jpeg or webp. Raises CacheError where it is gone, changed or of no
-        such kind."""
+        """Return a row's picture and its kind: png, jpeg or webp.
+
+        Raise ArmadaError if no picture was drawn, CacheError if it is missing, changed or of another kind.
+        """
         if row.path is None:
             raise ArmadaError(f"{row.image_key}: no picture was drawn: {row.reason}")
         data = read_picture(self.cache, asdict(row))
         for kind, pattern in KINDS.items():
             if pattern.match(data):
                 return data, kind
-        raise CacheError(f"{row.path}: the picture {row.image_key} begins like no PNG, JPEG or WebP; not shown")
+        raise CacheError(
+            f"{row.path}: picture {row.image_key}: expected a PNG, JPEG or WebP, found another format; it is not shown"
+        )
 
 
 def open_catalogue(cache: Cache) -> Catalogue:
-    """The catalogue of what the cache holds now, made first where it is not there. Raises CacheError, or ArmadaError
-    for a cache that no teacher has drawn into."""
+    """Open the catalogue of the cache's present content, and build it first if it is missing.
+
+    Raise CacheError if a shard can't be read, ArmadaError if no teacher has drawn into the cache.
+    """
     path, digest = make_catalogue(cache)
     try:
         catalogue = Catalogue(cache, path, digest)
-    except (CacheError, sqlite3.Error, ValueError, TypeError, LookupError):  # damaged since it was made
+    except (CacheError, sqlite3.Error, ValueError, TypeError, LookupError):  # the file was damaged after it was built
         path.unlink(missing_ok=True)
         catalogue = Catalogue(cache, *make_catalogue(cache))
     if not catalogue.teachers:
-        raise ArmadaError(f"{cache.store}: no teacher has drawn into this cache yet; draw by: armada cache build")
+        raise ArmadaError(f"{cache.store}: no teacher has drawn into this cache yet; run: armada cache build")
     return catalogue
 
 
@@ -201,7 +217,7 @@ def _teacher(facts: dict[str, Any]) -> TeacherFacts:
 
 
 def _condition(teacher: TeacherFacts, show: str) -> tuple[str, list[Any], int]:
-    """What `show` asks of a row, in SQL, its values, and how many rows it holds for. Raises ArmadaError."""
+    """Return the SQL condition of a `show`, its values, and the number of rows that satisfy it."""
     kind, _, name = show.partition(":")
     if kind == "all":
         return "true", [], teacher.rows

@@ -1,6 +1,6 @@
-"""Making a catalogue: a cache's rows, streamed from its shards into one SQLite file of this machine.
+"""Build a catalogue: stream a cache's rows from its shards into one SQLite file on this machine.
 
-It is named by the digest of what the cache held, and appears whole or not at all; older ones are removed then.
+The file is named by the digest of the cache's content and is complete or absent. A new one replaces the older ones.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from teacher_cache import (
     Cache,
@@ -29,12 +29,15 @@ from teacher_cache import (
     list_shards,
 )
 
-FORMAT = 1
-_BATCH = 4096  # rows handed to SQLite together
-_DRAFT_S = 3600.0  # a draft that nobody has written to for so long was left by a killed process
-_KEY = re.compile("[0-9a-f]{64}")  # keys and digests become addresses and file names: nothing else may
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-# Rows are numbered by teacher, then by prompt: a page is a range of numbers, and one prompt's samples stand together.
+FORMAT = 1
+_BATCH = 4096  # rows per insert
+_DRAFT_S = 3600.0  # a draft unchanged for so long was left by a killed process
+_KEY = re.compile("[0-9a-f]{64}")  # keys and digests become addresses and file names; refuse anything else
+
+# Rows are numbered by teacher, then by prompt: a page is a range of numbers, and one prompt's samples are adjacent.
 _FIELDS = """image_key TEXT, teacher INTEGER, prompt TEXT, folded TEXT, sample INTEGER, encoders INTEGER, path TEXT,
   offset INTEGER, bytes INTEGER, image_sha256 TEXT, cost_usd REAL, seconds REAL, attempts INTEGER, reason TEXT,
   message TEXT"""
@@ -54,12 +57,15 @@ _ADD_FEATURE = "UPDATE staged SET encoders = encoders | ? WHERE image_key = ? AN
 
 
 def fold(text: str) -> str:
-    """Text as it is compared in a search: without differences of case or of Unicode's spelling."""
+    """Return a text as searches compare it: without differences of case or of Unicode form."""
     return unicodedata.normalize("NFKC", text).casefold()
 
 
 def make_catalogue(cache: Cache, tries: int = 3) -> tuple[Path, str]:
-    """The file that lists what the cache holds now, made unless it is there, and its digest. Raises CacheError."""
+    """Return the catalogue file of the cache's present content and its digest; build the file if it is missing.
+
+    Raise CacheError if a shard can't be read.
+    """
     listing = list_shards(cache)
     digest = f"{listing.digest[:32]}-{FORMAT}"
     folder = catalogue_folder(cache)
@@ -75,22 +81,27 @@ def make_catalogue(cache: Cache, tries: int = 3) -> tuple[Path, str]:
     except CacheError:
         if tries == 1 or list_shards(cache) == listing:
             raise
-        return make_catalogue(cache, tries - 1)  # someone compacted meanwhile
+        return make_catalogue(cache, tries - 1)  # the cache was compacted meanwhile
     finally:
         os.close(handle)
         Path(draft).unlink(missing_ok=True)
-    dead = time.time() - _DRAFT_S
-    for other in folder.iterdir():
-        with contextlib.suppress(OSError):  # open elsewhere, on a system that minds; or gone
-            if (other.suffix == ".sqlite" and other != path) or (
-                other.suffix == ".draft" and other.stat().st_mtime < dead
-            ):
-                other.unlink()
+    _remove_others(folder, path)
     return path, digest
 
 
+def _remove_others(folder: Path, path: Path) -> None:
+    """Remove older catalogues, and the drafts of killed processes."""
+    abandoned = time.time() - _DRAFT_S
+    for other in folder.iterdir():
+        with contextlib.suppress(OSError):  # another process has it open or removed it
+            if (other.suffix == ".sqlite" and other != path) or (
+                other.suffix == ".draft" and other.stat().st_mtime < abandoned
+            ):
+                other.unlink()
+
+
 def catalogue_folder(cache: Cache) -> Path:
-    """Where the catalogues of a cache stand: in the user's folder, never in the cache, which may come from anywhere."""
+    """Return the folder of a cache's catalogues, in the user's folder: a cache may come from an unknown source."""
     folder = cache.store.user_folder() / "catalogues"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -102,7 +113,7 @@ def _write(cache: Cache, listing: Listing, path: Path) -> None:
         database.executescript(_SCHEMA)
         facts = []
         for number, teacher in enumerate(cache.teachers()):
-            encoders = cache.encoders(teacher)[:62]  # a bit each
+            encoders = cache.encoders(teacher)[:62]  # one bit each
             for table in image_tables(cache, listing, teacher):
                 database.executemany(_ADD_PICTURE, _pictures(table, number))
             for table in failure_tables(cache, listing, teacher):
@@ -133,7 +144,7 @@ def _source_facts(source: Source) -> dict[str, Any]:
     return {"name": source.name, "digest": source.digest, "spec": dict(source.spec), "facts": dict(source.facts)}
 
 
-def _pictures(table: Any, teacher: int) -> Iterator[tuple[Any, ...]]:
+def _pictures(table: pa.Table, teacher: int) -> Iterator[tuple[Any, ...]]:
     names = ["image_key", "prompt", "sample", "path", "offset", "bytes", "image_sha256", "cost_usd", "seconds"]
     for batch in table.select([*names, "attempts"]).to_batches(max_chunksize=_BATCH):
         for key, prompt, sample, path, offset, size, digest, cost, seconds, attempts in _rows(batch):
@@ -143,7 +154,7 @@ def _pictures(table: Any, teacher: int) -> Iterator[tuple[Any, ...]]:
             yield key, teacher, prompt, fold(prompt), sample, 0, *place, cost, seconds, attempts, None, None
 
 
-def _failures(table: Any, teacher: int) -> Iterator[tuple[Any, ...]]:
+def _failures(table: pa.Table, teacher: int) -> Iterator[tuple[Any, ...]]:
     names = ["image_key", "prompt", "sample", "cost_usd", "attempts", "reason", "message"]
     for batch in table.select(names).to_batches(max_chunksize=_BATCH):
         for key, prompt, sample, cost, attempts, reason, message in _rows(batch):
@@ -166,18 +177,20 @@ def _failures(table: Any, teacher: int) -> Iterator[tuple[Any, ...]]:
             )
 
 
-def _rows(batch: Any) -> Iterator[tuple[Any, ...]]:
+def _rows(batch: pa.RecordBatch) -> Iterator[tuple[Any, ...]]:
     return zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def _check(*digests: str) -> None:
     for digest in digests:
         if not _KEY.fullmatch(digest):
-            raise CacheError(f"expected a key of 64 hexadecimal digits, found {digest[:80]!r}; the shard isn't ours")
+            raise CacheError(
+                f"expected a key of 64 hexadecimal digits, found {digest[:80]!r}; armada did not write this shard"
+            )
 
 
 def _count(database: sqlite3.Connection, teacher: int, facts: dict[str, Any]) -> None:
-    """Add to a teacher's facts what can be counted once: the range of its rows, states, cost."""
+    """Add to a teacher's facts what is counted once: the range of its rows, their states and their cost."""
     where = "FROM rows WHERE teacher = ?"
     first, rows, drawn, cost, seconds, attempts = database.execute(
         "SELECT coalesce(min(number), 1), count(*), count(*) FILTER (WHERE reason IS NULL), sum(cost_usd), "

@@ -1,4 +1,4 @@
-"""Nearest neighbours by feature: cosines of some rows with all rows, a block at a time, so that memory stays small."""
+"""Nearest neighbours by feature: cosines of some rows with all rows, one block at a time to limit memory."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import numpy as np
 
 from teacher_cache import Features
 
-_BLOCK = 4096  # rows compared together
+_BLOCK = 4096  # rows per block
 COUNT = 12
 
 
 @dataclass(frozen=True)
 class Near:
-    """A picture and the cosine of its feature with the one asked about."""
+    """A picture, and the cosine of its feature with that of the query."""
 
     image_key: str
     cosine: float
 
 
 def neighbours(features: Features, keys: Sequence[str], count: int = COUNT) -> list[list[Near]]:
-    """For each image key its nearest others, nearest first; none for a key without a feature."""
+    """Return, per image key, its nearest other pictures, nearest first; none for a key without a feature."""
     found: list[list[Near]] = [[] for _ in keys]
     rows = features.rows_of_keys(list(keys)) if len(keys) else np.empty(0, np.int64)
     known = np.flatnonzero(rows >= 0)
@@ -36,13 +36,13 @@ def neighbours(features: Features, keys: Sequence[str], count: int = COUNT) -> l
 
 
 def _nearest(features: Features, rows: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers and cosines (Q, count), descending; -1 where there are fewer rows."""
-    asked = _unit(features.take(rows))  # (Q, L)
+    """Return row numbers and cosines (Q, count), cosines descending; the number is -1 if there are fewer rows."""
+    queries = _unit(features.take(rows))  # (Q, L)
     places = np.full((len(rows), count), -1, np.int64)
     cosines = np.full((len(rows), count), -np.inf, np.float32)
     for start in range(0, len(features), _BLOCK):
         block = np.arange(start, min(start + _BLOCK, len(features)))
-        near = asked @ _unit(features.take(block)).T  # (Q, B)
+        near = queries @ _unit(features.take(block)).T  # (Q, B)
         near[rows[:, None] == block] = -np.inf  # not itself
         all_near = np.hstack([cosines, near])
         all_places = np.hstack([places, np.broadcast_to(block, near.shape)])
@@ -52,7 +52,7 @@ def _nearest(features: Features, rows: np.ndarray, count: int) -> tuple[np.ndarr
 
 
 def _best(values: np.ndarray, count: int) -> np.ndarray:
-    """The columns of the largest values of each row, (Q, count), descending."""
+    """Return the columns of the largest values per row, (Q, count), largest first."""
     some = np.argpartition(-values, count - 1, axis=1)[:, :count]
     order = np.argsort(-np.take_along_axis(values, some, 1), axis=1, kind="stable")
     best: np.ndarray = np.take_along_axis(some, order, 1)
@@ -60,7 +60,7 @@ def _best(values: np.ndarray, count: int) -> np.ndarray:
 
 
 def _unit(features: np.ndarray) -> np.ndarray:
-    """Features as float32 of length 1."""
+    """Return features as float32 with unit norm."""
     wide = features.astype(np.float32)
     unit: np.ndarray = wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), 1e-12)
     return unit

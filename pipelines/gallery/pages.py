@@ -1,6 +1,6 @@
-"""The gallery's pages as HTML, for the server and for an export alike: they differ only in their links.
+"""The gallery's pages as HTML, the same for the server and the export but for their links.
 
-Every text that comes from a cache is escaped: autoescape is on, and nothing is marked safe.
+Every text from a cache is escaped: autoescape is on, and nothing is marked safe.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from pipelines.gallery.catalogue import Catalogue, CatalogueRow, EncoderFacts, QueryResult, TeacherFacts
 from pipelines.gallery.urls import Urls
+from pipelines.html_templates import template_environment
 from pipelines.number_format import duration
 
 if TYPE_CHECKING:
@@ -31,14 +30,14 @@ _FOLDER = Path(__file__).parents[1] / "templates" / "gallery"
 
 @dataclass(frozen=True)
 class Pages:
-    """Pages of one catalogue. `notice` stands at the head of each."""
+    """The pages of one catalogue. Each page shows `notice` at its top."""
 
     catalogue: Catalogue
     urls: Urls
     notice: str = ""
 
     def rows(self, found: QueryResult) -> str:
-        """Prompts beside pictures."""
+        """Return the page of a query's prompts and pictures."""
         here = "failures" if found.query.show.startswith("failed") else "gallery"
         teacher = found.query.teacher
         return self._render("list", teacher, here, found=found, shows=shows(teacher))
@@ -52,8 +51,11 @@ class Pages:
         fault: str = "",
         near_fault: str = "",
     ) -> str:
-        """One row, and its neighbours by an encoder: where they are None they are waited for, or `near_fault` says why
-        there are none; `fault`, why there is no picture."""
+        """Return the page of one row and its neighbours by an encoder.
+
+        `near` is None while the features are being read. `fault` is the error that hides the picture, `near_fault` the
+        error that hides the neighbours.
+        """
         teacher = self.catalogue.teachers[row.teacher]
         others = [(self.catalogue.row(one.image_key), one.cosine) for one in near or ()]
         return self._render(
@@ -69,11 +71,11 @@ class Pages:
         )
 
     def coverage(self) -> str:
-        """Pictures, features and failures in numbers, and what they cost."""
+        """Return the page of the numbers of pictures, features and failures, and their cost."""
         return self._render("coverage", self.catalogue.teachers[0], "coverage")
 
     def problem(self, title: str, message: str) -> str:
-        """Why there is no such page."""
+        """Return the page of an error."""
         return self._render("problem", self.catalogue.teachers[0], "", title=title, message=message)
 
     def _render(self, name: str, teacher: TeacherFacts, here: str, **facts: Any) -> str:
@@ -86,11 +88,11 @@ class Pages:
             here=here,
             **facts,
         )
-        return page.encode("utf-8", "replace").decode("utf-8")  # JSON may hold half of a surrogate pair
+        return page.encode("utf-8", "replace").decode("utf-8")  # JSON may contain half of a surrogate pair
 
 
 def shows(teacher: TeacherFacts) -> list[tuple[str, list[tuple[str, str, int]]]]:
-    """What may be shown of a teacher, in groups: value, words, rows."""
+    """Return the choices of what to show of a teacher, in groups: value, label, number of rows."""
     states = [("all", teacher.rows), ("drawn", teacher.drawn), ("failed", teacher.failures)]
     groups = [("", [(name, name, count) for name, count in states])]
     if teacher.failed:
@@ -103,7 +105,7 @@ def shows(teacher: TeacherFacts) -> list[tuple[str, list[tuple[str, str, int]]]]
 
 
 def asset(name: str) -> bytes:
-    """The bytes of a file in ASSETS."""
+    """Return the content of a file named in ASSETS."""
     return (_FOLDER / name).read_bytes()
 
 
@@ -117,7 +119,7 @@ def _size(count: int) -> str:
 
 
 def _percent(part: float) -> str:
-    """Neither all nor none where it is only nearly so."""
+    """Format a percentage; it shows 0 % and 100 % only for exactly these."""
     return f"{min(part, 99.9) if part < 100 else part:.3g} %" if part >= 0.1 or not part else "<0.1 %"
 
 
@@ -125,15 +127,14 @@ def _money(dollars: float) -> str:
     return f"${dollars:,.2f}" if dollars >= 1 or not dollars else f"${dollars:.3g}"
 
 
-_ENVIRONMENT = Environment(
-    loader=PackageLoader("pipelines"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+_ENVIRONMENT = template_environment(
+    {
+        "number": "{:,}".format,
+        "cosine": "{:.3f}".format,
+        "percent": _percent,
+        "size": _size,
+        "money": _money,
+        "duration": duration,
+        "pretty": lambda spec: json.dumps(dict(spec), indent=1, ensure_ascii=False),
+    }
 )
-_ENVIRONMENT.filters |= {
-    "number": "{:,}".format,
-    "cosine": "{:.3f}".format,
-    "percent": _percent,
-    "size": _size,
-    "money": _money,
-    "duration": duration,
-    "pretty": lambda spec: json.dumps(dict(spec), indent=1, ensure_ascii=False),
-}

@@ -1,5 +1,6 @@
-"""What stands before the gallery's server: other methods than GET are refused, and every answer, an error's too, tells
-the browser to run our own script alone and to ask no other host.
+"""The middleware in front of the gallery's server: it refuses methods other than GET and HEAD.
+
+Its headers on every response, errors included, let the browser run only our own script and contact no other host.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ _HEADERS = {
 
 
 class SecurityMiddleware:
-    """Refuses all but GET and HEAD, and puts the safe headers on every answer."""
+    """ASGI middleware that refuses all methods but GET and HEAD and adds the security headers to every response."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """See ASGI."""
+        """Handle one ASGI connection."""
 
-        async def guarded(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers: list[Any] = list(message.get("headers", []))
-                given = {name.lower() for name, _ in headers}
-                safe = ((name.lower().encode(), value.encode()) for name, value in _HEADERS.items())
-                message["headers"] = headers + [(name, value) for name, value in safe if name not in given]
+                present = {name.lower() for name, _ in headers}
+                security = ((name.lower().encode(), value.encode()) for name, value in _HEADERS.items())
+                message["headers"] = headers + [(name, value) for name, value in security if name not in present]
             await send(message)
 
         if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD"):
-            refusal = PlainTextResponse("only GET is answered here", 405, {"Allow": "GET, HEAD"})
-            await refusal(scope, receive, guarded)
+            refusal = PlainTextResponse("expected GET or HEAD", 405, {"Allow": "GET, HEAD"})
+            await refusal(scope, receive, send_with_headers)
         else:
-            await self.app(scope, receive, guarded)
+            await self.app(scope, receive, send_with_headers)

@@ -1,8 +1,8 @@
-"""The gallery as a folder of pages that open without a server: pages of pictures, a page a row, and a search index in
-chunks that the pages load themselves.
+"""Export the gallery as a folder of pages that open without a server.
 
-Pictures are named by their digest and written once; a folder that is whole isn't written again, one that was left
-half-written is finished, and what the cache no longer holds is removed from it.
+The folder has pages of pictures, one page per row, and a search index in chunks that the pages load. Pictures are named
+by their digest and written once. A complete folder is not written again, an incomplete one is completed, and files of
+rows that the cache has lost are removed.
 """
 
 from __future__ import annotations
@@ -36,24 +36,27 @@ from teacher_cache import ArmadaError, Cache, Features, choose, full_disk_in_wor
 
 FORMAT = 1
 MARK, MADE_BY = "gallery.json", "armada cache browse"
-_OURS = re.compile(  # what an export may remove
+_OURS = re.compile(  # the only files that an export may remove
     r"(pictures|failures)-\d+-\d+\.html|search/\d+-\d+\.js|rows/[0-9a-f]{2}/[0-9a-f]{64}\.html"
     r"|pictures/[0-9a-f]{2}/[0-9a-f]{64}\.(png|jpeg|webp)"
 )
-_TOGETHER = 512  # rows whose neighbours are looked up, and whose pictures are read, together
+_TOGETHER = 512  # rows per batch, for reading pictures and finding neighbours
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export holds."""
+    """An export in numbers."""
 
     rows: int
-    pictures: int  # different ones
-    unreadable: int  # pictures that are gone or damaged
+    pictures: int  # distinct ones
+    unreadable: int  # missing or damaged pictures
 
 
 def export_gallery(cache: Cache, folder: Path) -> Exported:
-    """Write the gallery of what the cache holds now. Raises ArmadaError for a folder with anything else in it."""
+    """Write the gallery of the cache's present content into a folder.
+
+    Raise ArmadaError if the folder contains other files, can't be written to, or is being written by another export.
+    """
     catalogue = open_catalogue(cache)
     _check_place(cache, folder)
     try:
@@ -62,18 +65,20 @@ def export_gallery(cache: Cache, folder: Path) -> Exported:
         with FileLock(catalogue_folder(cache) / f"{place}.lock", timeout=0), full_disk_in_words(str(folder)):
             return _export(catalogue, folder)
     except Timeout:
-        raise ArmadaError(f"--static {folder}: another export into it is at work; wait for it") from None
+        raise ArmadaError(f"--static {folder}: another export into it is running; wait until it ends") from None
     except OSError as error:
         raise ArmadaError(
-            f"--static {folder}: expected a folder that can be written to, found: {error.strerror}; name another one"
+            f"--static {folder}: expected a folder that can be written to, found: {error.strerror}; name another folder"
         ) from error
 
 
 def _check_place(cache: Cache, folder: Path) -> None:
-    """Raises ArmadaError for a folder that is not ours to fill."""
+    """Raise ArmadaError if the folder is in the cache or contains files of others."""
     root = cache.store.local_path("cache.json")
     if root and folder.resolve().is_relative_to(root.parent.resolve()):
-        raise ArmadaError(f"--static {folder}: expected a folder outside the cache, found one in it; name another one")
+        raise ArmadaError(
+            f"--static {folder}: expected a folder outside the cache, found one in it; name another folder"
+        )
     if folder.is_dir() and any(folder.iterdir()) and _read(folder / MARK).get("made_by") != MADE_BY:
         raise ArmadaError(
             f"--static {folder}: expected a new or empty folder, or one that this command wrote, "
@@ -88,15 +93,17 @@ def _export(catalogue: Catalogue, folder: Path) -> Exported:
         return Exported(**found["exported"])
     write_whole(folder / MARK, json.dumps(state).encode())
     exported = _Export(catalogue, folder).write()
-    if not exported.unreadable:  # those may be mended: look again next time
+    if not exported.unreadable:  # they may be repaired: look again next time
         write_whole(folder / MARK, json.dumps({**state, "exported": asdict(exported)}).encode())
     return exported
 
 
 class _Export:
+    """One export: writes every file and records which files belong to it."""
+
     def __init__(self, catalogue: Catalogue, folder: Path) -> None:
         self._catalogue, self._folder = catalogue, folder
-        self._files: dict[str, str] = {}  # the picture of a digest
+        self._files: dict[str, str] = {}  # path of a picture, by digest
         self._faults: dict[str, str] = {}
         self._kept: set[Path] = {folder / MARK}
 
@@ -164,13 +171,15 @@ class _Export:
                 ]
                 for row in part
             ]
-            text = f"armadaChunk({number}, {json.dumps(entries)});\n"  # ASCII: nothing ends the script early
+            text = (
+                f"armadaChunk({number}, {json.dumps(entries)});\n"  # ASCII: no character of a prompt can end the script
+            )
             self._put(f"search/{teacher.number}-{number}.js", text.encode())
 
     def _near(
         self, teacher: TeacherFacts
     ) -> Iterator[tuple[list[CatalogueRow], list[list[Near]], EncoderFacts | None]]:
-        """The rows a part at a time, with their neighbours by the encoder of the most features."""
+        """Yield the rows in batches, with their neighbours by the encoder with the most features."""
         encoder = max(teacher.encoders, key=lambda one: one.features, default=None)
         features: Features | None = None
         if encoder and encoder.features:
@@ -198,7 +207,7 @@ class _Export:
         write_whole(path, data)
 
     def _remove_the_rest(self) -> None:
-        """Files of an earlier export that this one doesn't have."""
+        """Remove the files of earlier exports that don't belong to this one."""
         for path in self._folder.rglob("*.*"):
             if path not in self._kept and _OURS.fullmatch(path.relative_to(self._folder).as_posix()):
                 path.unlink()

@@ -1,4 +1,4 @@
-"""Where a gallery's pages and pictures are: on the server, or in an export's folder."""
+"""The addresses of a gallery's pages and pictures: on the server, or in an export's folder."""
 
 from __future__ import annotations
 
@@ -7,46 +7,46 @@ from urllib.parse import quote, urlencode
 
 from pipelines.gallery.catalogue import Catalogue, CatalogueRow, Query, TeacherFacts
 
-CHUNK = 4096  # rows of one file of the search index
+CHUNK = 4096  # rows per file of the search index
 _POLICY = "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; base-uri 'none'; form-action 'none'"
 
 
 class Urls(Protocol):
-    """Where things are."""
+    """The addresses of pages, pictures and assets."""
 
-    policy: str  # a Content-Security-Policy to name in the page, where no header can
-    action: str  # of the search form; empty where no server answers it
+    policy: str  # a Content-Security-Policy for the page itself; empty if the server sends a header
+    action: str  # of the search form; empty without a server
 
     def asset(self, name: str) -> str:
-        """Our own style, script or drawing."""
+        """Return the address of one of our own files: style, script or drawing."""
 
     def gallery(self, teacher: str, show: str = "all") -> str:
-        """The first page of all rows, or of the failures."""
+        """Return the address of the first page of all rows, or of the failures."""
 
     def show(self, teacher: str, show: str) -> str:
-        """The first page of what any filter shows."""
+        """Return the address of the first page of any filter."""
 
     def page(self, query: Query, page: int) -> str:
-        """Another page of the same question."""
+        """Return the address of another page of the same query."""
 
     def page_of(self, row: CatalogueRow, teacher: TeacherFacts) -> str:
-        """The page of all rows where a row stands."""
+        """Return the address of the page of all rows that shows a row."""
 
     def row(self, key: str) -> str:
-        """The page of one row."""
+        """Return the address of the page of one row."""
 
     def picture(self, row: CatalogueRow) -> str:
-        """The bytes of its picture."""
+        """Return the address of a row's picture."""
 
     def coverage(self) -> str:
-        """Coverage and cost."""
+        """Return the address of the page of coverage and cost."""
 
     def chunks(self, teacher: TeacherFacts) -> int | None:
-        """How many chunks the search index has; None where a server searches."""
+        """Return the number of chunks of the search index; None if the server searches."""
 
 
 class ServerUrls:
-    """Addresses that the server answers."""
+    """Addresses on the server."""
 
     policy, action = "", "/"
 
@@ -69,7 +69,7 @@ class ServerUrls:
         return f"/row/{key}"
 
     def picture(self, row: CatalogueRow) -> str:
-        return f"/picture/{row.image_key}?v={(row.image_sha256 or '')[:16]}"  # another picture has another address
+        return f"/picture/{row.image_key}?v={(row.image_sha256 or '')[:16]}"  # a changed picture has another address
 
     def coverage(self) -> str:
         return "/coverage"
@@ -79,7 +79,7 @@ class ServerUrls:
 
 
 class ExportUrls:
-    """Addresses within the folder, seen from a page that is `up` away from its top (`` or `../`)."""
+    """Addresses in an export's folder, relative to a page; `up` leads from the page to the folder (`` or `../../`)."""
 
     policy, action = _POLICY, ""
 
@@ -116,7 +116,7 @@ class ExportUrls:
 
 
 def page_name(teacher: int, show: str, page: int) -> str:
-    """The file of a page of all rows, or of the failures."""
+    """Return the file name of a page of all rows, or of the failures."""
     if (teacher, show, page) == (0, "all", 1):
         return "index.html"
     return f"{'failures' if show == 'failed' else 'pictures'}-{teacher}-{page}.html"

@@ -1,1 +1,1 @@
-"""Studies: a fixed file, its runs, their statistics and the report."""
+"""Studies: a file that is fixed beforehand, its runs, their statistics and the report."""

@@ -1,7 +1,7 @@
-"""What a study found so far: every arm's values, the paired comparisons, and the verdict on the primary one.
+"""The findings of a study: every arm's values, the paired comparisons, and the verdict on the primary comparison.
 
-The findings are a pure function of the study file and the finished runs, so a killed study finds what an unbroken one
-does; times and costs are told elsewhere.
+The findings are a pure function of the study file and the finished runs, so a study that was killed and resumed has the
+same findings as an uninterrupted one. Times and costs are in `costs.py`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 
 from pipelines.number_format import signed
 from pipelines.study.config import Study
-from pipelines.study.run import PREDICTIONS, Run, read_outcome
+from pipelines.study.run import PREDICTIONS, Run
+from pipelines.study.runner import finished_outcomes
 from pipelines.study.statistics import (
     SEEDS_TO_TELL,
     bootstrap_rows,
@@ -32,7 +33,7 @@ READOUTS = {"finetune": "Fine-tuned", "probe": "Linear probe", "few_shot": "Few-
 
 @dataclass(frozen=True)
 class Measured:
-    """An arm under a read-out: its metric by seed, in the order of the study's seeds that are finished."""
+    """An arm's metric under one read-out, per finished seed, in the order of the study's seeds."""
 
     readout: str
     arm: str
@@ -44,8 +45,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Comparison:
-    """`arm` minus `against` under a read-out, paired by seed. `low` and `high` bound the t interval at `level`, which
-    Holm's procedure gives it within its family; `rows_low` and `rows_high` bound a 95 % interval over test rows."""
+    """`arm` minus `against` under one read-out, paired by seed.
+
+    `low` and `high` bound the t interval at `level`, the level of Holm's procedure within the family of comparisons.
+    `rows_low` and `rows_high` bound the bootstrap interval over test rows.
+    """
 
     readout: str
     arm: str
@@ -67,7 +71,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that a report tells, but for times."""
+    """The content of a report except costs and times."""
 
     verdict: str
     sentence: str
@@ -79,8 +83,8 @@ class Findings:
 
 
 def find(study: Study, out: Path, runs: list[Run], truth: list[int]) -> Findings:
-    """Read the finished runs of `out`. `truth` are the test rows' labels."""
-    outcomes = {run: found for run in runs if (found := read_outcome(out / "runs" / run.name))}
+    """Return the findings of the finished runs in `out`; `truth` are the labels of the test rows."""
+    outcomes = finished_outcomes(runs, out)
     measured = _measured(study, outcomes)
     comparisons = tuple(
         comparison
@@ -108,15 +112,18 @@ def _measured(study: Study, outcomes: dict[Run, dict[str, Any]]) -> tuple[Measur
 
 
 def _families(study: Study, readout: str, measured: tuple[Measured, ...]) -> list[tuple[list[tuple[str, str]], bool]]:
-    """The primary comparisons, which the verdict is about, and all others: the primary arm against the other arms, and
-    these against undistilled. Holm's correction is made within each."""
-    there = [found.arm for found in measured if found.readout == readout]
+    """Return two families of pairs, each with whether it is the primary one; Holm's correction is made within a family.
+
+    The primary family decides the verdict. The other one compares the primary arm with the other arms, and these with
+    undistilled.
+    """
+    present = [found.arm for found in measured if found.readout == readout]
     primary = study.primary
     confirmed = [(primary.arm, against) for against in primary.against] if readout == primary.readout else []
-    others = [(primary.arm, arm) for arm in there if arm != primary.arm]
-    others += [(arm, "undistilled") for arm in there if arm not in (primary.arm, "undistilled")]
+    others = [(primary.arm, arm) for arm in present if arm != primary.arm]
+    others += [(arm, "undistilled") for arm in present if arm not in (primary.arm, "undistilled")]
     confirmed, others = (
-        [pair for pair in pairs if set(pair) <= set(there)]
+        [pair for pair in pairs if set(pair) <= set(present)]
         for pairs in (confirmed, [pair for pair in others if pair not in confirmed])
     )
     return [(confirmed, True), (others, False)]
@@ -175,29 +182,29 @@ def _family(
 def _rows(
     study: Study, out: Path, readout: str, arm: str, other: str, seeds: list[int], truth: list[int]
 ) -> tuple[float | None, float | None]:
-    """The bootstrap over test rows of the difference of accuracies; none where the metric is another."""
+    """Return the bootstrap interval over test rows of the difference in accuracy; None, None for another metric."""
     if study.primary.metric != "accuracy":
         return None, None
     kind = "few_shot" if readout == "few_shot" else "finetune"
-    right = []
+    correct = []
     for name in (arm, other):
         files = [out / "runs" / Run(kind, name, seed).name / PREDICTIONS for seed in seeds]
-        right.append(np.mean([np.load(file)[readout] == np.asarray(truth) for file in files], axis=0))
-    return bootstrap_rows(right[0] - right[1], study.primary.level, 0)
+        correct.append(np.mean([np.load(file)[readout] == np.asarray(truth) for file in files], axis=0))
+    return bootstrap_rows(correct[0] - correct[1], study.primary.level, 0)
 
 
 def _verdict(study: Study, comparisons: tuple[Comparison, ...], missing: int) -> tuple[str, str]:
-    """The verdict, and a sentence that says why."""
+    """Return the verdict and a sentence with its reason."""
     primary = [found for found in comparisons if found.is_primary]
     against = study.primary.against
-    seen = "; ".join(f"{signed(found.mean)} against {found.against}" for found in primary) or "nothing yet"
+    measured = "; ".join(f"{signed(found.mean)} against {found.against}" for found in primary) or "nothing yet"
     if len(primary) < len(against) or missing:
-        return "cannot tell", f"{missing} runs are not finished. Seen so far: {seen}."
+        return "cannot tell", f"{missing} runs are not finished. Measured so far: {measured}."
     seeds = min(found.seeds for found in primary)
     if seeds < SEEDS_TO_TELL:
-        return "cannot tell", f"{seeds} seeds, and at least {SEEDS_TO_TELL} are needed. Seen: {seen}."
+        return "cannot tell", f"{seeds} seeds, and at least {SEEDS_TO_TELL} are needed. Measured: {measured}."
     if not {"undistilled", "shuffled"} <= set(against):
-        return "cannot tell", f"a verdict needs comparisons with undistilled and with shuffled. Seen: {seen}."
+        return "cannot tell", f"a verdict needs comparisons with undistilled and with shuffled. Measured: {measured}."
     low, high = (np.array([getattr(found, end) for found in primary]) for end in ("low", "high"))
     verdict = str(judged(low, high, study.primary.margin, seeds))
     bounds = "; ".join(f"{signed(f.mean)} [{signed(f.low)}, {signed(f.high)}] against {f.against}" for f in primary)
@@ -219,5 +226,5 @@ def _curves(study: Study, outcomes: dict[Run, dict[str, Any]]) -> dict[str, list
 
 
 def _number(value: float) -> float | None:
-    """None for what isn't defined, since JSON has no NaN."""
+    """Return None for NaN and infinity, which JSON does not have."""
     return None if math.isnan(value) or math.isinf(value) else value

@@ -1,4 +1,4 @@
-"""Where a plot's marks stand, in per cent of its width and height. The template draws them; nothing here is markup."""
+"""The positions of a plot's marks, in per cent of its width and height. The template draws them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class AxisScale:
     ticks: tuple[float, ...]
 
     def place(self, value: float) -> float:
-        """Where a value stands, 0 to 100."""
+        """Return the position of a value, 0 to 100."""
         return round(100 * (value - self.low) / (self.high - self.low), 2)
 
     def label(self, tick: float) -> str:
-        """A tick in as many digits as its step needs."""
+        """Return a tick as text, with the decimals that its step needs."""
         step = self.ticks[1] - self.ticks[0]
         return f"{tick + 0.0:.{max(0, -math.floor(math.log10(step) + 1e-9))}f}".replace("-", "−")
 
@@ -44,7 +44,7 @@ class Curves:
 
 
 def scale_of(values: Sequence[float]) -> AxisScale:
-    """An axis that holds all values, with three to six ticks at 1, 2 or 5 times a power of ten."""
+    """Return an axis that contains all values, with three to six ticks at 1, 2 or 5 times a power of ten."""
     low, high = min(values, default=0.0), max(values, default=1.0)
     if high - low < 1e-9:
         low, high = low - 0.01, high + 0.01
@@ -57,7 +57,7 @@ def scale_of(values: Sequence[float]) -> AxisScale:
 
 
 def curves(values: Mapping[str, Sequence[float]]) -> Curves | None:
-    """Lines of losses by epoch; None where there are none, or one epoch only."""
+    """Return lines of losses by epoch; None if there are fewer than two epochs."""
     epochs = max((len(line) for line in values.values()), default=0)
     if epochs < 2:
         return None

@@ -1,18 +1,19 @@
 """The report of a study: one HTML page that needs no network, and Markdown for a README.
 
-Every text that comes from a file is escaped: the templates' autoescape is on, and Markdown's own signs are quoted.
+Every text from a file is escaped: the template's autoescape is on, and Markdown's special characters are escaped too.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines.files import write_json
+from pipelines.html_templates import template_environment
 from pipelines.number_format import duration, interval, plain, signed
 from pipelines.study.config import Study, StudyFile, digest_of, parse_study
 from pipelines.study.costs import Costs, study_costs
@@ -27,18 +28,21 @@ HTML, MARKDOWN, RESULTS = "report.html", "report.md", "results.json"
 
 @dataclass(frozen=True)
 class Report:
-    """What the page shows."""
+    """The content of a report."""
 
     file: StudyFile
     findings: Findings
-    study_costs: Costs | None
-    changes: tuple[str, ...]  # what is to be said of the file's digest
+    costs: Costs | None
+    changes: tuple[str, ...]  # warnings about changes of the study file
     versions: dict[str, Any]
-    data: dict[str, Any]  # digests of what the runs were given
+    data: dict[str, Any]  # digests of the rows that the runs were given
 
 
 def write_report(out: Path) -> Report:
-    """Write `report.html`, `report.md` and `results.json` into a study's folder. Raises ArmadaError."""
+    """Write `report.html`, `report.md` and `results.json` into a study's folder.
+
+    Raise ArmadaError if the folder is not that of a study.
+    """
     report = _gather(out)
     write_json(out / RESULTS, _results(report))
     (out / MARKDOWN).write_text(markdown(report), "utf-8")
@@ -52,8 +56,8 @@ def _gather(out: Path) -> Report:
         raise ArmadaError(
             f"{out}: expected the folder of a study, with study.json; run it by: armada study FILE --out {out}"
         )
-    noted = json.loads(path.read_text("utf-8"))
-    file = parse_study(noted["text"].encode("utf-8"), Path(noted["file"]))
+    state = json.loads(path.read_text("utf-8"))
+    file = parse_study(state["text"].encode("utf-8"), Path(state["file"]))
     runs = runs_of(file.study)
     findings = find(file.study, out, runs, study_splits(file.study).test.labels)
     record = next((out / "runs").glob("*/*/run.json"), None)
@@ -62,23 +66,24 @@ def _gather(out: Path) -> Report:
     return Report(
         file=file,
         findings=findings,
-        study_costs=study_costs(file.study, out, runs),
-        changes=_changes(noted["digests"], file),
+        costs=study_costs(file.study, out, runs),
+        changes=_changes(state["digests"], file),
         versions={**facts.get("versions", {}), "git": (facts.get("git") or {}).get("revision")},
         data=digests,
     )
 
 
 def _changes(digests: list[str], file: StudyFile) -> tuple[str, ...]:
-    """Where the file is not what it was when the study began."""
-    said = [f"The study file was changed while the study ran: it has had the digests {', '.join(digests)}."]
-    said = said if len(digests) > 1 else []
+    """Return a warning for each way in which the file differs from when the study began."""
+    warnings = []
+    if len(digests) > 1:
+        warnings.append(f"The study file was changed while the study ran: its digests were {', '.join(digests)}.")
     if not file.path.is_file():
-        return (*said, f"The study file is no longer at {file.path}.")
+        return (*warnings, f"The study file is no longer at {file.path}.")
     now = digest_of(file.path.read_bytes())
     if now != digests[-1]:
-        said.append(f"The study file was changed after these results: its digest is {now} now.")
-    return tuple(said)
+        warnings.append(f"The study file was changed after these results: its digest is now {now}.")
+    return tuple(warnings)
 
 
 def _results(report: Report) -> dict[str, Any]:
@@ -88,39 +93,39 @@ def _results(report: Report) -> dict[str, Any]:
         "file_sha256": report.file.digest,
         "changes": list(report.changes),
         **asdict(report.findings),
-        "account": asdict(report.study_costs) if report.study_costs else None,
+        "account": asdict(report.costs) if report.costs else None,
         "versions": report.versions,
         "data": report.data,
     }
 
 
 def html(report: Report) -> str:
-    """The page."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("pipelines"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"interval": interval, "signed": signed, "plain": plain, "duration": duration}
+    """Return the report as one HTML page."""
+    filters: dict[str, Callable[..., str]] = {
+        "interval": interval,
+        "signed": signed,
+        "plain": plain,
+        "duration": duration,
+    }
     study = report.file.study
-    return environment.get_template("report.html.j2").render(
-        report=report,
-        study=study,
-        findings=report.findings,
-        readouts=[_panel(report, name, title) for name, title in READOUTS.items() if _of(report, name)],
-        primary=_differences(report, [found for found in report.findings.comparisons if found.is_primary]),
-        others=[
-            (title, _differences(report, rows))
-            for name, title in READOUTS.items()
-            if (rows := [f for f in report.findings.comparisons if f.readout == name and not f.is_primary])
-        ],
-        curves=curves(report.findings.curves),
-        titles=READOUTS,
-        control_words=_words(study),
+    return (
+        template_environment(filters)
+        .get_template("report.html.j2")
+        .render(
+            report=report,
+            study=study,
+            findings=report.findings,
+            readouts=[_panel(report, name, title) for name, title in READOUTS.items() if _of(report, name)],
+            primary=_differences(report, [found for found in report.findings.comparisons if found.is_primary]),
+            others=[
+                (title, _differences(report, rows))
+                for name, title in READOUTS.items()
+                if (rows := [f for f in report.findings.comparisons if f.readout == name and not f.is_primary])
+            ],
+            curves=curves(report.findings.curves),
+            titles=READOUTS,
+            descriptions=_descriptions(study),
+        )
     )
 
 
@@ -134,28 +139,28 @@ def _panel(report: Report, name: str, title: str) -> dict[str, Any]:
 
 
 def _differences(report: Report, rows: Sequence[Comparison]) -> dict[str, Any]:
-    """Comparisons on one scale, which holds zero and the margin too."""
+    """Return comparisons with one scale, which also contains zero and the margin."""
     margin = report.file.study.primary.margin
     ends = [end for found in rows for end in (found.low, found.high, found.mean) if end is not None]
     return {"rows": rows, "scale": scale_of([*ends, -margin, margin])}
 
 
-def _words(study: Study) -> dict[str, str]:
-    """What each arm is, in words."""
+def _descriptions(study: Study) -> dict[str, str]:
+    """Return a description of each arm."""
     from distill import find_control
 
-    words = {}
+    descriptions = {}
     for name, arm in study.arms.items():
         control = find_control(arm.control)
         if control:
-            words[name] = control.words
+            descriptions[name] = control.words
         else:
-            words[name] = "no teacher" if arm.control else f"the pictures, manifold loss {arm.manifold}"
-    return words
+            descriptions[name] = "no teacher" if arm.control else f"the pictures, manifold loss {arm.manifold}"
+    return descriptions
 
 
 def markdown(report: Report) -> str:
-    """The verdict and the tables, for a README."""
+    """Return the verdict and the tables as Markdown."""
     study, findings = report.file.study, report.findings
     lines = [f"**{findings.verdict.capitalize()}.** {_quoted(findings.sentence)}", "", _quoted(study.question), ""]
     names = [name for name in READOUTS if _of(report, name)]
@@ -195,6 +200,6 @@ def _cell(found: Measured | None) -> str:
 
 
 def _quoted(text: str) -> str:
-    """Text in which Markdown and HTML find nothing to act on."""
+    """Return text with the special characters of Markdown and HTML escaped."""
     plain = " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
     return re.sub(r"([\\`*_\[\]|#])", r"\\\1", plain)

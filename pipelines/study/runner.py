@@ -1,5 +1,6 @@
-"""A study's runs: arms by seeds, one process each, several at once if asked. Killed and started again it does what is
-left: a finished run is never done twice.
+"""The runs of a study: every arm with every seed, each in a process of its own, several at once with --jobs.
+
+A study that was killed resumes: a finished run is never repeated.
 """
 
 from __future__ import annotations
@@ -10,27 +11,31 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import connection, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.study.config import Study, StudyFile, read_study
 from pipelines.study.run import Run, read_outcome, run_one, study_splits
 from teacher_cache import ArmadaError
+
+if TYPE_CHECKING:
+    from distill import Splits
 
 HEAVY = ["torch", "transformers", "sklearn.linear_model", "distill.training.trainer", "pipelines.run.training"]
 
 
 @dataclass(frozen=True)
 class Started:
-    """A process at its run."""
+    """A run in progress, and its process."""
 
     run: Run
-    process: Any
-    at: float  # of the monotonic clock
+    process: BaseProcess
+    at: float  # monotonic clock, seconds
 
 
 def runs_of(study: Study) -> list[Run]:
-    """All runs of a study, seed by seed: stopped early, every arm has had as many seeds, but for one."""
+    """Return all runs of a study, seed by seed, so that a study stopped early has about equally many seeds per arm."""
     few = study.readouts.few_shot
     runs = []
     for seed in study.seeds:
@@ -41,9 +46,22 @@ def runs_of(study: Study) -> list[Run]:
     return runs
 
 
+def finished_outcomes(runs: list[Run], out: Path) -> dict[Run, dict[str, Any]]:
+    """Return the outcomes of the finished runs among these."""
+    return {run: found for run in runs if (found := read_outcome(out / "runs" / run.name))}
+
+
+def study_cache(study: Study, out: Path) -> str:
+    """Return the folder or URL of a study's cache; by default it is in the study's output folder."""
+    return study.cache or str(out / "cache")
+
+
 def run_study(path: Path, out: Path, jobs: int = 1, say: Callable[[str], None] = lambda line: None) -> bool:
-    """Do what is left of a study; whether all of its runs are finished. Raises ArmadaError for a file that doesn't fit,
-    or where another process is at this study."""
+    """Run the unfinished runs of a study, and return whether all its runs are finished now.
+
+    `say` receives one line of progress at a time. Raise ArmadaError if the file is invalid or another process runs this
+    study, BudgetError if `max_calls` is reached before every picture is drawn.
+    """
     from filelock import FileLock, Timeout
 
     file = read_study(path)
@@ -53,35 +71,37 @@ def run_study(path: Path, out: Path, jobs: int = 1, say: Callable[[str], None] =
         lock.acquire(timeout=0)
     except Timeout:
         raise ArmadaError(
-            f"{out}: another armada study is at work here; wait for it, or choose another --out"
+            f"{out}: another armada study is running here; wait until it ends, or choose another --out"
         ) from None
     with lock:
-        _note(file, out)
-        splits = study_splits(file.study)  # read once, handed to every run
-        cache = file.study.cache or str(out / "cache")
+        _record_file(file, out)
+        splits = study_splits(file.study)  # read once for all runs
+        cache = study_cache(file.study, out)
         if not file.study.cache:
             _build(file, splits.train.prompts, cache, say)
         return _run_all(file.study, splits, out, cache, jobs, say)
 
 
-def _note(file: StudyFile, out: Path) -> None:
-    """Keep the file as it was when the study began, and every digest that it has had since."""
+def _record_file(file: StudyFile, out: Path) -> None:
+    """Keep the text of the file when the study began, and every digest that it has had since."""
     import json
 
     from pipelines.files import write_json
 
     path = out / "study.json"
-    noted: dict[str, Any] = {"digests": [], "text": file.text}
+    state: dict[str, Any] = {"digests": [], "text": file.text}
     if path.exists():
-        noted = json.loads(path.read_text("utf-8"))
-    if file.digest not in noted["digests"]:
-        noted["digests"].append(file.digest)
-    write_json(path, {**noted, "file": str(file.path.resolve())})
+        state = json.loads(path.read_text("utf-8"))
+    if file.digest not in state["digests"]:
+        state["digests"].append(file.digest)
+    write_json(path, {**state, "file": str(file.path.resolve())})
 
 
 def _build(file: StudyFile, prompts: list[str], cache: str, say: Callable[[str], None]) -> None:
-    """The pictures and features that the arms need, in the study's own cache. Raises BudgetError where the study may
-    not ask for all of them."""
+    """Build the pictures and features that the arms need in the study's own cache.
+
+    Raise BudgetError if `max_calls` is reached before every picture is drawn.
+    """
     from distill import find_control
     from teacher_cache import BudgetError, BuildOptions, Cache, build, open_encoder, open_teacher
 
@@ -95,39 +115,41 @@ def _build(file: StudyFile, prompts: list[str], cache: str, say: Callable[[str],
         say(f"cache: {len(prompts)} rows, encoder {encoder}, {report.calls} calls now, {report.calls_total} in all")
         if report.stopped == "budget":
             raise BudgetError(
-                f"{file.path}: max_calls: {study.max_calls} calls are made, and pictures are missing still; nothing is "
-                "lost: raise it, and run the same command again"
+                f"{file.path}: max_calls: all {study.max_calls} calls are made, and pictures are still missing; "
+                "nothing is lost: raise it and run the same command again"
             )
 
 
-def _run_all(study: Study, splits: Any, out: Path, cache: str, jobs: int, say: Callable[[str], None]) -> bool:
+def _run_all(study: Study, splits: Splits, out: Path, cache: str, jobs: int, say: Callable[[str], None]) -> bool:
     runs = runs_of(study)
     left = [run for run in runs if read_outcome(out / "runs" / run.name) is None]
     total, seconds, begun = len(left), [], time.monotonic()
     say(f"{len(runs)} runs: {len(runs) - total} finished, {total} to do, {jobs} at once")
     context = get_context("forkserver")
     context.set_forkserver_preload(HEAVY)
-    busy: list[Started] = []
+    running: list[Started] = []
     failed = []
-    while left or busy:
-        while left and len(busy) < jobs:
+    while left or running:
+        while left and len(running) < jobs:
             run = left.pop(0)
             folder = out / "runs" / run.name
             folder.mkdir(parents=True, exist_ok=True)
-            threads = max(1, (os.cpu_count() or 1) // (2 * jobs))  # a full machine is slower than half of one
-            process = context.Process(target=_work, args=(study, run, folder, cache, splits, threads), name=run.name)
+            threads = max(1, (os.cpu_count() or 1) // (2 * jobs))  # half of the cores are faster than all of them
+            process = context.Process(
+                target=_run_in_process, args=(study, run, folder, cache, splits, threads), name=run.name
+            )
             process.start()
-            busy.append(Started(run, process, time.monotonic()))
-        connection.wait([started.process.sentinel for started in busy])
-        for started in [started for started in busy if started.process.exitcode is not None]:
-            busy.remove(started)
+            running.append(Started(run, process, time.monotonic()))
+        connection.wait([started.process.sentinel for started in running])
+        for started in [started for started in running if started.process.exitcode is not None]:
+            running.remove(started)
             outcome = read_outcome(out / "runs" / started.run.name)
             seconds.append(time.monotonic() - started.at)
             if outcome is None:
                 failed.append(started.run)
                 say(f"{started.run.name}: failed; its log is {out / 'runs' / started.run.name / 'log.txt'}")
                 continue
-            done = total - len(left) - len(busy)
+            done = total - len(left) - len(running)
             rest = (time.monotonic() - begun) / done * (total - done)
             found = ", ".join(
                 f"{name} {next(iter(values.values())):.3f}" for name, values in outcome["readouts"].items()
@@ -136,8 +158,11 @@ def _run_all(study: Study, splits: Any, out: Path, cache: str, jobs: int, say: C
     return not failed
 
 
-def _work(study: Study, run: Run, folder: Path, cache: str, splits: Any, threads: int) -> None:
-    """A process's whole life. It ends with the study's process, lest two be at one run after a kill."""
+def _run_in_process(study: Study, run: Run, folder: Path, cache: str, splits: Splits, threads: int) -> None:
+    """Do one run; the main function of its process.
+
+    The process ends with the study's process, so that a restarted study never has two processes for one run.
+    """
     import threading
 
     parent = parent_process()

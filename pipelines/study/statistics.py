@@ -1,7 +1,7 @@
-"""What repeated runs say of a difference: paired intervals over seeds, Holm's correction, power, and the verdict.
+"""Statistics of repeated runs: paired intervals over seeds, Holm's correction, power, and the verdict.
 
-Under five seeds the verdict is always "cannot tell". All functions are pure; arrays may carry leading dimensions of
-independent studies, so that a thousand of them are computed at once.
+With fewer than five seeds the verdict is always "cannot tell". All functions are pure. Arrays may have leading
+dimensions of independent studies, so that a thousand studies are computed at once.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ SEEDS_TO_TELL = 5
 
 @dataclass(frozen=True)
 class Paired:
-    """Paired differences over S seeds, (...) each: their mean, standard deviation, two-sided p of a t test, and effect
-    size (Cohen's d of the differences; None-like NaN where they have no spread)."""
+    """Statistics of paired differences over S seeds: mean, standard deviation, p of a two-sided t test and effect.
+
+    All are (...). The effect is Cohen's d of the differences, NaN if they have no spread.
+    """
 
     mean: np.ndarray
     sd: np.ndarray
@@ -28,7 +30,7 @@ class Paired:
     seeds: int
 
     def half_width(self, level: np.ndarray | float) -> np.ndarray:
-        """Half of the (1 - level) t interval's width."""
+        """Return half the width of the (1 - level) t interval."""
         from scipy import stats
 
         width: np.ndarray = stats.t.ppf(1 - np.asarray(level) / 2, self.seeds - 1) * self.sd / np.sqrt(self.seeds)
@@ -36,15 +38,17 @@ class Paired:
 
 
 def paired(differences: np.ndarray) -> Paired:
-    """A t test on (..., S) paired differences. One seed has no spread: NaN and p = 1. Without any spread p is 1 for a
-    mean of zero and 0 for another."""
+    """Return the t test on (..., S) paired differences.
+
+    With one seed the spread is NaN and p = 1. If the differences are all equal, p is 1 for a mean of zero, else 0.
+    """
     from scipy import stats
 
     seeds = differences.shape[-1]
     mean = differences.mean(-1)
     if seeds < 2:
-        nothing = np.full(mean.shape, np.nan)
-        return Paired(mean, nothing, np.ones(mean.shape), nothing, seeds)
+        undefined = np.full(mean.shape, np.nan)
+        return Paired(mean, undefined, np.ones(mean.shape), undefined, seeds)
     sd = differences.std(-1, ddof=1)
     with np.errstate(divide="ignore", invalid="ignore"):
         effect = mean / sd
@@ -53,8 +57,9 @@ def paired(differences: np.ndarray) -> Paired:
 
 
 def holm_levels(p: np.ndarray, level: float) -> np.ndarray:
-    """The level at which each of (..., M) comparisons is judged: interval and test at it agree with Holm's step-down
-    procedure. The i-th smallest p has level / (M - i), until the first that isn't rejected, whose level the rest have.
+    """Return the level of each of (..., M) comparisons, from their p, at which its interval agrees with Holm's test.
+
+    The i-th smallest p (i from 0) has level / (M - i). From the first p that isn't rejected on, all have its level.
     """
     count = p.shape[-1]
     order = np.argsort(p, axis=-1, kind="stable")
@@ -68,7 +73,7 @@ def holm_levels(p: np.ndarray, level: float) -> np.ndarray:
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's adjusted p of (M,) comparisons."""
+    """Return Holm's adjusted p of (M,) comparisons."""
     from statsmodels.stats.multitest import multipletests
 
     adjusted: np.ndarray = multipletests(p, method="holm")[1]
@@ -76,7 +81,10 @@ def holm(p: np.ndarray) -> np.ndarray:
 
 
 def smallest_detectable(sd: float, seeds: int, level: float, power: float) -> float:
-    """The true mean difference that a two-sided paired t test finds with this power, given the differences' spread."""
+    """Return the true mean difference that a two-sided paired t test finds with this power.
+
+    `sd` is the standard deviation of the differences. NaN with fewer than two seeds.
+    """
     from statsmodels.stats.power import TTestPower
 
     if seeds < 2 or not np.isfinite(sd):
@@ -87,12 +95,12 @@ def smallest_detectable(sd: float, seeds: int, level: float, power: float) -> fl
 
 
 def bootstrap_rows(differences: np.ndarray, level: float, seed: int, times: int = 2000) -> tuple[float, float]:
-    """A percentile interval of the mean of (N,) differences a test row, over rows drawn anew."""
+    """Return the bootstrap percentile interval of the mean of (N,) differences, one per test row."""
     from scipy import stats
 
     if np.ptp(differences) == 0:
         return float(differences[0]), float(differences[0])
-    values, counts = np.unique(differences, return_counts=True)  # few distinct ones: rows are drawn by their counts
+    values, counts = np.unique(differences, return_counts=True)  # few distinct values: sample their counts
     if len(values) <= 64:
         generator = np.random.Generator(np.random.PCG64(seed))
         drawn = generator.multinomial(len(differences), counts / len(differences), times) @ values / len(differences)
@@ -105,11 +113,10 @@ def bootstrap_rows(differences: np.ndarray, level: float, seed: int, times: int 
 
 
 def verdicts(low: np.ndarray, high: np.ndarray, margin: float, seeds: int) -> np.ndarray:
-    """(...) verdicts from (..., M) Holm-adjusted intervals of the primary arm's differences to undistilled and to each
-    control that it is compared with.
+    """Return (...) verdicts from (..., M) Holm-adjusted intervals of the primary arm minus the arms it is compared to.
 
-    helped: every interval lies above zero. did not help: the interval to one of them lies below `margin`, the whole of
-    it, so that a gain worth having is ruled out. cannot tell: neither; and always under five seeds.
+    helped: every interval is above zero. did not help: one interval is wholly below `margin`, which rules out a gain
+    worth having. cannot tell: neither of these, or fewer than five seeds.
     """
     found = np.full(low.shape[:-1], "cannot tell", dtype="<U12")
     if seeds < SEEDS_TO_TELL:
@@ -120,12 +127,12 @@ def verdicts(low: np.ndarray, high: np.ndarray, margin: float, seeds: int) -> np
 
 
 def judge(differences: np.ndarray, level: float, margin: float) -> np.ndarray:
-    """(...) verdicts from (..., M, S) differences of M comparisons over S seeds."""
+    """Return (...) verdicts from (..., M, S) differences of M comparisons over S seeds."""
     result = paired(differences)
     half = result.half_width(holm_levels(result.p, level))
     return verdicts(result.mean - half, result.mean + half, margin, result.seeds)
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation; NaN for the deviation of one value."""
+    """Return mean and standard deviation; the deviation of one value is NaN."""
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")

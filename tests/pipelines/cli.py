@@ -1,4 +1,4 @@
-"""The command line as a user runs it: a process of its own, with the fakes on its path."""
+"""Run the command line as a user does: in a process of its own, with the fake teacher and encoder on its path."""
 
 from __future__ import annotations
 

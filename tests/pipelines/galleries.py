@@ -1,4 +1,4 @@
-"""A cache with all that a gallery has to show, and a gallery's server as a user starts it."""
+"""A cache with everything that a gallery can show, and a gallery's server started as a user starts it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def fill(cache: Cache, prompts: list[str] = PROMPTS, samples: int = 1, **options
 
 @contextlib.contextmanager
 def served(cache: Cache, home: Path) -> Iterator[str]:
-    """`armada cache browse` on a free port; gives its address."""
+    """Run `armada cache browse` on a free port and yield its address."""
     words = command("cache", "browse", cache.store, "--port", 0, "--no-open")
     process = subprocess.Popen(
         words, env=environment(XDG_CACHE_HOME=home), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -50,10 +50,10 @@ def served(cache: Cache, home: Path) -> Iterator[str]:
         process.communicate(timeout=20)
 
 
-def ask(address: str, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
-    """Status, headers and body of one request; its path is sent as it stands."""
+def request(address: str, path: str, method: str = "GET", **headers: str) -> tuple[int, dict[str, str], bytes]:
+    """Return status, headers and body of one request; its path is sent unchanged."""
     connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=20)
     with contextlib.closing(connection):
         connection.request(method, path, headers=headers)
-        answer = connection.getresponse()
-        return answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
+        response = connection.getresponse()
+        return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()

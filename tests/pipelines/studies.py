@@ -1,4 +1,4 @@
-"""Tiny studies on the fakes: a few rows, one layer, seconds."""
+"""Tiny studies with the fake teacher and encoder: a few rows, one layer, seconds long."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.distill.tiny import save_student
 
 
 def write_study(folder: Path, **changes: Any) -> Path:
-    """A study file that trains a tiny student on 24 rows of demo/sentiment."""
+    """Write a study file that trains a tiny student on 24 rows of demo/sentiment, and return its path."""
     study = {
         "name": "tiny",
         "question": "Do pictures of <b>noise</b> help?",

@@ -1,4 +1,4 @@
-"""The demo on real parts at a tiny scale, and what its verdict may say."""
+"""The demo with real parts at a tiny size, and the conclusions that it may draw."""
 
 import json
 
@@ -44,7 +44,7 @@ def test_results_have_the_promised_form(demo):
     assert "cannot tell" in results["verdict"]
 
 
-def test_twelve_pictures_are_on_the_sheet(demo):
+def test_the_contact_sheet_shows_twelve_pictures(demo):
     sheet = Image.open(demo[0] / "pictures.png").convert("RGB")
     for place in range(12):
         left, top = 16 + place % 4 * 240, 16 + place // 4 * 324
@@ -52,7 +52,7 @@ def test_twelve_pictures_are_on_the_sheet(demo):
         assert len(colours) > 3, f"nothing is drawn at place {place}"
 
 
-def test_the_demo_again_asks_and_trains_nothing(demo, monkeypatch):
+def test_running_the_demo_again_makes_no_call_and_trains_nothing(demo, monkeypatch):
     out, results = demo
     monkeypatch.setattr("pipelines.run.training._run", lambda *_: pytest.fail("trained twice"))
     assert run_demo(out, DemoSize(train=40, test=32, seeds=(0,), epochs=1)) == results

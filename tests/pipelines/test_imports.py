@@ -1,4 +1,4 @@
-"""Imports run one way; the command line starts without what it doesn't need."""
+"""Import contracts, and what the command line and the packages load when they are imported."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The wheel carries all that the command line needs: it runs from any folder, task cards included."""
+"""The wheel contains everything that the command line needs, task cards included, and runs from any folder."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def armada(tmp_path_factory):
-    """The console script of the wheel, in an environment of its own over the packages at hand."""
+    """Install the wheel into an environment of its own, over the installed packages, and return its console script."""
     folder = tmp_path_factory.mktemp("wheel")
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
@@ -24,7 +24,7 @@ def armada(tmp_path_factory):
     python = environment / "bin" / "python"
     install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
     subprocess.run(install, check=True, capture_output=True)
-    # The packages at hand, by a .pth file; not this checkout, whose editable install works by one too.
+    # The .pth file adds the installed packages, but not this checkout, whose editable install is a .pth file too.
     site = Path(sysconfig.get_path("purelib", vars={"base": str(environment)}))
     code = "import teacher_cache; print(teacher_cache.__file__)"
     (site / "zz-packages.pth").write_text(sysconfig.get_path("purelib") + "\n")

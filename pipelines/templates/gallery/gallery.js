@@ -1,23 +1,23 @@
-// The pages work without this. It searches as one types, and in an export, where no server can, from an index that is
-// loaded on the first search. Whatever comes from a cache is only ever set as text.
+// The pages work without this script. It searches while the user types; in an export, which has no server, it searches
+// an index that it loads on the first search. Text from a cache is only ever set as text.
 "use strict";
 const form = document.querySelector("form[role=search]");
 const results = document.getElementById("results");
 const PAGE = 48;
 
-function later(work, milliseconds) {
+function debounce(callback, milliseconds) {
   let timer;
-  return () => { clearTimeout(timer); timer = setTimeout(work, milliseconds); };
+  return () => { clearTimeout(timer); timer = setTimeout(callback, milliseconds); };
 }
 
-// With a server: fetch the page that the form would open, and take its results.
-let asking = new AbortController();
+// With a server: fetch the page that the form would open, and show its results.
+let pending = new AbortController();
 async function live() {
-  asking.abort();
-  asking = new AbortController();
+  pending.abort();
+  pending = new AbortController();
   const url = `${form.action}?${new URLSearchParams(new FormData(form))}`;
   try {
-    const answer = await fetch(url, { signal: asking.signal });
+    const answer = await fetch(url, { signal: pending.signal });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const found = page.getElementById("results");
     if (!answer.ok || !found) throw new Error(answer.statusText);
@@ -28,7 +28,7 @@ async function live() {
   }
 }
 
-// Without one: chunks of rows [key, prompt, sample, picture, reason, encoders], each loaded as a script.
+// Without a server: chunks of rows [key, prompt, sample, picture, reason, encoders], each loaded as a script.
 const rows = [];
 let loading = null;
 const fold = (text) => text.normalize("NFKC").toUpperCase().toLowerCase();
@@ -106,9 +106,9 @@ if (form && results) {
   const search = isExport ? () => fromIndex() : live;
   form.hidden = false;
   form.addEventListener("submit", (event) => { event.preventDefault(); search(); });
-  const soon = later(search, 60);
+  const soon = debounce(search, 60);
   form.addEventListener("input", ({ target }) => { if (target !== form.teacher) soon(); });
-  form.teacher?.addEventListener("change", () => { // it has encoders and reasons of its own
+  form.teacher?.addEventListener("change", () => { // another teacher has other encoders and reasons
     form.show.selectedIndex = 0;
     form.submit();
   });
@@ -118,7 +118,7 @@ if (form && results) {
   }
 }
 
-// Keys: / goes to the search field, the arrows turn pages.
+// Keys: / focuses the search field, the left and right arrows turn pages.
 addEventListener("keydown", (event) => {
   if (event.target.closest("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "/" && form) {

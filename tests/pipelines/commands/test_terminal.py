@@ -1,4 +1,4 @@
-"""What a person sees: a live bar on a terminal, without colours where NO_COLOR asks for none, and lines in a log."""
+"""Output for people: a live progress bar on a terminal, no colours with NO_COLOR, plain lines in a log."""
 
 import fcntl
 import os
@@ -19,7 +19,7 @@ COLOUR = re.compile(rb"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m
 
 
 def on_a_terminal(*words, **extra):
-    """Exit code and all that the command wrote to its terminal."""
+    """Return the exit code and everything that the command wrote to its terminal."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
     process = subprocess.Popen(
@@ -38,7 +38,7 @@ def on_a_terminal(*words, **extra):
 
 @pytest.fixture
 def training(tmp_path):
-    """The words of a small run."""
+    """Return the command of a small run."""
     rows = "".join(f'{{"text": "a good plane {i}", "sentiment": "positive"}}\n' for i in range(12))
     rows += "".join(f'{{"text": "a bad plane {i}", "sentiment": "negative"}}\n' for i in range(12))
     for name in ("train", "test"):
@@ -48,7 +48,7 @@ def training(tmp_path):
     return ("train", "--task", "demo/sentiment", "--student", student, *files, "--epochs", 2, "--batch-size", 4)
 
 
-def test_a_terminal_shows_a_live_bar_without_colours_where_none_are_wanted(training):
+def test_a_terminal_shows_a_live_bar_and_no_colours_with_no_color(training):
     code, shown = on_a_terminal(*training, NO_COLOR=1)
     assert code == 0, shown
     assert re.search(rb"student: +100%", shown)
@@ -63,7 +63,7 @@ def test_a_log_gets_lines_and_no_control_characters(training):
     assert not re.search(r"[\x1b\r]", run.stderr + run.stdout)
 
 
-def test_ctrl_c_is_exit_code_130_and_the_same_command_goes_on(training):
+def test_ctrl_c_is_exit_code_130_and_the_same_command_continues(training):
     words = [*training[:-4], "--epochs", 400, "--batch-size", 4, "--save-steps", 20]
     process = subprocess.Popen(command(*words), env=environment(), stderr=subprocess.PIPE, text=True)
     saved = training[training.index("--out") + 1] / "checkpoints"
@@ -73,7 +73,7 @@ def test_ctrl_c_is_exit_code_130_and_the_same_command_goes_on(training):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
-    assert "the same command goes on from here" in errors
+    assert "run the same command again to continue" in errors
     assert "Traceback" not in errors
     run = armada(*words)
     assert run.returncode == 0, run.stderr
@@ -83,11 +83,11 @@ def test_ctrl_c_is_exit_code_130_and_the_same_command_goes_on(training):
 
 
 @pytest.mark.parametrize("words", [("--help",), ("cache", "build"), ("cache", "status", "/nowhere")])
-def test_help_and_errors_have_colours_only_where_they_may(words):
+def test_help_and_errors_have_no_colours_with_no_color_or_in_a_log(words):
     assert COLOUR.findall(on_a_terminal(*words, NO_COLOR=1)[1]) == []
     run = armada(*words)
     assert "\x1b" not in run.stdout + run.stderr
 
 
-def test_this_would_find_a_colour():
+def test_the_pattern_for_colours_finds_them_on_a_plain_terminal():
     assert COLOUR.findall(on_a_terminal("--help")[1]) != []

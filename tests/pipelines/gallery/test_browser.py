@@ -1,4 +1,4 @@
-"""The gallery in headless Chromium, served and exported: it works, stays by itself, and can be read by all."""
+"""The gallery in headless Chromium, served and exported: it works, contacts no other host, and is accessible."""
 
 import contextlib
 import re
@@ -12,7 +12,7 @@ from tests.pipelines.galleries import FAILING, ODD, SCRIPT, fill, served
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory, request):
-    """Addresses of the first pages of one cache: served, and exported."""
+    """Yield the addresses of one cache's first page, served and exported."""
     folder = tmp_path_factory.mktemp("gallery")
     cache = Cache(str(folder / "cache"), create=True)
     fill(cache)
@@ -23,21 +23,21 @@ def site(tmp_path_factory, request):
 
 @contextlib.contextmanager
 def opened(browser, url, width=1200, scheme="light"):
-    """A page that must say nothing on the console and ask nothing of any other host."""
+    """Open a page that must print nothing on the console and send no request to another host."""
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = context.new_page()
-    said, query = [], []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: query.append(request.url))
-    page.on("dialog", lambda dialog: said.append(dialog.message))
+    messages, requests = [], []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("dialog", lambda dialog: messages.append(dialog.message))
     page.goto(url)
     yield page
     page.wait_for_load_state("networkidle")
     origin = url.removesuffix("index.html")
     context.close()
-    assert said == []
-    assert [one for one in query if not one.startswith(origin)] == []
+    assert messages == []
+    assert [one for one in requests if not one.startswith(origin)] == []
 
 
 def faults(page):
@@ -52,8 +52,8 @@ def prompts(page):
 
 def search(page, text, count):
     page.get_by_label("Words in the prompt").fill(text)
-    said = f"{count} row" if count == 1 else f"{count} rows"
-    page.locator("#results .count", has_text=re.compile(rf"^{said}(?!\w)")).wait_for()
+    text = f"{count} row" if count == 1 else f"{count} rows"
+    page.locator("#results .count", has_text=re.compile(rf"^{text}(?!\w)")).wait_for()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -75,7 +75,7 @@ def test_every_page_fits_and_has_no_accessibility_fault(browser, site, how, widt
 
 
 @pytest.mark.parametrize("how", ["served", "exported"])
-def test_search_finds_as_one_types_and_filters(browser, site, how):
+def test_search_finds_while_typing_and_filters(browser, site, how):
     with opened(browser, site[how]) as page:
         search(page, "number 17", 1)
         assert prompts(page) == ["a quiet picture of thing number 17"]
@@ -138,7 +138,7 @@ def test_a_prompt_that_is_a_script_tag_stays_text(browser, site, how):
 
 
 @pytest.mark.parametrize("how", ["served", "exported"])
-def test_pictures_are_seen(browser, site, how):
+def test_pictures_are_visible(browser, site, how):
     with opened(browser, site[how]) as page:
         page.wait_for_load_state("networkidle")
         shown = page.locator("#results img").evaluate_all("all => all.filter(one => one.naturalWidth).length")

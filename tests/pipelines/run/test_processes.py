@@ -1,4 +1,4 @@
-"""A run refuses processes that would not train as one; sharded ones write what a single process does."""
+"""Processes that would not train as one are refused; sharded processes write what a single process writes."""
 
 import json
 import subprocess
@@ -48,7 +48,7 @@ def test_four_bits_and_sharding_do_not_go_together(monkeypatch):
 
 
 def test_sharded_processes_write_the_checkpoint_and_the_figures_of_one(tmp_path):
-    """A generative student, whose best epoch is picked: the main process needs it whole at every epoch's end."""
+    """A generative student whose best epoch is selected: the main process needs its weights after each epoch."""
     data = tmp_path / "data"
     data.mkdir()
     for name, count in (("train", 24), ("validation", 8), ("test", 8)):
@@ -78,7 +78,7 @@ def test_sharded_processes_write_the_checkpoint_and_the_figures_of_one(tmp_path)
         for folder in (student, tmp_path / "one" / "student", tmp_path / "two" / "student")
     )
     assert expected.keys() == found.keys()
-    # bf16 rounds a batch's halves otherwise than the whole, where the processor has it.
+    # On processors with bf16, the halves of a batch round differently from the whole.
     assert distance(expected, found) < 0.02 * distance(expected, start)
 
 

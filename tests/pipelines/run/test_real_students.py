@@ -1,5 +1,6 @@
-"""Small real models, from a cache of real drawings to a checkpoint in stock transformers: killed, resumed and exported;
-every number that the trained student gives comes out of its export. Minutes long: `pytest -m slow`.
+"""Small real models, from a cache of real drawings to a checkpoint in stock transformers: killed, resumed and exported.
+
+The exported student has the logits of the trained one. The tests take minutes: `pytest -m slow`.
 """
 
 import importlib.util
@@ -33,7 +34,7 @@ CASES = [
 
 
 def write_rows(task, folder):
-    """Some of the card's own rows, as a user's files."""
+    """Write some of the card's own rows as a user's files."""
     folder.mkdir()
     card = load_card(task)
     splits = load_splits(card)
@@ -54,7 +55,7 @@ def write_rows(task, folder):
 
 
 def outputs(model, tokenizer):
-    """Logits (B, T, V) or (B, C) of a few texts, and which of their places count."""
+    """Return the logits of a few texts: (N, V) at the N unpadded positions, or (B, C)."""
     texts = ["Question: a plane has 3 wings and 4 wheels\nAnswer:", "the flight was late", "a good day, all in all"]
     tokenizer.padding_side = "right"
     batch = tokenizer(texts, padding=True, return_tensors="pt")
@@ -71,8 +72,8 @@ def test_a_real_student_is_killed_resumed_and_exported(tmp_path, monkeypatch, ta
 
     write_rows(task, tmp_path / "data")
     files = ("--data-files", tmp_path / "data")
-    asked = armada("tasks", task, *files, "--prompts", tmp_path / "prompts.jsonl", "--json")
-    assert asked.returncode == 0, asked.stderr
+    written = armada("tasks", task, *files, "--prompts", tmp_path / "prompts.jsonl", "--json")
+    assert written.returncode == 0, written.stderr
     adapters = ("--teacher", "pictogram", "--encoder", "efficientnet-lite0")
     built = armada("cache", "build", tmp_path / "prompts.jsonl", *adapters, "--cache", tmp_path / "cache")
     assert built.returncode == 0, built.stderr
@@ -80,7 +81,7 @@ def test_a_real_student_is_killed_resumed_and_exported(tmp_path, monkeypatch, ta
     words = ["train", "--task", task, *files, "--student", student, *options, "--cache", tmp_path / "cache"]
     words += ["--epochs", 2, "--batch-size", 8, "--save-steps", 1]
     checkpoints = tmp_path / "killed" / "checkpoints"
-    for kills in (1, 2):  # twice: in the first epoch, and once more
+    for kills in (1, 2):  # in the first epoch, and once again after it resumed
         process = subprocess.Popen(
             command(*words, "--out", tmp_path / "killed"), env=environment(), stderr=subprocess.DEVNULL
         )
@@ -100,12 +101,10 @@ def test_a_real_student_is_killed_resumed_and_exported(tmp_path, monkeypatch, ta
     finish = distill.students.task_model.finish_task_model
 
     def capture(task_model, device):
-        trained["logits"] = outputs(
-            task_model.model, task_model.tokenizer
-        )  # adapters beside the weights, as in training
+        trained["logits"] = outputs(task_model.model, task_model.tokenizer)  # before the adapters are merged
         finish(task_model, device)
 
-    monkeypatch.setattr(distill.students.task_model, "finish_work", capture)
+    monkeypatch.setattr(distill.students.task_model, "finish_task_model", capture)
     unbroken = CliRunner().invoke(app, [str(word) for word in (*words, "--out", tmp_path / "unbroken")])
     assert unbroken.exit_code == 0, unbroken.output
 

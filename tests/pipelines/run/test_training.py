@@ -1,4 +1,4 @@
-"""A run that can't be is refused before anything is loaded."""
+"""An impossible run is refused before anything is loaded."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from teacher_cache import ArmadaError
 from tests.distill.tiny import save_student
 
 
-def test_an_epoch_cannot_be_picked_on_a_split_without_rows(tmp_path):
+def test_selecting_an_epoch_on_a_split_without_rows_is_refused(tmp_path):
     from distill.settings import TrainSettings
 
     for name in ("train", "test"):

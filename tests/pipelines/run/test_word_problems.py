@@ -19,7 +19,7 @@ SMOLLM2 = pytest.param(
 
 
 @pytest.mark.parametrize("student", ["tiny", SMOLLM2])
-def test_word_problems_are_taught_resumed_and_exported(tmp_path, student):
+def test_a_word_problem_student_is_trained_resumed_and_exported(tmp_path, student):
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from distill.students.generation import generate
@@ -32,8 +32,8 @@ def test_word_problems_are_taught_resumed_and_exported(tmp_path, student):
     if student == "tiny":
         student = save_decoder(tmp_path / "student", causal=True)
     files = ("demo/word-problems", "--data-files", data)
-    asked = armada("tasks", *files, "--prompts", tmp_path / "prompts.jsonl", "--json")
-    assert json.loads(asked.stdout)["prompts"] == 24
+    written = armada("tasks", *files, "--prompts", tmp_path / "prompts.jsonl", "--json")
+    assert json.loads(written.stdout)["prompts"] == 24
     built = armada("cache", "build", tmp_path / "prompts.jsonl", *FAKES, "--cache", tmp_path / "cache")
     assert built.returncode == 0, built.stderr
 

@@ -1,4 +1,4 @@
-"""The study file: what is wrong in it is said by file, key and expectation."""
+"""Errors in a study file name the file, the key and what is expected."""
 
 from pathlib import Path
 
@@ -34,12 +34,12 @@ STUDIES = Path(__file__).resolve().parents[3] / "pipelines" / "studies"
         ),
     ],
 )
-def test_what_is_wrong_is_named_by_file_and_key(tmp_path, changes, message):
+def test_an_error_names_the_file_and_the_key(tmp_path, changes, message):
     with pytest.raises(ArmadaError, match=message):
         read_study(write_study(tmp_path, **changes))
 
 
-def test_a_missing_file_and_broken_yaml_are_said_in_words(tmp_path):
+def test_a_missing_file_and_broken_yaml_are_errors_that_name_them(tmp_path):
     with pytest.raises(ArmadaError, match="no such file"):
         read_study(tmp_path / "none.yaml")
     (tmp_path / "broken.yaml").write_text("a: [")

@@ -1,4 +1,4 @@
-"""The report: nothing in it acts, and it reads well in a browser, light and dark, wide and narrow."""
+"""The report runs no script and is accessible in a browser, light and dark, wide and narrow."""
 
 import dataclasses
 import json
@@ -24,7 +24,7 @@ def comparison(arm, against, is_primary=True, readout="finetune", mean=0.012):
 
 @pytest.fixture
 def report(tmp_path):
-    """A study whose every name is a script tag."""
+    """Return the report of a study in which every name is a script tag."""
     path = write_study(
         tmp_path,
         name=SCRIPT,
@@ -78,7 +78,7 @@ def test_a_name_that_is_a_script_tag_stays_text(report):
     page.feed(html(report))
     assert "script" not in page.tags
     assert page.handlers == []
-    assert page.links == ["data:,"], "the page asks for something outside itself"
+    assert page.links == ["data:,"], "the page requests something outside itself"
     assert "url(" not in html(report)
     assert "@import" not in html(report)
     text = markdown(report)
@@ -95,7 +95,7 @@ def test_markdown_has_the_verdict_the_arms_and_the_primary_differences(report):
     assert report.file.digest[:16] in text
 
 
-def test_an_axis_holds_its_values_between_round_ticks():
+def test_an_axis_contains_its_values_and_has_round_ticks():
     scale = scale_of([0.613, 0.648, 0.601])
     assert scale.ticks == (0.6, 0.62, 0.64, 0.66)
     assert (scale.place(0.6), scale.place(0.66), scale.label(0.6)) == (0, 100, "0.60")
@@ -104,7 +104,7 @@ def test_an_axis_holds_its_values_between_round_ticks():
     assert curves({"one": [1.0, 0.0]}).lines[0].points == "0.00,0.00 100.00,100.00"
 
 
-def test_seconds_are_told_in_words():
+def test_durations_have_the_unit_that_fits():
     assert [duration(s) for s in (None, 0.012, 42, 600, 9000)] == [
         "not measured",
         "0.012 s",
@@ -116,19 +116,19 @@ def test_seconds_are_told_in_words():
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1200])
-def test_in_a_browser_the_page_is_quiet_fits_and_can_be_read_by_all(browser, report, tmp_path, scheme, width):
+def test_in_a_browser_the_page_logs_nothing_fits_and_is_accessible(browser, report, tmp_path, scheme, width):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     path = tmp_path / "report.html"
     path.write_text(html(report), "utf-8")
     page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    said, asked = [], []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    messages, requests = [], []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
     page.goto(path.as_uri())
     page.locator("details").evaluate_all("all => all.forEach(one => one.open = true)")
-    assert said == []
-    assert [url for url in asked if url != path.as_uri()] in ([], ["data:,"])
+    assert messages == []
+    assert [url for url in requests if url != path.as_uri()] in ([], ["data:,"])
     assert page.title() == f"{SCRIPT}: helped"
     assert page.evaluate("document.documentElement.scrollWidth") <= width, "the page scrolls sideways"
     faults = axe.Axe().run(page).response["violations"]

@@ -1,4 +1,4 @@
-"""A study from file to report: every run once, however often it is killed."""
+"""A study from file to report: every run is done once, however often the study is killed."""
 
 import json
 import os
@@ -17,13 +17,13 @@ RUNS = 3 * 2 + 2 * 2
 
 
 def facts(out):
-    """The results but for what was measured by a clock."""
+    """Return the results without the costs, which contain measured times."""
     found = json.loads((out / "results.json").read_text())
     return {name: value for name, value in found.items() if name != "account"}
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory):
+def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     path = write_study(folder)
     run = armada("study", path, "--out", folder / "out", "--jobs", 2, "--json")
@@ -31,8 +31,8 @@ def unbroken(tmp_path_factory):
     return path, folder / "out", run
 
 
-def test_every_arm_seed_and_read_out_is_in_the_results(unbroken):
-    _, out, run = unbroken
+def test_every_arm_seed_and_read_out_is_in_the_results(uninterrupted):
+    _, out, run = uninterrupted
     found = facts(out)
     assert (found["finished"], found["planned"]) == (RUNS, RUNS)
     by_readout = {}
@@ -51,24 +51,24 @@ def test_every_arm_seed_and_read_out_is_in_the_results(unbroken):
     assert json.loads(run.stdout)["verdict"] == "cannot tell"
 
 
-def test_each_run_is_a_folder_like_that_of_train(unbroken):
-    folder = unbroken[1] / "runs" / "finetune" / "relational-seed1"
+def test_each_run_is_a_folder_like_that_of_train(uninterrupted):
+    folder = uninterrupted[1] / "runs" / "finetune" / "relational-seed1"
     assert {"run.json", "student", "metrics.jsonl", "outcome.json", "predictions.npz"} <= {
         p.name for p in folder.iterdir()
     }
     assert json.loads((folder / "run.json").read_text())["settings"]["student"]["seed"] == 1
 
 
-def test_what_reads_no_terminal_gets_plain_lines(unbroken):
-    stderr = unbroken[2].stderr
+def test_output_outside_a_terminal_is_plain_lines(uninterrupted):
+    stderr = uninterrupted[2].stderr
     assert "\x1b" not in stderr
     assert f"[{RUNS}/{RUNS}] few_shot/" in stderr
     assert "min left" in stderr
 
 
 @pytest.mark.faults
-def test_a_study_killed_three_times_gives_the_report_of_an_unbroken_one(unbroken, tmp_path):
-    path, whole, _ = unbroken
+def test_a_study_killed_three_times_gives_the_report_of_an_uninterrupted_one(uninterrupted, tmp_path):
+    path, whole, _ = uninterrupted
     out = tmp_path / "out"
     words = command("study", path, "--out", out, "--jobs", 2)
     for finished in (1, 4, 7):
@@ -88,8 +88,8 @@ def test_a_study_killed_three_times_gives_the_report_of_an_unbroken_one(unbroken
 
 
 @pytest.mark.faults
-def test_a_killed_study_leaves_no_run_at_work(unbroken, tmp_path):
-    path, out = unbroken[0], tmp_path / "out"
+def test_a_killed_study_leaves_no_running_process(uninterrupted, tmp_path):
+    path, out = uninterrupted[0], tmp_path / "out"
     process = subprocess.Popen(command("study", path, "--out", out), env=environment(), stderr=subprocess.DEVNULL)
     while not list(out.glob("runs/*/*/log.txt")):
         time.sleep(0.02)
@@ -102,7 +102,7 @@ def test_a_killed_study_leaves_no_run_at_work(unbroken, tmp_path):
 
 
 def _processes_of(out):
-    """Processes that have a run's log open."""
+    """Return the processes that have a run's log open."""
     found = []
     for process in os.listdir("/proc"):
         if process.isdigit():
@@ -114,23 +114,23 @@ def _processes_of(out):
     return found
 
 
-def test_a_finished_study_again_trains_nothing(unbroken, monkeypatch):
-    path, out, _ = unbroken
-    monkeypatch.setattr("pipelines.study.runner._work", lambda *_: pytest.fail("ran again"))
-    said = []
-    assert run_study(path, out, say=said.append)
-    assert f"{RUNS} runs: {RUNS} finished, 0 to do, 1 at once" in said
+def test_a_finished_study_again_trains_nothing(uninterrupted, monkeypatch):
+    path, out, _ = uninterrupted
+    monkeypatch.setattr("pipelines.study.runner._run_in_process", lambda *_: pytest.fail("ran again"))
+    lines = []
+    assert run_study(path, out, say=lines.append)
+    assert f"{RUNS} runs: {RUNS} finished, 0 to do, 1 at once" in lines
 
 
-def test_two_studies_in_one_folder_at_once_are_refused(unbroken, tmp_path):
+def test_two_studies_in_one_folder_at_once_are_refused(uninterrupted, tmp_path):
     from filelock import FileLock
 
     (tmp_path / "out").mkdir()
-    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(ArmadaError, match="another armada study is at work here"):
-        run_study(unbroken[0], tmp_path / "out")
+    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(ArmadaError, match="another armada study is running here"):
+        run_study(uninterrupted[0], tmp_path / "out")
 
 
-def test_a_run_that_fails_is_named_with_its_log_and_the_others_are_done(tmp_path):
+def test_a_failed_run_is_named_with_its_log_and_the_others_are_done(tmp_path):
     path = write_study(tmp_path, student=str(tmp_path / "nothing"), readouts={}, seeds=[0])
     run = armada("study", path, "--out", tmp_path / "out")
     assert run.returncode == 3, run.stderr
@@ -138,25 +138,25 @@ def test_a_run_that_fails_is_named_with_its_log_and_the_others_are_done(tmp_path
     assert "no student here" in (tmp_path / "out" / "runs" / "finetune" / "shuffled-seed0" / "log.txt").read_text()
 
 
-def test_a_file_that_changed_after_its_results_is_said_to_have(unbroken):
-    path, out, _ = unbroken
+def test_the_report_warns_if_the_file_changed_after_the_results(uninterrupted):
+    path, out, _ = uninterrupted
     text = path.read_text()
     try:
         path.write_text(text.replace("margin: 0.01", "margin: 0.5"))
-        told = json.loads(armada("report", out, "--json").stdout)
+        reported = json.loads(armada("report", out, "--json").stdout)
     finally:
         path.write_text(text)
-    assert "changed after these results" in told["changes"]
+    assert "changed after these results" in reported["changes"]
     assert json.loads((out / "results.json").read_text())["changes"]
     assert json.loads(armada("report", out, "--json").stdout)["changes"] == ""
 
 
-def test_a_study_asks_no_more_than_its_calls_and_goes_on_once_they_are_raised(tmp_path):
+def test_a_study_stops_at_max_calls_and_continues_once_it_is_raised(tmp_path):
     changes = {"readouts": {}, "seeds": [0], "samples": 2, "combine": "draw"}
     path, out = write_study(tmp_path, **changes, max_calls=30), tmp_path / "out"
     stopped = armada("study", path, "--out", out)
     assert stopped.returncode == 4
-    assert "max_calls: 30 calls are made, and pictures are missing still" in stopped.stderr
+    assert "max_calls: all 30 calls are made, and pictures are still missing" in stopped.stderr
     again = armada("study", write_study(tmp_path, **changes, max_calls=48), "--out", out)
     assert again.returncode == 0, again.stderr
     assert "18 calls now, 48 in all" in again.stderr

@@ -1,4 +1,4 @@
-"""The statistics against closed forms, and against studies whose truth is known."""
+"""The statistics agree with closed forms, and with simulated studies whose effect is known."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ STUDIES = 1000
 
 
 def simulated(effects, seeds=5, sd=0.01, studies=STUDIES, seed=0):
-    """(studies, M, seeds) differences of one arm to M others: noise of its own in every arm, the first arm's shared."""
+    """Return (studies, M, seeds) differences of one arm to M others; each arm has independent noise."""
     generator = np.random.Generator(np.random.PCG64(seed))
     arm = generator.normal(0, sd, (studies, 1, seeds))
     return np.asarray(effects)[None, :, None] + arm - generator.normal(0, sd, (studies, len(effects), seeds))
@@ -31,7 +31,7 @@ def test_paired_differences_agree_with_scipy_and_with_the_textbook():
     assert found.effect == pytest.approx(0.018 / np.sqrt(3.7e-4))
 
 
-def test_differences_without_spread_are_certain_and_one_seed_says_nothing():
+def test_p_is_0_or_1_for_differences_without_spread_and_1_for_one_seed():
     found = paired(np.array([[0.0] * 5, [0.01] * 5]))
     assert found.p.tolist() == [1, 0]
     assert np.isnan(found.effect[0])
@@ -87,7 +87,7 @@ def test_a_difference_that_is_far_below_the_margin_did_not_help():
     assert (harmful == "did not help").all()
 
 
-def test_to_tie_with_shuffled_is_not_to_have_helped():
+def test_an_arm_that_equals_shuffled_did_not_help():
     found = judge(simulated([0.1, 0.0], sd=0.001), 0.05, 0.01)
     assert (found == "did not help").mean() > 0.9
 
