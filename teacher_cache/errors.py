@@ -36,8 +36,9 @@ class BudgetError(ArmadaError):
 
 
 class MissingPackageError(ArmadaError):
-    """A package that isn't installed; the message is the line that installs it, by `extra` where it belongs to one."""
+    """A package that isn't installed; the message is the line that installs it, by `extra` where it belongs to one, and
+    what else that takes."""
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
+    def __init__(self, package: str, extra: str, purpose: str, takes: str = "") -> None:
         line = f"'armada-distill[{extra}]'" if extra else package
-        super().__init__(f"{purpose} needs the package {package}: pip install {line}")
+        super().__init__(f"{purpose} needs the package {package}: pip install {line}{takes and f' ({takes})'}")

@@ -4,13 +4,13 @@ import pytest
 
 from distill.sharding import is_sharded
 from teacher_cache import ArmadaError
-from tests.distill.test_ranks import STEPS, close, launch, read
+from tests.distill.test_ranks import EXACT, STEPS, TOLERANCE, close, launch, read
 from tests.distill.tiny import save_decoder, save_student
 
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": 2}
 CASES = {
     "bert": {},
-    "relational in two parts": {"manifold": "relational", "accumulate": 2, "epochs": 1, "lr": 1e-4},
+    "relational in two parts": {"manifold": "relational", "accumulate": 2, "epochs": 1},
     "deberta-v2": {"epochs": 1},
     "llama": {"lora_rank": 2, "epochs": 1},
 }
@@ -21,9 +21,9 @@ def folder(tmp_path_factory):
     """Runs of 2 sharded processes and of 1 process, by number and case. Of three runs that the 2 broke off, `same` goes
     on with 2 sharded ones, `fewer` with 1; and `more`, which 1 broke off, with 2."""
     home = tmp_path_factory.mktemp("sharded")
-    save_student(home / "bert", layers=2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    save_student(home / "deberta-v2", "deberta-v2", 2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    save_decoder(home / "llama", layers=2)
+    save_student(home / "bert", layers=2, **EXACT)
+    save_student(home / "deberta-v2", "deberta-v2", 2, **EXACT)
+    save_decoder(home / "llama", layers=2, initializer_range=EXACT["initializer_range"])
     for ranks, extra in ((1, {}), (2, FSDP)):
         for student in ("bert", "deberta-v2", "llama"):
             cases = [case for case in CASES if case == student or (student == "bert" and case.startswith("relational"))]
@@ -48,7 +48,7 @@ def test_sharded_ranks_hold_parts_and_their_losses_and_weights_are_those_of_one_
     assert facts[0]["steps"] == facts[1]["steps"] == alone["steps"]
     assert close(lines, expected)
     for fact in facts:  # every rank's own model is whole again
-        assert fact["weights"] == pytest.approx(alone["weights"], abs=1e-4)
+        assert fact["weights"] == pytest.approx(alone["weights"], abs=TOLERANCE)
 
 
 @pytest.mark.parametrize(("name", "ranks"), [("same", 2), ("fewer", 1), ("more", 2)])
@@ -56,7 +56,7 @@ def test_a_run_stopped_in_mid_epoch_goes_on_with_any_number_of_ranks(folder, nam
     (lines, facts), (expected, (alone,)) = read(folder / name), read(folder / "1" / "bert")
     assert [fact["steps"] for fact in facts[:ranks]] == [STEPS[8:]] * ranks
     assert close(lines, expected)
-    assert facts[0]["weights"] == pytest.approx(alone["weights"], abs=1e-4)
+    assert facts[0]["weights"] == pytest.approx(alone["weights"], abs=TOLERANCE)
 
 
 @pytest.mark.parametrize(
