@@ -2,8 +2,8 @@
 
     .venv/bin/python .ci/wheels.py [EXTRA...]     # demo and dev where none is named; needs Python 3.11
 
-uv resolves the extras for each target without installing anything. A package is sound if its release has a wheel for the
-target, or if its source distribution builds into a pure Python wheel without any compiler. Prints a line per target
+uv resolves the extras for each target without installing anything. A package is sound if its release has a wheel for
+the target, or if its source distribution builds into a pure Python wheel without any compiler. Prints a line per target
 with the size of the download; exits 1 and names each package for which neither holds.
 """
 
@@ -13,10 +13,10 @@ import os
 import subprocess
 import sys
 import tempfile
-import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import tomllib
 from packaging.tags import Tag, compatible_tags, cpython_tags
 from packaging.utils import parse_wheel_filename
 
