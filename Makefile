@@ -4,7 +4,10 @@ VENV ?= .venv
 EXTRAS ?= demo,dev
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint clean
+# What shows in two minutes that an interpreter or a machine works: bytes, keys, builds, reading, losses, golden figures.
+QUICK ?= tests/teacher_cache tests/distill/test_golden.py
+
+.PHONY: install demo test quick lint clean
 
 install: $(STAMP)
 
@@ -26,6 +29,9 @@ demo: install
 
 test: install
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2
+
+quick: install
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 -q $(QUICK)
 
 lint: install
 	$(VENV)/bin/ruff check .
