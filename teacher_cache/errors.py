@@ -45,11 +45,13 @@ class MissingPackageError(ArmadaError):
         package: The distribution's name.
         extra: The extra of armada-distill that brings the package, or "" if none does.
         purpose: What needs the package: the subject of the message's sentence.
+        takes: What the installation needs besides, in words, for example a C compiler.
     """
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
+    def __init__(self, package: str, extra: str, purpose: str, takes: str = "") -> None:
         requirement = f"'armada-distill[{extra}]'" if extra else package
-        super().__init__(f"{purpose} needs the package {package}: pip install {requirement}")
+        also = f" ({takes})" if takes else ""
+        super().__init__(f"{purpose} needs the package {package}: pip install {requirement}{also}")
 
 
 def repair_hint(*, build_again: bool = True) -> str:

@@ -99,7 +99,8 @@ def _generated_rows(card: Card, source: GeneratedSource) -> RawRows:
     try:
         from reasoning_gym import create_dataset
     except ModuleNotFoundError:
-        raise MissingPackageError("reasoning-gym", "demo", f"the task {card.name}") from None
+        takes = "its dependency pycosat has no wheels, so this takes a C compiler and Python's headers"
+        raise MissingPackageError("reasoning-gym", "word-problems", f"the rows of {card.name}", takes) from None
     make: Callable[..., Any] = create_dataset
     made = [make(name, size=source.rows, seed=source.seed) for name in source.datasets]
     return RawRows(f"{source.generator} ({', '.join(source.datasets)})", (row for rows in made for row in rows))

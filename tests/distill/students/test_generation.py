@@ -111,9 +111,13 @@ def train(spec, folder, on_step=lambda step: None, **changes):
 
 @pytest.mark.parametrize("rank", [None, 4], ids=["full", "lora"])
 def test_a_distilled_student_learns_its_answers_and_its_export_generates_the_same(tmp_path, rank):
-    spec = StudentSpec(str(save_decoder(tmp_path / "start", causal=True)), lora_rank=rank)
-    model, tokenizer, epochs = train(spec, tmp_path, epochs=40, lr=2e-2, warmup=0.0, alpha=0.1)
-    assert epochs[-1].task < epochs[0].task - 0.5
+    # The initial weights are wide enough for the frozen output layer to tell answers apart, and the loss falls steadily
+    # at this rate; otherwise the last epochs depend on the rounding of the processor.
+    start = save_decoder(tmp_path / "start", causal=True, initializer_range=0.5)
+    model, tokenizer, epochs = train(
+        StudentSpec(str(start), lora_rank=rank), tmp_path, epochs=40, lr=5e-3, warmup=0.0, alpha=0.1
+    )
+    assert epochs[-1].task < epochs[0].task / 2
     merge_lora(model)
     written = generate(model, tokenizer, PROMPTS, 2, 32)
     export_student(model, tokenizer, tmp_path / "export", "card")

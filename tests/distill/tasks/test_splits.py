@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 
 import pytest
 
@@ -131,7 +132,14 @@ def test_negative_scores_and_words_as_scores_are_errors(tmp_path):
             load_splits(load_card("glue/stsb"), folder)
 
 
+def test_generated_word_problems_name_the_extra_that_they_need(monkeypatch):
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    with pytest.raises(ArmadaError, match=r"pip install 'armada-distill\[word-problems\]' \(.* a C compiler"):
+        load_splits(load_card("demo/word-problems"))
+
+
 def test_generated_word_problems_are_the_same_every_time_and_split_by_their_text():
+    pytest.importorskip("reasoning_gym", reason="pip install -e '.[word-problems]', with a C compiler")
     one, two = (load_splits(load_card("demo/word-problems")) for _ in range(2))
     assert one == two
     assert len(one.train) > 2000 > 200 < len(one.test)

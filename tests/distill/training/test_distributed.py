@@ -5,7 +5,7 @@ import pytest
 from distill.training.distributed import is_sharded
 from teacher_cache import ArmadaError
 from tests.distill.tiny import save_decoder, save_student
-from tests.distill.training.test_ranks import STEPS, close, launch, read
+from tests.distill.training.test_ranks import EXACT, STEPS, TOLERANCE, close, launch, read
 
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": 2}
 CASES = {
@@ -24,9 +24,9 @@ def folder(tmp_path_factory):
     and then 2.
     """
     home = tmp_path_factory.mktemp("sharded")
-    save_student(home / "bert", layers=2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    save_student(home / "deberta-v2", "deberta-v2", 2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    save_decoder(home / "llama", layers=2)
+    save_student(home / "bert", layers=2, **EXACT)
+    save_student(home / "deberta-v2", "deberta-v2", 2, **EXACT)
+    save_decoder(home / "llama", layers=2, initializer_range=EXACT["initializer_range"])
     for ranks, extra in ((1, {}), (2, FSDP)):
         for student in ("bert", "deberta-v2", "llama"):
             cases = [case for case in CASES if case == student or (student == "bert" and case.startswith("relational"))]
@@ -51,7 +51,7 @@ def test_sharded_ranks_have_parts_of_the_weights_and_the_losses_and_weights_equa
     assert facts[0]["steps"] == facts[1]["steps"] == alone["steps"]
     assert close(lines, expected)
     for fact in facts:  # the model of every rank is complete again
-        assert fact["weights"] == pytest.approx(alone["weights"], abs=1e-4)
+        assert fact["weights"] == pytest.approx(alone["weights"], abs=TOLERANCE)
 
 
 @pytest.mark.parametrize(("name", "ranks"), [("same", 2), ("fewer", 1), ("more", 2)])
@@ -59,7 +59,7 @@ def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_with_any_number_of_rank
     (lines, facts), (expected, (alone,)) = read(folder / name), read(folder / "1" / "bert")
     assert [fact["steps"] for fact in facts[:ranks]] == [STEPS[8:]] * ranks
     assert close(lines, expected)
-    assert facts[0]["weights"] == pytest.approx(alone["weights"], abs=1e-4)
+    assert facts[0]["weights"] == pytest.approx(alone["weights"], abs=TOLERANCE)
 
 
 @pytest.mark.parametrize(
