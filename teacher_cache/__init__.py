@@ -42,7 +42,7 @@ from teacher_cache.reading.reader import Features, choose, failure_reasons, open
 from teacher_cache.reading.rows import ChosenRows, FeatureRows
 from teacher_cache.reading.shard_rows import ShardRows
 from teacher_cache.registry.packages import minilm_folder, package_file, quiet_transformers
-from teacher_cache.storage.atomic_files import atomic_file, atomic_write
+from teacher_cache.storage.atomic_files import atomic_file, atomic_write, sweep_drafts
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.disk import full_disk_in_words
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
@@ -129,6 +129,7 @@ __all__ = [
     "source_of_teacher",
     "spec_digest",
     "status",
+    "sweep_drafts",
     "user_folder",
     "verify",
 ]

@@ -33,7 +33,7 @@ class CoverageError(ArmadaError):
 
 
 class BudgetError(ArmadaError):
-    """A cap on calls or on cost was reached before the build was complete. A build with higher caps continues it."""
+    """A cap on calls or on cost was reached before the build was complete. Higher caps continue it."""
 
     exit_code = 4
 

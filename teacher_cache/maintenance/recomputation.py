@@ -51,6 +51,7 @@ def recompute(cache: Cache, count: int, seed: int = 0) -> list[Recomputed]:
 
 
 def _redraw(teacher: Source, rows: pa.Table) -> Recomputed:
+    """Draw the pictures of index rows again, and compare their digests."""
     if not teacher.facts.get("deterministic"):
         return Recomputed(teacher.name, 0, 0, skipped="the teacher isn't deterministic, or doesn't say so")
     try:
@@ -68,6 +69,7 @@ def _redraw(teacher: Source, rows: pa.Table) -> Recomputed:
 
 
 def _reencode(cache: Cache, teacher: Source, encoder: Source, rows: pa.Table) -> Recomputed:
+    """Encode the stored pictures of index rows again, and compare the features with the stored ones."""
     try:
         opened = same_encoder(encoder)
     except SpecError as error:

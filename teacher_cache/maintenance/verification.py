@@ -69,7 +69,7 @@ def _open(store: Store, url: str, repair: bool, found: Verified) -> Cache | None
         message = f"expected {CACHE_JSON.decode()}"
         if repair:
             store.write("cache.json", CACHE_JSON)
-        found.problems.append(Problem("cache.json", "damaged", message, "written anew" if repair else ""))
+        found.problems.append(Problem("cache.json", "damaged", message, "written again" if repair else ""))
         if not repair:
             return None
     return Cache(url)

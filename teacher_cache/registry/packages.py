@@ -12,7 +12,8 @@ from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from types import ModuleType
+from typing import IO
 
 from teacher_cache.errors import MissingPackageError
 
@@ -31,7 +32,7 @@ def package_file(package: str, path: str, *, distribution: str, extra: str, purp
     raise MissingPackageError(distribution, extra, purpose)
 
 
-def import_package(module: str, *, distribution: str, extra: str = "", purpose: str) -> Any:
+def import_package(module: str, *, distribution: str, extra: str = "", purpose: str) -> ModuleType:
     """Import and return a module. Raise MissingPackageError if it, or a package that it imports, is not installed."""
     try:
         return import_module(module)

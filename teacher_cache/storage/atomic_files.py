@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from teacher_cache.storage.crash_points import crash_point
@@ -28,7 +29,7 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path in the folder of `path`, and rename the file written there to `path` when the block ends.
 
     If the block raises an error, the temporary file is removed and `path` stays as it was. A process that is killed
-    leaves a file that begins with a dot and ends in DRAFT_SUFFIX.
+    leaves the temporary file behind, for `sweep_drafts`. Several processes may write the same path at once.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{secrets.token_hex(8)}{DRAFT_SUFFIX}")
@@ -37,6 +38,20 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
         publish_file(draft, path, durable=durable)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def sweep_drafts(folder: Path, older_than_s: float = 3600.0) -> int:
+    """Remove the temporary files that killed processes left in a folder. Return how many there were.
+
+    A temporary file counts as left behind if nothing was written to it for `older_than_s` seconds.
+    """
+    swept = 0
+    for draft in folder.glob(f".*{DRAFT_SUFFIX}"):
+        with suppress(FileNotFoundError):  # another process removed or renamed it
+            if time.time() - draft.stat().st_mtime > older_than_s:
+                draft.unlink()
+                swept += 1
+    return swept
 
 
 def publish_file(draft: Path, path: Path, *, durable: bool = True) -> None:

@@ -139,7 +139,10 @@ class Cache:
     def commit(
         self, added: Sequence[Shard], *, by: str, at: str, replaced: Iterable[str] = (), prompts: str = ""
     ) -> str:
-        """Write a commit, from which on its shards count, all at once. Return its digest."""
+        """Write a commit, so that its shards count, all at once. Return the commit's digest.
+
+        `by`, `at` and `prompts` come from `Provenance.now`; `replaced` are the paths of shards that no longer count.
+        """
         facts = {
             "format": FORMAT,
             "added": [asdict(shard) for shard in sorted(added, key=lambda shard: shard.path)],

@@ -68,11 +68,11 @@ def feature_tables(cache: Cache, listing: Listing, teacher: Source, encoder: Sou
     """
     for shard in listing.below(f"features/{teacher.name}/{encoder.name}/shards/"):
         if shard.path.endswith(".parquet"):
-            yield _read(cache, shard, ["image_key", "image_sha256"], whole=False)
+            yield _read(cache, shard, ["image_key", "image_sha256"], check=False)
 
 
-def _read(cache: Cache, shard: Shard, columns: Sequence[str], *, whole: bool = True) -> pa.Table:
-    table = cache.table(shard, columns, check=whole)
+def _read(cache: Cache, shard: Shard, columns: Sequence[str], *, check: bool = True) -> pa.Table:
+    table = cache.table(shard, columns, check=check)
     if table is None:
         raise missing_file(f"{cache.store}/{shard.path}")
     return table

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from teacher_cache import atomic_file, atomic_write, user_folder
+from teacher_cache import atomic_file, atomic_write, sweep_drafts, user_folder
 
 KILLED = """
 import os, sys
@@ -77,6 +77,16 @@ def test_a_kill_during_a_write_leaves_the_old_or_the_new_file(tmp_path, point, e
     run = subprocess.run([sys.executable, "-c", KILLED, str(path), point], check=False)
     assert run.returncode == -signal.SIGKILL
     assert path.read_bytes() == expected
+
+
+def test_sweep_removes_the_drafts_of_killed_writes_and_no_other_file(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+    subprocess.run([sys.executable, "-c", KILLED, str(path), "store.draft"], check=False)
+    assert len(list(tmp_path.iterdir())) == 2
+    assert sweep_drafts(tmp_path) == 0  # it may still be written
+    assert sweep_drafts(tmp_path, older_than_s=-1) == 1
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_users_folder_is_in_xdg_cache_home_or_else_in_the_home_folder(tmp_path, monkeypatch):
