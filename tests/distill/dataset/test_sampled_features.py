@@ -70,9 +70,7 @@ def test_loader_targets_and_aligner_use_the_same_pictures(cache, features):
     first = view.features.features[view.features.at(0)]
     plain = train_aligner(first, torch.tensor(ROWS.labels), 3, 2, SETTINGS, 0, view.digest)
     assert torch.equal(plain[0]["head.weight"], states[0]["head.weight"])
-    assert not torch.equal(
-        plain[1]["head.weight"], states[1]["head.weight"]
-    )  # the same pictures again
+    assert not torch.equal(plain[1]["head.weight"], states[1]["head.weight"])  # the same pictures again
 
 
 def test_a_resumed_loader_uses_the_same_pictures_as_an_uninterrupted_one(cache, features):

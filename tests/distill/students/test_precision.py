@@ -78,9 +78,7 @@ def test_the_export_contains_the_trained_weights(spec, tmp_path):
     before, trained = predict(start, tokens, CPU), predict(model, tokens, CPU)
     finish_task_model(task_model, CPU)
     exported = predict(task_model.model, tokens, CPU)
-    assert (
-        abs(exported - trained).mean() < 0.3 * abs(before - trained).mean()
-    )  # the rounding of the base
+    assert abs(exported - trained).mean() < 0.3 * abs(before - trained).mean()  # the rounding of the base
 
 
 def test_a_stopped_run_resumes_bit_identically_and_its_checkpoint_has_no_frozen_weights(spec, tmp_path):
