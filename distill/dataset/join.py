@@ -163,7 +163,7 @@ def _match(
         samples=samples,
     )
     if not coverage.is_full and not (drop and len(kept)):
-        ways = f"fill the gap by: {mend}\nor train on the rows at hand by: --missing drop" if len(kept) else mend
+        ways = f"complete the cache with: {mend}\nor leave these rows out with: --missing drop" if len(kept) else mend
         raise CoverageError(f"{coverage.in_words()}\n{ways}")
     return split.take(kept.tolist()), places[kept], coverage
 
@@ -182,7 +182,7 @@ def _permuted(control: str | None, places: np.ndarray, seed: int) -> np.ndarray:
     if found.features == "shuffled":
         permuted: np.ndarray = places[permutation(len(places), seed)]
         return permuted
-    raise ArmadaError(f"--control {control}: computed from all features at once; leave out --max-local-bytes")
+    raise ArmadaError(f"--control {control}: it needs all features at once; leave out --max-local-bytes")
 
 
 def _blocks(rows: np.ndarray, size: int = 8192) -> Iterator[np.ndarray]:

@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice, starmap
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from distill.dataset.sampled_features import FeatureTable, SampledFeatures
 from distill.dataset.windows import resident_rows, stream, window_batches
 from teacher_cache import ArmadaError, ChosenRows, FeatureRows, ShardRows
 
+Result = TypeVar("Result")
 FORMAT = 1  # of the saved state
 _BUFFER_BYTES = 1 << 21  # small batches are gathered together into one buffer: one task per batch would cost more
 
@@ -89,7 +90,7 @@ class Loader(IterableDataset[Batch]):
         self._groups = np.empty(0, np.int32)
         if isinstance(features, ChosenRows) and isinstance(features.source, ShardRows):
             if max_local_bytes is None or lengths is not None:
-                raise ArmadaError("features in windows of shards need max_local_bytes, and can't be ordered by length")
+                raise ArmadaError("features in windows of shards need max_local_bytes, and cannot be ordered by length")
             self._groups = features.source.shards_of(features.places).astype(np.int32)
             largest = int(np.bincount(self._groups).max(initial=1))
             self._resident = resident_rows(max_local_bytes, features.shape[1] * features.dtype.itemsize, largest)
@@ -195,14 +196,14 @@ class Loader(IterableDataset[Batch]):
         return self._device.type == "cuda"  # torch does not reuse a pinned buffer before its copy has ended
 
 
-def ahead(work: Callable[..., Any], calls: Iterable[tuple[Any, ...]], threads: int) -> Iterator[Any]:
+def ahead(work: Callable[..., Result], calls: Iterable[tuple[Any, ...]], threads: int) -> Iterator[Result]:
     """Yield work(*arguments) for each call in order, with 2 * `threads` calls running ahead (0: no threads)."""
     if not threads:
         yield from starmap(work, calls)
         return
     with ThreadPoolExecutor(threads, "armada-batch") as pool:
         waiting = iter(calls)
-        pending: deque[Future[Any]] = deque(pool.submit(work, *call) for call in islice(waiting, 2 * threads))
+        pending: deque[Future[Result]] = deque(pool.submit(work, *call) for call in islice(waiting, 2 * threads))
         try:
             while pending:
                 result = pending.popleft().result()

@@ -42,7 +42,7 @@ class TaskModel(Protocol):
     tokens: Tokens  # the training rows
     targets: Sequence[float]  # (N,) what the aligner and the auxiliary heads predict: class ids, or floats
     classes: int  # C, the number of targets; 1 for a regression
-    first: list[int] | None  # (C,) the answer tokens that the targets of a generative student count; else None
+    first: list[int] | None  # (C,) the answer tokens that `targets` index, for a generative student
 
     def evaluate(self, split: Split, device: torch.device, what: str) -> dict[str, float]:
         """Return the metrics of the card for the current weights on a split. `what` labels the progress bar."""

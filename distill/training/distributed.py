@@ -48,7 +48,7 @@ def is_sharded(accelerator: Accelerator) -> bool:
     if found := [name for name, is_on in refused.items() if is_on]:
         raise ArmadaError(
             f"expected FSDP of version 2 without offloading, activation checkpointing or RAM-efficient loading, found "
-            f"{', '.join(found)}; start by: accelerate launch --use_fsdp --fsdp_version 2 "
+            f"{', '.join(found)}; start with: accelerate launch --use_fsdp --fsdp_version 2 "
             "--fsdp_cpu_ram_efficient_loading false ..."
         )
     return True

@@ -38,7 +38,7 @@ def pretrain_student(
         model: the stock model.
         tokens: N texts.
         features: (N, L) features of the pictures of these texts, in memory.
-        settings: the optimiser, the schedule and the number of epochs; losses other than the relational are not used.
+        settings: the optimiser, the schedule and the number of epochs; the loss weights are not used.
         key: the digest of the data, which determines the order of the rows together with the seed.
         device: where to train.
     """
