@@ -1,4 +1,4 @@
-"""Files that are written whole: under their name they are complete or absent."""
+"""Atomic file writes: a file is complete or absent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is complete or absent: a draft beside it is renamed once it is whole."""
+    """Write a file that is complete or absent: write a draft in the same folder, then rename it."""
     draft = path.with_name(f"{path.name}.draft")
     draft.write_bytes(data)
     os.replace(draft, path)
