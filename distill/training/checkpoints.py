@@ -8,7 +8,6 @@ The weights of the best epoch on a split are kept on the disk, so that they surv
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from torch import nn
 
 from distill.settings import AlignerSettings, TrainSettings, with_baseline
 from distill.students.loading import trained_weights
-from teacher_cache import ArmadaError
+from teacher_cache import ArmadaError, atomic_file, sweep_drafts
 
 Identity = Mapping[str, Any]
 
@@ -36,14 +35,9 @@ class Checkpoints:
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
         """Write the state after `step`, then remove all but the newest `keep` files."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"step-{step:08d}.pt"
-        draft = path.with_suffix(".draft")
-        with draft.open("wb") as stream:
-            torch.save({"identity": self._identity, "step": step, "state": dict(state)}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(draft, path)
+        sweep_drafts(self._folder, older_than_s=0)  # a run has one writer, so these are a killed process's
+        with atomic_file(self._folder / f"step-{step:08d}.pt") as draft:
+            torch.save({"identity": self._identity, "step": step, "state": dict(state)}, draft)
         for old in self._files()[: -self._keep]:
             old.unlink(missing_ok=True)
 
@@ -124,10 +118,8 @@ class BestEpoch:
         """Keep the current weights, unless an earlier epoch had the same or a higher score."""
         kept = self.kept()
         if kept is None or score > kept[1]:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            draft = self._path.with_suffix(".draft")
-            save_file(trained_weights(model), draft, metadata={"epoch": str(epoch), "score": repr(score)})
-            os.replace(draft, self._path)
+            with atomic_file(self._path, durable=False) as draft:
+                save_file(trained_weights(model), draft, metadata={"epoch": str(epoch), "score": repr(score)})
 
     def kept(self) -> tuple[int, float] | None:
         """Return the best epoch so far and its score, or None if no epoch was offered yet."""

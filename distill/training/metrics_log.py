@@ -6,9 +6,10 @@ The metrics log of a resumed run equals that of an uninterrupted one: lines afte
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from teacher_cache import atomic_write
 
 TERMS = ("loss", "task", "output_alignment", "manifold")
 
@@ -24,9 +25,7 @@ class MetricsLog:
         if self._path is None or not self._path.exists():
             return
         lines = self._path.read_text("utf-8").splitlines(keepends=True)[:step]
-        draft = self._path.with_suffix(".draft")
-        draft.write_text("".join(lines), "utf-8")
-        os.replace(draft, self._path)
+        atomic_write(self._path, "".join(lines).encode("utf-8"), durable=False)
 
     def write(self, step: int, epoch: int, losses: Sequence[Sequence[float]]) -> list[Mapping[str, float]]:
         """Append one line per step after `step`, and return the lines.
