@@ -16,8 +16,8 @@ class BuildOptions:
     budget_usd: float | None = None  # for the teacher, over all builds of this machine
     attempts: int = 5  # calls per picture in one build if they fail transiently
     shard_rows: int = 8192  # pictures per shard, at most
-    seal_rows: int = 2048  # seal when so many pictures are in the spool,
-    seal_seconds: float = 600.0  # or so long after the last seal: other machines see only sealed pictures
+    seal_rows: int = 2048  # seal when this many pictures are in the spool,
+    seal_seconds: float = 600.0  # or this long after the last seal: other machines see only sealed pictures
     format: str = "parquet"  # or webdataset
     retry: Sequence[str] = ()  # reasons of earlier failures to request again
     prompts: str = ""  # where the prompts came from, for the dataset card
