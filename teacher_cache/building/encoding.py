@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from teacher_cache.encoders import Encoder, TwoStepEncoder, dtype_of, source_of_encoder
-from teacher_cache.errors import CacheError
+from teacher_cache.errors import CacheError, repair_hint
 from teacher_cache.format.commits import Provenance
 from teacher_cache.format.shards import is_sound
 from teacher_cache.format.sources import Source
@@ -156,7 +156,7 @@ def _prepared(encoder: TwoStepEncoder, picture: bytes, prompt: str) -> Any:
     except Exception as error:
         raise CacheError(
             f"the picture of {prompt!r} (sha256 {sha256(picture)}, {len(picture)} bytes) cannot be prepared for the "
-            f'encoder {encoder.spec.get("kind")}: {error}; run "armada cache verify --repair" and the build again'
+            f"encoder {encoder.spec.get('kind')}: {error}; {repair_hint()}"
         ) from error
 
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from teacher_cache.errors import SpecError
-from teacher_cache.format.sources import Source, _check_same
+from teacher_cache.format.sources import Source, check_same
 from teacher_cache.keys import spec_digest
 from teacher_cache.registry.specs import load, parse_spec
 
@@ -81,5 +81,5 @@ def same_encoder(source: Source) -> Encoder:
     """Open the encoder of a source again, by the text of its spec. Raises SpecError if that text names another encoder
     now."""
     opened = open_encoder(str(source.facts.get("text")))
-    _check_same(source, source_of_encoder(opened), "encoder")
+    check_same(source, source_of_encoder(opened), "encoder")
     return opened

@@ -28,7 +28,7 @@ class Source:
         return f"{kind}-{self.digest[:16]}"
 
 
-def _check_same(source: Source, opened: Source, noun: str) -> None:
+def check_same(source: Source, opened: Source, noun: str) -> None:
     """Raise SpecError if `opened` is not the recorded `source`; `noun` is "teacher" or "encoder"."""
     if opened.digest != source.digest:
         raise SpecError(

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from teacher_cache.errors import CacheError
+from teacher_cache.errors import CacheError, repair_hint
 from teacher_cache.format.commits import Shard
 from teacher_cache.format.shards import feature_matrix, read_npy
 from teacher_cache.reading.fetching import shard_bytes
@@ -56,7 +56,7 @@ class FeatureShard:
     def _mismatch(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> CacheError:
         return CacheError(
             f"{self.where}: expected features of shape {self.shape} and type {self.dtype}, found {shape} of {dtype}; "
-            'run "armada cache verify --repair"'
+            f"{repair_hint(build_again=False)}"
         )
 
     def _columns(self) -> Iterator[np.ndarray]:

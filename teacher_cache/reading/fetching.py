@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from teacher_cache.errors import CacheError, NoFileError
+from teacher_cache.errors import CacheError, missing_file, repair_hint
 from teacher_cache.format.commits import Shard
 from teacher_cache.storage.atomic_files import atomic_file, sweep_drafts
 from teacher_cache.storage.cache import Cache
@@ -71,12 +71,12 @@ def _mapped(path: Path, shard: Shard, where: str) -> bytes | mmap.mmap:
             empty = not os.fstat(stream.fileno()).st_size  # nothing can be mapped
             data = b"" if empty else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
-        raise NoFileError(f"{where}: no such file; run the build again to fill the gap") from None
+        raise missing_file(where) from None
     return _checked(data, shard, where)
 
 
 def _checked(data: bytes | mmap.mmap, shard: Shard, where: str) -> bytes | mmap.mmap:
-    mend = 'run "armada cache verify --repair" and the build again, which fills the gap'
+    mend = repair_hint()
     if len(data) != shard.bytes:
         raise CacheError(f"{where}: expected {shard.bytes} bytes, found {len(data)}; {mend}")
     if hashlib.sha256(data).hexdigest() != shard.sha256:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from teacher_cache.errors import CacheError
+from teacher_cache.errors import CacheError, repair_hint
 from teacher_cache.format.arrow import one_array
 
 KEY, PICTURE = slice(0, 32), slice(32, 64)  # the columns of facts
@@ -57,7 +57,7 @@ class KeyTable:
         except IndexError:
             sound = False
         if not sound:
-            raise CacheError(f'{self.where}: keys differ from their checksums; run "armada cache verify --repair"')
+            raise CacheError(f"{self.where}: keys differ from their checksums; {repair_hint(build_again=False)}")
         return facts
 
     def is_whole(self) -> bool:

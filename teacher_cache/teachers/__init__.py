@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from teacher_cache.format.sources import Source, _check_same
+from teacher_cache.format.sources import Source, check_same
 from teacher_cache.keys import spec_digest
 from teacher_cache.registry.specs import load, parse_spec
 
@@ -101,5 +101,5 @@ def same_teacher(source: Source) -> Teacher:
     """Open the teacher of a source again, by the text of its spec. Raises SpecError if that text names another teacher
     now."""
     opened = open_teacher(str(source.facts.get("text")))
-    _check_same(source, source_of_teacher(opened), "teacher")
+    check_same(source, source_of_teacher(opened), "teacher")
     return opened
