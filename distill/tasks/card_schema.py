@@ -1,11 +1,12 @@
-"""The parts of a task card: the source of its rows, how they are split, and which columns contain the choices."""
+"""The parts of a task card: the source of its rows, how they are split, and how columns become texts and choices."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Percent = Annotated[int, Field(ge=0, le=100)]
 
@@ -46,8 +47,17 @@ class GeneratedSource(_Strict):
     licence: str
 
 
+class RepositorySource(_Strict):
+    """Files of a public repository that no package loads: the user gives the rows, in the columns of the card."""
+
+    repository: str
+    revision: str
+    files: str
+    licence: str
+
+
 def _kind_of_source(value: Any) -> str | None:
-    kinds = ("package", "hub", "generator")
+    kinds = ("package", "hub", "generator", "repository")
     keys = value if isinstance(value, Mapping) else vars(value)
     return next((kind for kind in kinds if kind in keys), None)
 
@@ -55,11 +65,12 @@ def _kind_of_source(value: Any) -> str | None:
 Source = Annotated[
     Annotated[PackageSource, Tag("package")]
     | Annotated[HubSource, Tag("hub")]
-    | Annotated[GeneratedSource, Tag("generator")],
+    | Annotated[GeneratedSource, Tag("generator")]
+    | Annotated[RepositorySource, Tag("repository")],
     Discriminator(
         _kind_of_source,
         custom_error_type="source",
-        custom_error_message="Input should have the key package, hub or generator",
+        custom_error_message="Input should have the key package, hub, generator or repository",
     ),
 ]
 
@@ -102,12 +113,14 @@ class Choices(_Strict):
     """Which columns contain the choices of a row.
 
     Either `columns` has one column per choice, or `column` contains a list of choices (`a.b` for `b` inside `a`).
-    `keys` has the value of the label for each choice, or is the name of a column with a list of these values.
+    `keys` has the value of the label for each choice, or is the name of a column with a list of these values. If
+    `fills` is the name of a column, each choice replaces the blank `_` in that column.
     """
 
     columns: Annotated[list[str], Field(min_length=2)] | None = None
     column: str | None = None
     keys: list[str] | str
+    fills: str | None = None
 
     @model_validator(mode="after")
     def _one_way(self) -> Choices:
@@ -122,3 +135,33 @@ class Choices(_Strict):
         nested = [self.column] if self.column else []
         nested += [self.keys] if isinstance(self.keys, str) else []
         return list(dict.fromkeys([*(self.columns or []), *(name.partition(".")[0] for name in nested)]))
+
+
+class Without(_Strict):
+    """The templates for the rows in which `column` is empty."""
+
+    column: str
+    text: Annotated[list[str], Field(min_length=1, max_length=2)]
+    prompt: str
+
+
+class Mark(_Strict):
+    """A span to mark in a text that the student reads: `sign` is put before and after it.
+
+    `span` is the column with the words of the span, `word` the column with the place of its first word, from 0.
+    """
+
+    span: str
+    word: str
+    sign: Annotated[str, Field(min_length=1)]
+
+
+def _compiles(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"expected a regular expression, found {pattern!r}: {error}") from None
+    return pattern
+
+
+Replacement = tuple[Annotated[str, AfterValidator(_compiles)], str]  # a regular expression, and what replaces it

@@ -7,16 +7,18 @@ information that the student does not get.
 from __future__ import annotations
 
 import string
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from distill.tasks.card_schema import Choices, NamedSplit, Source, Split
+from distill.tasks.card_schema import Choices, Mark, NamedSplit, Replacement, Source, Split, Without
 from teacher_cache import ArmadaError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 FOLDERS = (_PACKAGE / "_tasks", _PACKAGE.parent / "data" / "tasks")  # in an installed wheel, in a checkout
@@ -49,7 +51,11 @@ class Card(BaseModel):
     label: str  # the column with the answer
     labels: Annotated[list[str], Field(min_length=2)] | None = None  # the classes, in the order of their ids
     choices: Choices | None = None
-    prompt: str  # the str.format template of the teacher's prompt
+    prompt: str  # the str.format template of the teacher's prompt; a teacher with a short window reads its start only
+    without: Without | None = None  # other templates for the rows in which a column is empty
+    replace: dict[str, list[Replacement]] = {}  # by field, in order, before the templates are filled
+    prompt_replace: dict[str, list[Replacement]] = {}  # the same for the prompt alone, after `replace`
+    marks: dict[str, list[Mark]] = {}  # by field: spans that are marked in what the student reads
     split: Split
     train_on: str | None = None  # the card that provides training and validation rows, if this one has only a test
     metrics: Annotated[list[Metric], Field(min_length=1)]  # the first one chooses the best epoch
@@ -64,10 +70,30 @@ class Card(BaseModel):
 
     @model_validator(mode="after")
     def _prompt_sees_what_the_student_sees(self) -> Card:
-        if fields_of(self.prompt) != self.fields:
-            raise ValueError(
-                f"prompt: expected exactly the fields {sorted(self.fields)}, found {sorted(fields_of(self.prompt))}"
-            )
+        for key, prompt, text in self._templates:
+            wanted, found = set().union(*map(fields_of, text)), fields_of(prompt)
+            if found != wanted:
+                raise ValueError(f"{key}: expected exactly the fields {sorted(wanted)}, found {sorted(found)}")
+        return self
+
+    @property
+    def _templates(self) -> list[tuple[str, str, list[str]]]:
+        """The key, the prompt and the texts of each set of templates."""
+        other = [("without.prompt", self.without.prompt, self.without.text)] if self.without else []
+        return [("prompt", self.prompt, self.text), *other]
+
+    @model_validator(mode="after")
+    def _parts_name_fields(self) -> Card:
+        named = {"replace": set(self.replace), "prompt_replace": set(self.prompt_replace), "marks": set(self.marks)}
+        named["choices.fills"] = {self.choices.fills} if self.choices and self.choices.fills else set()
+        if self.without:
+            named["without.column"] = {self.without.column}
+            named["without.text"] = set().union(*map(fields_of, self.without.text))
+            if len(self.without.text) != len(self.text):
+                raise ValueError(f"without.text: expected as many templates as text has, {len(self.text)}")
+        for key, names in named.items():
+            if unknown := sorted(names - self.fields):
+                raise ValueError(f"{key}: expected fields of text ({', '.join(sorted(self.fields))}), found {unknown}")
         return self
 
     @model_validator(mode="after")
@@ -77,11 +103,16 @@ class Card(BaseModel):
             raise ValueError(f"labels: expected {'the classes' if wants_labels else 'none'} of a {self.type} task")
         if (self.type == "choice") != (self.choices is not None):
             raise ValueError(f"choices: expected for a choice task and for no other, found a {self.type} task")
-        if (self.type == "choice") != (CHOICE in self.fields):
-            raise ValueError(f"text: expected {{{CHOICE}}} in the templates of a choice task and in no others")
+        wants_field = self.type == "choice" and not (self.choices and self.choices.fills)
+        if wants_field != (CHOICE in self.fields):
+            raise ValueError(
+                f"text: expected {{{CHOICE}}} in the templates of a choice task that fills no blank and in no others"
+            )
         wrong = [metric for metric in self.metrics if metric not in METRICS_OF[self.type]]
         if wrong:
             raise ValueError(f"metrics: expected some of {', '.join(METRICS_OF[self.type])}, found {', '.join(wrong)}")
+        if "f1" in self.metrics and len(self.labels or []) != 2:
+            raise ValueError(f"metrics: f1 is that of class 1 of two, found {len(self.labels or [])}; use macro_f1")
         if self.type == "generation" and len(self.text) != 1:
             raise ValueError("text: expected one template, because the answer continues it, found two")
         return self
@@ -96,7 +127,8 @@ class Card(BaseModel):
         """The columns that the source must have, in the order in which the card names them."""
         chosen = self.choices.all_columns if self.choices else []
         texts = [name for template in self.text for name in _names(template) if name != CHOICE]
-        return list(dict.fromkeys([*texts, *chosen, self.label]))
+        marked = [column for marks in self.marks.values() for mark in marks for column in (mark.span, mark.word)]
+        return list(dict.fromkeys([*texts, *marked, *chosen, self.label]))
 
     @property
     def reported(self) -> dict[str, str]:
@@ -145,10 +177,12 @@ def read_card(path: Path) -> Card:
 
 
 def _in_words(error: ValidationError) -> str:
-    faults: Sequence[str] = [
-        f"{'.'.join(map(str, fault['loc'])) or 'card'}: {fault['msg']} (found {fault['input']!r})"
-        if fault["type"] != "value_error"
-        else fault["msg"].removeprefix("Value error, ")
-        for fault in error.errors()
-    ]
-    return "; ".join(faults)
+    return "; ".join(map(_fault_in_words, error.errors()))
+
+
+def _fault_in_words(fault: ErrorDetails) -> str:
+    place = ".".join(map(str, fault["loc"]))
+    if fault["type"] != "value_error":
+        return f"{place or 'card'}: {fault['msg']} (found {fault['input']!r})"
+    words = fault["msg"].removeprefix("Value error, ")
+    return words if not place or words.startswith(str(fault["loc"][0])) else f"{place}: {words}"

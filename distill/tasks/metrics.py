@@ -1,4 +1,8 @@
-"""Metrics of predictions against references, by scikit-learn, scipy and rouge-score. For all, higher is better."""
+"""Metrics of predictions against references, by scikit-learn, scipy and rouge-score. For all, higher is better.
+
+A metric that is a mean over questions is computed as the mean of `question_scores`, which a bootstrap resamples, so the
+two never differ. A row that is no choice is a question by itself.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,14 @@ from typing import Any
 
 import numpy as np
 
-NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+from teacher_cache import ArmadaError
+
+# A minus sign belongs to a number only if no word, number or bracket ends before it: "10-3" has the numbers 10 and 3.
+NUMBER = re.compile(
+    r"(?:(?<![\w).,])[-\u2212])?\$?"
+    r"(?:(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?|(?<![\w.])\.\d+)(?:[eE][+-]?\d+)?"
+)
+MEANS = ("accuracy", "exact_number", "rouge_l")  # the metrics that are a mean over questions
 
 
 def score(
@@ -22,43 +33,62 @@ def score(
         metrics: names; `f1` is the F1 of class 1, `macro_f1` the mean F1 over the classes that occur.
         groups: (N,) the question of each row, if rows are choices. The answer to a question is its choice with the
             largest margin of class 1 over class 0; only the accuracy over questions is returned.
+
+    Raise ArmadaError if a logit is NaN: such a student answers nothing.
     """
     from scipy import stats
-    from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+    from sklearn.metrics import f1_score, matthews_corrcoef
 
-    if groups is not None:
-        return {"accuracy": _accuracy_of_choices(logits, labels, groups)}
+    if np.isnan(logits).any():
+        raise ArmadaError(f"expected numbers as predictions, found NaN for {int(np.isnan(logits).any(1).sum())} rows")
     predicted, scores = logits.argmax(1), logits[:, 0]
     functions: dict[str, Any] = {
-        "accuracy": lambda: accuracy_score(labels, predicted),
+        "accuracy": lambda: np.mean(question_scores(logits, labels, groups)),
         "f1": lambda: f1_score(labels, predicted, zero_division=0.0),
         "macro_f1": lambda: f1_score(labels, predicted, average="macro"),
         "mcc": lambda: matthews_corrcoef(labels, predicted),
         "pearson": lambda: _correlation(stats.pearsonr, scores, labels),
         "spearman": lambda: _correlation(stats.spearmanr, scores, labels),
     }
-    return {name: float(functions[name]()) for name in metrics}
+    return {name: float(functions[name]()) for name in (metrics if groups is None else ["accuracy"])}
+
+
+def question_scores(logits: np.ndarray, labels: Sequence[float], groups: Sequence[str] | None = None) -> np.ndarray:
+    """Return whether each of Q questions is answered right: (Q,) 0 or 1, in the order of each question's first row.
+
+    Arguments as of `score`. Their mean is the accuracy.
+    """
+    if groups is None:
+        return np.asarray(logits.argmax(1) == np.asarray(labels), np.float64)
+    margins = logits[:, 1] - logits[:, 0]
+    best: dict[str, int] = {}
+    for row, group in enumerate(groups):
+        if group not in best or margins[row] > margins[best[group]]:
+            best[group] = row
+    return np.array([float(labels[row]) for row in best.values()])
 
 
 def score_texts(
     predictions: Sequence[str], references: Sequence[Sequence[str]], metrics: Sequence[str]
 ) -> dict[str, float]:
-    """Return metrics of N generated texts, by name. Of several references for a text, the best match counts.
+    """Return metrics of N generated texts, by name: the means of `text_scores`."""
+    return {name: float(np.mean(text_scores(predictions, references, name))) for name in metrics}
+
+
+def text_scores(predictions: Sequence[str], references: Sequence[Sequence[str]], metric: str) -> np.ndarray:
+    """Return a metric of each of N generated texts: (N,). Of several references for a text, the best match counts.
 
     `exact_number` compares the last numbers; `rouge_l` is the F-measure with stemming, as in MiniLLM's evaluation.
     """
-    functions = {"exact_number": same_number, "rouge_l": _rouge_l}
-    pairs = list(zip(predictions, references, strict=True))
-    return {
-        name: float(np.mean([max(functions[name](text, answer) for answer in answers) for text, answers in pairs]))
-        for name in metrics
-    }
+    function = {"exact_number": same_number, "rouge_l": _rouge_l}[metric]
+    pairs = zip(predictions, references, strict=True)
+    return np.array([max(function(text, answer) for answer in answers) for text, answers in pairs])
 
 
 def final_number(text: str) -> float | None:
-    """Return the last number in a text, ignoring commas between digits, or None if there is none."""
+    """Return the last number in a text, without its currency sign and thousands separators; None if there is none."""
     found = NUMBER.findall(text)
-    return float(found[-1].replace(",", "")) if found else None
+    return float(found[-1].replace(",", "").replace("$", "").replace("\u2212", "-")) if found else None
 
 
 def same_number(text: str, reference: str) -> float:
@@ -78,12 +108,3 @@ def _correlation(function: Callable[..., Any], scores: np.ndarray, labels: Seque
     if len(labels) < 2 or np.ptp(scores) == 0 or np.ptp(labels) == 0:
         return 0.0
     return float(function(scores, labels)[0])
-
-
-def _accuracy_of_choices(logits: np.ndarray, labels: Sequence[float], groups: Sequence[str]) -> float:
-    margins = logits[:, 1] - logits[:, 0]
-    best: dict[str, int] = {}
-    for row, group in enumerate(groups):
-        if group not in best or margins[row] > margins[best[group]]:
-            best[group] = row
-    return float(np.mean([labels[row] for row in best.values()]))

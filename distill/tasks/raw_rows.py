@@ -6,18 +6,20 @@ error names the file and the columns found.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import csv
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill.tasks.card_schema import GeneratedSource, HubSource, PackageSource
+from distill.tasks.card_schema import GeneratedSource, HubSource, PackageSource, RepositorySource
 from distill.tasks.cards import Card
 from teacher_cache import ArmadaError, MissingPackageError, package_file, read_csv, read_rows
 
 Row = dict[str, Any]
 ALL = "all"  # the only split of a source whose rows are split by hash
 SUFFIXES = (".jsonl", ".parquet", ".csv")
+ALIASES = {"validation": ("val", "valid", "dev")}
 
 
 @dataclass(frozen=True)
@@ -45,30 +47,79 @@ def source_rows(card: Card, split: str) -> RawRows:
         return RawRows(str(path), read_csv(path, card.columns, source.encoding))
     if isinstance(source, HubSource):
         return _hub_rows(card, source, split)
+    if isinstance(source, RepositorySource):
+        raise ArmadaError(
+            f"{card.name}: its rows are not installed by any package; make train.jsonl and test.jsonl with the columns "
+            f"{', '.join(card.columns)} from {source.files} of the repository {source.repository} (revision "
+            f"{source.revision}), and give their folder by --data-files"
+        )
     return _generated_rows(card, source)
 
 
-def file_rows(card: Card, path: Path) -> RawRows:
-    """Return the rows of a file of the user. Raise ArmadaError if a column of the card is missing."""
-    return RawRows(str(path), read_rows(path, card.columns))
+def file_rows(card: Card, path: Path, may_lack_label: bool = False) -> RawRows:
+    """Return the rows of a file of the user. A column may also be inside a nested column, as `b` in {"a": {"b": 1}}.
 
-
-def files_of(folder: Path) -> dict[str, Path]:
-    """Return the files of a folder of the user by split: train, test and perhaps validation.
-
-    Raise ArmadaError if train or test is missing.
+    Raise ArmadaError if the file does not exist or a column of the card is missing; only with `may_lack_label` may no
+    row have a label, which is None then.
     """
-    found = {
-        name: path
-        for name in ("train", "validation", "test")
-        for path in (folder / f"{name}{suffix}" for suffix in SUFFIXES)
-        if path.is_file()
-    }
-    missing = [name for name in ("train", "test") if name not in found]
-    if missing:
-        there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
-        raise ArmadaError(f"{folder}: expected {missing[0]}.jsonl, .parquet or .csv, found {there}")
+    if path.suffix == ".csv":
+        rows = _csv_rows(card, path, may_lack_label)
+    else:
+        rows = read_rows(path, [])
+    lacks_label = may_lack_label and not any(_has(row, card.label) for row in rows)
+    rows = [{**row, card.label: None} for row in rows] if lacks_label else rows
+    return RawRows(str(path), [_flat(card, row, f"{path}: row {number}") for number, row in enumerate(rows, 1)])
+
+
+def _csv_rows(card: Card, path: Path, may_lack_label: bool) -> list[Row]:
+    columns = card.columns
+    if may_lack_label and path.is_file():
+        with path.open(encoding="utf-8-sig", newline="", errors="replace") as stream:
+            header = next(csv.reader(stream), [])
+        columns = [column for column in columns if column in header or column != card.label]
+    return read_csv(path, columns) if path.is_file() else read_rows(path, columns)
+
+
+def _has(row: Row, column: str) -> bool:
+    return column in row or any(isinstance(value, Mapping) and column in value for value in row.values())
+
+
+def _flat(card: Card, row: Row, where: str) -> Row:
+    """Return the row with the card's columns at its top. Raise ArmadaError if one is missing."""
+    missing = [column for column in card.columns if column not in row]
+    if not missing:
+        return row
+    nested = [value for value in row.values() if isinstance(value, Mapping)]
+    found = {column: value[column] for column in missing for value in nested if column in value}
+    lacking = [column for column in missing if column not in found]
+    if lacking:
+        raise ArmadaError(f"{where}: expected column {lacking[0]!r}, found {', '.join(row)}")
+    return {**row, **found}
+
+
+def files_of(folder: Path, names: Iterable[str]) -> dict[str, list[Path]]:
+    """Return the files of a folder of the user by split: NAME.jsonl, .parquet or .csv, or the parts of a split that a
+    hub's client writes as NAME-00000-of-00002.parquet. `validation` may also be called val, valid or dev.
+
+    Raise ArmadaError if a split has two files of different kinds, of which only one can be meant.
+    """
+    found = {}
+    for name in names:
+        stems = (name, *ALIASES.get(name, ()))
+        whole = [path for stem in stems for suffix in SUFFIXES if (path := folder / f"{stem}{suffix}").is_file()]
+        parts = sorted(path for stem in stems for path in folder.glob(f"{stem}-*-of-*") if path.suffix in SUFFIXES)
+        if len(whole) > 1 or (whole and parts):
+            both = ", ".join(path.name for path in [*whole, *parts])
+            raise ArmadaError(f"{folder}: expected one file for the split {name}, found {both}; remove all but one")
+        if whole or parts:
+            found[name] = whole or parts
     return found
+
+
+def no_file(folder: Path, name: str) -> ArmadaError:
+    """Return the error for a folder that lacks the file of a split."""
+    there = ", ".join(sorted(path.name for path in folder.iterdir())) or "nothing"
+    return ArmadaError(f"{folder}: expected {name}.jsonl, .parquet or .csv, found {there}")
 
 
 def _hub_rows(card: Card, source: HubSource, split: str) -> RawRows:
@@ -89,10 +140,12 @@ def _hub_rows(card: Card, source: HubSource, split: str) -> RawRows:
             f"{where}: cannot be loaded ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
             "go online, or give a folder with train.jsonl and test.jsonl in the card's columns by --data-files"
         ) from None
-    missing = [column for column in card.columns if column not in table.column_names]
-    if missing:
-        raise ArmadaError(f"{where}: expected column {missing[0]!r}, found {', '.join(table.column_names)}")
-    return RawRows(where, table.select_columns(card.columns))
+    if all(column in table.column_names for column in card.columns):
+        return RawRows(where, table.select_columns(card.columns))
+    if not len(table):
+        return RawRows(where, [])
+    _flat(card, table[0], where)
+    return RawRows(where, (_flat(card, row, where) for row in table))
 
 
 def _generated_rows(card: Card, source: GeneratedSource) -> RawRows:

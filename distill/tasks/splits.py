@@ -1,24 +1,28 @@
 """The rows of a task by split.
 
 A row is identified by its text, and a split by hash depends only on the digest of the text. Adding, removing or moving
-rows therefore never changes the split of other rows.
+rows therefore never changes the split of other rows. Training rows with one text are merged by a vote; rows that are
+evaluated never are, so that a test has as many rows as its publisher says. What is left out or merged is counted, and
+`Splits.notes` says it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from distill.tasks.card_schema import HashSplit, NamedSplit
 from distill.tasks.cards import Card, load_card
-from distill.tasks.examples import UnlabelledError, examples_of
-from distill.tasks.raw_rows import ALL, RawRows, file_rows, files_of, source_rows
-from teacher_cache import ArmadaError, MissingPackageError, canonical_json, sha256
+from distill.tasks.distinct_rows import Row, read_distinct, read_evaluated
+from distill.tasks.raw_rows import ALL, file_rows, files_of, no_file, source_rows
+from teacher_cache import ArmadaError
 
 NAMES = ("train", "validation", "test")
+Parts = dict[str, list[Row]]
 
 
 @dataclass(frozen=True)
@@ -34,9 +38,24 @@ class Split:
     def __len__(self) -> int:
         return len(self.ids)
 
+    @cached_property
+    def questions(self) -> list[list[int]]:
+        """The rows of each question, in the order of its first row; if rows are no choices, each row by itself."""
+        if self.groups is None:
+            return [[row] for row in range(len(self))]
+        found: dict[str, list[int]] = {}
+        for row, group in enumerate(self.groups):
+            found.setdefault(group, []).append(row)
+        return list(found.values())
+
     def first(self, count: int) -> Split:
-        """Return the first `count` rows, which have the smallest ids whatever the order of the file."""
-        return self.take(range(min(count, len(self))))
+        """Return the first `count` questions, which have the smallest ids whatever the order of the file. A row that is
+        no choice is a question by itself."""
+        return self.take_questions(range(min(count, len(self.questions))))
+
+    def take_questions(self, numbers: Sequence[int]) -> Split:
+        """Return all rows of these questions, in the order of their ids."""
+        return self.take(sorted(row for number in numbers for row in self.questions[number]))
 
     def take(self, rows: Sequence[int]) -> Split:
         """Return these rows, in this order."""
@@ -51,148 +70,177 @@ class Splits:
     train: Split
     validation: Split
     test: Split
-    held_out: int = 0  # rows of a training file of the user that are left out because they are evaluated on
+    held_out: int = 0  # training rows that are left out because they are evaluated on
     also: dict[str, Split] = field(default_factory=dict)  # more splits to report
-    dropped: dict[str, int] = field(default_factory=dict)  # rows that are "unlabelled" or "empty"
+    # Rows that are "unlabelled" or "empty"; training questions with only "one choice"; training rows that were "merged"
+    # into a row of the same text, and those among them that were "outvoted", because they had another label.
+    dropped: dict[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()  # what else the user has to know of these rows
 
-
-class _Row(NamedTuple):
-    id: str
-    texts: tuple[str, ...]
-    prompt: str
-    label: Any
-    group: str
+    @property
+    def notes(self) -> list[str]:
+        """What was left out, merged or not found, as sentences for the user; none if every row is used as it is."""
+        words = {
+            "unlabelled": "{} rows have no label and are left out",
+            "empty": "{} rows have no text and are left out",
+            "one choice": "{} training questions have the same text for all choices and are left out",
+            "merged": "{} training rows have the text of another one and are merged with it, by a vote on the label",
+            "outvoted": "{} of these had another label than the vote's",
+        }
+        notes = [text.format(self.dropped[name]) for name, text in words.items() if self.dropped.get(name)]
+        if self.held_out:
+            notes.append(f"{self.held_out} training rows are also evaluated on and are left out of training")
+        if not len(self.test):
+            notes.append("NO TEST RESULT: the test split has no row with a label")
+        return [*notes, *self.remarks]
 
 
 def load_splits(card: Card, files: Path | None = None) -> Splits:
     """Load the rows of a card by split.
 
     `files` replaces rows of the source. It is a training file (.jsonl, .csv or .parquet with the columns of the card),
-    which replaces the training rows and is used without the rows that are evaluated on; or a folder with such files for
-    train, test and perhaps validation, which replaces all rows. Raise ArmadaError if the source is not available, a row
-    does not fit the card or there is no training row.
+    which replaces the training rows; or a folder with such files for train, test and perhaps validation, which replaces
+    all rows. Training rows that are also evaluated on are left out. Raise ArmadaError if `files` or the source is not
+    available, a row does not fit the card or there is no training row.
     """
     dropped: Counter[str] = Counter()
-    if files and files.is_dir():
-        given = {name: _read(card, file_rows(card, path), dropped) for name, path in files_of(files).items()}
-        parts = {name: given.get(name, []) for name in NAMES}
-        if "validation" not in given and isinstance(card.split, NamedSplit):
-            parts["train"], parts["validation"] = _cut(parts["train"], card.split.validation)
-        return _as_splits(card, parts, {}, 0, dropped, str(files))
-    parts, also = _from_source(card, dropped, train=files is None)
-    held_out = 0
-    if files:
-        evaluated = {row.group for rows in (parts["validation"], parts["test"], *also.values()) for row in rows}
-        rows = _read(card, file_rows(card, files), dropped)
-        parts["train"] = [row for row in rows if row.group not in evaluated]
-        held_out = len(rows) - len(parts["train"])
-    return _as_splits(card, parts, also, held_out, dropped, str(files or card.name))
+    if files is None:
+        return _as_splits(card, *_from_source(card, dropped), dropped, card.name)
+    if not files.exists():
+        raise ArmadaError(f"--data-files: no such file or folder: {files}")
+    if files.is_dir():
+        return _from_folder(card, files, dropped)
+    train = read_distinct(card, file_rows(card, files), dropped)  # before the source: a wrong file is the nearer fault
+    parts, also, held_out = _from_source(card, dropped, train)
+    return _as_splits(card, parts, also, held_out, dropped, str(files))
 
 
-def _from_source(card: Card, dropped: Counter[str], train: bool) -> tuple[dict[str, list[_Row]], dict[str, list[_Row]]]:
-    """Return the rows of the source by split, and the rows of the other splits to report.
-
-    With `train` False, training rows are only read if validation rows are taken out of them.
-    """
-    parts: dict[str, list[_Row]] = {name: [] for name in NAMES}
+def _from_source(card: Card, dropped: Counter[str], train: list[Row] | None = None) -> tuple[Parts, Parts, int]:
+    """Return the rows of the source by split, the rows of the other splits to report, and how many training rows are
+    left out because they are evaluated on. If `train` is given, it replaces the training rows."""
+    parts: Parts = {name: [] for name in NAMES}
+    also: Parts = {}
     if isinstance(card.split, HashSplit):
-        for row in _read(card, source_rows(card, ALL), dropped):
-            parts[_split_of(card.split, row)].append(row)
-        return parts, {}
-    parts["test"] = _read(card, source_rows(card, card.split.test), dropped)
-    also = {name: _read(card, source_rows(card, split), dropped) for name, split in card.split.also.items()}
+        parts = _by_hash(card.split, read_distinct(card, source_rows(card, ALL), dropped))
+    else:
+        parts["test"] = read_evaluated(card, source_rows(card, card.split.test), dropped)
+        also = {
+            name: read_evaluated(card, source_rows(card, split), dropped) for name, split in card.split.also.items()
+        }
+    held_out = 0
     if card.train_on:
-        other, _ = _from_source(load_card(card.train_on), dropped, train)
-        tested = {row.group for row in parts["test"]}
-        parts["train"], parts["validation"] = (
-            [row for row in other[name] if row.group not in tested] for name in ("train", "validation")
-        )
-    elif card.split.train and (train or card.split.validation):
-        rows = _read(card, source_rows(card, card.split.train), dropped)
+        other, _, _ = _from_source(load_card(card.train_on), dropped, train)
+        parts = {**other, "test": parts["test"]}
+    elif isinstance(card.split, NamedSplit) and card.split.train and (train is None or card.split.validation):
+        rows = read_distinct(card, source_rows(card, card.split.train), Counter() if train is not None else dropped)
+        rows, held_out = _without(rows, [parts["test"], *also.values()])
         parts["train"], parts["validation"] = _cut(rows, card.split.validation)
-    return parts, also
+    if train is not None:
+        parts["train"], held_out = _without(train, [parts["validation"], parts["test"], *also.values()])
+    elif card.train_on:
+        parts["train"], held_out = _without(parts["train"], [parts["test"]])
+        parts["validation"], _ = _without(parts["validation"], [parts["test"]])
+    return parts, also, held_out
 
 
-def _cut(rows: Sequence[_Row], percent: int) -> tuple[list[_Row], list[_Row]]:
+def _from_folder(card: Card, folder: Path, dropped: Counter[str]) -> Splits:
+    """Return the splits of a folder. Its test split is test.*; if no row of that has a label, it is the split that the
+    card tests on, as in a folder that was saved from the hub, and validation rows are taken out of the training rows.
+    """
+    named = card.split if isinstance(card.split, NamedSplit) else None
+    published = named.test if named else "test"
+    paths = files_of(folder, dict.fromkeys([*NAMES, published, *(named.also.values() if named else ())]))
+    if "train" not in paths:
+        raise no_file(folder, "train")
+
+    def evaluated(name: str, counts: Counter[str]) -> list[Row]:
+        sources = [file_rows(card, path, may_lack_label=True) for path in paths.get(name, [])]
+        return read_evaluated(card, sources, counts)
+
+    train = read_distinct(card, [file_rows(card, path) for path in paths["train"]], dropped)
+    if "test" not in paths and published not in paths:
+        if named or "validation" in paths:
+            raise no_file(folder, "test")
+        assert isinstance(card.split, HashSplit)
+        return _as_splits(card, _by_hash(card.split, train), {}, 0, dropped, str(folder))
+    counts: Counter[str] = Counter()
+    test, validation, remarks = evaluated("test", counts), None, []
+    if not test and published != "test" and published in paths:
+        if counts["unlabelled"]:
+            remarks.append(
+                f"no row of {paths['test'][0].name} has a label: the test rows are those of {paths[published][0].name}, "
+                "as the card says"
+            )
+        counts = Counter()
+        test = evaluated(published, counts)
+    elif "validation" in paths:
+        validation = evaluated("validation", counts)
+    also = {name: evaluated(split, counts) for name, split in (named.also if named else {}).items() if split in paths}
+    dropped.update(counts)
+    train, held_out = _without(train, [test, validation or [], *also.values()])
+    if validation is None:
+        train, validation = _cut(train, _validation_percent(card))
+    parts = {"train": train, "validation": validation, "test": test}
+    return _as_splits(card, parts, also, held_out, dropped, str(folder), tuple(remarks))
+
+
+def _validation_percent(card: Card) -> int:
+    """Return which part of the rows that are no test rows are validation rows."""
+    if isinstance(card.split, NamedSplit):
+        return card.split.validation
+    return round(100 * card.split.validation / max(1, card.split.train + card.split.validation))
+
+
+def _without(rows: Sequence[Row], evaluated: Sequence[Sequence[Row]]) -> tuple[list[Row], int]:
+    """Return the rows whose question is not evaluated on, and the number of the others."""
+    questions = {row.question for part in evaluated for row in part}
+    kept = [row for row in rows if row.question not in questions]
+    return kept, len(rows) - len(kept)
+
+
+def _cut(rows: Sequence[Row], percent: int) -> tuple[list[Row], list[Row]]:
     """Split rows into training and validation rows. The choices of one question stay together."""
     train = [row for row in rows if _bucket(row) >= percent]
     return train, [row for row in rows if _bucket(row) < percent]
 
 
-def _split_of(split: HashSplit, row: _Row) -> str:
-    bucket = _bucket(row)
-    if bucket < split.train:
-        return "train"
-    return "validation" if bucket < split.train + split.validation else "test"
+def _by_hash(split: HashSplit, rows: Sequence[Row]) -> Parts:
+    parts: Parts = {name: [] for name in NAMES}
+    for row in rows:
+        bucket = _bucket(row)
+        is_train, is_test = bucket < split.train, bucket >= split.train + split.validation
+        parts["train" if is_train else "test" if is_test else "validation"].append(row)
+    return parts
 
 
-def _bucket(row: _Row) -> int:
+def _bucket(row: Row) -> int:
     """Return 0 to 99, from the last digits of the digest because its first digits determine the order of rows."""
-    return int(row.group[-8:], 16) % 100
-
-
-def _read(card: Card, source: RawRows, dropped: Counter[str]) -> list[_Row]:
-    """Return every distinct text once, sorted by id.
-
-    If a text has several labels, the most frequent one is used; on a tie the smallest, which is the first in the order
-    of the card's classes, the smallest number or the first answer in alphabetical order.
-    """
-    clean = _cleaner(card)
-    votes: dict[tuple[str, tuple[str, ...]], Counter[Any]] = {}
-    prompts: dict[tuple[str, ...], str] = {}
-    for number, row in enumerate(source.rows, 1):
-        try:
-            examples = examples_of(card, row, clean)
-        except UnlabelledError:
-            dropped["unlabelled"] += 1
-            continue
-        except ArmadaError as error:
-            raise ArmadaError(f"{source.where}: row {number}, {error}") from None
-        for example in examples:
-            if not any(example.texts):
-                dropped["empty"] += 1
-                continue
-            votes.setdefault((example.group, example.texts), Counter())[example.label] += 1
-            prompts[example.texts] = example.prompt
-    chosen = []
-    for (group, texts), counts in votes.items():
-        label = min((-count, label) for label, count in counts.items())[1]
-        row_id = sha256(canonical_json(texts))
-        chosen.append(_Row(row_id, texts, prompts[texts], label, group or row_id))
-    return sorted(chosen, key=lambda row: (row.id, row.group))
+    return int(row.question[-8:], 16) % 100
 
 
 def _as_splits(
     card: Card,
-    parts: dict[str, list[_Row]],
-    also: dict[str, list[_Row]],
+    parts: Parts,
+    also: Parts,
     held_out: int,
     dropped: Counter[str],
     where: str,
+    remarks: tuple[str, ...] = (),
 ) -> Splits:
     if not parts["train"]:
-        raise ArmadaError(f"{where}: expected at least one training row, found none")
+        why = f"; {held_out} of the training rows are also evaluated on" if held_out else ""
+        raise ArmadaError(f"{where}: expected at least one training row, found none{why}")
     train, validation, test = (_as_split(card, parts[name]) for name in NAMES)
     more = {name: _as_split(card, rows) for name, rows in also.items()}
-    return Splits(train, validation, test, held_out, more, dict(dropped))
+    counts = {name: count for name, count in dropped.items() if count}
+    return Splits(train, validation, test, held_out, more, counts, remarks)
 
 
-def _as_split(card: Card, rows: Sequence[_Row]) -> Split:
+def _as_split(card: Card, rows: Sequence[Row]) -> Split:
     return Split(
         ids=[row.id for row in rows],
         texts=[row.texts for row in rows],
         prompts=[row.prompt for row in rows],
         labels=[row.label for row in rows],
-        groups=[row.group for row in rows] if card.type == "choice" else None,
+        groups=[f"{row.question}:{row.copy}" for row in rows] if card.type == "choice" else None,
     )
-
-
-def _cleaner(card: Card) -> Callable[[str], str]:
-    if card.clean == "none":
-        return str
-    try:
-        import ftfy
-    except ModuleNotFoundError:
-        raise MissingPackageError("ftfy", "demo", f"the task {card.name}") from None
-    clean: Callable[[str], str] = ftfy.fix_text
-    return clean

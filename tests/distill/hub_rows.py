@@ -17,7 +17,11 @@ ARC = {
 ARC_EXAMPLES = [(("Why?", "air"), 0), (("Why?", "sun"), 1), (("Why?", "sea"), 0)]
 WORD_PROBLEM = [(("Question: 1 + 1?\nAnswer:",), ("2",))]
 LILA = {"input": "1 + 1?", "output_program": "print(1+1)", "output_answer": "2", "split": "train", "dataset": "x.json"}
-MINILLM = {"prompt": "Below is an instruction.\n\n### Response:\n", "output": ["Yes.", "Sure."]}
+DOLLY = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\nSay hi.\n\n### Response:\n"
+)
+MINILLM = {"prompt": DOLLY, "output": ["Yes.", "Sure."]}
 MINILLM_EXAMPLES = [((MINILLM["prompt"],), ("Yes.", "Sure."))]
 
 HUB: dict[str, tuple[dict[str, Any], list[tuple[tuple[str, ...], Any]]]] = {
@@ -59,11 +63,11 @@ HUB: dict[str, tuple[dict[str, Any], list[tuple[tuple[str, ...], Any]]]] = {
             "idx": 0,
             "label": 1,
         },
-        [(("Ann told Eve that she won.", "she is Ann"), 1)],
+        [(("*Ann* told Eve that #she# won.", "she is Ann"), 1)],
     ),
     "reasoning/winogrande": (
         {"sentence": "A hit B since _ was mad.", "option1": "A", "option2": "B", "answer": "1"},
-        [(("A hit B since _ was mad.", "A"), 1), (("A hit B since _ was mad.", "B"), 0)],
+        [(("A hit B since A was mad.",), 1), (("A hit B since B was mad.",), 0)],
     ),
     "reasoning/hellaswag": (
         {
@@ -103,17 +107,26 @@ HUB: dict[str, tuple[dict[str, Any], list[tuple[tuple[str, ...], Any]]]] = {
     ),
     "instruction/dolly": (
         {"instruction": "Say hi.", "context": "", "response": "Hi.", "category": "open_qa"},
-        [
-            (
-                (
-                    "Below is an instruction that describes a task, paired with an input that provides further "
-                    "context. Write a response that appropriately completes the request.\n\n"
-                    "### Instruction:\nSay hi.\n\n"
-                    "### Input:\n\n\n### Response:\n",
-                ),
-                ("Hi.",),
-            )
-        ],
+        [((DOLLY,), ("Hi.",))],
+    ),
+    "world/colour": ({"object": "milk", "label": "white", "share": 0.9}, [(("milk",), 9)]),
+    "world/colour-share": ({"object": "milk", "colour": "white", "share": 0.9}, [(("milk", "white"), 0.9)]),
+    "world/size": ({"object1": "sun", "object2": "pea", "label": "more"}, [(("sun", "pea"), 2)]),
+    "world/weight": ({"object1": "sun", "object2": "pea", "label": "more"}, [(("sun", "pea"), 2)]),
+    "world/speed": ({"object1": "pea", "object2": "hare", "label": "less"}, [(("pea", "hare"), 0)]),
+    "world/statements": (
+        {"statement1": "He ate a pea.", "statement2": "He ate the sun.", "label": "1"},
+        [(("He ate a pea.",), 1), (("He ate the sun.",), 0)],
+    ),
+    "world/statement": ({"statement": "He ate the sun.", "label": "senseless"}, [(("He ate the sun.",), 0)]),
+    "world/counting": ({"sentence": "A bird has [MASK] legs.", "label": "two"}, [(("A bird has [MASK] legs.",), 3)]),
+    "world/captions": (
+        {"idx": 0, "premise": "A man rides.", "hypothesis": "He sits.", "label": "entailment"},
+        [(("A man rides.", "He sits."), 0)],
+    ),
+    "world/grammar": (
+        {"one": "They eat.", "other": "They eats.", "label": "1", "paradigm": "agreement"},
+        [(("They eat.",), 1), (("They eats.",), 0)],
     ),
     "instruction/self-instruct": (MINILLM, MINILLM_EXAMPLES),
     "instruction/vicuna": (MINILLM, MINILLM_EXAMPLES),

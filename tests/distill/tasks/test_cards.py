@@ -22,7 +22,7 @@ def write(tmp_path, change):
 
 
 def test_every_card_loads_under_its_own_name():
-    assert len(card_names()) == 31
+    assert len(card_names()) == 41
     for name in card_names():
         assert load_card(name).name == name
 
@@ -54,7 +54,7 @@ def test_a_card_loads_by_datasets_from_a_folder_in_the_hubs_columns(name, tmp_pa
         folder = tmp_path / task
         folder.mkdir(parents=True)
         for split in {*names, *card.reported.values()} - {None}:
-            table = pa.Table.from_pylist([_numbered(row, number) for number in range(40)])
+            table = pa.Table.from_pylist([_numbered(card, row, f"{split} {number}") for number in range(40)])
             parquet.write_table(table, folder / f"{split}.parquet")
         splits = {path.stem: [path.name] for path in folder.iterdir()}
         return card.model_copy(update={"source": HubSource(hub=str(folder), data_files=splits, licence="none")})
@@ -67,9 +67,9 @@ def test_a_card_loads_by_datasets_from_a_folder_in_the_hubs_columns(name, tmp_pa
     assert splits.dropped == {}
 
 
-def _numbered(row, number):
-    """Return the row with its number in the first text, so that rows differ."""
-    column = next(name for name, value in row.items() if isinstance(value, str) and name not in ("id", "answer"))
+def _numbered(card, row, number):
+    """Return the row with its split and number in the first text of the card, so that rows differ."""
+    column = next(name for name in card.columns if isinstance(row[name], str))
     return {**row, column: f"{row[column]} {number}"}
 
 
@@ -103,8 +103,12 @@ def test_the_error_for_an_unknown_task_lists_the_known_ones():
         ({"type": "choice", "labels": None}, "choices: expected for a choice task and for no other"),
         ({"text": ["{text} {choice}"], "prompt": "{text} {choice}"}, r"text: expected {choice} in the templates of"),
         ({"text": ["text"]}, "text: expected a template with a column in braces, found 'text'"),
+        ({"metrics": ["f1"]}, "metrics: f1 is that of class 1 of two, found 3; use macro_f1"),
+        ({"replace": {"txt": [["a", "b"]]}}, r"replace: expected fields of text \(text\), found \['txt'\]"),
+        ({"replace": {"text": [["(", ""]]}}, "replace.*expected a regular expression, found '\\('"),
+        ({"without": {"column": "text", "text": ["{text}"], "prompt": "{x}"}}, "without.prompt: expected exactly"),
         ({"metrics": ["pearson"]}, "metrics: expected some of accuracy, f1, macro_f1, mcc, found pearson"),
-        ({"source": {"url": "x"}}, "source: Input should have the key package, hub or generator"),
+        ({"source": {"url": "x"}}, "source: Input should have the key package, hub, generator or repository"),
         ({"source": {"hub": "a/b"}}, "source.hub.licence: Field required"),
         ({"split": {"train": "train", "test": "test"}}, "split.named.validation: Field required"),
         ({"colour": "red"}, "colour: Extra inputs are not permitted"),

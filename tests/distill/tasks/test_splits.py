@@ -94,7 +94,7 @@ def pairs(count, **more):
 
 
 def test_a_folder_of_files_replaces_the_source_and_validation_is_cut_from_train(tmp_path):
-    splits = load_splits(load_card("glue/rte"), folder_of(tmp_path, train=pairs(200), test=pairs(7)))
+    splits = load_splits(load_card("glue/rte"), folder_of(tmp_path, train=pairs(200), test=pairs(7, sentence2="three")))
     assert len(splits.train) + len(splits.validation) == 200
     assert 8 <= len(splits.validation) <= 32
     assert not set(splits.train.ids) & set(splits.validation.ids)
@@ -108,7 +108,7 @@ def test_a_folder_without_a_test_is_an_error(tmp_path):
 
 def test_rows_whose_label_is_hidden_or_whose_text_is_empty_are_left_out_and_counted(tmp_path):
     rows = [*pairs(20), *pairs(3, label=-1, sentence2="hidden"), {"sentence1": " ", "sentence2": "", "label": 0}]
-    splits = load_splits(load_card("glue/rte"), folder_of(tmp_path, train=rows, test=pairs(2)))
+    splits = load_splits(load_card("glue/rte"), folder_of(tmp_path, train=rows, test=pairs(2, sentence2="three")))
     assert splits.dropped == {"unlabelled": 3, "empty": 1}
     assert len(splits.train) + len(splits.validation) == 20
 
@@ -116,7 +116,8 @@ def test_rows_whose_label_is_hidden_or_whose_text_is_empty_are_left_out_and_coun
 def test_the_choices_of_a_question_stay_in_one_split_with_one_right_each(tmp_path):
     rows = [{"goal": f"goal {i}", "sol1": "this", "sol2": "that", "label": i % 2} for i in range(100)]
     splits = load_splits(load_card("reasoning/piqa"), folder_of(tmp_path, train=rows, test=rows[:5]))
-    assert len(splits.train) + len(splits.validation) == 200
+    assert len(splits.train) + len(splits.validation) == 190
+    assert splits.held_out == 10
     for split in (splits.train, splits.validation, splits.test):
         by_group = {}
         for group, label in zip(split.groups, split.labels, strict=True):
@@ -125,11 +126,11 @@ def test_the_choices_of_a_question_stay_in_one_split_with_one_right_each(tmp_pat
     assert not set(splits.train.groups) & set(splits.validation.groups)
 
 
-def test_negative_scores_and_words_as_scores_are_errors(tmp_path):
-    for label, found in ((-2.0, "-2.0"), ("high", "'high'")):
-        folder = folder_of(tmp_path, train=pairs(2, label=label), test=pairs(2))
-        with pytest.raises(ArmadaError, match=f"row 1, column 'label': expected a number.*found {found}"):
-            load_splits(load_card("glue/stsb"), folder)
+@pytest.mark.parametrize(("label", "found"), [("high", "'high'"), (float("inf"), "inf"), (True, "True")])
+def test_a_score_that_is_no_finite_number_is_an_error(tmp_path, label, found):
+    folder = folder_of(tmp_path, train=pairs(2, label=label), test=pairs(2))
+    with pytest.raises(ArmadaError, match=f"row 1, column 'label': expected a finite number, found {found}"):
+        load_splits(load_card("glue/stsb"), folder)
 
 
 def test_generated_word_problems_name_the_extra_that_they_need(monkeypatch):
