@@ -39,7 +39,12 @@ from .students.task_model import (
     open_task_model as open_task_model,
 )
 from .tasks.cards import Card as Card, card_names as card_names, load_card as load_card
-from .tasks.metrics import score as score
+from .tasks.metrics import (
+    question_scores as question_scores,
+    score as score,
+    score_texts as score_texts,
+    text_scores as text_scores,
+)
 from .tasks.splits import Split as Split, Splits as Splits, load_splits as load_splits
 from .training.checkpoints import BestEpoch as BestEpoch, Checkpoints as Checkpoints, refuse_another as refuse_another
 from .training.distributed import is_sharded as is_sharded

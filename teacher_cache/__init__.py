@@ -50,10 +50,12 @@ from teacher_cache.storage.pictures import in_tar_order, index_rows, read_pictur
 from teacher_cache.storage.store import user_folder
 from teacher_cache.storage.writing import commit_features, commit_pictures
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
+from teacher_cache.teachers.prompt_window import BeyondWindow, PromptWindow, beyond_window
 
 __all__ = [
     "IMAGE_COLUMNS",
     "ArmadaError",
+    "BeyondWindow",
     "BudgetError",
     "BuildOptions",
     "BuildReport",
@@ -72,6 +74,7 @@ __all__ = [
     "Picture",
     "Plan",
     "PromptError",
+    "PromptWindow",
     "Provenance",
     "Request",
     "ShardRows",
@@ -81,6 +84,7 @@ __all__ = [
     "TeacherStatus",
     "atomic_file",
     "atomic_write",
+    "beyond_window",
     "build",
     "canonical_json",
     "check_prompts",

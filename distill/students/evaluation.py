@@ -49,15 +49,24 @@ def pooled_outputs(model: PreTrainedModel, tokens: Tokens, device: torch.device,
     return pooled
 
 
-def probe(train: np.ndarray, labels: Sequence[int], test: np.ndarray, seed: int) -> np.ndarray:
-    """Return the log-probabilities (M, C) of a linear probe for (M, H) test rows.
+def probe(train: np.ndarray, labels: Sequence[float], test: np.ndarray, seed: int, classes: int) -> np.ndarray:
+    """Return what a linear probe predicts for (M, H) test rows: log-probabilities (M, C), or scores (M, 1).
 
-    The probe is a logistic regression on the standardised (N, H) training rows and their (N,) class ids.
+    With `classes` C of at least two it is a logistic regression on the standardised (N, H) training rows and their (N,)
+    class ids; a class without a training row gets minus infinity. With one it is a ridge regression on (N,) numbers.
     """
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression, Ridge
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
+    if classes < 2:
+        scores: np.ndarray = make_pipeline(StandardScaler(), Ridge(10.0)).fit(train, labels).predict(test)
+        return scores[:, None]
+    log_probabilities = np.full((len(test), classes), -np.inf)
+    seen = np.unique(np.asarray(labels))
+    if len(seen) == 1:
+        log_probabilities[:, seen] = 0.0
+        return log_probabilities
     classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000, random_state=seed))
-    log_probabilities: np.ndarray = classifier.fit(train, labels).predict_log_proba(test)
+    log_probabilities[:, seen] = classifier.fit(train, labels).predict_log_proba(test)
     return log_probabilities

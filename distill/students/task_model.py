@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+import numpy as np
 import torch
 
 from distill.dataset.tokens import Tokens, tokenize
@@ -46,6 +47,9 @@ class TaskModel(Protocol):
 
     def evaluate(self, split: Split, device: torch.device, what: str) -> dict[str, float]:
         """Return the metrics of the card for the current weights on a split. `what` labels the progress bar."""
+
+    def predictions(self, split: Split, device: torch.device, what: str) -> np.ndarray:
+        """Return what `evaluate` scores, in the order of the rows: logits (N, C) float32, or texts (N,)."""
 
 
 def open_task_model(spec: StudentSpec, card: Card, train: Split, settings: TrainSettings) -> TaskModel:
@@ -89,8 +93,10 @@ class _Classifier(_Loaded):
         self.classes = max(len(card.classes), 1)
 
     def evaluate(self, split: Split, device: torch.device, what: str) -> dict[str, float]:
-        tokens = tokenize(self.tokenizer, split.texts, self._limit)
-        return score(predict(self.model, tokens, device, what=what), split.labels, self._metrics, split.groups)
+        return score(self.predictions(split, device, what), split.labels, self._metrics, split.groups)
+
+    def predictions(self, split: Split, device: torch.device, what: str) -> np.ndarray:
+        return predict(self.model, tokenize(self.tokenizer, split.texts, self._limit), device, what=what)
 
 
 class _Generator(_Loaded):
@@ -107,7 +113,10 @@ class _Generator(_Loaded):
         self._new_tokens = min(tokenized.longest, MAX_NEW_TOKENS)
 
     def evaluate(self, split: Split, device: torch.device, what: str) -> dict[str, float]:
+        return score_texts(self.predictions(split, device, what).tolist(), split.labels, self._metrics)
+
+    def predictions(self, split: Split, device: torch.device, what: str) -> np.ndarray:
         prompts = [text for (text,) in split.texts]
         limit = self._limit + self._new_tokens
         texts = generate(self.model, self.tokenizer, prompts, self._new_tokens, limit, what=what)
-        return score_texts(texts, split.labels, self._metrics)
+        return np.array(texts, dtype=np.str_)

@@ -56,7 +56,10 @@ def read_distinct(card: Card, sources: RawRows | Sequence[RawRows], dropped: Cou
 
 
 def read_evaluated(card: Card, sources: RawRows | Sequence[RawRows], dropped: Counter[str]) -> list[Row]:
-    """Return all labelled rows, sorted by id; none is merged with another. `dropped` counts "unlabelled" and "empty"."""
+    """Return all labelled rows, sorted by id. No row is merged with another.
+
+    `dropped` counts rows by "unlabelled" and "empty".
+    """
     copies: Counter[str] = Counter()
     rows: list[Row] = []
     for question, examples in _questions(card, sources, dropped):

@@ -14,7 +14,7 @@ from typing import Any
 
 from distill.tasks.card_schema import GeneratedSource, HubSource, PackageSource, RepositorySource
 from distill.tasks.cards import Card
-from teacher_cache import ArmadaError, MissingPackageError, package_file, read_csv, read_rows
+from teacher_cache import ArmadaError, MissingPackageError, PromptError, package_file, read_csv, read_rows
 
 Row = dict[str, Any]
 ALL = "all"  # the only split of a source whose rows are split by hash
@@ -62,10 +62,10 @@ def file_rows(card: Card, path: Path, may_lack_label: bool = False) -> RawRows:
     Raise ArmadaError if the file does not exist or a column of the card is missing; only with `may_lack_label` may no
     row have a label, which is None then.
     """
-    if path.suffix == ".csv":
-        rows = _csv_rows(card, path, may_lack_label)
-    else:
-        rows = read_rows(path, [])
+    try:
+        return RawRows(str(path), read_rows(path, card.columns))
+    except PromptError:  # a column may be nested, and the label may be missing
+        rows = _csv_rows(card, path, may_lack_label) if path.suffix == ".csv" else read_rows(path, [])
     lacks_label = may_lack_label and not any(_has(row, card.label) for row in rows)
     rows = [{**row, card.label: None} for row in rows] if lacks_label else rows
     return RawRows(str(path), [_flat(card, row, f"{path}: row {number}") for number, row in enumerate(rows, 1)])

@@ -168,8 +168,8 @@ def _from_folder(card: Card, folder: Path, dropped: Counter[str]) -> Splits:
     if not test and published != "test" and published in paths:
         if counts["unlabelled"]:
             remarks.append(
-                f"no row of {paths['test'][0].name} has a label: the test rows are those of {paths[published][0].name}, "
-                "as the card says"
+                f"no row of {paths['test'][0].name} has a label: the test rows are those of "
+                f"{paths[published][0].name}, as the card says"
             )
         counts = Counter()
         test = evaluated(published, counts)

@@ -53,6 +53,7 @@ def plan(
     """Show what a build would do: rows, pictures and features at hand, calls to make. Nothing is called or written."""
     from teacher_cache import (
         Cache,
+        beyond_window,
         expected_seconds,
         make_plan,
         make_requests,
@@ -80,7 +81,12 @@ def plan(
         "cost_usd": None if price_usd is None else calls * price_usd,
         "seconds": expected_seconds(opened_cache, teacher_source, encoder_source, made),
     }
+    beyond = beyond_window(opened_teacher, requests["prompt"].to_pylist())
+    if beyond and as_json:
+        facts["beyond_window"] = asdict(beyond)
     show(facts, as_json)
+    if beyond and beyond.prompts:
+        typer.echo(beyond.in_words(), err=True)
 
 
 @cache_app.command()

@@ -48,7 +48,10 @@ def _write_prompts(name: str, path: Path, data_files: Path | None, as_json: bool
 
     if path.suffix != ".jsonl":
         raise ArmadaError(f"--prompts: expected a file ending in .jsonl, found {path}")
-    texts = load_splits(load_card(name), data_files).train.prompts
+    splits = load_splits(load_card(name), data_files)
+    for note in splits.notes:
+        typer.echo(f"{name}: {note}", err=True)
+    texts = splits.train.prompts
     path.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts), "utf-8")
     typer.echo(json.dumps({"prompts": len(texts), "path": str(path)}) if as_json else f"{len(texts)} prompts: {path}")
 

@@ -6,6 +6,8 @@ stopped; another run there is refused.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -47,7 +49,11 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     check_request(request)
     request = replace(request, settings=controlled_settings(request.control, request.settings))
     card = load_card(request.task)
-    splits = splits or load_splits(card, request.data_files)
+    if splits is None:
+        splits = load_splits(card, request.data_files)
+        if os.environ.get("RANK", "0") == "0":  # one of several processes: only the first one prints
+            for note in splits.notes:
+                print(f"{card.name}: {note}", file=sys.stderr)
     select = request.settings.select
     if select != "last" and not len(getattr(splits, select)):
         raise ArmadaError(f"--select {select}: expected rows in that split of {card.name}, found none")

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from distill import UNDISTILLED
+from distill import UNDISTILLED, load_card
 from pipelines.run.request import check_values, train_options
 from teacher_cache import ArmadaError
 
@@ -69,10 +69,11 @@ class ReadOuts(_Part):
 
 
 class Primary(_Part):
-    """The comparison that the verdict is about. `margin`: a difference below it counts as none."""
+    """The comparison that the verdict is about. `margin`: a difference below it counts as none. `metric` is one of the
+    card's; by default its first."""
 
     readout: ReadOut = "finetune"
-    metric: str = "accuracy"
+    metric: str | None = None
     arm: str
     against: Annotated[list[str], Field(min_length=1)]
     margin: Annotated[float, Field(gt=0)]
@@ -121,9 +122,41 @@ class Study(_Part):
                     raise ValueError(f"{key}: expected arms of this study ({', '.join(self.arms)}), found {name!r}")
         if self.arms.get(UNDISTILLED) != Arm(control=UNDISTILLED):
             raise ValueError("arms: expected one named undistilled, of control undistilled")
-        for part in (self.settings, *((few.pretraining, few.settings) if few else ())):
+        for part in self._all_settings:
             _check(part, allowed=_SETTINGS)
+            if part.get("select") == "test":
+                raise ValueError(
+                    "select: expected last or validation, found test: epochs chosen on the test rows would flatter "
+                    "every arm, and the verdict with them"
+                )
         return self
+
+    @model_validator(mode="after")
+    def _measures_what_it_concludes(self) -> Study:
+        few, primary = self.readouts.few_shot, self.primary
+        measured = {"finetune": self.readouts.finetune, "probe": self.readouts.probe, "few_shot": few is not None}
+        if not measured[primary.readout]:
+            raise ValueError(f"primary.readout: expected one that readouts switches on, found {primary.readout!r}")
+        if few and primary.readout == "few_shot":
+            for arm in (primary.arm, *primary.against):
+                if arm not in few.arms:
+                    raise ValueError(f"readouts.few_shot.arms: expected {arm!r}, which primary compares, among them")
+        return self
+
+    @property
+    def _all_settings(self) -> list[dict[str, Any]]:
+        few = self.readouts.few_shot
+        return [self.settings, *([few.pretraining, few.settings] if few else [])]
+
+    @property
+    def metric(self) -> str:
+        """The metric of the primary comparison."""
+        return self.primary.metric or load_card(self.task).metrics[0]
+
+    @property
+    def selects_on_validation(self) -> bool:
+        """True if the epochs of its students are chosen on validation rows."""
+        return any(part.get("select") == "validation" for part in self._all_settings)
 
 
 @dataclass(frozen=True)
@@ -157,7 +190,23 @@ def parse_study(data: bytes, path: Path) -> StudyFile:
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, fault['loc'])) or 'study'}: {fault['msg']}" for fault in error.errors()]
         raise ArmadaError(f"{path}: " + f"\n{path}: ".join(lines)) from None
+    _check_against_card(study, path)
     return StudyFile(study, path, data.decode("utf-8"), digest_of(data))
+
+
+def _check_against_card(study: Study, path: Path) -> None:
+    """Raise ArmadaError, which names `path` and the key, if the study's task cannot be measured as it says."""
+    try:
+        card = load_card(study.task)
+    except ArmadaError as error:
+        raise ArmadaError(f"{path}: task: {error}") from None
+    if study.metric not in card.metrics:
+        raise ArmadaError(
+            f"{path}: primary.metric: expected a metric of {card.name} ({', '.join(card.metrics)}), "
+            f"found {study.metric!r}"
+        )
+    if card.type == "generation" and (study.readouts.probe or study.readouts.few_shot):
+        raise ArmadaError(f"{path}: readouts: expected finetune alone for the generation task {card.name}")
 
 
 # What a study decides itself, once for all of its arms.

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pipelines.study.config import Study
 from pipelines.study.run import Run
-from pipelines.study.runner import finished_outcomes, study_cache
+from pipelines.study.run_folders import finished_outcomes
+from pipelines.study.runner import study_cache
 from teacher_cache import Cache, open_encoder, open_teacher, source_of_encoder, source_of_teacher, status
 
 
@@ -31,9 +32,9 @@ class Costs:
     run_seconds: float  # the same with loading and read-outs
 
 
-def study_costs(study: Study, out: Path, runs: list[Run]) -> Costs | None:
-    """Return the costs of a study's finished runs; None if its cache no longer exists."""
-    outcomes = finished_outcomes(runs, out)
+def study_costs(study: Study, out: Path, runs: list[Run], rows: int) -> Costs | None:
+    """Return the costs of a study's finished runs, which train on `rows` rows; None if its cache no longer exists."""
+    outcomes = finished_outcomes(study, runs, out)
     cache = study_cache(study, out)
     if "://" not in cache and not Path(cache).exists():
         return None
@@ -46,7 +47,6 @@ def study_costs(study: Study, out: Path, runs: list[Run]) -> Costs | None:
     seconds = None
     if one.seconds_per_picture is not None and encoded:
         seconds = one.seconds_per_picture + 1 / encoded[0]
-    rows = study.rows.train
     distilled = sum(study.arms[run.arm].control != "undistilled" for run in outcomes)
     price = one.cost_usd / one.calls if one.calls else 0.0
     return Costs(

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.number_format import signed
 from pipelines.study.config import Study
-from pipelines.study.run import PREDICTIONS, Run
-from pipelines.study.runner import finished_outcomes
+from pipelines.study.predictions import load_predictions, scores_by_question
+from pipelines.study.run import Run
+from pipelines.study.run_folders import finished_outcomes
 from pipelines.study.statistics import (
     SEEDS_TO_TELL,
     bootstrap_rows,
@@ -27,6 +28,9 @@ from pipelines.study.statistics import (
     spread,
     verdicts as judged,
 )
+
+if TYPE_CHECKING:
+    from distill import Split
 
 READOUTS = {"finetune": "Fine-tuned", "probe": "Linear probe", "few_shot": "Few-shot"}
 
@@ -80,20 +84,25 @@ class Findings:
     measured: tuple[Measured, ...]
     comparisons: tuple[Comparison, ...]
     curves: dict[str, list[float]]  # mean task loss by epoch of the fine-tuned arms
+    test_rows: int = 0  # rows that every arm is tested on; questions, if a row of the task is a question with choices
+    tested_on: str = "rows"  # "rows" or "questions"
 
 
-def find(study: Study, out: Path, runs: list[Run], truth: list[int]) -> Findings:
-    """Return the findings of the finished runs in `out`; `truth` are the labels of the test rows."""
-    outcomes = finished_outcomes(runs, out)
+def find(study: Study, out: Path, runs: list[Run], test: Split) -> Findings:
+    """Return the findings of the finished runs in `out`; `test` are the rows that they were tested on."""
+    outcomes = finished_outcomes(study, runs, out)
     measured = _measured(study, outcomes)
     comparisons = tuple(
         comparison
         for readout in READOUTS
         for pairs, is_primary in _families(study, readout, measured)
-        for comparison in _family(study, out, readout, pairs, is_primary, measured, truth)
+        for comparison in _family(study, out, readout, pairs, is_primary, measured, test)
     )
     verdict, sentence = _verdict(study, comparisons, len(runs) - len(outcomes))
-    return Findings(verdict, sentence, len(outcomes), len(runs), measured, comparisons, _curves(study, outcomes))
+    counts = len(outcomes), len(runs)
+    tested_on = "rows" if test.groups is None else "questions"
+    curves = _curves(study, outcomes)
+    return Findings(verdict, sentence, *counts, measured, comparisons, curves, len(test.questions), tested_on)
 
 
 def _measured(study: Study, outcomes: dict[Run, dict[str, Any]]) -> tuple[Measured, ...]:
@@ -101,7 +110,7 @@ def _measured(study: Study, outcomes: dict[Run, dict[str, Any]]) -> tuple[Measur
     for readout in READOUTS:
         for arm in study.arms:
             values = {
-                run.seed: outcome["readouts"][readout][study.primary.metric]
+                run.seed: outcome["readouts"][readout][study.metric]
                 for run, outcome in outcomes.items()
                 if run.arm == arm and readout in outcome["readouts"]
             }
@@ -136,7 +145,7 @@ def _family(
     pairs: list[tuple[str, str]],
     is_primary: bool,
     measured: tuple[Measured, ...],
-    truth: list[int],
+    tested: Split,
 ) -> list[Comparison]:
     by_arm = {
         found.arm: dict(zip(found.seeds, found.values, strict=True)) for found in measured if found.readout == readout
@@ -156,7 +165,7 @@ def _family(
     found = []
     for (arm, other), seeds, test, level, p_holm in zip(pairs, shared, tests, levels, adjusted, strict=True):
         half = float(test.half_width(float(level)))
-        rows = _rows(study, out, readout, arm, other, seeds, truth)
+        rows = _rows(study, out, readout, arm, other, seeds, tested)
         found.append(
             Comparison(
                 readout,
@@ -180,17 +189,24 @@ def _family(
 
 
 def _rows(
-    study: Study, out: Path, readout: str, arm: str, other: str, seeds: list[int], truth: list[int]
+    study: Study, out: Path, readout: str, arm: str, other: str, seeds: list[int], tested: Split
 ) -> tuple[float | None, float | None]:
-    """Return the bootstrap interval over test rows of the difference in accuracy; None, None for another metric."""
-    if study.primary.metric != "accuracy":
-        return None, None
+    """Return the bootstrap interval over test questions of the difference in the metric.
+
+    None, None if the metric is no mean over questions, or if the predictions are not kept.
+    """
+    from distill import load_card
+
+    card = load_card(study.task)
     kind = "few_shot" if readout == "few_shot" else "finetune"
-    correct = []
+    means = []
     for name in (arm, other):
-        files = [out / "runs" / Run(kind, name, seed).name / PREDICTIONS for seed in seeds]
-        correct.append(np.mean([np.load(file)[readout] == np.asarray(truth) for file in files], axis=0))
-    return bootstrap_rows(correct[0] - correct[1], study.primary.level, 0)
+        found = [load_predictions(out / "runs" / Run(kind, name, seed).name, readout) for seed in seeds]
+        scores = [None if one is None else scores_by_question(card, study.metric, one, tested) for one in found]
+        if any(one is None for one in scores):
+            return None, None
+        means.append(np.mean([one for one in scores if one is not None], axis=0))
+    return bootstrap_rows(means[0] - means[1], study.primary.level, 0)
 
 
 def _verdict(study: Study, comparisons: tuple[Comparison, ...], missing: int) -> tuple[str, str]:

@@ -59,14 +59,15 @@ def _gather(out: Path) -> Report:
     state = json.loads(path.read_text("utf-8"))
     file = parse_study(state["text"].encode("utf-8"), Path(state["file"]))
     runs = runs_of(file.study)
-    findings = find(file.study, out, runs, study_splits(file.study).test.labels)
+    splits = study_splits(file.study)
+    findings = find(file.study, out, runs, splits.test)
     record = next((out / "runs").glob("*/*/run.json"), None)
     facts = json.loads(record.read_text("utf-8")) if record else {}
     digests = {name: facts.get("identity", {}).get(name) for name in ("train_digest", "test_digest")}
     return Report(
         file=file,
         findings=findings,
-        costs=study_costs(file.study, out, runs),
+        costs=study_costs(file.study, out, runs, len(splits.train)),
         changes=_changes(state["digests"], file),
         versions={**facts.get("versions", {}), "git": (facts.get("git") or {}).get("revision")},
         data=digests,
@@ -77,7 +78,10 @@ def _changes(digests: list[str], file: StudyFile) -> tuple[str, ...]:
     """Return a warning for each way in which the file differs from when the study began."""
     warnings = []
     if len(digests) > 1:
-        warnings.append(f"The study file was changed while the study ran: its digests were {', '.join(digests)}.")
+        warnings.append(
+            f"The study file was changed while the study ran: its digests were {', '.join(digests)}. Runs whose own "
+            "settings are the same in the last one are kept, the others were done again."
+        )
     if not file.path.is_file():
         return (*warnings, f"The study file is no longer at {file.path}.")
     now = digest_of(file.path.read_bytes())
@@ -164,13 +168,14 @@ def markdown(report: Report) -> str:
     study, findings = report.file.study, report.findings
     lines = [f"**{findings.verdict.capitalize()}.** {_quoted(findings.sentence)}", "", _quoted(study.question), ""]
     names = [name for name in READOUTS if _of(report, name)]
-    heads = [f"{READOUTS[name]}, {study.primary.metric}" for name in names]
+    heads = [f"{READOUTS[name]}, {study.metric}" for name in names]
     lines += [f"| arm | {' | '.join(heads)} |", f"|---|{'---:|' * len(names)}"]
     by_place = {(found.readout, found.arm): found for found in findings.measured}
     for arm in study.arms:
         cells = [_cell(by_place.get((name, arm))) for name in names]
         lines.append(f"| {_quoted(arm)} | {' | '.join(cells)} |")
-    lines += ["", f"Mean ± standard deviation over {len(study.seeds)} seeds; test set of {study.rows.test} rows.", ""]
+    tested = f"test set of {findings.test_rows} {findings.tested_on}"
+    lines += ["", f"Mean ± standard deviation over {len(study.seeds)} seeds; {tested}.", ""]
     lines += [
         "| difference | mean | interval | Holm's p | effect | smallest detectable |",
         "|---|---:|---|---:|---:|---:|",

@@ -9,12 +9,19 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.run.request import RunRequest, make_request
 from pipelines.study.config import FewShot, Study
+from pipelines.study.predictions import save_predictions, score_predictions
+from teacher_cache import ArmadaError
 
-OUTCOME, PREDICTIONS = "outcome.json", "predictions.npz"
+if TYPE_CHECKING:
+    import torch
+
+    from distill import Split, TaskModel
+
+OUTCOME = "outcome.json"
 
 
 @dataclass(frozen=True)
@@ -39,18 +46,15 @@ def read_outcome(folder: Path) -> dict[str, Any] | None:
 
 def run_one(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> dict[str, Any]:
     """Train, read out, and write the outcome. A run that was stopped goes on where it was."""
-    import numpy as np
-
-    from distill import load_card, score
+    from distill import load_card
     from pipelines.files import write_json
 
     started = time.monotonic()
-    metrics = load_card(study.task).metrics
+    card = load_card(study.task)
     work = _few_shot if run.kind == "few_shot" else _finetune
     predictions, curve, seconds = work(study, run, folder, cache, splits)
-    found = {name: score(logits, splits.test.labels, metrics) for name, logits in predictions.items()}
-    with (folder / PREDICTIONS).open("wb") as stream:
-        np.savez_compressed(stream, **{name: logits.argmax(1).astype(np.int16) for name, logits in predictions.items()})
+    found = {name: score_predictions(card, values, splits.test) for name, values in predictions.items()}
+    save_predictions(folder, predictions)
     outcome = {
         "arm": run.arm,
         "seed": run.seed,
@@ -64,14 +68,25 @@ def run_one(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> di
 
 
 def study_splits(study: Study) -> Any:
-    """The rows that a study trains and tests on."""
-    from distill import Split, Splits, load_card, load_splits
+    """The rows that a study trains and tests on; a question of a choice task counts as one row, with all its choices.
+
+    Validation rows are read only where the study chooses its epochs on them. Raises ArmadaError where no row tests.
+    """
+    from dataclasses import replace
+
+    from distill import Split, load_card, load_splits
 
     splits = load_splits(load_card(study.task))
-    return Splits(splits.train.first(study.rows.train), Split([], [], [], []), splits.test.first(study.rows.test))
+    if not len(splits.test):
+        raise ArmadaError(f"study {study.name}: task {study.task}: {'; '.join(splits.notes)}; a study needs test rows")
+    validation = splits.validation if study.selects_on_validation else Split([], [], [], [])
+    train, test = splits.train.first(study.rows.train), splits.test.first(study.rows.test)
+    return replace(splits, train=train, validation=validation, test=test, also={})
 
 
-def _request(study: Study, run: Run, folder: Path, cache: str, settings: dict[str, Any], **options: Any) -> RunRequest:
+def request_of(
+    study: Study, run: Run, folder: Path, cache: str, settings: dict[str, Any], **options: Any
+) -> RunRequest:
     """The request of a run: what the study says of all runs, then its arm, then `settings` and `options`."""
     said = {
         "teacher": study.teacher,
@@ -90,15 +105,18 @@ def _request(study: Study, run: Run, folder: Path, cache: str, settings: dict[st
 
 
 def _finetune(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> tuple[dict[str, Any], list[Any], float]:
-    from distill import pooled_outputs, probe
+    from distill import pooled_outputs, probe, tokenize
     from pipelines.run.training import run_training
 
-    result = run_training(_request(study, run, folder, cache, study.settings), splits)
-    logits, model, tokens_of, device = _student(study, folder / "student", splits)
-    predictions = {"finetune": logits} if study.readouts.finetune else {}
+    result = run_training(request_of(study, run, folder, cache, study.settings), splits)
+    student, device, limit = _student(study, folder, splits.train)
+    predictions = {"finetune": student.predictions(splits.test, device, "test")} if study.readouts.finetune else {}
     if study.readouts.probe:
-        train, test = (pooled_outputs(model, tokens_of(split), device) for split in (splits.train, splits.test))
-        predictions["probe"] = probe(train, splits.train.labels, test, run.seed)
+        train, test = (
+            pooled_outputs(student.model, tokenize(student.tokenizer, split.texts, limit), device)
+            for split in (splits.train, splits.test)
+        )
+        predictions["probe"] = probe(train, splits.train.labels, test, run.seed, student.model.config.num_labels)
     return predictions, _curve(folder), result.train_seconds
 
 
@@ -113,9 +131,9 @@ def _few_shot(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> 
     student, started = study.student, time.monotonic()
     if study.arms[run.arm].control != UNDISTILLED:
         student = str(_pretrained(study, few, run, folder, cache, splits))
-    chosen = generator_of("armada-few-shot/1", study.task, run.seed, 0).permutation(len(splits.train))[: few.labelled]
+    questions = generator_of("armada-few-shot/1", study.task, run.seed, 0).permutation(len(splits.train.questions))
     layers = study.layers if student == study.student else None
-    request = _request(
+    request = request_of(
         study,
         run,
         folder,
@@ -126,9 +144,9 @@ def _few_shot(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> 
         control=UNDISTILLED,
         manifold="relational",
     )
-    run_training(request, replace(splits, train=splits.train.take(sorted(chosen))))
-    logits, *_ = _student(study, folder / "student", splits)
-    return {"few_shot": logits}, _curve(folder), time.monotonic() - started
+    run_training(request, replace(splits, train=splits.train.take_questions(questions[: few.labelled])))
+    trained, device, _ = _student(study, folder, splits.train)
+    return {"few_shot": trained.predictions(splits.test, device, "test")}, _curve(folder), time.monotonic() - started
 
 
 def _pretrained(study: Study, few: FewShot, run: Run, folder: Path, cache: str, splits: Any) -> Path:
@@ -142,7 +160,7 @@ def _pretrained(study: Study, few: FewShot, run: Run, folder: Path, cache: str, 
     home = folder / "pretrained"
     if home.exists():
         return home
-    request = _request(study, run, folder, cache, {**study.settings, **few.pretraining}, manifold="relational")
+    request = request_of(study, run, folder, cache, {**study.settings, **few.pretraining}, manifold="relational")
     settings, card = request.settings, load_card(study.task)
     view, _ = join_view(request, card, splits)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -155,21 +173,18 @@ def _pretrained(study: Study, few: FewShot, run: Run, folder: Path, cache: str, 
     return home
 
 
-def _student(study: Study, folder: Path, splits: Any) -> tuple[Any, Any, Any, Any]:
-    """The exported student's test logits, the student, what tokenises a split for it, and its device."""
+def _student(study: Study, folder: Path, train: Split) -> tuple[TaskModel, torch.device, int]:
+    """The exported student of a run as a task model, its device, and the most tokens that it reads of a row."""
     import torch
 
-    from distill import TrainSettings, length_limit, load_card, load_student, predict, tokenize
+    from distill import StudentSpec, TrainSettings, length_limit, load_card, open_task_model
 
+    said = json.loads((folder / "run.json").read_text("utf-8"))["settings"]["student"]
+    settings = TrainSettings(max_length=said["max_length"], seed=said["seed"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, tokenizer = load_student(str(folder), load_card(study.task).classes, 0)
-    limit = length_limit(model, tokenizer, int(study.settings.get("max_length", TrainSettings.max_length)))
-    model.to(device)
-
-    def tokens_of(split: Any) -> Any:
-        return tokenize(tokenizer, split.texts, limit)
-
-    return predict(model, tokens_of(splits.test), device), model, tokens_of, device
+    student = open_task_model(StudentSpec(str(folder / "student")), load_card(study.task), train, settings)
+    student.model.to(device)
+    return student, device, length_limit(student.model, student.tokenizer, said["max_length"])
 
 
 def _curve(folder: Path) -> list[Any]:

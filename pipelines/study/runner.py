@@ -1,6 +1,6 @@
 """The runs of a study: every arm with every seed, each in a process of its own, several at once with --jobs.
 
-A study that was killed resumes: a finished run is never repeated.
+A study that was killed resumes: a finished run is never repeated, unless its part of the study file has changed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.study.config import Study, StudyFile, read_study
-from pipelines.study.run import Run, read_outcome, run_one, study_splits
+from pipelines.study.run import Run, read_outcome, request_of, run_one, study_splits
+from pipelines.study.run_folders import finished_outcomes, open_folder, settle_folders
 from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
@@ -46,11 +47,6 @@ def runs_of(study: Study) -> list[Run]:
     return runs
 
 
-def finished_outcomes(runs: list[Run], out: Path) -> dict[Run, dict[str, Any]]:
-    """Return the outcomes of the finished runs among these."""
-    return {run: found for run in runs if (found := read_outcome(out / "runs" / run.name))}
-
-
 def study_cache(study: Study, out: Path) -> str:
     """Return the folder or URL of a study's cache; by default it is in the study's output folder."""
     return study.cache or str(out / "cache")
@@ -59,8 +55,8 @@ def study_cache(study: Study, out: Path) -> str:
 def run_study(path: Path, out: Path, jobs: int = 1, say: Callable[[str], None] = lambda line: None) -> bool:
     """Run the unfinished runs of a study, and return whether all its runs are finished now.
 
-    `say` receives one line of progress at a time. Raise ArmadaError if the file is invalid or another process runs this
-    study, BudgetError if `max_calls` is reached before every picture is drawn.
+    `say` receives one line of progress at a time. Raise ArmadaError if the file is invalid, a student does not fit the
+    task or another process runs this study, BudgetError if `max_calls` is reached before every picture is drawn.
     """
     from filelock import FileLock, Timeout
 
@@ -74,27 +70,49 @@ def run_study(path: Path, out: Path, jobs: int = 1, say: Callable[[str], None] =
             f"{out}: another armada study is running here; wait until it ends, or choose another --out"
         ) from None
     with lock:
-        _record_file(file, out)
         splits = study_splits(file.study)  # read once for all runs
-        cache = study_cache(file.study, out)
+        for note in splits.notes:
+            say(f"{file.study.task}: {note}")
+        cache, runs = study_cache(file.study, out), runs_of(file.study)
+        if len(finished_outcomes(file.study, runs, out)) < len(runs):
+            check_students(file.study, splits, out, cache)
+        for run in settle_folders(file.study, runs, out):
+            say(f"{run.name}: the study file says something else of this run now; the former one is in {out}/replaced")
+        _record_file(file, out)
         if not file.study.cache:
             _build(file, splits.train.prompts, cache, say)
-        return _run_all(file.study, splits, out, cache, jobs, say)
+        return _run_all(file, splits, out, cache, jobs, say)
+
+
+def check_students(study: Study, splits: Splits, out: Path, cache: str) -> None:
+    """Load the student of every arm once. Raise ArmadaError if one cannot do the task, before a teacher is called."""
+    from distill import StudentSpec, load_card, open_task_model
+    from pipelines.run.request import check_request
+
+    card, seen = load_card(study.task), set()
+    for arm in study.arms:
+        request = request_of(study, Run("finetune", arm, study.seeds[0]), out, cache, study.settings)
+        check_request(request)
+        spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets, request.load_4bit)
+        if spec not in seen:
+            open_task_model(spec, card, splits.train, request.settings)
+            seen.add(spec)
 
 
 def _record_file(file: StudyFile, out: Path) -> None:
-    """Keep the text of the file when the study began, and every digest that it has had since."""
+    """Keep the present text of the file, and every text that it has had by its digest, in their order."""
     import json
 
     from pipelines.files import write_json
 
     path = out / "study.json"
-    state: dict[str, Any] = {"digests": [], "text": file.text}
-    if path.exists():
-        state = json.loads(path.read_text("utf-8"))
-    if file.digest not in state["digests"]:
-        state["digests"].append(file.digest)
-    write_json(path, {**state, "file": str(file.path.resolve())})
+    state: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {"digests": []}
+    digests = [digest for digest in state["digests"] if digest != file.digest]
+    texts = {**state.get("texts", {}), file.digest: file.text}
+    write_json(
+        path,
+        {"digests": [*digests, file.digest], "text": file.text, "texts": texts, "file": str(file.path.resolve())},
+    )
 
 
 def _build(file: StudyFile, prompts: list[str], cache: str, say: Callable[[str], None]) -> None:
@@ -120,9 +138,11 @@ def _build(file: StudyFile, prompts: list[str], cache: str, say: Callable[[str],
             )
 
 
-def _run_all(study: Study, splits: Splits, out: Path, cache: str, jobs: int, say: Callable[[str], None]) -> bool:
+def _run_all(file: StudyFile, splits: Splits, out: Path, cache: str, jobs: int, say: Callable[[str], None]) -> bool:
+    study = file.study
     runs = runs_of(study)
-    left = [run for run in runs if read_outcome(out / "runs" / run.name) is None]
+    finished = finished_outcomes(study, runs, out)
+    left = [run for run in runs if run not in finished]
     total, seconds, begun = len(left), [], time.monotonic()
     say(f"{len(runs)} runs: {len(runs) - total} finished, {total} to do, {jobs} at once")
     context = get_context("forkserver")
@@ -132,8 +152,7 @@ def _run_all(study: Study, splits: Splits, out: Path, cache: str, jobs: int, say
     while left or running:
         while left and len(running) < jobs:
             run = left.pop(0)
-            folder = out / "runs" / run.name
-            folder.mkdir(parents=True, exist_ok=True)
+            folder = open_folder(file, run, out)
             threads = max(1, (os.cpu_count() or 1) // (2 * jobs))  # half of the cores are faster than all of them
             process = context.Process(
                 target=_run_in_process, args=(study, run, folder, cache, splits, threads), name=run.name

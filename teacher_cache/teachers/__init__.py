@@ -61,7 +61,8 @@ class Teacher(Protocol):
     """The interface of a teacher. `spec` contains every setting that changes a picture, and no other.
 
     Optional attributes: `deterministic = True` promises the same bytes for the same request, which `verify --recompute`
-    checks; `concurrency` is the largest number of requests in flight.
+    checks; `concurrency` is the largest number of requests in flight; `window` is how much of a prompt the teacher
+    reads, a PromptWindow (prompt_window.py).
     """
 
     spec: Mapping[str, Any]

@@ -25,6 +25,7 @@ from teacher_cache.registry.pretrained import brief, weights_digest
 from teacher_cache.registry.specs import Spec
 from teacher_cache.registry.torch_models import choose_device, quiet_diffusers, run_in_batches
 from teacher_cache.teachers import Failure, Picture, Request
+from teacher_cache.teachers.prompt_window import PromptWindow, window_of_tokenizers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -138,6 +139,11 @@ class DiffusersPipeline:
             lists["negative_prompt"] = [settings["negative_prompt"]] * len(requests)
         generators = [torch.Generator().manual_seed(request.seed) for request in requests]  # on the CPU
         return pipeline(**{**settings, **lists}, generator=generators, output_type="pil")
+
+    @cached_property
+    def window(self) -> PromptWindow | None:
+        """What the pipeline reads of a prompt: 77 tokens with CLIP, or what the longest of its tokenizers allows."""
+        return window_of_tokenizers(self._source, self.revision)
 
     @cached_property
     def _device(self) -> str:

@@ -3,10 +3,13 @@
 import json
 import random
 import sys
+from collections import Counter
 
 import pytest
 
 from distill.tasks.cards import load_card
+from distill.tasks.distinct_rows import read_distinct
+from distill.tasks.raw_rows import file_rows
 from distill.tasks.splits import load_splits
 from teacher_cache import ArmadaError
 
@@ -160,3 +163,75 @@ def test_minus_one_is_a_valid_answer_to_a_word_problem(tmp_path):
     splits = load_splits(load_card("demo/word-problems"), folder_of(tmp_path, train=rows, test=rows[:1]))
     assert splits.dropped == {}
     assert {answers for split in (splits.train, splits.validation) for answers in split.labels} == {("-1",)}
+
+
+def choices(right, first="He sits.", second="He runs."):
+    return {"statement1": first, "statement2": second, "label": right}
+
+
+def test_a_question_that_annotators_disagree_on_keeps_one_right_answer(tmp_path):
+    """On a tie the first choice is right; the same question with its choices in another order is the same question."""
+    card = load_card("world/statements")
+    for rows, right in (
+        ([choices("1"), choices("2")], "He sits."),
+        ([choices("2"), choices("1"), choices("2")], "He runs."),
+        ([choices("2"), choices("1", "He runs.", "He sits."), choices("1")], "He runs."),
+    ):
+        path = tmp_path / "rows.jsonl"
+        path.write_text("\n".join(map(json.dumps, rows)))
+        rows_read = read_distinct(card, file_rows(card, path), Counter())
+        assert [row.texts[0] for row in rows_read if row.label] == [right]
+        assert len({row.question for row in rows_read}) == 1
+
+
+def test_rows_that_are_merged_by_a_vote_are_counted_and_said(tmp_path):
+    rows = [*pairs(30), *pairs(4), {**pairs(1)[0], "label": 1}]
+    splits = load_splits(load_card("glue/rte"), folder_of(tmp_path, train=rows, test=pairs(3, sentence2="three")))
+    assert splits.dropped == {"merged": 5, "outvoted": 1}
+    assert any(note.startswith("5 training rows have the text of another one") for note in splits.notes)
+    assert any(note.startswith("1 of these had another label") for note in splits.notes)
+
+
+def test_questions_whose_choices_are_all_equal_teach_nothing_and_are_left_out_of_training_only(tmp_path):
+    rows = [choices("1", f"a {i}", f"b {i}") for i in range(20)]
+    same = choices("2", "He sits.", "He sits. ")
+    splits = load_splits(load_card("world/statements"), folder_of(tmp_path, train=[*rows, same], test=[same]))
+    assert len(splits.train.questions) + len(splits.validation.questions) == 20
+    assert splits.dropped == {"one choice": 1}
+    assert len(splits.test.questions) == 1
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "published"),
+    [
+        ("glue/cola", {"sentence": "They sleep.", "label": 1}, 1_043),
+        ("glue/stsb", {"sentence1": "One.", "sentence2": "Two.", "label": 3.8}, 1_500),
+        (
+            "superglue/copa",
+            {"premise": "It fell.", "choice1": "Wind.", "choice2": "Tea.", "question": "cause", "label": 0},
+            500,
+        ),
+    ],
+)
+def test_test_rows_are_never_merged_so_that_a_test_has_its_published_size(tmp_path, task, row, published):
+    """A tenth of the rows repeat others; two have another label than the row that they repeat."""
+    text = next(iter(row))
+    rows = [{**row, text: f"{row[text]} {number % (published * 9 // 10)}"} for number in range(published)]
+    for place in (-1, -2):
+        rows[place] = {**rows[place], "label": 0.5 if task == "glue/stsb" else 1 - row["label"]}
+    train = [{**row, text: f"train {number}"} for number in range(20)]
+    splits = load_splits(load_card(task), folder_of(tmp_path, train=train, test=rows))
+    assert len(splits.test.questions) == published
+    if splits.test.groups:
+        assert all(sum(splits.test.labels[row] for row in question) == 1 for question in splits.test.questions)
+    else:
+        assert sorted(splits.test.labels) == sorted(one["label"] for one in rows)
+    assert "merged" not in splits.dropped
+
+
+def test_first_takes_whole_questions(tmp_path):
+    rows = [choices("1", f"a {i}", f"b {i}") for i in range(50)]
+    train = load_splits(load_card("world/statements"), folder_of(tmp_path, train=rows, test=[choices("1")])).train
+    some = train.first(7)
+    assert (len(some), len(some.questions), sum(some.labels)) == (14, 7, 7)
+    assert train.take_questions([3, 0]).ids == sorted(train.take_questions([0, 3]).ids)

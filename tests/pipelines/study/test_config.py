@@ -8,12 +8,18 @@ import yaml
 from distill.controls import CONTROL_NAMES
 from distill.objective.losses import MANIFOLD_LOSSES
 from pipelines.study.config import read_study
-from pipelines.study.run import Run, _request
+from pipelines.study.run import Run, request_of
 from pipelines.study.runner import runs_of
 from teacher_cache import ArmadaError
 from tests.pipelines.studies import write_study
 
 STUDIES = Path(__file__).resolve().parents[3] / "pipelines" / "studies"
+
+PRIMARY = {"arm": "relational", "against": ["undistilled", "shuffled"], "margin": 0.01}
+
+
+def test_the_metric_is_the_first_of_the_card_where_the_study_names_none(tmp_path):
+    assert read_study(write_study(tmp_path, task="glue/stsb")).study.metric == "pearson"
 
 
 @pytest.mark.parametrize(
@@ -28,6 +34,18 @@ STUDIES = Path(__file__).resolve().parents[3] / "pipelines" / "studies"
         ),
         ({"settings": {"epoch": 3}}, "expected one of .*epochs.*, found 'epoch'"),
         ({"settings": {"epochs": "three"}}, "epochs"),
+        ({"settings": {"select": "test"}}, "select: expected last or validation, found test"),
+        ({"task": "glue/nothing"}, r"study\.yaml: task: no task 'glue/nothing'"),
+        (
+            {"primary": {**PRIMARY, "metric": "mcc"}},
+            r"primary\.metric: expected a metric of demo/sentiment \(accuracy, m",
+        ),
+        (
+            {"task": "glue/stsb", "primary": {**PRIMARY, "metric": "accuracy"}},
+            r"expected a metric of glue/stsb \(pearson",
+        ),
+        ({"primary": {**PRIMARY, "readout": "probe"}, "readouts": {}}, "primary.readout: expected one that readouts"),
+        ({"task": "reasoning/gsm8k"}, "readouts: expected finetune alone for the generation task reasoning/gsm8k"),
         (
             {"arms": {"undistilled": {"control": "undistilled"}, "relational": {"manifold": "flat"}, "shuffled": {}}},
             "arms.relational: .*manifold: expected one of cosine.*found 'flat'",
@@ -80,7 +98,7 @@ def test_an_arm_takes_the_options_of_train_by_their_names(tmp_path):
         "shuffled": {},
     }
     study = read_study(write_study(tmp_path, arms=arms)).study
-    request = _request(study, Run("finetune", "relational", 3), tmp_path, "cache", {"lr": 0.1, "max_length": 9})
+    request = request_of(study, Run("finetune", "relational", 3), tmp_path, "cache", {"lr": 0.1, "max_length": 9})
     assert (request.settings.alpha, request.aligner.width, request.settings.manifold) == (0.2, 8, "relational")
     assert (request.settings.lr, request.settings.max_length, request.settings.seed) == (0.1, 9, 3)
 

@@ -2,12 +2,15 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
 
 import pytest
+import yaml
 
+from pipelines.study.config import digest_of
 from pipelines.study.runner import run_study
 from teacher_cache import ArmadaError
 from tests.pipelines.cli import armada, command, environment
@@ -131,11 +134,69 @@ def test_two_studies_in_one_folder_at_once_are_refused(uninterrupted, tmp_path):
 
 
 def test_a_failed_run_is_named_with_its_log_and_the_others_are_done(tmp_path):
-    path = write_study(tmp_path, student=str(tmp_path / "nothing"), readouts={}, seeds=[0])
+    arms = {
+        "undistilled": {"control": "undistilled"},
+        "relational": {},
+        "shuffled": {"control": "shuffled"},
+        "noise": {"control": "noise", "max_local_bytes": 1},  # this control needs all features in memory
+    }
+    path = write_study(tmp_path, arms=arms, readouts={}, seeds=[0])
     run = armada("study", path, "--out", tmp_path / "out")
     assert run.returncode == 3, run.stderr
-    assert "finetune/undistilled-seed0: failed" in run.stderr
-    assert "no student here" in (tmp_path / "out" / "runs" / "finetune" / "shuffled-seed0" / "log.txt").read_text()
+    assert "finetune/noise-seed0: failed" in run.stderr
+    assert "--max-local-bytes" in (tmp_path / "out" / "runs" / "finetune" / "noise-seed0" / "log.txt").read_text()
+    assert facts(tmp_path / "out")["finished"] == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"student": "nothing/here"}, "no student here"),
+        (
+            {
+                "settings": {"epochs": 1},
+                "arms": {
+                    "undistilled": {"control": "undistilled"},
+                    "relational": {"layers": 9},
+                    "shuffled": {"control": "shuffled"},
+                },
+            },
+            "--layers: expected 1 to",
+        ),
+    ],
+)
+def test_a_student_that_cannot_do_the_task_is_found_before_the_first_call(tmp_path, changes, message):
+    path = write_study(tmp_path, readouts={}, seeds=[0], **changes)
+    with pytest.raises(ArmadaError, match=message):
+        run_study(path, tmp_path / "out")
+    assert not (tmp_path / "out" / "cache").exists()
+
+
+def test_a_mended_study_keeps_the_runs_and_pictures_that_it_still_asks_for(uninterrupted, tmp_path, monkeypatch):
+    """The metric is mended and one arm gets another setting: only that arm's runs are done again, no picture is."""
+    path, whole, _ = uninterrupted
+    out = tmp_path / "out"
+    shutil.copytree(whole, out)
+    study = yaml.safe_load(path.read_text())
+    study["student"] = str(path.parent / "student")
+    study["primary"]["metric"] = "macro_f1"
+    study["arms"]["shuffled"]["alpha"] = 0.3
+    mended = tmp_path / "study.yaml"
+    mended.write_text(yaml.safe_dump(study, sort_keys=False))
+    before = {path.relative_to(out): path.stat().st_mtime_ns for path in out.glob("runs/*/*/outcome.json")}
+    run = armada("study", mended, "--out", out, "--json")
+    assert run.returncode == 0, run.stderr
+    assert f"{RUNS} runs: {RUNS - 2} finished, 2 to do" in run.stderr
+    assert " 0 calls now" in run.stderr
+    again = {path for path, then in before.items() if (out / path).stat().st_mtime_ns != then}
+    assert {path.parent.name for path in again} == {"shuffled-seed0", "shuffled-seed1"}
+    assert len(list(out.glob("replaced/finetune/shuffled-seed*/outcome.json"))) == 2
+    found = json.loads((out / "results.json").read_text())
+    assert found["file_sha256"] == digest_of(mended.read_bytes())
+    assert any(digest_of(path.read_bytes()) in change for change in found["changes"])
+    outcome = json.loads((out / "runs" / "finetune" / "relational-seed1" / "outcome.json").read_text())
+    value = next(one for one in found["measured"] if (one["readout"], one["arm"]) == ("finetune", "relational"))
+    assert value["values"][1] == outcome["readouts"]["finetune"]["macro_f1"]
 
 
 def test_the_report_warns_if_the_file_changed_after_the_results(uninterrupted):

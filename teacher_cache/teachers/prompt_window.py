@@ -1,0 +1,85 @@
+"""The window of a teacher: how many tokens of a prompt it reads. What lies beyond never reaches its pictures.
+
+A teacher that knows its window has the attribute `window`, a PromptWindow; of all others nothing is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from teacher_cache.registry.packages import quiet_transformers
+from teacher_cache.teachers import Teacher
+
+_NO_LIMIT = 100_000  # tokens; a tokenizer without a limit has a huge number
+_MOST_PROMPTS = 50_000  # prompts that are tokenised for a count; of more, evenly spaced ones
+
+
+@dataclass(frozen=True)
+class PromptWindow:
+    """The most tokens that a teacher reads of a prompt, and its tokenizer's count, with start and end tokens."""
+
+    tokens: int
+    count: Callable[[Sequence[str]], list[int]]
+
+
+@dataclass(frozen=True)
+class BeyondWindow:
+    """How many of the prompts that were counted have tokens beyond the teacher's window."""
+
+    window_tokens: int
+    prompts: int
+    counted: int
+    longest_tokens: int
+
+    def in_words(self) -> str:
+        """Return the count as a sentence for the user."""
+        return (
+            f"{self.prompts} of {self.counted} prompts are longer than the {self.window_tokens} tokens that the "
+            f"teacher reads (the longest has {self.longest_tokens}): it never sees their end; put the "
+            "field that decides first in the prompt template of the card"
+        )
+
+
+def beyond_window(teacher: Teacher, prompts: Sequence[str]) -> BeyondWindow | None:
+    """Count the prompts that a teacher does not read to their end; None if it does not know its window.
+
+    Loads the teacher's tokenizer, but no model. Of more than 50,000 prompts, so many are counted, evenly spaced.
+    """
+    window: PromptWindow | None = getattr(teacher, "window", None)
+    if window is None or not prompts:
+        return None
+    step = max(1, -(-len(prompts) // _MOST_PROMPTS))
+    chosen = prompts[::step]
+    # A token has at least one byte, so that a short text fits without being tokenised.
+    long = [prompt for prompt in chosen if len(prompt.encode("utf-8")) > window.tokens - 2]
+    counts = window.count(long) if long else []
+    cut = sum(count > window.tokens for count in counts)
+    return BeyondWindow(window.tokens, cut, len(chosen), max(counts, default=0))
+
+
+def window_of_tokenizers(source: str, revision: str) -> PromptWindow | None:
+    """Return the window of a pipeline of diffusers, which is that of the longest of its tokenizers.
+
+    `source` is its folder or hub id. None if no tokenizer can be loaded, or if it has no limit.
+    """
+    from transformers import AutoTokenizer
+
+    found = []
+    for name in ("tokenizer", "tokenizer_2", "tokenizer_3"):
+        if Path(source).is_dir() and not Path(source, name).is_dir():
+            continue
+        try:
+            with quiet_transformers():
+                found.append(AutoTokenizer.from_pretrained(source, subfolder=name, revision=revision or None))
+        except (OSError, ValueError, KeyError):
+            continue  # this pipeline has fewer tokenizers, or one that transformers does not know
+    longest = max(found, key=lambda one: one.model_max_length, default=None)
+    if longest is None or longest.model_max_length > _NO_LIMIT:
+        return None
+
+    def count(prompts: Sequence[str]) -> list[int]:
+        return [len(ids) for ids in longest(list(prompts), verbose=False)["input_ids"]]
+
+    return PromptWindow(int(longest.model_max_length), count)
