@@ -50,7 +50,7 @@ from teacher_cache.storage.pictures import in_tar_order, index_rows, read_pictur
 from teacher_cache.storage.store import user_folder
 from teacher_cache.storage.writing import commit_features, commit_pictures
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
-from teacher_cache.teachers.prompt_window import BeyondWindow, PromptWindow, beyond_window
+from teacher_cache.teachers.prompt_window import BeyondWindow, PromptWindow, beyond_window, clip_window, count_beyond
 
 __all__ = [
     "IMAGE_COLUMNS",
@@ -89,9 +89,11 @@ __all__ = [
     "canonical_json",
     "check_prompts",
     "choose",
+    "clip_window",
     "commit_features",
     "commit_pictures",
     "compact",
+    "count_beyond",
     "encode",
     "expected_seconds",
     "export",

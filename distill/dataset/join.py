@@ -149,14 +149,15 @@ def _match(
         sound = np.asarray(source.sound[places[found]])
     else:
         sound = np.concatenate([is_sound(source.take(part)) for part in _blocks(places[found].reshape(-1))])
-    kept = found[sound.reshape(-1, samples).all(1)]
+    has_feature = found[sound.reshape(-1, samples).all(1)]
+    kept = _in_whole_questions(split, has_feature)
     lost = np.setdiff1d(np.arange(len(split)), kept)
     prompts = [split.prompts[row] for row in lost]
     coverage = Coverage(
         rows=len(split),
         found=len(kept),
         missing=len(split) - len(found),
-        broken=len(found) - len(kept),
+        broken=len(found) - len(has_feature),
         examples=tuple(prompts[:3]),
         failures=dict(failure_reasons(cache, features.teacher, prompts, samples)) if prompts else {},
         duplicates=len(kept) - len(np.unique(places[kept], axis=0)),
@@ -166,6 +167,15 @@ def _match(
         ways = f"complete the cache with: {mend}\nor leave these rows out with: --missing drop" if len(kept) else mend
         raise CoverageError(f"{coverage.in_words()}\n{ways}")
     return split.take(kept.tolist()), places[kept], coverage
+
+
+def _in_whole_questions(split: Split, rows: np.ndarray) -> np.ndarray:
+    """Return those of the rows whose question has all of its choices among them, in their order."""
+    if split.groups is None:
+        return rows
+    present = set(rows.tolist())
+    whole = [row for question in split.questions if present.issuperset(question) for row in question]
+    return np.array(sorted(whole), rows.dtype)
 
 
 def _means(values: np.ndarray, samples: int) -> np.ndarray:

@@ -52,8 +52,19 @@ def _write_prompts(name: str, path: Path, data_files: Path | None, as_json: bool
     for note in splits.notes:
         typer.echo(f"{name}: {note}", err=True)
     texts = splits.train.prompts
+    _say_what_clip_misses(name, texts)
     path.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts), "utf-8")
     typer.echo(json.dumps({"prompts": len(texts), "path": str(path)}) if as_json else f"{len(texts)} prompts: {path}")
+
+
+def _say_what_clip_misses(name: str, prompts: list[str]) -> None:
+    """Say how many prompts a teacher that reads 77 tokens would not read to their end."""
+    from teacher_cache import clip_window, count_beyond
+
+    if any(len(prompt.encode("utf-8")) > 75 for prompt in prompts):  # a token has at least one byte
+        beyond = count_beyond(clip_window(), prompts)
+        if beyond.prompts:
+            typer.echo(f"{name}: {beyond.in_words('a teacher with CLIP (Stable Diffusion)')}", err=True)
 
 
 def _yaml(value: Any) -> str:

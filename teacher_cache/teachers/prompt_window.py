@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from teacher_cache.registry.packages import quiet_transformers
+from teacher_cache.registry.packages import import_package, quiet_transformers
 from teacher_cache.teachers import Teacher
 
 _NO_LIMIT = 100_000  # tokens; a tokenizer without a limit has a huge number
@@ -33,12 +33,12 @@ class BeyondWindow:
     counted: int
     longest_tokens: int
 
-    def in_words(self) -> str:
+    def in_words(self, teacher: str = "the teacher") -> str:
         """Return the count as a sentence for the user."""
         return (
-            f"{self.prompts} of {self.counted} prompts are longer than the {self.window_tokens} tokens that the "
-            f"teacher reads (the longest has {self.longest_tokens}): it never sees their end; put the "
-            "field that decides first in the prompt template of the card"
+            f"{self.prompts} of {self.counted} prompts are longer than the {self.window_tokens} tokens that {teacher} "
+            f"reads (the longest has {self.longest_tokens}): it never sees their end; put the field that decides first "
+            "in the prompt template of the card"
         )
 
 
@@ -48,8 +48,11 @@ def beyond_window(teacher: Teacher, prompts: Sequence[str]) -> BeyondWindow | No
     Loads the teacher's tokenizer, but no model. Of more than 50,000 prompts, so many are counted, evenly spaced.
     """
     window: PromptWindow | None = getattr(teacher, "window", None)
-    if window is None or not prompts:
-        return None
+    return count_beyond(window, prompts) if window and prompts else None
+
+
+def count_beyond(window: PromptWindow, prompts: Sequence[str]) -> BeyondWindow:
+    """Count as `beyond_window` does."""
     step = max(1, -(-len(prompts) // _MOST_PROMPTS))
     chosen = prompts[::step]
     # A token has at least one byte, so that a short text fits without being tokenised.
@@ -57,6 +60,13 @@ def beyond_window(teacher: Teacher, prompts: Sequence[str]) -> BeyondWindow | No
     counts = window.count(long) if long else []
     cut = sum(count > window.tokens for count in counts)
     return BeyondWindow(window.tokens, cut, len(chosen), max(counts, default=0))
+
+
+def clip_window() -> PromptWindow:
+    """Return the window of CLIP's text encoder, which Stable Diffusion and many others read prompts with."""
+    tokenizer = import_package("open_clip.tokenizer", distribution="open_clip_torch", purpose="CLIP's tokenizer")
+    encode = tokenizer.SimpleTokenizer().encode
+    return PromptWindow(77, lambda prompts: [len(encode(prompt)) + 2 for prompt in prompts])
 
 
 def window_of_tokenizers(source: str, revision: str) -> PromptWindow | None:

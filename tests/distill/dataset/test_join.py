@@ -1,5 +1,6 @@
 """The join fails closed, and the digest of a view depends on everything that training uses."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,15 @@ def test_drop_keeps_only_the_rows_with_a_feature(cache, features):
     view = join(split(13), cache, features, drop_missing=True)
     assert (len(view.split), view.coverage.missing) == (12, 1)
     assert view.digest == join(ROWS, cache, features).digest
+
+
+def test_drop_leaves_no_question_without_some_of_its_choices(cache, features):
+    asked = split(13)
+    questions = dataclasses.replace(asked, groups=[f"q{row // 2}" for row in range(11)] + ["q5", "q0"])
+    view = join(questions, cache, features, drop_missing=True)
+    assert len(view.split) == 10  # the last row has no feature, and two others ask the same question
+    assert "q0" not in view.split.groups
+    assert view.coverage.broken == 0
 
 
 def test_drop_still_stops_if_no_row_has_a_feature(cache, features):

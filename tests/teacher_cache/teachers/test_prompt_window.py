@@ -38,3 +38,16 @@ def test_a_plan_says_how_many_prompts_the_teacher_does_not_read_to_their_end(fol
     assert run.returncode == 0, run.stderr
     assert json.loads(run.stdout)["beyond_window"]["prompts"] == 1
     assert "1 of 2 prompts are longer" in run.stderr
+
+
+def test_a_cards_prompts_beyond_the_77_tokens_of_clip_are_counted_when_they_are_written(tmp_path):
+    (tmp_path / "rows").mkdir()
+    for name in ("train", "test"):
+        texts = [f"{name} {number} " + "word " * number for number in (1, 60, 90)]
+        rows = [{"sentence1": text, "sentence2": "A claim.", "label": 0} for text in texts]
+        (tmp_path / "rows" / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    run = armada("tasks", "glue/rte", "--data-files", tmp_path / "rows", "--prompts", tmp_path / "prompts.jsonl")
+    assert run.returncode == 0, run.stderr
+    assert "glue/rte: 1 of 3 prompts are longer than the 77 tokens that a teacher with CLIP" in run.stderr
+    lines = (tmp_path / "prompts.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["text"].startswith("A claim. train") for line in lines)
