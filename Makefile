@@ -1,23 +1,37 @@
 # The README's commands. `make install` does nothing where .venv is up to date with pyproject.toml.
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
+EXTRAS ?= demo,dev
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint clean
+# What shows in two minutes that an interpreter or a machine works: bytes, keys, builds, reading, losses, golden figures.
+QUICK ?= tests/teacher_cache tests/distill/test_golden.py
+
+.PHONY: install demo test quick lint clean
 
 install: $(STAMP)
 
+# An install that was interrupted is taken up by the same command: what pip has downloaded is in its cache, what it has
+# installed stays, and a package that it was killed in the middle of (it writes RECORD last) is installed anew.
 $(STAMP): pyproject.toml
+	@echo "Installing armada with [$(EXTRAS)] and $$($(PYTHON) --version) into $(VENV)."
+	@echo "On Linux: about 3.6 GB to download and 7.2 GB on disk, 5 of them PyTorch and the CUDA libraries that it brings;"
+	@echo "$$(df -hP . | awk 'NR == 2 {print $$4}') are free here. Takes 2 minutes and the download. If it is interrupted,"
+	@echo "the same command goes on."
 	$(PYTHON) -m venv $(VENV)
-	@echo "installing into $(VENV): torch and friends, a few minutes"
-	$(VENV)/bin/python -m pip install -qq --editable '.[demo,dev]'
-	touch $(STAMP)
+	@find $(VENV)/lib -type d -name '*.dist-info' ! -exec test -e '{}/RECORD' ';' -prune -exec rm -r '{}' +
+	$(VENV)/bin/python -m pip install --editable '.[$(EXTRAS)]'
+	@touch $(STAMP)
+	@echo "Installed: $$(du -sh $(VENV) | cut -f1) in $(VENV)."
 
 demo: install
 	$(VENV)/bin/armada demo
 
 test: install
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2
+
+quick: install
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 -q $(QUICK)
 
 lint: install
 	$(VENV)/bin/ruff check .

@@ -1,7 +1,7 @@
-"""Stage two: train a text-only student on its task and on a cache's features. No teacher is called.
+"""Stage two: train a text-only student on its task and on the features of a cache. No teacher is called.
 
-The public names stand in `__init__.pyi`, one import each; `pipelines` and the README use no others. A name is imported
-when it is first used, so that importing this package costs nothing and loads no torch.
+`__init__.pyi` lists the public names; `pipelines` and the README use no others. A name is imported when it is first
+used, so importing this package is fast and does not import torch.
 """
 
 import lazy_loader

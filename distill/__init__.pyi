@@ -1,4 +1,4 @@
-"""The public names of `distill`, each where it is defined; `__init__.py` imports it when it is first used."""
+"""The public names of `distill` and the modules that define them; `__init__.py` imports each name on first use."""
 
 from .controls import (
     CONTROL_NAMES as CONTROL_NAMES,

@@ -1,6 +1,7 @@
-"""Controls: arms in which the pictures carry no information about their row, or take no part. Fixed by a seed.
+"""Controls: arms of a study in which the pictures carry no information about their row, or are not used at all.
 
-A control is applied after the join has checked the features, so `zero` is a choice here and never an accident.
+A control is a pure function of its inputs and a seed. It is applied after the join has checked the features, so a
+feature of zeros is always a choice of the user and never damaged data.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ UNDISTILLED = "undistilled"
 
 @dataclass(frozen=True)
 class Control:
-    """What a control changes: the features after the join, the encoder they come from, the aligner, or the losses."""
+    """What a control changes: the features after the join, their encoder, the aligner, or the losses."""
 
-    words: str
+    words: str  # the description in reports
     features: Literal["real", "shuffled", "noise", "zero", "random-per-picture"] = "real"
-    encoder: str | None = None  # instead of the run's
+    encoder: str | None = None  # replaces the encoder of the run
     aligner: Literal["trained", "untrained", "none"] = "trained"
-    zero_weights: bool = False  # alpha = beta = 0
-    wide_head: bool = False  # the added parameters beside the task head, without a teacher
+    zero_weights: bool = False  # train with alpha = beta = 0
+    wide_head: bool = False  # add the parameters of distillation to the task head, without a teacher
 
 
 CONTROLS: dict[str, Control] = {
@@ -47,16 +48,19 @@ CONTROL_NAMES = (UNDISTILLED, *CONTROLS)
 
 
 def find_control(name: str | None) -> Control | None:
-    """The control of a name; None for a run without one, and for an undistilled run. Raises ArmadaError."""
+    """Return the control of this name, or None for a run without a control and for an undistilled run.
+
+    Raise ArmadaError if the name is unknown.
+    """
     if name in (None, UNDISTILLED):
         return None
     if name not in CONTROLS:
-        raise ArmadaError(f"--control: expected one of {', '.join(CONTROLS)}, found {name!r}")
+        raise ArmadaError(f"--control: expected one of {', '.join(CONTROL_NAMES)}, found {name!r}")
     return CONTROLS[name]
 
 
 def controlled_settings(name: str | None, settings: TrainSettings) -> TrainSettings:
-    """The settings that a control trains with."""
+    """Return the settings to train with under this control. Raise ArmadaError if its name is unknown."""
     control = find_control(name)
     return replace(settings, alpha=0.0, beta=0.0) if control and control.zero_weights else settings
 
@@ -64,8 +68,15 @@ def controlled_settings(name: str | None, settings: TrainSettings) -> TrainSetti
 def apply_control(
     name: str | None, features: np.ndarray, seed: int, pictures: Sequence[str], together: int = 1
 ) -> np.ndarray:
-    """The (N, L) features after a control, of the same type. `pictures` (N,) are the digests of the features' pictures.
-    So many features in turn belong `together`: they are a row's, and stay so when rows are permuted."""
+    """Return the (N, L) features after a control, with the same data type. Raise ArmadaError if its name is unknown.
+
+    Args:
+        name: the control, or None.
+        features: (N, L), the features after the join.
+        seed: the seed of permutations and random numbers.
+        pictures: (N,) digests of the pictures that the features were computed from.
+        together: how many consecutive features belong to one row; a permutation of rows keeps them together.
+    """
     control = find_control(name)
     kind = control.features if control else "real"
     if kind == "real":
@@ -84,7 +95,7 @@ def apply_control(
 
 
 def permutation(rows: int, seed: int) -> np.ndarray:
-    """(N,) where each row's feature comes from under `shuffled`."""
+    """Return the (N,) row numbers from which `shuffled` takes the feature of each row."""
     order: np.ndarray = _generator(seed).permutation(rows)
     return order
 
@@ -94,10 +105,10 @@ def _generator(seed: int) -> np.random.Generator:
 
 
 def _gaussian_like(features: np.ndarray, count: int, generator: np.random.Generator) -> np.ndarray:
-    """(count, L) draws from the Gaussian with the mean and covariance of (N, L) features."""
+    """Draw (count, L) samples from the Gaussian with the mean and covariance of (N, L) features."""
     values = features.astype(np.float32)
     mean = values.mean(0)
-    centred = (values - mean) / np.sqrt(max(len(values) - 1, 1))  # (N, L): its Gram matrix is the covariance
+    centred = (values - mean) / np.sqrt(max(len(values) - 1, 1))  # (N, L); its Gram matrix is the covariance
     if len(values) > values.shape[1]:
         spectrum, axes = np.linalg.eigh(centred.T @ centred)
         centred = (np.sqrt(spectrum.clip(0)) * axes).T  # (L, L)

@@ -1,4 +1,4 @@
-"""Stage one: ask a text-to-image teacher once, keep its pictures and their features in immutable shards.
+"""Stage one: request each picture from a text-to-image teacher once; keep pictures and features in immutable shards.
 
 The names below are the public ones; `distill` and `pipelines` use no others.
 """
@@ -42,10 +42,12 @@ from teacher_cache.reading.reader import Features, choose, failure_reasons, open
 from teacher_cache.reading.rows import ChosenRows, FeatureRows
 from teacher_cache.reading.shard_rows import ShardRows
 from teacher_cache.registry.packages import minilm_folder, package_file, quiet_transformers
+from teacher_cache.storage.atomic_files import atomic_file, atomic_write, sweep_drafts
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.disk import full_disk_in_words
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
 from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
+from teacher_cache.storage.store import user_folder
 from teacher_cache.storage.writing import commit_features, commit_pictures
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
 
@@ -77,6 +79,8 @@ __all__ = [
     "SpecError",
     "Teacher",
     "TeacherStatus",
+    "atomic_file",
+    "atomic_write",
     "build",
     "canonical_json",
     "check_prompts",
@@ -125,5 +129,7 @@ __all__ = [
     "source_of_teacher",
     "spec_digest",
     "status",
+    "sweep_drafts",
+    "user_folder",
     "verify",
 ]

@@ -1,43 +1,65 @@
-"""The errors a user may see, and the exit code of each. A message says what, where, expected, found and what to do."""
+"""The errors that a user may see, their exit codes, and the commands that their messages recommend.
+
+A message states where the error is, what is wrong, what was expected, what was found, and which command mends it.
+"""
 
 from __future__ import annotations
 
 
 class ArmadaError(Exception):
-    """Bad usage or input: nothing was changed, and the message says what mends it."""
+    """Wrong usage or input. Nothing was changed, and the message states how to correct it."""
 
     exit_code = 2
 
 
 class SpecError(ArmadaError):
-    """A teacher's or encoder's spec that names nothing known, or an option that its kind doesn't have."""
+    """The spec of a teacher or an encoder has an unknown kind, or an option that its kind does not have."""
 
 
 class PromptError(ArmadaError):
-    """A prompts file with a row that can't be a prompt; the message names file, row and column."""
+    """A prompts file has a row that can't be a prompt. The message names the file, the row and the column."""
 
 
 class CacheError(ArmadaError):
-    """A cache that is absent, of another format, or damaged; the message names the file."""
+    """A cache is absent, damaged or of another format. The message names the file."""
 
 
 class NoFileError(CacheError):
-    """A file of a cache that isn't there."""
+    """A file of a cache does not exist."""
 
 
 class CoverageError(ArmadaError):
-    """Rows without a sound feature. Raised before the first training step, with the coverage in words."""
+    """Rows have no sound feature. It is raised before the first training step, with a coverage report."""
 
 
 class BudgetError(ArmadaError):
-    """A cap on calls or money is reached, and what was asked for isn't whole: raised caps go on from there."""
+    """A cap on calls or on cost was reached before the build was complete. Higher caps continue it."""
 
     exit_code = 4
 
 
 class MissingPackageError(ArmadaError):
-    """A package that isn't installed; the message is the line that installs it, by `extra` where it belongs to one."""
+    """A package is not installed. The message contains the command that installs it.
 
-    def __init__(self, package: str, extra: str, purpose: str) -> None:
-        line = f"'armada-distill[{extra}]'" if extra else package
-        super().__init__(f"{purpose} needs the package {package}: pip install {line}")
+    Args:
+        package: The distribution's name.
+        extra: The extra of armada-distill that brings the package, or "" if none does.
+        purpose: What needs the package: the subject of the message's sentence.
+        takes: What the installation needs besides, in words, for example a C compiler.
+    """
+
+    def __init__(self, package: str, extra: str, purpose: str, takes: str = "") -> None:
+        requirement = f"'armada-distill[{extra}]'" if extra else package
+        also = f" ({takes})" if takes else ""
+        super().__init__(f"{purpose} needs the package {package}: pip install {requirement}{also}")
+
+
+def repair_hint(*, build_again: bool = True) -> str:
+    """Return the advice that ends the message about a damaged file: repair the cache and, by default, build again."""
+    repair = 'run "armada cache verify --repair"'
+    return f"{repair} and the build again, which fills the gap" if build_again else repair
+
+
+def missing_file(path: str) -> NoFileError:
+    """Return the error for a file of a cache that does not exist; `path` is the file as messages show it."""
+    return NoFileError(f"{path}: no such file; run the build again to fill the gap")

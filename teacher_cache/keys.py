@@ -1,8 +1,9 @@
-"""Keys: what a picture *is*. The same request has the same key on every machine, for ever.
+"""Keys: the identity of a picture. The same request has the same key on every machine, for ever.
 
-An image key names a request: the schema, the teacher's spec, the prompt's text and the sample's number. What doesn't
-change the picture (batch size, device, path, row order) is in no spec and so in no key. A feature's key is the pair of
-image key and encoder digest: features lie in a folder an encoder. All digests are lower-case hexadecimal SHA-256.
+An image key identifies a request: the schema's version, the teacher's spec, the prompt's text and the sample's number.
+Settings that do not change the picture (batch size, device, path, row order) are in no spec and therefore in no key. A
+feature is identified by its image key and its encoder's digest: each encoder has its own folder of features. All
+digests are SHA-256 in lower-case hexadecimal.
 """
 
 from __future__ import annotations
@@ -17,39 +18,45 @@ SCHEMA_VERSION = 1
 
 
 def sha256(data: bytes) -> str:
-    """64 hexadecimal digits."""
+    """Return the SHA-256 of some bytes as 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
 
 
 def canonical_json(value: Any) -> bytes:
-    """UTF-8 JSON with sorted names, no spaces and no NaN: equal values give equal bytes."""
+    """Return a value as UTF-8 JSON with sorted names and no spaces: equal values give equal bytes.
+
+    Raise ValueError if the value contains NaN or an infinity.
+    """
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.encode("utf-8")
 
 
 def spec_digest(spec: Mapping[str, Any]) -> str:
-    """The digest of a teacher's or encoder's spec. Compute it once a build, not once a row."""
+    """Return the digest of a teacher's or an encoder's spec. Compute it once per build, not once per row."""
     return sha256(canonical_json(spec))
 
 
 def normalise(prompt: str) -> str:
-    """A prompt's text as its teacher gets it: Unicode NFC, otherwise untouched (case and spaces count)."""
+    """Return a prompt's text as the teacher receives it: in Unicode NFC, with case and spaces unchanged."""
     return unicodedata.normalize("NFC", prompt)
 
 
 def prompt_key(prompt: str) -> str:
-    """The digest of a prompt's normalised text.
+    """Return the digest of a prompt's normalised text.
 
-    Raises UnicodeEncodeError for lone surrogates, which no UTF-8 file can hold.
+    Raise UnicodeEncodeError if the text has a lone surrogate, which UTF-8 can't encode.
     """
     return sha256(normalise(prompt).encode("utf-8"))
 
 
 def image_key(teacher_digest: str, prompt_digest: str, sample: int = 0) -> str:
-    """The key of sample number `sample` of a prompt drawn by a teacher."""
+    """Return the key of a picture: sample number `sample` (from 0) of a prompt, drawn by a teacher."""
     return sha256(f"armada-image/{SCHEMA_VERSION}\n{teacher_digest}\n{prompt_digest}\n{sample}".encode("ascii"))
 
 
 def seed_of(image_digest: str) -> int:
-    """The seed of a picture's own random generator, 0 <= seed < 2**63: batch and order don't decide a picture."""
+    """Return the seed of a picture's own random generator, 0 <= seed < 2**63.
+
+    It depends on the image key alone, so that a picture does not depend on its batch or on the order of requests.
+    """
     return int(image_digest[:16], 16) >> 1

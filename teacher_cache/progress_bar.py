@@ -1,18 +1,27 @@
-"""Progress on standard error: a bar with rate and remaining time on a terminal, a line now and then elsewhere."""
+"""Progress on standard error: on a terminal a bar with rate and remaining time, elsewhere a line every 15 seconds."""
 
 from __future__ import annotations
 
 import sys
 import threading
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 
-def progress(total: int, what: str, unit: str, done: int = 0) -> Any:
-    """A tqdm bar; use as a context manager and call `update(n)`. Rate and remaining time are in `unit` and of this
-    process: `done` was done before it."""
+def progress(total: int, what: str, unit: str, done: int = 0) -> tqdm[NoReturn]:
+    """Return a tqdm progress bar. Use it as a context manager and call `update(n)`.
+
+    Args:
+        total: The number of units of the whole task.
+        what: The label of the bar.
+        unit: The name of one unit, for the rate.
+        done: The number of units that earlier processes completed; they don't count in the rate.
+    """
     terminal = sys.stderr.isatty()
-    return _bar()(
+    return _bar_class()(
         total=total,
         initial=done,
         desc=what,
@@ -27,7 +36,7 @@ def progress(total: int, what: str, unit: str, done: int = 0) -> Any:
 
 
 class _Lines:
-    """Standard error where it is no terminal: each state of a bar is a line of its own, and no cursor is moved."""
+    """Standard error that is not a terminal: each state of a bar becomes a line, without cursor movements."""
 
     encoding = "utf-8"
 
@@ -36,7 +45,7 @@ class _Lines:
 
     def write(self, text: str) -> None:
         line = text.replace("\x1b[A", "").strip()
-        if line and line != self._last:  # a bar says its end twice
+        if line and line != self._last:  # tqdm writes the last state twice
             sys.stderr.write(f"{line}\n")
             self._last = line
 
@@ -45,10 +54,13 @@ class _Lines:
 
 
 @cache
-def _bar() -> Any:
-    """tqdm with a lock of this process's own: its default is shared with forks, and one that is killed keeps it."""
+def _bar_class() -> type[tqdm[NoReturn]]:
+    """Return a subclass of tqdm whose lock belongs to this process.
+
+    The default lock is shared with forked processes, and a process that is killed while it has the lock never frees it.
+    """
     from tqdm import tqdm
 
-    bar: Any = type("Bar", (tqdm,), {"monitor_interval": 0})
-    bar.set_lock(threading.RLock())
-    return bar
+    bar_class: Any = type("Bar", (tqdm,), {"monitor_interval": 0})
+    bar_class.set_lock(threading.RLock())
+    return bar_class  # type: ignore[no-any-return]

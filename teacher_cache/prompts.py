@@ -1,5 +1,6 @@
-"""Prompts read from a user's file: .txt (one a line), .jsonl, .csv or .parquet. A row that can't be a prompt is an
-error that names file, row and column; nothing is skipped in silence.
+"""Prompts and tables read from a user's file: .txt (one prompt per line), .jsonl, .csv or .parquet.
+
+A row that can't be a prompt is an error that names the file, the row and the column: no row is skipped silently.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ SUFFIXES = (".txt", ".jsonl", ".csv", ".parquet")
 
 
 def read_prompts(path: Path, column: str = "text") -> list[str]:
-    """The prompts of a file in the file's order, duplicates kept. `column` is not used for .txt.
+    """Return the prompts of a file in the file's order, with duplicates. `column` is not used for a .txt file.
 
-    Blank lines of a .txt or .jsonl file are no rows. Raises PromptError.
+    Blank lines of a .txt or .jsonl file are not rows. Raise PromptError if the file can't be read or a row is not a
+    prompt.
     """
     if path.suffix == ".txt":
         prompts: Iterable[Any] = (line.rstrip("\r") for line in _decode(path).split("\n") if line.strip())
@@ -28,7 +30,11 @@ def read_prompts(path: Path, column: str = "text") -> list[str]:
 
 
 def check_prompts(prompts: Iterable[Any], source: str, column: str) -> list[str]:
-    """The prompts, all of them texts that a teacher can be asked for. Raises PromptError for the first that isn't."""
+    """Return the prompts as a list of non-empty texts.
+
+    Raise PromptError for the first value that is not such a text, or if there is none; `source` names the file or the
+    data set in the message.
+    """
     checked = []
     for number, prompt in enumerate(prompts, 1):
         fault = _fault(prompt)
@@ -43,9 +49,12 @@ def check_prompts(prompts: Iterable[Any], source: str, column: str) -> list[str]
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """The named columns of a .jsonl, .csv or .parquet file, row by row. Raises PromptError."""
+    """Return the rows of a .jsonl, .csv or .parquet file, each with at least the named columns.
+
+    Raise PromptError if the file does not exist, can't be read, has another format, or lacks a column.
+    """
     if not path.is_file():
-        raise PromptError(f"{path}: no such file")
+        raise _no_file(path)
     if path.suffix == ".jsonl":
         rows = _read_jsonl(path)
         for number, row in enumerate(rows, 1):
@@ -61,7 +70,10 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def read_csv(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> list[dict[str, Any]]:
-    """The named columns of a .csv with a header row; every value stays a text, an empty one is ''."""
+    """Return the named columns of a .csv file with a header row. Every value is a text; an empty one is ''.
+
+    Raise PromptError if the file is not readable CSV or lacks a column.
+    """
     import pyarrow as pa
     import pyarrow.csv as csv
 
@@ -116,9 +128,13 @@ def _read_jsonl(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _no_file(path: Path) -> PromptError:
+    return PromptError(f"{path}: no such file")
+
+
 def _decode(path: Path) -> str:
     if not path.is_file():
-        raise PromptError(f"{path}: no such file")
+        raise _no_file(path)
     data = path.read_bytes()
     try:
         return data.decode("utf-8-sig")
@@ -128,6 +144,7 @@ def _decode(path: Path) -> str:
 
 
 def _fault(prompt: Any) -> str:
+    """Return what makes a value unusable as a prompt, or "" if it is a prompt."""
     if prompt is None:
         return "null"
     if not isinstance(prompt, str):

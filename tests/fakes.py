@@ -1,7 +1,7 @@
-"""A teacher and an encoder that cost nothing, keep count, and fail where a prompt says so.
+"""A fake teacher and a fake encoder that are cheap, count their calls, and fail for prompts that request a failure.
 
-By spec: `tests.fakes:FakeTeacher?style=plain` and `tests.fakes:FakeEncoder`. The environment variables ARMADA_FAKE_LOG
-(a file that gets a line a call) and ARMADA_FAKE_DELAY (seconds a call) work across processes.
+Their specs are `tests.fakes:FakeTeacher?style=plain` and `tests.fakes:FakeEncoder`. Two environment variables work
+across processes: ARMADA_FAKE_LOG (a file to which each call appends a line) and ARMADA_FAKE_DELAY (seconds per call).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from teacher_cache.registry.specs import Spec
 
 
 def png(seed: int, side: int = 16) -> bytes:
-    """A picture of noise: another seed, another picture."""
+    """Return a PNG of noise that depends on the seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
@@ -28,14 +28,14 @@ def png(seed: int, side: int = 16) -> bytes:
 
 
 def flat(colour: str) -> bytes:
-    """A picture of one colour."""
+    """Return a PNG of one colour."""
     stream = io.BytesIO()
     Image.new("RGB", (16, 16), colour).save(stream, "PNG")
     return stream.getvalue()
 
 
 class FakeTeacher:
-    """Noise from the request's seed. Prompts that begin with a reason in brackets fail with it: `[refused] a cat`."""
+    """Draws noise from the request's seed. A prompt that begins with a reason in brackets fails: `[refused] a cat`."""
 
     licence = "CC0"
 
@@ -66,7 +66,7 @@ class FakeTeacher:
 
 
 class FakeEncoder:
-    """Means of the picture's stripes. Prompts that begin with `(nan)` or `(zero)` get such a feature."""
+    """Averages the picture's stripes. The feature of a prompt that begins with `(nan)` or `(zero)` is NaN or zero."""
 
     batch_size = 4
 

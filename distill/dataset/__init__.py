@@ -1,1 +1,1 @@
-"""The training rows joined with their features, and the loader over them."""
+"""Training rows joined with their features, and the loader that reads them in batches."""

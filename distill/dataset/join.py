@@ -1,5 +1,7 @@
-"""The view: training rows beside their features, joined by key. The join fails closed: a row without a sound feature
-stops before training, unless the user said to drop it.
+"""The join: training rows and their features, matched by key into a view.
+
+The join fails closed: if a row has no sound feature, the run stops before training, unless the user asked to drop such
+rows. A feature is sound if it is finite and not zero.
 """
 
 from __future__ import annotations
@@ -23,19 +25,19 @@ class Coverage:
     rows: int
     found: int
     missing: int
-    broken: int  # NaN, infinite or of no length
-    examples: tuple[str, ...]  # prompts without a sound feature
-    failures: dict[str, int]  # known reasons among the missing
-    duplicates: int = 0  # rows that share their feature with an earlier row
-    samples: int = 1  # pictures that a row needs
+    broken: int  # features that are NaN, infinite or zero
+    examples: tuple[str, ...]  # some prompts without a sound feature
+    failures: dict[str, int]  # the number of missing rows by the recorded reason
+    duplicates: int = 0  # rows that share a feature with an earlier row
+    samples: int = 1  # pictures that are needed per row
 
     @property
     def is_full(self) -> bool:
-        """Whether every row has a sound feature."""
+        """True if every row has a sound feature."""
         return self.found == self.rows
 
     def in_words(self) -> str:
-        """The report, a few lines."""
+        """Return the report as a few lines of text."""
         feature = "a feature" if self.samples == 1 else f"features of {self.samples} pictures"
         lines = [f"coverage: {self.found} of {self.rows} training rows have {feature}"]
         if self.missing:
@@ -51,8 +53,11 @@ class Coverage:
 
 @dataclass(frozen=True)
 class View:
-    """Training rows and their features after the control. `digest` names all of it: ids, labels, pictures, features; of
-    features in windows, their checksums."""
+    """Training rows and their features after the control.
+
+    `digest` identifies the ids, labels, pictures and features; for features that are read in windows, it covers the
+    checksums of the features instead of the features.
+    """
 
     split: Split
     features: np.ndarray | ChosenRows | SampledFeatures  # (N, L) float16 or float32
@@ -72,11 +77,21 @@ def join(
     seed: int = 0,
     mend: str = "",
 ) -> View:
-    """Join a split with a cache's features by key, and copy them into memory. Raises CoverageError, with the coverage
-    and the command `mend`, for rows without a sound feature; with `drop_missing` those are left out instead.
+    """Join a split with the features of a cache by key, and copy the features into memory.
 
-    Of `samples` pictures a prompt, all of which a row needs, `combine` takes the features' mean ("mean") or shows one
-    an epoch, drawn by `seed` ("draw"). A control changes the means, or each of the pictures.
+    Args:
+        split: the N rows to train on.
+        cache: the cache that the features belong to; it has the reasons for missing pictures.
+        features: the features of one teacher and one encoder.
+        samples: K, the pictures per prompt; a row needs the features of all of them.
+        combine: "mean" takes the mean of the K features; "draw" shows one of them per epoch, chosen by `seed`.
+        drop_missing: leave out rows without a sound feature instead of raising.
+        control: the control that changes the features (the means, or each of the K features).
+        seed: the seed of the control and of "draw".
+        mend: the command that completes the cache, for the error message.
+
+    Raise CoverageError, with the coverage and `mend`, if a row has no sound feature and `drop_missing` is false, or if
+    no row has one.
     """
     rows, places, coverage = _match(split, cache, features, samples, drop_missing, mend)
     values = features.take(places.reshape(-1))  # (N * K, L)
@@ -84,13 +99,13 @@ def join(
     if samples > 1 and combine == "mean":
         values = _means(values, samples)
         pictures = ["+".join(pictures[start : start + samples]) for start in range(0, len(pictures), samples)]
-    together = samples if combine == "draw" else 1  # features that a row has still
+    together = samples if combine == "draw" else 1  # features per row after combining
     chosen = apply_control(control, values, seed, pictures, together)
     digest = _digest(rows, pictures, chosen, _blocks(chosen), combine if samples > 1 else None)
     if together == 1:
         return View(rows, chosen, digest, coverage)
-    draws = SampledFeatures(chosen, np.arange(len(chosen)).reshape(-1, together), digest, seed)
-    return View(rows, draws, digest, coverage)
+    sampled = SampledFeatures(chosen, np.arange(len(chosen)).reshape(-1, together), digest, seed)
+    return View(rows, sampled, digest, coverage)
 
 
 def join_lazily(
@@ -103,11 +118,15 @@ def join_lazily(
     seed: int = 0,
     mend: str = "",
 ) -> View:
-    """`join` of one picture a prompt without a copy: for features that don't fit into memory, or were opened with
-    `max_local_bytes`. They are taken when they are asked for, from a mapped matrix or in windows of shards."""
+    """Join like `join`, with one picture per prompt and without copying the features.
+
+    Use it for features that do not fit into memory or were opened with `max_local_bytes`. They are read on demand, from
+    a mapped matrix or in windows of shards. Raise CoverageError as `join` does, and ArmadaError for a control that
+    needs all features at once.
+    """
     rows, places, coverage = _match(split, cache, features, 1, drop_missing, mend)
     source = features.rows
-    chosen = ChosenRows(source, _moved(control, places[:, 0], seed))
+    chosen = ChosenRows(source, _permuted(control, places[:, 0], seed))
     pictures = features.pictures_of(places[:, 0])
     if isinstance(source, ShardRows):
         contents: Iterable[np.ndarray] = [source.sums[chosen.places]]
@@ -119,8 +138,10 @@ def join_lazily(
 def _match(
     split: Split, cache: Cache, features: Features, samples: int, drop: bool, mend: str
 ) -> tuple[Split, np.ndarray, Coverage]:
-    """The rows that have all of their sound features, those features' places (N, K), and the coverage. Raises
-    CoverageError unless every row has them, or some have and the others may be dropped."""
+    """Return the rows whose features are all present and sound, the places (N, K) of those features, and the coverage.
+
+    Raise CoverageError if a row lacks one and may not be dropped, or if no row is left.
+    """
     places = np.stack([features.rows_of(split.prompts, sample) for sample in range(samples)], 1)
     found = np.flatnonzero((places >= 0).all(1))
     source = features.rows
@@ -142,30 +163,30 @@ def _match(
         samples=samples,
     )
     if not coverage.is_full and not (drop and len(kept)):
-        ways = f"fill the gap by: {mend}\nor train on the rows at hand by: --missing drop" if len(kept) else mend
+        ways = f"complete the cache with: {mend}\nor leave these rows out with: --missing drop" if len(kept) else mend
         raise CoverageError(f"{coverage.in_words()}\n{ways}")
     return split.take(kept.tolist()), places[kept], coverage
 
 
 def _means(values: np.ndarray, samples: int) -> np.ndarray:
-    """The mean (N, L) of each row's features (N * K, L), computed in float32 and of their type again."""
+    """Return the means (N, L) of features (N * K, L) per row, computed in float32 and converted back to their type."""
     grouped = values.reshape(-1, samples, values.shape[1])  # (N, K, L)
     return np.concatenate([part.mean(1, dtype=np.float32).astype(values.dtype) for part in _blocks(grouped)])
 
 
-def _moved(control: str | None, places: np.ndarray, seed: int) -> np.ndarray:
-    """(N,) places after a control that moves rows and needs no number of them."""
+def _permuted(control: str | None, places: np.ndarray, seed: int) -> np.ndarray:
+    """Return the (N,) places after a control that only permutes rows. Raise ArmadaError for any other control."""
     found = find_control(control)
     if found is None or found.features == "real":
         return places
     if found.features == "shuffled":
-        moved: np.ndarray = places[permutation(len(places), seed)]
-        return moved
-    raise ArmadaError(f"--control {control}: computed from all features at once; leave out --max-local-bytes")
+        permuted: np.ndarray = places[permutation(len(places), seed)]
+        return permuted
+    raise ArmadaError(f"--control {control}: it needs all features at once; leave out --max-local-bytes")
 
 
 def _blocks(rows: np.ndarray, size: int = 8192) -> Iterator[np.ndarray]:
-    """The rows in pieces that the processor's cache holds; at least one, which may be empty."""
+    """Yield the rows in blocks that fit into the processor's cache: at least one block, which may be empty."""
     return (rows[start : start + size] for start in range(0, max(1, len(rows)), size))
 
 
@@ -176,7 +197,7 @@ def _digest(
     contents: Iterable[np.ndarray],
     combine: str | None = None,
 ) -> str:
-    """`pictures` are as many as rows, or K times as many, row by row; `contents` are the features or their sums."""
+    """Return the digest of a view. `pictures` has one or K digests per row; `contents` is features or checksums."""
     digest = hashlib.sha256(b"armada-view/1\n")
     if combine:
         digest.update(f"{combine}\n".encode())
@@ -191,6 +212,6 @@ def _digest(
 
 
 def data_digest(split: Split) -> str:
-    """The digest of rows and labels alone: it decides the order of an undistilled run."""
+    """Return the digest of the rows and labels alone. It determines the order of rows in an undistilled run."""
     lines = (f"{row} {label}\n" for row, label in zip(split.ids, split.labels, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The order of training rows: a pure function of (data digest, seed, epoch), so that it can be replayed anywhere."""
+"""The order of training rows: a pure function of (data digest, seed, epoch), so it can be replayed on any machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def generator_of(scheme: str, key: str, seed: int, epoch: int) -> np.random.Generator:
-    """The random generator of an epoch's order."""
+    """Return the random generator of one epoch. `scheme` keeps the uses of the same key apart."""
     digest = hashlib.sha256(f"{scheme}\n{key}\n{seed}\n{epoch}".encode()).digest()
     return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
 
@@ -16,16 +16,16 @@ def generator_of(scheme: str, key: str, seed: int, epoch: int) -> np.random.Gene
 def batches(
     rows: int, batch_size: int, *, key: str, seed: int, epoch: int, lengths: np.ndarray | None = None
 ) -> list[np.ndarray]:
-    """An epoch's batches of row numbers, each (<= batch_size,) int64; every row once.
+    """Return the batches of one epoch: arrays of row numbers, (<= batch_size,) int64, in which every row occurs once.
 
-    With `lengths`, rows of like length share a batch: shuffled rows are sorted within stretches of 50 batches, and the
-    batches are shuffled again, so that little is padded and no order by length remains.
+    With `lengths` (N,), rows of similar length share a batch, which reduces padding: the shuffled rows are sorted by
+    length within chunks of 50 batches, and then the batches are shuffled, so that the epoch is not ordered by length.
     """
     generator = generator_of("armada-order/1", key, seed, epoch)
     order = generator.permutation(rows)
     if lengths is not None:
-        stretch = 50 * batch_size
-        parts = [order[start : start + stretch] for start in range(0, rows, stretch)]
+        chunk = 50 * batch_size
+        parts = [order[start : start + chunk] for start in range(0, rows, chunk)]
         order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in parts])
     cut = [order[start : start + batch_size] for start in range(0, rows, batch_size)]
     if lengths is not None:
@@ -34,8 +34,11 @@ def batches(
 
 
 def share(batch: np.ndarray, rank: int, ranks: int) -> tuple[np.ndarray, int]:
-    """A rank's part of a global batch, and how many rows of it are its own: every rank gets ceil(len / ranks) rows, the
-    last ones filled up with rows from the batch's start, which are to count for nothing."""
+    """Return the part of a global batch that belongs to `rank`, and how many of its rows count.
+
+    Every rank gets ceil(len(batch) / ranks) rows. The parts of the last ranks are padded with rows from the start of
+    the batch; the caller must ignore those.
+    """
     count = -(-len(batch) // ranks)
     own = batch[rank * count : (rank + 1) * count]
     return np.concatenate([own, np.resize(batch, count - len(own))]), len(own)

@@ -1,48 +1,55 @@
-"""Several pictures a row, of which every epoch shows one: which, is a pure function of (data digest, seed, epoch)."""
+"""Features of several pictures per row, of which each epoch uses one: a pure function of (data digest, seed, epoch)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from distill.dataset.order import generator_of
+from teacher_cache import FeatureRows
 
 
 @dataclass(frozen=True)
 class SampledFeatures:
-    """All pictures' features (M, L), an array or a tensor, and the places (N, K) of each row's K among them."""
+    """The features of all pictures, and for each of N rows the places of its K features among them."""
 
-    features: Any  # (M, L)
+    features: np.ndarray | Tensor  # (M, L)
     places: np.ndarray  # (N, K) int64
-    key: str  # digest of the data
+    key: str  # the digest of the data
     seed: int
 
     @property
     def shape(self) -> tuple[int, int]:
-        """(N, L): rows, and not pictures."""
+        """(N, L), where N counts rows and not pictures."""
         return len(self.places), self.features.shape[1]
 
     @property
-    def dtype(self) -> Any:
-        """The features' own."""
+    def dtype(self) -> np.dtype[np.generic] | torch.dtype:
+        """The data type of the features."""
         return self.features.dtype
 
     def at(self, epoch: int) -> np.ndarray:
-        """(N,) the places of the pictures that an epoch shows."""
+        """Return the (N,) places of the features that this epoch uses."""
         rows, pictures = self.places.shape
-        drawn = generator_of("armada-draw/1", self.key, self.seed, epoch).integers(pictures, size=rows)
-        features_of_epoch: np.ndarray = self.places[np.arange(rows), drawn]
-        return features_of_epoch
+        sample = generator_of("armada-draw/1", self.key, self.seed, epoch).integers(pictures, size=rows)
+        chosen: np.ndarray = self.places[np.arange(rows), sample]
+        return chosen
 
-    def on(self, features: Any) -> SampledFeatures:
-        """The same draws out of a copy of the features, which may be elsewhere."""
+    def on(self, features: np.ndarray | Tensor) -> SampledFeatures:
+        """Return the same samples over a copy of the features, for example on another device."""
         return replace(self, features=features)
 
 
-def features_of_epoch(features: Any, epoch: int) -> tuple[Any, np.ndarray]:
-    """What an epoch shows of a view's features (N, L): a table, and each row's place in it, (N,)."""
+# (N, L): in memory, on a device, read on demand, or several per row
+FeatureTable: TypeAlias = np.ndarray | Tensor | FeatureRows | SampledFeatures
+
+
+def features_of_epoch(features: FeatureTable, epoch: int) -> tuple[np.ndarray | Tensor | FeatureRows, np.ndarray]:
+    """Return the table (M, L) that one epoch reads its features from, and the (N,) places of the rows in it."""
     if isinstance(features, SampledFeatures):
         return features.features, features.at(epoch)
     return features, np.arange(features.shape[0])

@@ -1,10 +1,10 @@
-"""Tokens: rows of text as a student reads them, tokenised once for all epochs, padded by the batch."""
+"""Tokenised texts: tokenised once for all epochs, padded per batch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,24 +13,33 @@ from torch import Tensor
 COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
 
 
+class Tokenizer(Protocol):
+    """What `tokenize` needs of a tokenizer of transformers."""
+
+    pad_token_id: int
+
+    def __call__(self, *fields: list[str], **options: Any) -> Mapping[str, list[list[int]]]:
+        """Return columns of token ids and masks, one list per row."""
+
+
 @dataclass(frozen=True)
 class Tokens:
-    """Tokenised texts of different lengths. `truncated` counts those cut at the limit."""
+    """Tokenised texts of different lengths."""
 
-    columns: dict[str, list[list[int]]]
-    pad: dict[str, int]
-    truncated: int
+    columns: dict[str, list[list[int]]]  # by the name of the model's input
+    pad: dict[str, int]  # the padding value of each column
+    truncated: int  # rows that were cut at the limit
 
     def __len__(self) -> int:
         return len(self.columns["input_ids"])
 
     @property
     def lengths(self) -> np.ndarray:
-        """(N,) tokens a row."""
+        """(N,) int64, the number of tokens per row."""
         return np.array([len(row) for row in self.columns["input_ids"]], np.int64)
 
     def batch(self, rows: Sequence[int] | np.ndarray, device: torch.device) -> dict[str, Tensor]:
-        """(B, T) tensors padded on the right to the longest of these rows."""
+        """Return (B, T) int64 tensors of these rows, padded on the right to the longest of them."""
         longest = max(len(self.columns["input_ids"][row]) for row in rows)
         batch = {}
         for name, column in self.columns.items():
@@ -41,8 +50,8 @@ class Tokens:
         return batch
 
 
-def tokenize(tokenizer: Any, texts: Sequence[tuple[str, ...]], max_length: int) -> Tokens:
-    """Tokenise rows of one or two fields; a row over `max_length` tokens is cut, the longer field first."""
+def tokenize(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int) -> Tokens:
+    """Tokenise rows of one or two fields. Rows longer than `max_length` tokens are cut, the longer field first."""
     fields = [list(column) for column in zip(*texts, strict=True)]
     encoded = tokenizer(*fields, truncation=False, verbose=False)
     truncated = sum(len(row) > max_length for row in encoded["input_ids"])

@@ -1,7 +1,8 @@
-"""Windows: training on features that this machine can't hold, in an order that is shuffled all the same.
+"""Windows: a shuffled order over features that do not fit into memory or on the disk.
 
-A window of groups (shards) slides over the epoch: groups come in random order, and each group's rows are spread over
-the next groups' time. The order is a pure function of its arguments, and so can be replayed and resumed anywhere.
+A window of groups (shards) slides over the epoch. The groups come in random order, and the rows of each group are
+spread over the time in which the next groups are read. The order is a pure function of its arguments, so it can be
+replayed and resumed on any machine.
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ AHEAD = 2  # groups fetched and decoded before they are needed
 
 
 def resident_rows(max_local_bytes: int, row_bytes: int, group_rows: int) -> int:
-    """How many rows the window may hold on average: what is left beside the groups in flight (decoded, as a page of
-    Parquet, and as much again that allocators keep), less a third, for its size varies."""
+    """Return how many rows the window may contain on average.
+
+    This is the memory that is left beside the groups in flight (each counted three times: decoded, as a Parquet page,
+    and as memory that allocators keep), less a third, because the size of the window varies.
+    """
     in_flight = 3 * AHEAD * group_rows * row_bytes
     free = max(max_local_bytes - in_flight, max_local_bytes // 4)
     return max(1, int(free / 1.5 / row_bytes))
@@ -31,12 +35,15 @@ def resident_rows(max_local_bytes: int, row_bytes: int, group_rows: int) -> int:
 def window_batches(
     groups: np.ndarray, batch_size: int, resident: int, *, key: str, seed: int, epoch: int
 ) -> list[np.ndarray]:
-    """An epoch's batches of row numbers, each (<= batch_size,) int64; every row once. `groups` (N,) says which rows are
-    read together; about `resident` rows are held at a time, and a batch mixes the groups of twice as many."""
+    """Return the batches of one epoch: arrays of row numbers, (<= batch_size,) int64, in which every row occurs once.
+
+    `groups` (N,) is the group of each row; the rows of a group are read together. About `resident` rows are in memory
+    at a time, and a batch mixes rows from the groups of about 2 * `resident` rows.
+    """
     generator = generator_of("armada-windows/1", key, seed, epoch)
     counts = np.bincount(groups)
     queue = generator.permutation(np.flatnonzero(counts))
-    before = np.zeros(len(counts), np.int64)  # rows of the groups that come first
+    before = np.zeros(len(counts), np.int64)  # the number of rows in earlier groups
     before[queue] = np.cumsum(counts[queue]) - counts[queue]
     times = generator.uniform(0, 2 * resident, len(groups))
     times += np.maximum(0, before - resident)[groups]
@@ -45,22 +52,24 @@ def window_batches(
 
 
 def stream(rows: FeatureRows, batches: Sequence[np.ndarray], groups: np.ndarray) -> Iterator[np.ndarray]:
-    """The features (B, L) of each batch, in turn. A group is read once, shortly before its first row is needed, and a
-    row is held until its batch is over: what is held at a time is what the order asks for."""
-    when = np.full(len(groups), -1, np.int32)  # the batch that needs a row
+    """Yield the features (B, L) of each batch in order.
+
+    Each group is read once, shortly before its first row is needed; a row stays in memory until its batch was yielded.
+    """
+    when = np.full(len(groups), -1, np.int32)  # the batch that needs each row
     for number, batch in enumerate(batches):
         when[batch] = number
-    wanted = np.flatnonzero(when >= 0)
-    wanted = wanted[np.argsort(groups[wanted], kind="stable")]
-    parts = np.split(wanted, np.flatnonzero(np.diff(groups[wanted])) + 1) if len(wanted) else []
+    needed = np.flatnonzero(when >= 0)
+    needed = needed[np.argsort(groups[needed], kind="stable")]
+    parts = np.split(needed, np.flatnonzero(np.diff(groups[needed])) + 1) if len(needed) else []
     parts.sort(key=lambda part: int(when[part].min()))
     due = deque((int(when[part].min()), part) for part in parts)
 
     def empty(count: int) -> np.ndarray:
         return np.empty((count, rows.shape[1]), rows.dtype)
 
-    pool = empty(_most_held(parts, when, len(batches)))
-    slots = np.empty(len(groups), np.int32)  # where in the pool a row is
+    pool = empty(_peak_rows(parts, when, len(batches)))
+    slots = np.empty(len(groups), np.int32)  # the place of each row in the pool
     free = list(range(len(pool)))
     largest = max(map(len, parts), default=0)
     with ThreadPoolExecutor(AHEAD, "armada-ahead") as executor:
@@ -72,7 +81,7 @@ def stream(rows: FeatureRows, batches: Sequence[np.ndarray], groups: np.ndarray)
                 pending.append((buffer, executor.submit(rows.take, part, buffer[: len(part)])))
 
         for _ in range(AHEAD):
-            fetch(empty(largest))  # one for each group in flight, used again and again
+            fetch(empty(largest))  # one buffer per group in flight, reused
         for number, batch in enumerate(batches):
             while due and due[0][0] <= number:
                 _, part = due.popleft()
@@ -84,8 +93,8 @@ def stream(rows: FeatureRows, batches: Sequence[np.ndarray], groups: np.ndarray)
             free.extend(slots[np.unique(batch)].tolist())
 
 
-def _most_held(parts: Sequence[np.ndarray], when: np.ndarray, batches: int) -> int:
-    """The most rows that are held at a time."""
+def _peak_rows(parts: Sequence[np.ndarray], when: np.ndarray, batches: int) -> int:
+    """Return the largest number of rows that are in memory at the same time."""
     change = np.zeros(batches + 1, np.int64)
     for part in parts:
         change[when[part].min()] += len(part)
@@ -94,8 +103,11 @@ def _most_held(parts: Sequence[np.ndarray], when: np.ndarray, batches: int) -> i
 
 
 def autocorrelation(positions: np.ndarray, lag: int = 1) -> float:
-    """How far the position of a row (in the order on disk) tells that of the row `lag` later: 0 for a global shuffle, 1
-    for none. In windows it is about one over the groups that a batch mixes."""
+    """Return the correlation between the position on disk of a row and that of the row `lag` steps later in the epoch.
+
+    It is 0 for a global shuffle and 1 for no shuffle; with windows it is about 1 / (number of groups that a batch
+    mixes).
+    """
     here, there = positions[:-lag].astype(np.float64), positions[lag:].astype(np.float64)
     correlation: Any = np.corrcoef(here, there)[0, 1]
     return float(correlation)

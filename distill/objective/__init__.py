@@ -1,1 +1,1 @@
-"""What a student learns from: losses, the aligner, its kept states and each epoch's targets."""
+"""The objective of distillation: losses, the aligner and its stored states, and the targets of each epoch."""

@@ -1,57 +1,66 @@
-"""The TS Aligner: teacher features into the student's label space and into the shared manifold, and its training.
+"""The TS Aligner and its training. It maps teacher features to the labels of the task and into the shared manifold.
 
-The aligner never sees the student: its training is a pure function of features, labels, settings and seed. So it runs
-ahead, once, and keeps its state after every epoch. Student epoch e is taught by state e, which is what the paper's
-alternating schedule comes to.
+The aligner does not depend on the student: its training is a pure function of features, labels, settings and seed. It
+is therefore trained once, in advance, and its state after every epoch is kept. Epoch e of the student uses state e,
+which is equivalent to the alternating schedule of the paper.
 """
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.dataset.loader import Loader
-from distill.dataset.sampled_features import SampledFeatures
+from distill.dataset.sampled_features import FeatureTable
 from distill.objective.losses import Outputs, positive_if_regression, task_loss
 from distill.objective.orthogonal import CayleyDescent
 from distill.settings import AlignerSettings
-from teacher_cache import FeatureRows, progress
+from teacher_cache import progress
 
 State = dict[str, Tensor]
 
 
 class Aligner(nn.Module):
-    """L features in, C labels out. The projection is O z of the raw feature, not of the hidden layers (paper, 3.2)."""
+    """Map (B, L) features to outputs for C classes.
+
+    The projection is O z of the raw feature z, and not of the hidden layers (paper, section 3.2).
+    """
 
     def __init__(self, features: int, labels: int, width: int, dropout: float = 0.1) -> None:
         super().__init__()
         self.hidden1 = nn.Linear(features, width)
         self.hidden2 = nn.Linear(width, width)
-        self.projection = nn.Linear(features, features, bias=False)  # orthogonal, no autograd: CayleyDescent moves it
+        self.projection = nn.Linear(features, features, bias=False)  # orthogonal; see CayleyDescent
         self.head = nn.Linear(width, labels)
         self.aux_head = nn.Linear(features, labels)
         self.dropout = nn.Dropout(dropout)
         self.projection.weight.requires_grad_(False)
 
-    def start(self, generator: torch.Generator) -> None:
-        """Weights from N(0, 0.02), biases 0, O a random orthogonal matrix: all from this generator."""
+    def initialise(self, seed: int) -> None:
+        """Initialise weights from N(0, 0.02), biases with 0 and O with a random orthogonal matrix.
+
+        Global random generators are not changed.
+        """
+        generator = torch.Generator().manual_seed(seed)
         for layer in (self.hidden1, self.hidden2, self.head, self.aux_head):
             nn.init.normal_(layer.weight, 0.0, 0.02, generator=generator)
             nn.init.zeros_(layer.bias)
         nn.init.orthogonal_(self.projection.weight, generator=generator)
 
     def forward(self, features: Tensor) -> Outputs:
-        """(B, L) float32 features into outputs."""
-        return self.read(features, self.project(features))
+        """Return the outputs for (B, L) float32 features."""
+        return self.outputs(features, self.project(features))
 
     def project(self, features: Tensor) -> Tensor:
-        """O z, (B, L)."""
+        """Return O z, (B, L)."""
         return F.linear(features, self.projection.weight)
 
-    def read(self, features: Tensor, projection: Tensor) -> Outputs:
-        """The outputs of features whose projection is known. Regression outputs pass a ReLU, as the reference's do."""
+    def outputs(self, features: Tensor, projection: Tensor) -> Outputs:
+        """Return the outputs for (B, L) features whose projection (B, L) is already computed.
+
+        The outputs of a regression pass a ReLU, as in the reference.
+        """
         hidden = self.dropout(self.hidden1(features).relu())
         hidden = self.dropout(self.hidden2(hidden).relu())
         logits, aux_logits = self.head(hidden), self.aux_head(self.dropout(projection))
@@ -59,7 +68,7 @@ class Aligner(nn.Module):
 
 
 def train_aligner(
-    features: np.ndarray | Tensor | FeatureRows | SampledFeatures,
+    features: FeatureTable,
     labels: Tensor,
     classes: int,
     epochs: int,
@@ -68,16 +77,23 @@ def train_aligner(
     key: str,
     max_local_bytes: int | None = None,
 ) -> list[State]:
-    """The aligner's states (CPU float32) after each epoch over (N, L) features and (N,) labels, on the labels' device.
+    """Train an aligner and return its state (CPU, float32) after each epoch. Global random generators are not changed.
 
-    `key` is the digest of the data: it decides the order of the rows together with the seed. Features out of shards are
-    read in windows within `max_local_bytes`. The global random generators are left as they were.
+    Args:
+        features: (N, L).
+        labels: (N,) class ids, or floats if `classes` is 1; the aligner is trained on their device.
+        classes: C, the outputs of the aligner.
+        epochs: how many epochs.
+        settings: the optimiser and the size.
+        seed: the seed of the initial weights, of dropout and of the order of rows.
+        key: the digest of the data, which determines the order of rows together with the seed.
+        max_local_bytes: the memory limit for features in shards, which are read in windows.
     """
     device = labels.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         aligner = Aligner(features.shape[1], classes, settings.width, settings.dropout)
-        aligner.start(torch.Generator().manual_seed(seed))
+        aligner.initialise(seed)
         aligner.to(device).train()
         rotation = None
         if settings.rotation == "descent":
@@ -96,7 +112,7 @@ def train_aligner(
                     projection = aligner.project(z)
                     if rotation:
                         projection.requires_grad_()
-                    loss = task_loss(aligner.read(z, projection), y, settings.gamma)
+                    loss = task_loss(aligner.outputs(z, projection), y, settings.gamma)
                     torch.autograd.backward(loss)
                     nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
                     optimizer.step()
@@ -111,16 +127,16 @@ def train_aligner(
 
 
 def untrained_states(features: int, classes: int, epochs: int, settings: AlignerSettings, seed: int) -> list[State]:
-    """The state that `train_aligner` starts from, once an epoch: an aligner that never saw a label."""
+    """Return the initial state of `train_aligner` once per epoch: an aligner that was never trained."""
     with torch.device("meta"):
         aligner = Aligner(features, classes, settings.width)
-    aligner.to_empty(device="cpu").start(torch.Generator().manual_seed(seed))
+    aligner.to_empty(device="cpu").initialise(seed)
     return [_state(aligner)] * epochs
 
 
 @torch.no_grad()
 def _state(aligner: Aligner) -> State:
-    """The weights by name, O as the matrix that it is."""
+    """Return copies of the weights by name, with O as a plain matrix."""
     state = {name: value for name, value in aligner.state_dict().items() if "parametrizations" not in name}
     state["projection.weight"] = aligner.projection.weight
     return {name: value.detach().cpu().clone() for name, value in state.items()}

@@ -1,6 +1,6 @@
-"""The losses of ARMADA (arXiv 2603.10877) as pure functions of two sides' outputs.
+"""The losses of ARMADA (arXiv 2603.10877) as pure functions of the outputs of the aligner and of the student.
 
-B rows, C labels (C = 1: regression), L the width of the shared manifold. Every loss is a float32 scalar.
+Shapes: B rows, C classes (C = 1 for a regression), L the width of the shared manifold. Every loss is a float32 scalar.
 """
 
 from __future__ import annotations
@@ -14,20 +14,23 @@ from distill.settings import MANIFOLD_LOSSES
 
 
 class Outputs(NamedTuple):
-    """What either side, aligner or student, says of a batch."""
+    """The outputs of the aligner, or of the student, for one batch."""
 
-    logits: Tensor  # (B, C), of the task head
-    aux_logits: Tensor  # (B, C), of the head on the projection
-    projection: Tensor  # (B, L), in the shared manifold
+    logits: Tensor  # (B, C), from the task head
+    aux_logits: Tensor  # (B, C), from the auxiliary head on the projection
+    projection: Tensor  # (B, L), points in the shared manifold
 
 
 def positive_if_regression(logits: Tensor, aux_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """ReLU on outputs of one number, since the reference's scores are none below zero; else the logits as they are."""
+    """Apply a ReLU to the logits of a regression, as the reference does, whose scores are never below zero.
+
+    Return the logits (B, C) of a classification unchanged.
+    """
     return (logits.relu(), aux_logits.relu()) if logits.shape[1] == 1 else (logits, aux_logits)
 
 
 class StudentLoss(NamedTuple):
-    """The student's loss and its terms, unweighted."""
+    """The total loss of the student and its unweighted terms."""
 
     total: Tensor
     task: Tensor
@@ -36,19 +39,25 @@ class StudentLoss(NamedTuple):
 
 
 def head_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy of (B, C) logits against class ids; for C = 1 the mean squared error against floats."""
+    """Return the cross-entropy of (B, C) logits against (B,) class ids; if C = 1, the MSE against floats."""
     if logits.shape[1] == 1:
         return F.mse_loss(logits.squeeze(1), labels.to(logits.dtype))
     return F.cross_entropy(logits, labels)
 
 
 def task_loss(outputs: Outputs, labels: Tensor, gamma: float) -> Tensor:
-    """task(head) + gamma * task(aux head): the aligner's whole loss, and the student's task term."""
+    """Return task(head) + gamma * task(aux head): the whole loss of the aligner, and the task term of the student.
+
+    `labels` (B,) are class ids, or floats if C = 1.
+    """
     return head_loss(outputs.logits, labels) + gamma * head_loss(outputs.aux_logits, labels)
 
 
 def output_alignment_loss(aligner: Outputs, student: Outputs, gamma: float, temperature: float) -> Tensor:
-    """T^2 * [MSE(softmax(a/T), softmax(s/T)) + gamma * the same on the aux heads]; for C = 1 plain MSE, without T."""
+    """Return T^2 * [MSE(softmax(a/T), softmax(s/T)) + gamma * the same on the auxiliary heads].
+
+    a and s are the logits of aligner and student, T is `temperature`. If C = 1, the MSE is taken without T and softmax.
+    """
 
     def distance(a: Tensor, s: Tensor) -> Tensor:
         if a.shape[1] == 1:
@@ -59,12 +68,21 @@ def output_alignment_loss(aligner: Outputs, student: Outputs, gamma: float, temp
 
 
 def manifold_loss(kind: str, aligner: Tensor, student: Tensor, center: Tensor | None = None) -> Tensor:
-    """The distance of two batches of points in the shared manifold, (B, L) each.
+    """Return the distance between two batches of points in the shared manifold, (B, L) each.
 
-    `cosine` and `euclid` compare the batch means only: they say nothing of a single row. `pointwise` compares row by
-    row. `relational` compares the two matrices of cosines between the batch's rows, off the diagonal; the aligner's
-    rows are centred by `center`, the (L,) projection of the training set's mean (the batch's own mean where it is
-    None), the student's by the batch's; it is blind to rotations, so it needs no trained aligner.
+    Args:
+        kind: one of MANIFOLD_LOSSES.
+            `cosine` and `euclid` compare only the batch means, so they carry no information about single rows.
+            `pointwise` compares row by row.
+            `relational` compares the two matrices of cosines between the rows of the batch, without the diagonal. It is
+            invariant under rotations, so it needs no trained aligner.
+            `none` is 0.
+        aligner: the projections of the aligner.
+        student: the projections of the student.
+        center: (L,), the projection of the mean of the training features, which `relational` subtracts from the rows of
+            the aligner (None: their batch mean). It always subtracts the batch mean from the rows of the student.
+
+    Raise ValueError if `kind` is unknown.
     """
     if kind == "none":
         return student.new_zeros(())
@@ -82,10 +100,10 @@ def manifold_loss(kind: str, aligner: Tensor, student: Tensor, center: Tensor | 
 def _relational(aligner: Tensor, student: Tensor, center: Tensor | None) -> Tensor:
     rows = len(student)
     if rows < 2:
-        return student.sum() * 0.0  # one point has no relations
+        return student.sum() * 0.0  # a single row has no relations
     a = F.normalize(aligner - (aligner.mean(0) if center is None else center), dim=1)
     s = F.normalize(student - student.mean(0), dim=1)
-    difference = (a @ a.T - s @ s.T).square()  # (B, B); its diagonal is zero but for rounding
+    difference = (a @ a.T - s @ s.T).square()  # (B, B); the diagonal is zero up to rounding
     return (difference.sum() - difference.diagonal().sum()) / (rows * (rows - 1))
 
 
@@ -102,9 +120,19 @@ def student_loss(
     center: Tensor | None = None,
     head: Tensor | None = None,
 ) -> StudentLoss:
-    """alpha * output alignment + (1 - alpha) * task + beta * manifold. Gradients reach the student's side only.
+    """Return alpha * output alignment + (1 - alpha) * task + beta * manifold. Only the student gets gradients.
 
-    `head` is the task head's loss where the labels don't give it: a language model's on its answers.
+    Args:
+        aligner: the outputs of the aligner.
+        student: the outputs of the student.
+        labels: (B,) class ids, or floats if C = 1.
+        manifold: one of MANIFOLD_LOSSES.
+        alpha: the weight of output alignment against the task.
+        beta: the weight of the manifold loss.
+        gamma: the weight of the auxiliary heads.
+        temperature: T of the output alignment.
+        center: see `manifold_loss`.
+        head: the loss of the task head if it is not computed from the labels, as for a language model on its answers.
     """
     aligner = Outputs(*(output.detach() for output in aligner))
     if head is None:

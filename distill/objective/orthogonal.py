@@ -1,8 +1,8 @@
-"""Descent on the orthogonal group at the price of a linear layer.
+"""Gradient descent on the orthogonal group at about the cost of a linear layer.
 
-The aligner's O enters its loss by y = O z alone, so the gradient of a batch of B rows has rank B. A Cayley step along
-it (Wen and Yin 2013, "A feasible method for optimization with orthogonality constraints", eq. 11 and lemma 4) needs one
-2B x 2B solve and no L x L one, where a parametrisation recomputes an L x L map and its gradient at every step.
+The orthogonal matrix O of the aligner enters the loss only as y = O z, so the gradient of a batch of B rows has rank B.
+A Cayley step along it (Wen and Yin 2013, "A feasible method for optimization with orthogonality constraints", eq. 11
+and lemma 4) solves one 2B x 2B system. A parametrisation would compute an L x L map and its gradient at every step.
 """
 
 from __future__ import annotations
@@ -12,10 +12,15 @@ from torch import Tensor
 
 
 class CayleyDescent:
-    """Descent for one orthogonal (L, L) matrix, changed in place. `angle`, in radians, bounds a step's rotation.
+    """Optimise one orthogonal (L, L) matrix in place.
 
-    The step is the gradient's skew part, scaled by the running root mean square of its norm, as RMSprop would scale it:
-    a step of average gradient rotates by `angle` in all.
+    A step follows the skew part of the gradient, divided by the running root mean square of its norm as in RMSprop, so
+    that a gradient of average norm rotates by `angle` in total.
+
+    Args:
+        matrix: (L, L), orthogonal; changed in place.
+        angle: the upper bound of the rotation of a step, in radians.
+        decay: the decay of the running mean square per step.
     """
 
     def __init__(self, matrix: Tensor, angle: float, decay: float = 0.99) -> None:
@@ -27,8 +32,11 @@ class CayleyDescent:
 
     @torch.no_grad()
     def step(self, projection: Tensor, gradient: Tensor | None) -> None:
-        """One step, given y = z Oᵀ and dL/dy, (B, L) each. No synchronisation with the host."""
-        if gradient is None:  # the loss didn't look at the projection
+        """Take one step, given y = z Oᵀ and dL/dy, (B, L) each, without synchronising with the host.
+
+        Do nothing if `gradient` is None.
+        """
+        if gradient is None:  # the loss did not depend on the projection
             return
         u, y = gradient.T, projection.T  # (L, B)
         left = torch.cat([u, y], 1)  # (L, 2B); the skew part A = u yᵀ - y uᵀ = left @ rightᵀ
@@ -45,12 +53,12 @@ class CayleyDescent:
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Remove the rounding that steps left behind: one Newton-Schulz iteration, once an epoch."""
+        """Remove accumulated rounding errors by one Newton-Schulz iteration. Call it once per epoch."""
         self.matrix.copy_(1.5 * self.matrix - 0.5 * self.matrix @ (self.matrix.T @ self.matrix))
 
 
 @torch.no_grad()
 def orthogonality_error(matrix: Tensor) -> float:
-    """The largest entry of |Oᵀ O - 1|."""
+    """Return the largest entry of |Oᵀ O - 1| for O = `matrix`, (L, L)."""
     identity = torch.eye(len(matrix), dtype=matrix.dtype, device=matrix.device)
     return float((matrix.T @ matrix - identity).abs().max())

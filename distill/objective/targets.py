@@ -1,53 +1,51 @@
-"""The lesson of an epoch: what the frozen aligner says of every training row.
+"""Targets of an epoch: the outputs of the frozen aligner for every training row.
 
-The aligner's state after its epoch e teaches the student's epoch e. Its logits come from one batched pass; its
-projections by the batch, since all of them may not fit.
+Epoch e of the student uses the state of the aligner after its epoch e. The logits of all rows are computed in one pass;
+projections are computed per batch, because those of all rows may not fit into memory.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from distill.dataset.sampled_features import SampledFeatures, features_of_epoch
+from distill.dataset.sampled_features import FeatureTable, features_of_epoch
 from distill.objective.aligner import Aligner, State
 from distill.objective.losses import Outputs
-from teacher_cache import ChosenRows, FeatureRows, ShardRows
+from teacher_cache import ChosenRows, ShardRows
 
-Table: TypeAlias = (
-    np.ndarray | Tensor | FeatureRows | SampledFeatures
-)  # (N, L) in memory, on a device, or taken when asked for
-BLOCK = 4096  # rows of a pass
+BLOCK = 4096  # rows per block of the pass over all rows
 
 
 @dataclass(frozen=True)
 class TeacherTargets:
-    """What the pictures give: features (N, L), the aligner's states, and its hidden width. `max_local_bytes` bounds the
-    windows that features out of shards are read in."""
+    """Everything that a student is distilled from: the features of the pictures, and the trained aligner."""
 
-    features: Table
-    states: Sequence[State]
-    width: int
-    max_local_bytes: int | None = None
+    features: FeatureTable  # (N, L)
+    states: Sequence[State]  # of the aligner, one per epoch
+    width: int  # of the aligner's hidden layers
+    max_local_bytes: int | None = None  # the memory limit for features in shards, which are read in windows
 
     @property
     def classes(self) -> int:
-        """C, the aligner's outputs."""
+        """C, the number of outputs of the aligner."""
         return len(self.states[0]["head.bias"])
 
 
 class EpochTargets:
-    """One epoch of the frozen aligner, in evaluation mode. `center` is the (L,) projection of the features' mean."""
+    """The targets of one epoch, from the frozen aligner in evaluation mode.
+
+    `center` is the (L,) projection of the mean of the features.
+    """
 
     @torch.no_grad()
     def __init__(self, teacher_targets: TeacherTargets, epoch: int, device: torch.device) -> None:
         rows, width = teacher_targets.features.shape
-        with torch.device("meta"):  # weights are not drawn: no generator moves, wherever a run is resumed
+        with torch.device("meta"):  # no random initial weights: a resumed run must not advance a generator
             self._aligner = Aligner(width, teacher_targets.classes, teacher_targets.width).eval()
         self._aligner.load_state_dict(teacher_targets.states[epoch], assign=True)
         self._aligner.to(device)
@@ -64,13 +62,15 @@ class EpochTargets:
 
     @torch.no_grad()
     def outputs(self, rows: Tensor, features: Tensor) -> Outputs:
-        """The aligner's outputs for rows (B,) and their features (B, L), on the lesson's device."""
+        """Return the outputs of the aligner for rows (B,) and their features (B, L), on the device of the targets."""
         return Outputs(self._logits[rows], self._aux_logits[rows], self._aligner.project(features.float()))
 
 
-def feature_blocks(features: Table, epoch: int) -> Iterator[tuple[np.ndarray, Tensor]]:
-    """Every row once, as (row numbers, the features that the epoch shows): block by block, or shard by shard, so that
-    each is read once."""
+def feature_blocks(features: FeatureTable, epoch: int) -> Iterator[tuple[np.ndarray, Tensor]]:
+    """Yield every row once, in blocks of (row numbers (B,), features (B, L) of this epoch).
+
+    Features in shards are yielded shard by shard, so that each shard is read once.
+    """
     table, places = features_of_epoch(features, epoch)
     if isinstance(table, ChosenRows) and isinstance(table.source, ShardRows):
         groups = table.source.shards_of(table.places)
@@ -78,9 +78,9 @@ def feature_blocks(features: Table, epoch: int) -> Iterator[tuple[np.ndarray, Te
     else:
         parts = np.split(np.arange(len(places)), range(BLOCK, len(places), BLOCK))
     for part in parts:
-        wanted = places[part]
+        own = places[part]
         if isinstance(table, Tensor):
-            yield part, table[torch.from_numpy(wanted).to(table.device)]
+            yield part, table[torch.from_numpy(own).to(table.device)]
         else:
-            taken = table[wanted] if isinstance(table, np.ndarray) else table.take(wanted)
+            taken = table[own] if isinstance(table, np.ndarray) else table.take(own)
             yield part, torch.from_numpy(taken)

@@ -1,1 +1,1 @@
-"""Students: loading, heads, pooling, generation, evaluation and export."""
+"""Students: loading, added heads, pooled outputs, generation, evaluation and export."""

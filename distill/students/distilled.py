@@ -1,9 +1,9 @@
-"""The student under training: a stock model, what it says of a batch, and the added heads while it is taught."""
+"""The student during training: a stock model, the heads that distillation adds, and their outputs for a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,33 +13,35 @@ from distill.students.generation import answer_loss
 from distill.students.heads import StudentHeads
 from distill.students.pooling import ModelInputs, pooled_and_logits
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 class StudentOutputs(NamedTuple):
-    """A batch's outputs, (B, *) each in float32. `answers` has a generative student's summed loss and answer tokens a
-    row; the last two are there while the student is taught."""
+    """The outputs for one batch, in float32."""
 
     logits: Tensor  # (B, C)
-    answers: Tensor | None  # (B, 2)
-    aux_logits: Tensor | None  # (B, C)
-    projection: Tensor | None  # (B, L)
+    answers: Tensor | None  # (B, 2): summed loss and number of answer tokens per row; only for a generative student
+    aux_logits: Tensor | None  # (B, C); only with a teacher
+    projection: Tensor | None  # (B, L); only with a teacher
 
     @property
     def outputs(self) -> Outputs | None:
-        """What the losses compare with the aligner's."""
+        """The outputs that the losses compare with those of the aligner; None without a teacher."""
         if self.aux_logits is None or self.projection is None:
             return None
         return Outputs(self.logits, self.aux_logits, self.projection)
 
     @property
     def head(self) -> Tensor | None:
-        """A generative student's mean loss over the batch's answer tokens."""
+        """The mean loss over the answer tokens of the batch; None for a classifier."""
         return None if self.answers is None else self.answers[:, 0].sum() / self.answers[:, 1].sum()
 
 
 class DistilledStudent(nn.Module):
-    """A classifier; or a language model, whose `first` are the tokens that answers begin with."""
+    """A classifier, or a causal language model with the tokens `first` (C,) that answers start with."""
 
-    def __init__(self, model: Any, heads: StudentHeads | None, first: Sequence[int] | None = None) -> None:
+    def __init__(self, model: PreTrainedModel, heads: StudentHeads | None, first: Sequence[int] | None = None) -> None:
         super().__init__()
         self.model = model
         self.heads = heads
@@ -47,7 +49,7 @@ class DistilledStudent(nn.Module):
         self.register_buffer("first", None if first is None else torch.tensor(first), persistent=False)
 
     def forward(self, batch: ModelInputs) -> StudentOutputs:
-        """The outputs of one batch."""
+        """Return the outputs for one batch."""
         if self.first is None:
             (pooled, logits), answers = pooled_and_logits(self.model, batch), None
         else:

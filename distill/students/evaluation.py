@@ -1,9 +1,13 @@
-"""Evaluation: the student alone, its text in, its label out, in float32, as its exported checkpoint will do it."""
+"""Evaluation of a student without teacher or aligner: its predictions, its pooled outputs, and a linear probe.
+
+Predictions are computed in float32 and equal those of the exported checkpoint. A linear probe is a logistic regression
+on the pooled outputs of a frozen student; its accuracy measures how much they tell about the labels.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,12 +16,15 @@ from distill.dataset.tokens import Tokens
 from distill.students.pooling import pooled_and_logits
 from teacher_cache import progress
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 @torch.inference_mode()
 def predict(
-    model: Any, tokens: Tokens, device: torch.device, batch_size: int = 64, what: str = "evaluate"
+    model: PreTrainedModel, tokens: Tokens, device: torch.device, batch_size: int = 64, what: str = "evaluate"
 ) -> np.ndarray:
-    """The logits (N, C) float32 of all rows."""
+    """Return the logits (N, C) float32 of all rows, in their order. `what` labels the progress bar."""
     was_training = model.training
     model.eval()
     order = np.argsort(tokens.lengths, kind="stable")
@@ -31,11 +38,9 @@ def predict(
     return logits
 
 
-# --- merged: distill.students.evaluation
-# The linear probe: what a frozen student's pooled output knows of the labels, read by a logistic regression.
 @torch.inference_mode()
-def pooled_outputs(model: Any, tokens: Tokens, device: torch.device, batch_size: int = 128) -> np.ndarray:
-    """s of all rows, (N, H) float32, in evaluation mode."""
+def pooled_outputs(model: PreTrainedModel, tokens: Tokens, device: torch.device, batch_size: int = 128) -> np.ndarray:
+    """Return the pooled outputs (N, H) float32 of all rows, in their order. The model is left in evaluation mode."""
     model.to(device).eval()
     order = np.argsort(tokens.lengths, kind="stable")
     parts = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
@@ -45,11 +50,14 @@ def pooled_outputs(model: Any, tokens: Tokens, device: torch.device, batch_size:
 
 
 def probe(train: np.ndarray, labels: Sequence[int], test: np.ndarray, seed: int) -> np.ndarray:
-    """(M, C) log-probabilities for (M, H) test rows, by a logistic regression on (N, H) standardised training rows."""
+    """Return the log-probabilities (M, C) of a linear probe for (M, H) test rows.
+
+    The probe is a logistic regression on the standardised (N, H) training rows and their (N,) class ids.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    reader = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000, random_state=seed))
-    found: np.ndarray = reader.fit(train, labels).predict_log_proba(test)
-    return found
+    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000, random_state=seed))
+    log_probabilities: np.ndarray = classifier.fit(train, labels).predict_log_proba(test)
+    return log_probabilities

@@ -1,5 +1,6 @@
-"""The trained student as a plain Hugging Face checkpoint: encoder, pooler, task head and tokenizer. No aligner, no
-picture, none of the added heads.
+"""The export: a trained student as a plain Hugging Face checkpoint with its body, task head and tokenizer.
+
+It contains no aligner, no pictures and none of the heads that distillation adds.
 """
 
 from __future__ import annotations
@@ -7,13 +8,19 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from teacher_cache import quiet_transformers
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-def export_student(model: Any, tokenizer: Any, folder: Path, card: str) -> None:
-    """Write the checkpoint whole: stock `AutoModelForSequenceClassification.from_pretrained(folder)` loads it."""
+
+def export_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, card: str) -> None:
+    """Write a checkpoint that `from_pretrained(folder)` of the stock Auto class loads; `card` is its README.
+
+    The folder is written completely or not at all, and replaces an older one.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
     try:
@@ -29,7 +36,7 @@ def export_student(model: Any, tokenizer: Any, folder: Path, card: str) -> None:
 
 
 def model_card(facts: dict[str, str], pipeline: str = "text-classification") -> str:
-    """A short card: what it is, how it was trained, how to load it by a pipeline of transformers."""
+    """Return a short model card: a table of facts, and how to load the student with a pipeline of transformers."""
     lines = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return f"""---
 library_name: transformers

@@ -1,16 +1,16 @@
-"""Generative students: a causal language model taught to go on from a prompt with an answer.
+"""Generative students: a causal language model trained to continue a prompt with an answer.
 
-The task is the language-model loss on the answer's tokens. s is the state at the last token of the prompt, which has
-seen nothing of the answer; aligner and auxiliary head predict the answer's first token among those seen in training.
-Tokens that all answers begin with (a space, for some tokenizers) count as the prompt's there. (An extension: the
-reference has no generative students in its public code.)
+The task loss is the language-model loss on the tokens of the answer. The pooled output s is the state at the last token
+of the prompt, which does not depend on the answer. The aligner and the auxiliary head predict the first token of the
+answer among the first tokens seen in training; tokens that all answers start with (for some tokenizers, a space) count
+as part of the prompt for this. This is an extension: the public code of the reference has no generative students.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,22 +23,27 @@ from distill.students.lora import add_lora
 from distill.students.pooling import DECODERS, ModelInputs
 from teacher_cache import ArmadaError, progress
 
-NO_LABEL = -100  # of prompt and padding tokens, as transformers has it
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+NO_LABEL = -100  # the label of prompt and padding tokens, as in transformers
 
 
 @dataclass(frozen=True)
 class AnswerTokens:
-    """Prompts with their answers; the column `pooled` is 1 where s stands. `first` are the distinct first answer
-    tokens, sorted; `targets` (N,) is each row's place among them; `longest` the longest answer's tokens."""
+    """Tokenised prompts with their answers."""
 
-    tokens: Tokens
-    first: list[int]
-    targets: list[int]
-    longest: int
+    tokens: Tokens  # the column `pooled` is 1 at the token whose state is s
+    first: list[int]  # (C,) the distinct first tokens of answers, sorted
+    targets: list[int]  # (N,) the place of each row's first answer token in `first`
+    longest: int  # the number of tokens of the longest answer
 
 
-def load_generator(spec: StudentSpec, seed: int) -> tuple[Any, Any]:
-    """The causal language model (float32) and its tokenizer. Raises ArmadaError for an encoder."""
+def load_generator(spec: StudentSpec, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Return the causal language model (float32) and its tokenizer.
+
+    Raise ArmadaError for an encoder, and as `load_stock` does.
+    """
     from transformers import AutoModelForCausalLM
 
     model, tokenizer = load_stock(spec, AutoModelForCausalLM, seed, {})
@@ -53,11 +58,16 @@ def load_generator(spec: StudentSpec, seed: int) -> tuple[Any, Any]:
     return model, tokenizer
 
 
-def tokenize_answers(tokenizer: Any, prompts: Sequence[str], answers: Sequence[str], max_length: int) -> AnswerTokens:
-    """Prompt, answer and end token of each row. Over `max_length` the prompt loses its start, and where the answer
-    alone is over it, the answer its end; both are counted as truncated."""
+def tokenize_answers(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], answers: Sequence[str], max_length: int
+) -> AnswerTokens:
+    """Tokenise prompt, answer and end token of each row.
+
+    A row longer than `max_length` tokens loses the start of its prompt; an answer that is too long by itself loses its
+    end. Both count as truncated. Raise ArmadaError if all answers are the same.
+    """
     starts = tokenizer(list(prompts), verbose=False)["input_ids"]
-    # A space parts prompt and answer, as it would in running text; the tokenizer's own start token is left out.
+    # A space separates prompt and answer, as in running text; the answer gets no start token.
     pairs = zip(prompts, answers, strict=True)
     spaced = [answer if prompt[-1:].isspace() else f" {answer}" for prompt, answer in pairs]
     ends = tokenizer(spaced, add_special_tokens=False, verbose=False)["input_ids"]
@@ -83,7 +93,7 @@ def tokenize_answers(tokenizer: Any, prompts: Sequence[str], answers: Sequence[s
 
 
 def _common_prefix(answers: Sequence[list[int]]) -> int:
-    """How many tokens all answers begin with: the space before a number is a token of its own for some."""
+    """Return how many tokens all answers start with: for some tokenizers, the space before a number is a token."""
     count = 0
     for tokens in zip(*answers, strict=False):
         if len(set(tokens)) > 1:
@@ -92,13 +102,15 @@ def _common_prefix(answers: Sequence[list[int]]) -> int:
     return count
 
 
-def answer_loss(model: Any, batch: ModelInputs, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """s (B, H); the logits of the first answer tokens (B, C); and each row's summed loss and answer tokens, (B, 2).
-    The vocabulary's logits are computed where an answer token is predicted, and nowhere else: to find those places, a
-    GPU waits once a step."""
+def answer_loss(model: PreTrainedModel, batch: ModelInputs, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return s (B, H), the logits (B, C) of the tokens `first`, and the summed loss and answer length per row (B, 2).
+
+    Logits over the vocabulary are computed only where an answer token is predicted. Finding these places synchronises
+    with the GPU once per step.
+    """
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
     states = model.base_model(**inputs, use_cache=False)[0]  # (B, T, H)
-    labels = batch["labels"][:, 1:]  # what the state one place earlier predicts
+    labels = batch["labels"][:, 1:]  # the state one place earlier predicts the label
     is_answer = labels != NO_LABEL
     head = model.get_output_embeddings()
     losses = F.cross_entropy(head(states[:, :-1][is_answer]).float(), labels[is_answer], reduction="none")
@@ -111,16 +123,19 @@ def answer_loss(model: Any, batch: ModelInputs, first: Tensor) -> tuple[Tensor, 
 
 @torch.inference_mode()
 def generate(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[str],
     max_new_tokens: int,
     max_length: int,
     batch_size: int = 16,
     what: str = "generate",
 ) -> list[str]:
-    """What the student writes after each prompt, greedily, until its end token. A prompt that leaves no room for
-    `max_new_tokens` in `max_length` loses its start."""
+    """Return the text that the student generates after each prompt, by greedy decoding until its end token.
+
+    A prompt that leaves no room for `max_new_tokens` in `max_length` tokens loses its start. `what` labels the progress
+    bar.
+    """
     was_training, sides = model.training, (tokenizer.padding_side, tokenizer.truncation_side)
     model.eval()
     tokenizer.padding_side = tokenizer.truncation_side = "left"
@@ -137,10 +152,10 @@ def generate(
                 return_tensors="pt",
             ).to(model.device)
             inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-            written = model.generate(
+            generated = model.generate(
                 **inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
             )
-            answers = tokenizer.batch_decode(written[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            answers = tokenizer.batch_decode(generated[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
             for row, answer in zip(rows, answers, strict=True):
                 texts[row] = answer.strip()
             bar.update(len(rows))

@@ -1,15 +1,28 @@
-"""LoRA by peft: low-rank layers put into a stock model in place, and merged into its weights before the export."""
+"""LoRA by peft: low-rank layers are added to a stock model in place, and merged into its weights before the export."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+from torch import nn
 
 from teacher_cache import ArmadaError
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def add_lora(model: Any, rank: int, targets: tuple[str, ...] | None, head: str) -> None:
-    """Freeze the model but for new low-rank layers (alpha = 2 rank) beside every linear layer, or beside those whose
-    names end in one of `targets`, and for the task head, the modules whose names begin with `head`."""
+
+def add_lora(model: nn.Module, rank: int, targets: tuple[str, ...] | None, head: str) -> None:
+    """Freeze the model in place, and add low-rank layers (alpha = 2 * rank) that train together with the task head.
+
+    Args:
+        model: the stock model.
+        rank: the rank of the added layers.
+        targets: add layers to the linear layers whose names end in one of these; None means all linear layers.
+        head: the name of the task head, which stays trainable and gets no low-rank layers; "" if there is none.
+
+    Raise ArmadaError if no layer matches `targets`.
+    """
     from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(
@@ -27,18 +40,18 @@ def add_lora(model: Any, rank: int, targets: tuple[str, ...] | None, head: str) 
         if head and name.startswith(f"{head}."):
             parameter.requires_grad_(True)
         if parameter.requires_grad:
-            parameter.data = parameter.data.float()  # peft makes them as the base computes: bf16, if it's in four bits
+            # peft creates its layers in the data type in which the base computes, which is bf16 for four bits.
+            parameter.data = parameter.data.float()
 
 
-def merge_lora(model: Any) -> None:
-    """Add every low-rank layer to the weights that it stands beside, and leave the stock model."""
+def merge_lora(model: PreTrainedModel) -> None:
+    """Merge every low-rank layer into the weights of its linear layer, which restores the stock model in place."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(model.named_modules()):
         if isinstance(module, BaseTunerLayer):
             module.merge(safe_merge=True)
-            parent, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(parent), leaf, module.get_base_layer())
+            model.set_submodule(name, module.get_base_layer())
     if hasattr(model, "peft_config"):
         del model.peft_config
         model._hf_peft_config_loaded = False

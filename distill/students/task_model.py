@@ -1,6 +1,6 @@
-"""A student at its work: what a card's type decides of loading, teaching targets and evaluation.
+"""Task models: how the type of a task card determines loading, targets and evaluation of its student.
 
-Classification, regression and choice cards have a classifier; generation cards a causal language model.
+Classification, regression and choice cards use a classifier, and generation cards a causal language model.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import torch
 
@@ -24,55 +24,66 @@ from distill.tasks.cards import Card
 from distill.tasks.metrics import score, score_texts
 from distill.tasks.splits import Split
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
 MAX_NEW_TOKENS = 256
-Load: TypeAlias = Callable[[StudentSpec], tuple[Any, Any]]  # the model and tokenizer, as at the start
+Load: TypeAlias = "Callable[[StudentSpec], tuple[PreTrainedModel, PreTrainedTokenizerBase]]"
 
 
 class TaskModel(Protocol):
-    """`targets` (N,) are what aligner and auxiliary heads predict, among `classes` (1: a number). `first` are the first
-    tokens that a generative student's targets are places among; None for a classifier."""
+    """A student together with its N training rows and its evaluation."""
 
-    pipeline: str  # of transformers, that loads the export
+    pipeline: str  # the pipeline of transformers that loads the export
     spec: StudentSpec
-    load: Load
-    model: Any
-    tokenizer: Any
-    tokens: Tokens
-    targets: Sequence[float]
-    classes: int
-    first: list[int] | None
+    load: Load  # loads the student as it was before training
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    tokens: Tokens  # the training rows
+    targets: Sequence[float]  # (N,) what the aligner and the auxiliary heads predict: class ids, or floats
+    classes: int  # C, the number of targets; 1 for a regression
+    first: list[int] | None  # (C,) the answer tokens that `targets` index, for a generative student
 
     def evaluate(self, split: Split, device: torch.device, what: str) -> dict[str, float]:
-        """The card's metrics of the student as it is now, on a split."""
+        """Return the metrics of the card for the current weights on a split. `what` labels the progress bar."""
 
 
 def open_task_model(spec: StudentSpec, card: Card, train: Split, settings: TrainSettings) -> TaskModel:
-    """The student of a card, and its training rows tokenised. Raises ArmadaError."""
-    return (_Generating if card.type == "generation" else _Classifying)(spec, card, train, settings)
+    """Load the student for a card, and tokenise its training rows. Raise ArmadaError if it does not fit the card."""
+    return (_Generator if card.type == "generation" else _Classifier)(spec, card, train, settings)
 
 
 def finish_task_model(task_model: TaskModel, device: torch.device) -> None:
-    """Turn `task_model.model` into the stock model that is exported: fold and merge all that was trained beside its
-    weights, and move it to `device`."""
+    """Turn `task_model.model` into the stock model to export, and move it to `device`.
+
+    Parameters that were trained in addition to the stock weights are folded or merged into them.
+    """
     fold_head(task_model.model)
     if task_model.spec.load_4bit:
         trained = trained_weights(task_model.model)
-        task_model.model = None  # leaves its memory to the whole student
+        del task_model.model  # frees its memory before the student is loaded in full precision
         task_model.model = on_own_base(trained, lambda: task_model.load(replace(task_model.spec, load_4bit=False))[0])
     merge_lora(task_model.model)
     task_model.model.to(device)
 
 
-class _Classifying:
+class _Loaded:
+    """What both kinds of task models have in common."""
+
+    def __init__(self, spec: StudentSpec, card: Card, load: Load, settings: TrainSettings) -> None:
+        self._metrics = card.metrics
+        self.spec = spec
+        self.load = load
+        self.model, self.tokenizer = load(spec)
+        self._limit = length_limit(self.model, self.tokenizer, settings.max_length)
+
+
+class _Classifier(_Loaded):
     pipeline = "text-classification"
     first: list[int] | None = None
 
     def __init__(self, spec: StudentSpec, card: Card, train: Split, settings: TrainSettings) -> None:
-        self._metrics = card.metrics
-        self.spec = spec
-        self.load: Load = partial(load_student, labels=card.classes, seed=settings.seed)
-        self.model, self.tokenizer = self.load(spec)
-        self._limit = length_limit(self.model, self.tokenizer, settings.max_length)
+        super().__init__(spec, card, partial(load_student, labels=card.classes, seed=settings.seed), settings)
         self.tokens = tokenize(self.tokenizer, train.texts, self._limit)
         self.targets: Sequence[float] = train.labels
         self.classes = max(len(card.classes), 1)
@@ -82,22 +93,18 @@ class _Classifying:
         return score(predict(self.model, tokens, device, what=what), split.labels, self._metrics, split.groups)
 
 
-class _Generating:
+class _Generator(_Loaded):
     pipeline = "text-generation"
 
     def __init__(self, spec: StudentSpec, card: Card, train: Split, settings: TrainSettings) -> None:
-        self._metrics = card.metrics
-        self.spec = spec
-        self.load: Load = partial(load_generator, seed=settings.seed)
-        self.model, self.tokenizer = self.load(spec)
-        self._limit = length_limit(self.model, self.tokenizer, settings.max_length)
+        super().__init__(spec, card, partial(load_generator, seed=settings.seed), settings)
         answers = [label[0] for label in train.labels]
-        taught = tokenize_answers(self.tokenizer, [text for (text,) in train.texts], answers, self._limit)
-        self.tokens = taught.tokens
-        self.targets: Sequence[float] = taught.targets
-        self.first: list[int] | None = taught.first
-        self.classes = len(taught.first)
-        self._new_tokens = min(taught.longest, MAX_NEW_TOKENS)
+        tokenized = tokenize_answers(self.tokenizer, [text for (text,) in train.texts], answers, self._limit)
+        self.tokens = tokenized.tokens
+        self.targets: Sequence[float] = tokenized.targets
+        self.first: list[int] | None = tokenized.first
+        self.classes = len(tokenized.first)
+        self._new_tokens = min(tokenized.longest, MAX_NEW_TOKENS)
 
     def evaluate(self, split: Split, device: torch.device, what: str) -> dict[str, float]:
         prompts = [text for (text,) in split.texts]

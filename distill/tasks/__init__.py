@@ -1,1 +1,1 @@
-"""Tasks: cards, raw rows, examples, splits and metrics. Imports no torch."""
+"""Tasks: cards, raw rows, examples, splits and metrics. This wing does not import torch."""

@@ -1,6 +1,7 @@
-"""Task cards: the facts of a task in one YAML file, checked. `data/tasks/NAME.yaml` holds the card NAME.
+"""Task cards: the description of a task in one YAML file. `data/tasks/NAME.yaml` contains the card NAME.
 
-The student's texts and the teacher's prompt are templates over the same columns: the teacher never reads more.
+The texts of the student and the prompt of the teacher are templates over the same columns, so the teacher never gets
+information that the student does not get.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from distill.tasks.card_schema import Choices, NamedSplit, Source, Split
 from teacher_cache import ArmadaError
 
 _PACKAGE = Path(__file__).resolve().parents[1]
-FOLDERS = (_PACKAGE / "_tasks", _PACKAGE.parent / "data" / "tasks")  # in a wheel, in a checkout
-CHOICE = "choice"  # the field of a template that stands for one of the row's choices
+FOLDERS = (_PACKAGE / "_tasks", _PACKAGE.parent / "data" / "tasks")  # in an installed wheel, in a checkout
+CHOICE = "choice"  # the template field for one of the choices of the row
 
 Metric = Literal["accuracy", "f1", "macro_f1", "mcc", "pearson", "spearman", "exact_number", "rouge_l"]
 METRICS_OF: dict[str, tuple[Metric, ...]] = {
@@ -31,12 +32,10 @@ METRICS_OF: dict[str, tuple[Metric, ...]] = {
 
 
 class Card(BaseModel):
-    """A task. `text` are the one or two fields that the student reads, `prompt` is what the teacher is asked, all three
-    `str.format` templates over the columns. The first of `metrics` is the one that an epoch is picked by.
+    """A task.
 
-    A `choice` row becomes a row for every choice, which the student scores by itself: the same form for encoders and
-    decoders, and a picture for every choice. `label` is the column with the answer. `train_on` names the card whose
-    training and validation rows are taken, for a task that only has a test.
+    A row of type `choice` becomes one row per choice, which the student scores independently. This works for encoders
+    and decoders alike, and every choice gets its own picture.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,14 +45,14 @@ class Card(BaseModel):
     type: Literal["classification", "regression", "choice", "generation"]
     source: Source
     clean: Literal["none", "ftfy"] = "none"
-    text: Annotated[list[str], Field(min_length=1, max_length=2)]
-    label: str
-    labels: Annotated[list[str], Field(min_length=2)] | None = None
+    text: Annotated[list[str], Field(min_length=1, max_length=2)]  # str.format templates of the student's texts
+    label: str  # the column with the answer
+    labels: Annotated[list[str], Field(min_length=2)] | None = None  # the classes, in the order of their ids
     choices: Choices | None = None
-    prompt: str
+    prompt: str  # the str.format template of the teacher's prompt
     split: Split
-    train_on: str | None = None
-    metrics: Annotated[list[Metric], Field(min_length=1)]
+    train_on: str | None = None  # the card that provides training and validation rows, if this one has only a test
+    metrics: Annotated[list[Metric], Field(min_length=1)]  # the first one chooses the best epoch
 
     @field_validator("text")
     @classmethod
@@ -77,41 +76,41 @@ class Card(BaseModel):
         if wants_labels != (self.labels is not None):
             raise ValueError(f"labels: expected {'the classes' if wants_labels else 'none'} of a {self.type} task")
         if (self.type == "choice") != (self.choices is not None):
-            raise ValueError(f"choices: expected where they stand for a choice task, and none for another: {self.type}")
+            raise ValueError(f"choices: expected for a choice task and for no other, found a {self.type} task")
         if (self.type == "choice") != (CHOICE in self.fields):
             raise ValueError(f"text: expected {{{CHOICE}}} in the templates of a choice task and in no others")
         wrong = [metric for metric in self.metrics if metric not in METRICS_OF[self.type]]
         if wrong:
             raise ValueError(f"metrics: expected some of {', '.join(METRICS_OF[self.type])}, found {', '.join(wrong)}")
         if self.type == "generation" and len(self.text) != 1:
-            raise ValueError("text: expected one template, since the answer goes on where it ends, found two")
+            raise ValueError("text: expected one template, because the answer continues it, found two")
         return self
 
     @cached_property
     def fields(self) -> set[str]:
-        """The fields of the student's templates."""
+        """The fields of the templates of the student's texts."""
         return set().union(*(fields_of(template) for template in self.text))
 
     @property
     def columns(self) -> list[str]:
-        """The columns that a source has to have, in the order in which the card names them."""
+        """The columns that the source must have, in the order in which the card names them."""
         chosen = self.choices.all_columns if self.choices else []
         texts = [name for template in self.text for name in _names(template) if name != CHOICE]
         return list(dict.fromkeys([*texts, *chosen, self.label]))
 
     @property
     def reported(self) -> dict[str, str]:
-        """The source's splits that are reported beside the test, by their names in the report."""
+        """The splits of the source that are reported in addition to the test split, by their names in the report."""
         return dict(self.split.also) if isinstance(self.split, NamedSplit) else {}
 
     @property
     def classes(self) -> list[str]:
-        """The classes of the student's task head; none for a regression. A choice is right or wrong."""
+        """The classes of the student's task head: none for a regression, wrong and right for a choice."""
         return ["wrong", "right"] if self.type == "choice" else list(self.labels or [])
 
 
 def fields_of(template: str) -> set[str]:
-    """The fields in braces of a template."""
+    """Return the names in braces of a template."""
     return set(_names(template))
 
 
@@ -120,14 +119,14 @@ def _names(template: str) -> list[str]:
 
 
 def card_names() -> list[str]:
-    """The names of all cards, sorted."""
+    """Return the names of all cards, sorted."""
     return sorted(
         {path.relative_to(folder).with_suffix("").as_posix() for folder in FOLDERS for path in folder.rglob("*.yaml")}
     )
 
 
 def load_card(name: str) -> Card:
-    """The card of a task. Raises ArmadaError with the known names, or with the file, key and what was expected."""
+    """Load the card of a task. Raise ArmadaError if there is none of this name, or as `read_card` does."""
     names = card_names()
     if name not in names:
         raise ArmadaError(f"no task {name!r}; known: {', '.join(names)}")
@@ -136,11 +135,11 @@ def load_card(name: str) -> Card:
 
 
 def read_card(path: Path) -> Card:
-    """The card in a file. Raises ArmadaError with the file, the key and what was expected."""
+    """Read the card in a file. Raise ArmadaError, with the file, the key and what was expected, if it is not valid."""
     try:
         return Card.model_validate(yaml.safe_load(path.read_text("utf-8")))
     except yaml.YAMLError as error:
-        raise ArmadaError(f"{path}: no readable YAML: {error}") from None
+        raise ArmadaError(f"{path}: expected YAML: {error}") from None
     except ValidationError as error:
         raise ArmadaError(f"{path}: {_in_words(error)}") from None
 

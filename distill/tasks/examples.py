@@ -1,7 +1,7 @@
-"""One raw row as the student's examples: its texts, the teacher's prompt and its label, by the card's templates.
+"""Examples: the texts, the prompt and the label that a raw row becomes by the templates of its card.
 
-A row gives one example, or one a choice. A label that the card doesn't know is an error; one that the source hides
-(null, empty, or -1 where that is no answer) is no label.
+A row becomes one example, or one per choice. A label that the card does not list is an error. A label that the source
+hides (null, empty, or -1 where -1 cannot be an answer) makes the row unlabelled.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from distill.tasks.card_schema import Choices
 from distill.tasks.cards import CHOICE, Card
 from teacher_cache import ArmadaError, canonical_json, sha256
 
-HIDDEN = (None, "", -1, "-1")  # a generation task's answer may well be -1
+HIDDEN = (None, "", -1, "-1")  # for a generation task, -1 may be an answer
 
 
 class Example(NamedTuple):
-    """`group` names the question that a choice belongs to; empty where the row stands alone."""
+    """One row of text for the student. `group` is the digest of the question that a choice belongs to, else empty."""
 
     texts: tuple[str, ...]
     prompt: str
@@ -26,11 +26,14 @@ class Example(NamedTuple):
 
 
 class UnlabelledError(Exception):
-    """The source hides this row's label."""
+    """The source hides the label of this row."""
 
 
 def examples_of(card: Card, row: Mapping[str, Any], clean: Callable[[str], str]) -> list[Example]:
-    """The examples of a row. Raises UnlabelledError, or ArmadaError that names the column."""
+    """Return the examples of a row. `clean` is applied to every text.
+
+    Raise UnlabelledError if the label is hidden, and ArmadaError, which names the column, if a value does not fit.
+    """
     value = row[card.label]
     if not isinstance(value, list) and value in (HIDDEN[:2] if card.type == "generation" else HIDDEN):
         raise UnlabelledError
@@ -56,11 +59,11 @@ def _choices(card: Card, choices: Choices, row: Mapping[str, Any], clean: Callab
 
 
 def _filled(card: Card, fields: Mapping[str, str]) -> tuple[tuple[str, ...], str]:
-    """The texts and the prompt; a row whose fields are all empty has empty texts, whatever the templates add."""
+    """Return the texts and the prompt. If all fields are empty, all of them are empty, without the template words."""
     if not any(fields.values()):
         return tuple("" for _ in card.text), ""
     texts = tuple(template.format(**fields) for template in card.text)
-    if card.type != "generation":  # there the answer goes on where the template ends
+    if card.type != "generation":  # there the answer continues the template
         texts = tuple(text.strip() for text in texts)
     return texts, card.prompt.format(**fields).strip()
 
@@ -103,5 +106,7 @@ def _number(card: Card, value: Any) -> float:
     except (TypeError, ValueError):
         raise ArmadaError(f"column {card.label!r}: expected a number, found {value!r}") from None
     if number != number or number < 0:
-        raise ArmadaError(f"column {card.label!r}: expected a number from 0 (no output is below), found {value!r}")
+        raise ArmadaError(
+            f"column {card.label!r}: expected a number of at least 0 (outputs are never negative), found {value!r}"
+        )
     return number

@@ -1,9 +1,9 @@
-"""Metrics of predictions against references, by scikit-learn, scipy and rouge-score. All are better when higher."""
+"""Metrics of predictions against references, by scikit-learn, scipy and rouge-score. For all, higher is better."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,15 @@ NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 def score(
     logits: np.ndarray, labels: Sequence[float], metrics: Sequence[str], groups: Sequence[str] | None = None
 ) -> dict[str, float]:
-    """Metrics of (N, C) logits against N class ids, or of (N, 1) scores against N numbers; f1 is of class 1, macro_f1
-    the mean over the classes that occur. With `groups`, rows are choices of N questions: the choice whose class 1 has
-    the largest margin is the answer."""
+    """Return metrics of logits against labels, by name.
+
+    Args:
+        logits: (N, C), or (N, 1) scores for a regression.
+        labels: (N,) class ids, or numbers for a regression.
+        metrics: names; `f1` is the F1 of class 1, `macro_f1` the mean F1 over the classes that occur.
+        groups: (N,) the question of each row, if rows are choices. The answer to a question is its choice with the
+            largest margin of class 1 over class 0; only the accuracy over questions is returned.
+    """
     from scipy import stats
     from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
@@ -37,8 +43,10 @@ def score(
 def score_texts(
     predictions: Sequence[str], references: Sequence[Sequence[str]], metrics: Sequence[str]
 ) -> dict[str, float]:
-    """Metrics of generated texts; of several references the best counts. `exact_number` compares the last number in
-    each; rouge_l is its F-measure with stemming, as MiniLLM's evaluation has it."""
+    """Return metrics of N generated texts, by name. Of several references for a text, the best match counts.
+
+    `exact_number` compares the last numbers; `rouge_l` is the F-measure with stemming, as in MiniLLM's evaluation.
+    """
     functions = {"exact_number": same_number, "rouge_l": _rouge_l}
     pairs = list(zip(predictions, references, strict=True))
     return {
@@ -48,13 +56,13 @@ def score_texts(
 
 
 def final_number(text: str) -> float | None:
-    """The last number in a text, commas between its digits left out; None where there is none."""
+    """Return the last number in a text, ignoring commas between digits, or None if there is none."""
     found = NUMBER.findall(text)
     return float(found[-1].replace(",", "")) if found else None
 
 
 def same_number(text: str, reference: str) -> float:
-    """1 where the last numbers are equal to 1e-6, else 0."""
+    """Return 1 if the last numbers of both texts agree to a relative 1e-6, else 0."""
     one, other = final_number(text), final_number(reference)
     return float(one is not None and other is not None and abs(one - other) <= 1e-6 * max(1.0, abs(other)))
 
@@ -65,8 +73,8 @@ def _rouge_l(text: str, reference: str) -> float:
     return float(RougeScorer(["rougeL"], use_stemmer=True).score(reference, text)["rougeL"].fmeasure)
 
 
-def _correlation(function: Any, scores: np.ndarray, labels: Sequence[float]) -> float:
-    """0 where either side is constant, since nothing then goes with anything."""
+def _correlation(function: Callable[..., Any], scores: np.ndarray, labels: Sequence[float]) -> float:
+    """Return the correlation, or 0 if scores or labels are constant, where it is undefined."""
     if len(labels) < 2 or np.ptp(scores) == 0 or np.ptp(labels) == 0:
         return 0.0
     return float(function(scores, labels)[0])

@@ -1,6 +1,7 @@
-"""A card's raw rows, by split: out of an installed package, from the hub, made by a generator, or from a user's files.
+"""The raw rows of a card by split: from an installed package, the hub, a generator, or files of the user.
 
-A source that can't be had stops with the line that gets it; a missing column names the file and the columns found.
+If a source is not available, the error gives the command that installs or replaces it. If a column is missing, the
+error names the file and the columns found.
 """
 
 from __future__ import annotations
@@ -15,20 +16,23 @@ from distill.tasks.cards import Card
 from teacher_cache import ArmadaError, MissingPackageError, package_file, read_csv, read_rows
 
 Row = dict[str, Any]
-ALL = "all"  # the only split of a source that is split by hash
+ALL = "all"  # the only split of a source whose rows are split by hash
 SUFFIXES = (".jsonl", ".parquet", ".csv")
 
 
 @dataclass(frozen=True)
 class RawRows:
-    """The rows of one split and the words by which an error names where they come from."""
+    """The rows of one split. `where` names their source in error messages."""
 
     where: str
     rows: Iterable[Row]
 
 
 def source_rows(card: Card, split: str) -> RawRows:
-    """The rows of a source's split, with the card's columns at least. Raises ArmadaError."""
+    """Return the rows of a split of the source, with at least the columns of the card.
+
+    Raise ArmadaError if the source is not available or lacks a column.
+    """
     source = card.source
     if isinstance(source, PackageSource):
         path = package_file(
@@ -45,12 +49,15 @@ def source_rows(card: Card, split: str) -> RawRows:
 
 
 def file_rows(card: Card, path: Path) -> RawRows:
-    """The rows of a user's file. Raises ArmadaError where it has not the card's columns."""
+    """Return the rows of a file of the user. Raise ArmadaError if a column of the card is missing."""
     return RawRows(str(path), read_rows(path, card.columns))
 
 
 def files_of(folder: Path) -> dict[str, Path]:
-    """The files train, validation and test of a user's folder, by name; validation may be absent."""
+    """Return the files of a folder of the user by split: train, test and perhaps validation.
+
+    Raise ArmadaError if train or test is missing.
+    """
     found = {
         name: path
         for name in ("train", "validation", "test")
@@ -77,9 +84,9 @@ def _hub_rows(card: Card, source: HubSource, split: str) -> RawRows:
             data_files=source.data_files,
             split=split,
         )
-    except Exception as error:  # the hub's client raises a dozen kinds
+    except Exception as error:  # the client of the hub raises many types
         raise ArmadaError(
-            f"{where}: not to be loaded ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
+            f"{where}: cannot be loaded ({type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}); "
             "go online, or give a folder with train.jsonl and test.jsonl in the card's columns by --data-files"
         ) from None
     missing = [column for column in card.columns if column not in table.column_names]
@@ -92,7 +99,8 @@ def _generated_rows(card: Card, source: GeneratedSource) -> RawRows:
     try:
         from reasoning_gym import create_dataset
     except ModuleNotFoundError:
-        raise MissingPackageError("reasoning-gym", "demo", f"the task {card.name}") from None
+        takes = "its dependency pycosat has no wheels, so this takes a C compiler and Python's headers"
+        raise MissingPackageError("reasoning-gym", "word-problems", f"the rows of {card.name}", takes) from None
     make: Callable[..., Any] = create_dataset
     made = [make(name, size=source.rows, seed=source.seed) for name in source.datasets]
     return RawRows(f"{source.generator} ({', '.join(source.datasets)})", (row for rows in made for row in rows))

@@ -1,11 +1,13 @@
-"""A task's rows in its splits. A row is known by its text, and a split that is cut by hash by the digest of it: rows
-that move, come or go change nothing for the others.
+"""The rows of a task by split.
+
+A row is identified by its text, and a split by hash depends only on the digest of the text. Adding, removing or moving
+rows therefore never changes the split of other rows.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,42 +23,37 @@ NAMES = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Split:
-    """Labelled rows in the order of their ids. A row's id is the digest of its text fields.
+    """Labelled rows in the order of their ids."""
 
-    A label is a class, a number, or for generation the acceptable answers, of which the first is taught. Rows of one
-    of `groups` are the choices of one question.
-    """
-
-    ids: list[str]
+    ids: list[str]  # the digest of the texts of each row
     texts: list[tuple[str, ...]]  # the one or two fields that the student reads
-    prompts: list[str]  # what the teacher is asked
-    labels: list[Any]
-    groups: list[str] | None = None
+    prompts: list[str]  # the prompts for the teacher
+    labels: list[Any]  # class ids; numbers; or tuples of acceptable answers, of which the first is trained on
+    groups: list[str] | None = None  # the question of each row, if rows are choices
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def first(self, count: int) -> Split:
-        """The first `count` rows, those of the smallest ids: the same ones whatever the file's order."""
+        """Return the first `count` rows, which have the smallest ids whatever the order of the file."""
         return self.take(range(min(count, len(self))))
 
     def take(self, rows: Sequence[int]) -> Split:
-        """These rows, in this order."""
+        """Return these rows, in this order."""
         columns = (self.ids, self.texts, self.prompts, self.labels, self.groups)
         return Split(*([column[row] for row in rows] if column is not None else None for column in columns))  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
 class Splits:
-    """A task's splits, and what is left out of them: rows of a user's training file that are evaluated on, and rows
-    without a label or a text. `also` are more splits to report."""
+    """The splits of a task, and how many rows were left out of them."""
 
     train: Split
     validation: Split
     test: Split
-    held_out: int = 0
-    also: dict[str, Split] = field(default_factory=dict)
-    dropped: dict[str, int] = field(default_factory=dict)
+    held_out: int = 0  # rows of a training file of the user that are left out because they are evaluated on
+    also: dict[str, Split] = field(default_factory=dict)  # more splits to report
+    dropped: dict[str, int] = field(default_factory=dict)  # rows that are "unlabelled" or "empty"
 
 
 class _Row(NamedTuple):
@@ -68,9 +65,13 @@ class _Row(NamedTuple):
 
 
 def load_splits(card: Card, files: Path | None = None) -> Splits:
-    """The card's rows by split. `files` is a training file that replaces the card's training rows (.jsonl, .csv,
-    .parquet with the card's columns), less those that are evaluated on; or a folder with train and test, and perhaps
-    validation, that replaces all of them. Raises ArmadaError for a row that doesn't fit the card."""
+    """Load the rows of a card by split.
+
+    `files` replaces rows of the source. It is a training file (.jsonl, .csv or .parquet with the columns of the card),
+    which replaces the training rows and is used without the rows that are evaluated on; or a folder with such files for
+    train, test and perhaps validation, which replaces all rows. Raise ArmadaError if the source is not available, a row
+    does not fit the card or there is no training row.
+    """
     dropped: Counter[str] = Counter()
     if files and files.is_dir():
         given = {name: _read(card, file_rows(card, path), dropped) for name, path in files_of(files).items()}
@@ -89,8 +90,10 @@ def load_splits(card: Card, files: Path | None = None) -> Splits:
 
 
 def _from_source(card: Card, dropped: Counter[str], train: bool) -> tuple[dict[str, list[_Row]], dict[str, list[_Row]]]:
-    """The source's rows by split, and what else is reported. Without `train` its training rows are needed only for the
-    validation rows that are cut from them."""
+    """Return the rows of the source by split, and the rows of the other splits to report.
+
+    With `train` False, training rows are only read if validation rows are taken out of them.
+    """
     parts: dict[str, list[_Row]] = {name: [] for name in NAMES}
     if isinstance(card.split, HashSplit):
         for row in _read(card, source_rows(card, ALL), dropped):
@@ -111,26 +114,29 @@ def _from_source(card: Card, dropped: Counter[str], train: bool) -> tuple[dict[s
 
 
 def _cut(rows: Sequence[_Row], percent: int) -> tuple[list[_Row], list[_Row]]:
-    """Training and validation rows; the choices of one question stay together."""
-    is_held = [_place(row) < percent for row in rows]
-    train = [row for row, held in zip(rows, is_held, strict=True) if not held]
-    return train, [row for row, held in zip(rows, is_held, strict=True) if held]
+    """Split rows into training and validation rows. The choices of one question stay together."""
+    train = [row for row in rows if _bucket(row) >= percent]
+    return train, [row for row in rows if _bucket(row) < percent]
 
 
 def _split_of(split: HashSplit, row: _Row) -> str:
-    place = _place(row)
-    if place < split.train:
+    bucket = _bucket(row)
+    if bucket < split.train:
         return "train"
-    return "validation" if place < split.train + split.validation else "test"
+    return "validation" if bucket < split.train + split.validation else "test"
 
 
-def _place(row: _Row) -> int:
-    return int(row.group[-8:], 16) % 100  # the last digits: the first ones order the rows
+def _bucket(row: _Row) -> int:
+    """Return 0 to 99, from the last digits of the digest because its first digits determine the order of rows."""
+    return int(row.group[-8:], 16) % 100
 
 
 def _read(card: Card, source: RawRows, dropped: Counter[str]) -> list[_Row]:
-    """Every distinct text once, sorted by id. Where one text stands with several labels, the most frequent counts; on a
-    tie the first in the card's order of classes, the smallest number, the first answer by the alphabet."""
+    """Return every distinct text once, sorted by id.
+
+    If a text has several labels, the most frequent one is used; on a tie the smallest, which is the first in the order
+    of the card's classes, the smallest number or the first answer in alphabetical order.
+    """
     clean = _cleaner(card)
     votes: dict[tuple[str, tuple[str, ...]], Counter[Any]] = {}
     prompts: dict[tuple[str, ...], str] = {}
@@ -181,11 +187,12 @@ def _as_split(card: Card, rows: Sequence[_Row]) -> Split:
     )
 
 
-def _cleaner(card: Card) -> Any:
+def _cleaner(card: Card) -> Callable[[str], str]:
     if card.clean == "none":
         return str
     try:
         import ftfy
     except ModuleNotFoundError:
         raise MissingPackageError("ftfy", "demo", f"the task {card.name}") from None
-    return ftfy.fix_text
+    clean: Callable[[str], str] = ftfy.fix_text
+    return clean

@@ -1,1 +1,1 @@
-"""The training loop: steps, ranks, checkpoints, the metrics log and the Trainer wrapper."""
+"""Training: loop, steps, several processes, checkpoints, metrics log, and a model for transformers' Trainer."""

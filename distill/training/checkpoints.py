@@ -1,12 +1,13 @@
-"""The checkpoints of a run: one file a step, each written whole or not at all, the last few kept.
+"""The checkpoints of a run, and the weights of its best epoch.
 
-A checkpoint knows what run it is of. Another run is refused in words that name what differs; none is taken up by
-accident and none is overwritten.
+A checkpoint is one file per step, written completely or not at all; the last few are kept. It records the identity of
+its run. A run with another identity neither resumes from it nor overwrites it, and the error names all differences.
+
+The weights of the best epoch on a split are kept on the disk, so that they survive an interruption of the run.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,16 +16,17 @@ from zipfile import BadZipFile, ZipFile
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import nn
 
 from distill.settings import AlignerSettings, TrainSettings, with_baseline
 from distill.students.loading import trained_weights
-from teacher_cache import ArmadaError
+from teacher_cache import ArmadaError, atomic_file, sweep_drafts
 
 Identity = Mapping[str, Any]
 
 
 class Checkpoints:
-    """The files `step-00000012.pt` of one folder, read without unpickling code."""
+    """The files `step-00000012.pt` of one folder. Reading them executes no pickled code."""
 
     def __init__(self, folder: Path, identity: Identity, keep: int = 2) -> None:
         self._folder = folder
@@ -32,33 +34,28 @@ class Checkpoints:
         self._keep = keep
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Write the state after `step`, then remove all but the last `keep` files."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._folder / f"step-{step:08d}.pt"
-        draft = path.with_suffix(".draft")
-        with draft.open("wb") as stream:
-            torch.save({"identity": self._identity, "step": step, "state": dict(state)}, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.replace(draft, path)
+        """Write the state after `step`, then remove all but the newest `keep` files."""
+        sweep_drafts(self._folder, older_than_s=0)  # a run has one writer, so these are a killed process's
+        with atomic_file(self._folder / f"step-{step:08d}.pt") as draft:
+            torch.save({"identity": self._identity, "step": step, "state": dict(state)}, draft)
         for old in self._files()[: -self._keep]:
             old.unlink(missing_ok=True)
 
     def load(self) -> tuple[int, dict[str, Any]] | None:
-        """The newest readable step and its state on the CPU, None where there is none.
+        """Return the newest readable step and its state on the CPU, or None if there is none.
 
-        Raises ArmadaError where it is of another run.
+        Raise ArmadaError if it belongs to another run.
         """
         for path in reversed(self._files()):
             if not _is_whole(path):
-                continue  # damaged on the disk: the one before it still counts
+                continue  # damaged on the disk: use the one before
             found = torch.load(path, map_location="cpu", weights_only=True)
             refuse_another(found["identity"], self._identity, str(path))
             return int(found["step"]), dict(found["state"])
         return None
 
     def remove(self) -> None:
-        """Remove all of them, once the run's results stand."""
+        """Remove all checkpoints, after the results of the run were written."""
         for path in self._files():
             path.unlink(missing_ok=True)
         if self._folder.exists() and not any(self._folder.iterdir()):
@@ -69,7 +66,7 @@ class Checkpoints:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether every part of the file has the checksum that it was written with."""
+    """Return True if every part of the file has the checksum with which it was written."""
     try:
         with ZipFile(path) as file:
             return file.testzip() is None
@@ -111,25 +108,21 @@ def _flat(identity: Identity, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-# --- merged: distill.training.checkpoints
-# Which epoch's weights are exported: the last one's, or those of the best epoch on a split. They are kept on the disk
 class BestEpoch:
-    """The file `best-KEY.safetensors`: trained weights with their epoch and score. The earliest of equals is kept."""
+    """The file `best-KEY.safetensors`: the trained weights of the best epoch, with its number and score."""
 
     def __init__(self, folder: Path, key: str) -> None:
         self._path = folder / f"best-{key[:16]}.safetensors"
 
-    def offer(self, model: Any, epoch: int, score: float) -> None:
-        """Keep the weights as they are now unless an earlier epoch was as good."""
+    def offer(self, model: nn.Module, epoch: int, score: float) -> None:
+        """Keep the current weights, unless an earlier epoch had the same or a higher score."""
         kept = self.kept()
         if kept is None or score > kept[1]:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            draft = self._path.with_suffix(".draft")
-            save_file(trained_weights(model), draft, metadata={"epoch": str(epoch), "score": repr(score)})
-            os.replace(draft, self._path)
+            with atomic_file(self._path, durable=False) as draft:
+                save_file(trained_weights(model), draft, metadata={"epoch": str(epoch), "score": repr(score)})
 
     def kept(self) -> tuple[int, float] | None:
-        """The best epoch so far and its score."""
+        """Return the best epoch so far and its score, or None if no epoch was offered yet."""
         if not self._path.exists():
             return None
         with safe_open(self._path, "pt") as file:
@@ -137,13 +130,13 @@ class BestEpoch:
         return int(facts["epoch"]), float(facts["score"])
 
     @torch.no_grad()
-    def load(self, model: Any) -> None:
-        """Give a model the best epoch's weights."""
+    def load(self, model: nn.Module) -> None:
+        """Copy the weights of the best epoch into a model."""
         parameters = dict(model.named_parameters())
         with safe_open(self._path, "pt") as file:
             for name in file.keys():  # noqa: SIM118
                 parameters[name].copy_(file.get_tensor(name))
 
     def remove(self) -> None:
-        """Remove the file, once the run's results stand."""
+        """Remove the file, after the results of the run were written."""
         self._path.unlink(missing_ok=True)

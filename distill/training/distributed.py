@@ -1,8 +1,10 @@
-"""A student's weights, gradients and optimiser state in parts over all ranks: FSDP2, torch's `fully_shard`, where
-accelerate's launcher asks for it (ACCELERATE_USE_FSDP, FSDP_VERSION=2).
+"""Training with several processes (ranks): gathered batches, one generator state per rank, and sharded weights.
 
-Whatever leaves a rank is whole: checkpoints, the model that is evaluated, the export. So one process, or any number of
-them, goes on from a sharded run's checkpoint, and the steps are those of one process.
+A loss of the whole batch needs the outputs of all ranks, so they are gathered. Every rank has its own random generator.
+
+If accelerate's launcher sets ACCELERATE_USE_FSDP and FSDP_VERSION=2, weights, gradients and optimiser state are sharded
+over all ranks by FSDP2, torch's `fully_shard`. Checkpoints, the evaluated model and the export are always complete, so
+any number of processes can resume the checkpoint of a sharded run. The steps equal those of one process.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import os
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from itertools import chain
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,57 +22,62 @@ from torch.utils._pytree import tree_map_only
 
 from teacher_cache import ArmadaError
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+RngState = dict[str, Any]
 Tree = TypeVar("Tree")
 Student = TypeVar("Student", bound=nn.Module)
 
 
-def is_sharded(accelerator: Any) -> bool:
-    """Whether the weights are to be in parts. Raises ArmadaError for what of accelerate's FSDP isn't here."""
+def is_sharded(accelerator: Accelerator) -> bool:
+    """Return True if the weights are to be sharded. Raise ArmadaError if an unsupported option of FSDP is set."""
     from accelerate.utils import FullyShardedDataParallelPlugin
     from torch.distributed.fsdp import CPUOffloadPolicy
 
     if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() != "true" or accelerator.num_processes == 1:
         return False
-    asked = FullyShardedDataParallelPlugin()  # reads the launcher's variables
+    plugin = FullyShardedDataParallelPlugin()  # reads the variables of the launcher
     refused = {
-        f"fsdp_version {asked.fsdp_version}": asked.fsdp_version != 2,
-        "fsdp_offload_params": isinstance(asked.cpu_offload, CPUOffloadPolicy),
-        "fsdp_activation_checkpointing": asked.activation_checkpointing,
-        # Other ranks' models would be empty, and transformers load them so.
-        "fsdp_cpu_ram_efficient_loading": asked.cpu_ram_efficient_loading,
+        f"fsdp_version {plugin.fsdp_version}": plugin.fsdp_version != 2,
+        "fsdp_offload_params": isinstance(plugin.cpu_offload, CPUOffloadPolicy),
+        "fsdp_activation_checkpointing": plugin.activation_checkpointing,
+        # transformers would load the models of all ranks but the first without weights.
+        "fsdp_cpu_ram_efficient_loading": plugin.cpu_ram_efficient_loading,
     }
     if found := [name for name, is_on in refused.items() if is_on]:
         raise ArmadaError(
             f"expected FSDP of version 2 without offloading, activation checkpointing or RAM-efficient loading, found "
-            f"{', '.join(found)}; start by: accelerate launch --use_fsdp --fsdp_version 2 "
+            f"{', '.join(found)}; start with: accelerate launch --use_fsdp --fsdp_version 2 "
             "--fsdp_cpu_ram_efficient_loading false ..."
         )
     return True
 
 
-def sharded_copy(student: Student, accelerator: Any) -> Student:
-    """The student in parts over all ranks, on their devices. Its layers, which stand in lists of modules in every
-    family, are brought together one at a time; the rest is whole while a step computes. `student` stays as it is, in
-    this rank's memory.
+def sharded_copy(student: Student, accelerator: Accelerator) -> Student:
+    """Return a copy of the student that is sharded over all ranks, on their devices. `student` is not changed.
 
-    Weights travel in float32, and autocast computes as it does under DDP, so that both give the same numbers.
+    The layers, which every family keeps in a ModuleList, are gathered one at a time; the other modules stay gathered
+    during a step. Weights are communicated in float32 and autocast works as under DDP, so both give the same numbers.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
-    # Not for evaluation: it means autocast without DDP.
+    # `evaluation_mode` adds autocast without DDP; the model still trains.
     copy: Student = accelerator.prepare_model(deepcopy(student), device_placement=False, evaluation_mode=True)
     lists = [module for module in copy.modules() if isinstance(module, nn.ModuleList)]
-    for layer in chain.from_iterable(reversed(lists)):  # the inner ones first
+    for layer in chain.from_iterable(reversed(lists)):  # inner lists first
         fully_shard(layer, mesh=mesh)
     fully_shard(copy, mesh=mesh)
     return copy
 
 
 def gather_full(tree: Tree, keep: bool = True) -> Tree:
-    """Every tensor in parts brought together on the CPU, one at a time; the rest of the tree as it is. All ranks have
-    to call it; those that don't `keep` it get empty tensors."""
+    """Gather every sharded tensor of a tree on the CPU, one at a time. Everything else in the tree is not changed.
+
+    All ranks must call it. Ranks with `keep` False get empty tensors.
+    """
 
     def gather(part: DTensor) -> Tensor:
         full = part.full_tensor()
@@ -80,7 +87,7 @@ def gather_full(tree: Tree, keep: bool = True) -> Tree:
 
 
 def shard_like(value: Tensor, like: Tensor) -> Tensor:
-    """This rank's part of a whole tensor, cut as `like` is, without asking another rank."""
+    """Return this rank's shard of a full tensor, sharded like `like`, without communication."""
     if not isinstance(like, DTensor):
         return value
     value = value.to(like.device)
@@ -88,7 +95,7 @@ def shard_like(value: Tensor, like: Tensor) -> Tensor:
 
 
 def shard_optimizer_state(state: Mapping[str, Any], trained: Sequence[Tensor]) -> dict[str, Any]:
-    """An optimiser's whole state_dict cut as its parameters are; its counts of steps are whole everywhere."""
+    """Return a full state_dict of an optimiser, sharded like its parameters. Step counts are not sharded."""
     parts = {
         place: {name: shard_like(value, trained[place]) if value.dim() else value for name, value in moments.items()}
         for place, moments in state["state"].items()
@@ -98,20 +105,18 @@ def shard_optimizer_state(state: Mapping[str, Any], trained: Sequence[Tensor]) -
 
 @torch.no_grad()
 def copy_full_weights(source: nn.Module, target: nn.Module) -> None:
-    """Give `target` the trained weights of its sharded copy, on every rank."""
+    """Copy the trained weights of the sharded copy `source` into `target`. All ranks must call it."""
     for value, part in zip(target.parameters(), source.parameters(), strict=True):
         if part.requires_grad:
             value.copy_(part.full_tensor() if isinstance(part, DTensor) else part)
 
 
-# --- merged: distill.training.distributed
-# Several processes as one: a batch's outputs brought together, and one generator state a rank.
-RngState = dict[str, Any]
-
-
 def gather_rows(values: Tensor, own: Sequence[int], rank: int) -> Tensor:
-    """(R, D), the rows of all ranks in order, from each rank's (B, D). `own[r]` rows of rank r count, the rest is
-    padding; only those of `rank` carry a gradient."""
+    """Gather the (B, D) rows of all ranks into (R, D), in the order of the ranks. All ranks must call it.
+
+    Only the first `own[r]` rows of rank r are kept, because the others are padding. Only the rows of `rank` carry a
+    gradient.
+    """
     if len(own) == 1:
         return values
     parts = [torch.empty_like(values) for _ in own]
@@ -120,17 +125,17 @@ def gather_rows(values: Tensor, own: Sequence[int], rank: int) -> Tensor:
     return torch.cat([part[:count] for part, count in zip(parts, own, strict=True)])
 
 
-def rng_states(accelerator: Any) -> list[RngState]:
-    """The generator states of all ranks, in order."""
+def rng_states(accelerator: Accelerator) -> list[RngState]:
+    """Return the generator states of all ranks in order. All ranks must call it."""
     from accelerate.utils import gather_object
 
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    mine = {"cpu": torch.get_rng_state(), "cuda": cuda}
-    return list(gather_object([mine])) if accelerator.num_processes > 1 else [mine]
+    own = {"cpu": torch.get_rng_state(), "cuda": cuda}
+    return list(gather_object([own])) if accelerator.num_processes > 1 else [own]
 
 
 def set_rng_state(states: Sequence[RngState], rank: int, seed: int) -> None:
-    """Take up this rank's state; a rank that has none, since there were fewer, starts one from `seed`."""
+    """Restore the generator state of this rank. If the run had fewer ranks, seed the generator with `seed` instead."""
     if rank >= len(states):
         torch.manual_seed(seed)
         return

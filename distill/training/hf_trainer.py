@@ -1,26 +1,26 @@
-"""The method inside a training script of your own: a model that returns the taught loss, for transformers' Trainer.
+"""ARMADA in your own training script: a model for transformers' Trainer that returns the distillation loss.
 
-`texts`, `labels` and `tokenizer` are yours, and the cache holds a picture of every text:
+`texts`, `labels`, `tokenizer` and `name` are yours, and the cache has a picture of every text:
 
 ```python
-from distill.training.hf_trainer import TaughtModel, teach_from_cache
+from distill import DistilledModel, targets_from_cache
 from transformers import DataCollatorWithPadding
 
-teaching = teach_from_cache("my-cache", texts, labels, epochs=3)  # trains the aligner once and keeps it
-model = TaughtModel(AutoModelForSequenceClassification.from_pretrained(name, num_labels=3), teaching)
+targets = targets_from_cache("my-cache", texts, labels, epochs=3)  # trains the aligner once and keeps it
+model = DistilledModel(AutoModelForSequenceClassification.from_pretrained(name, num_labels=3), targets)
 rows = {**tokenizer(texts, truncation=True), "labels": labels, "row": list(range(len(texts)))}
 args = TrainingArguments("out", num_train_epochs=3, remove_unused_columns=False)
 collate, callbacks = DataCollatorWithPadding(tokenizer), [model.callback]
 trainer = Trainer(model, args, train_dataset=Dataset.from_dict(rows), data_collator=collate, callbacks=callbacks)
 trainer.train()
-model.student.save_pretrained("student")  # a plain checkpoint: nothing of the teaching is in it
+model.student.save_pretrained("student")  # a plain checkpoint, without teacher or added heads
 ```
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -32,9 +32,13 @@ from distill.objective.losses import student_loss
 from distill.objective.targets import EpochTargets, TeacherTargets
 from distill.settings import AlignerSettings, TrainSettings
 from distill.students.heads import StudentHeads
-from distill.students.pooling import check_kind, pooled_and_logits, pooled_width
+from distill.students.pooling import check_architecture, pooled_and_logits, pooled_width
 from distill.tasks.splits import Split
 from teacher_cache import Cache, choose, open_features, sha256
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
+    from transformers.modeling_outputs import SequenceClassifierOutput
 
 CPU = torch.device("cpu")
 
@@ -52,9 +56,24 @@ def targets_from_cache(
     seed: int = 0,
     device: torch.device = CPU,
 ) -> TeacherTargets:
-    """The features of `texts` and the aligner's state after each epoch. `teacher` and `encoder` are digests, needed
-    where the cache has several; of `samples` pictures a text the features' mean is taken. Labels are class ids, or
-    floats for a regression. Raises CoverageError where a text has no feature: build the cache first."""
+    """Return the features of `texts` from a cache, and the state of the aligner after each epoch.
+
+    The aligner is trained on the first call and kept beside the cache.
+
+    Args:
+        cache: the folder or URL of the cache.
+        texts: N texts, each of which has been the prompt of a picture.
+        labels: (N,) class ids, or floats for a regression.
+        epochs: how many epochs the student trains.
+        teacher: the digest of the teacher, needed if the cache has several.
+        encoder: the digest of the encoder, needed if the cache has several.
+        samples: the pictures per text, whose mean feature is used.
+        aligner: the settings of the aligner.
+        seed: the seed of the aligner.
+        device: where the aligner trains.
+
+    Raise CoverageError if a text has no feature: build the cache first.
+    """
     opened = Cache(cache)
     rows = Split([sha256(text.encode()) for text in texts], [(text,) for text in texts], list(texts), list(labels))
     features = open_features(opened, *choose(opened, teacher, encoder))
@@ -66,52 +85,59 @@ def targets_from_cache(
 
 
 class DistilledModel(nn.Module):
-    """A stock classifier and the added heads. With `labels` and `row` (B,), the rows' places in the taught texts, it
-    returns the method's loss; without `row` it is the classifier. `callback` tells it the epoch."""
+    """A stock classifier and the heads that distillation adds.
+
+    With `labels` (B,) and `row` (B,), the places of the rows in the texts of `targets_from_cache`, it returns the loss
+    of ARMADA. Without `row` it is the plain classifier. `callback`, for the Trainer, sets the epoch. Raise ArmadaError
+    if the architecture of the classifier is not supported.
+    """
 
     features: Tensor
 
-    def __init__(self, student: Any, teacher_targets: TeacherTargets, settings: TrainSettings | None = None) -> None:
+    def __init__(
+        self, student: PreTrainedModel, teacher_targets: TeacherTargets, settings: TrainSettings | None = None
+    ) -> None:
         super().__init__()
-        check_kind("TaughtModel", student.config.model_type)
+        check_architecture("DistilledModel", student.config.model_type)
         self.student, self.config = student, student.config
         self._settings = settings or TrainSettings()
         self._states, self._width = teacher_targets.states, teacher_targets.width
         self.register_buffer("features", torch.as_tensor(teacher_targets.features), persistent=False)
         width = self.features.shape[1]
         self.heads = StudentHeads(pooled_width(student), width, teacher_targets.classes, self._settings.dropout)
-        self.heads.start(torch.Generator().manual_seed(self._settings.seed))
+        self.heads.initialise(self._settings.seed)
         self.callback = _EachEpoch(self)
-        self._lesson: EpochTargets | None = None
+        self._targets: EpochTargets | None = None
 
     def begin(self, epoch: int) -> None:
-        """Teach from the aligner's state of this epoch (the last one, where there are fewer) from now on."""
-        last = min(epoch, len(self._states) - 1)
-        self._lesson = EpochTargets(
-            TeacherTargets(self.features, self._states, self._width), last, self.features.device
-        )
+        """Use the state of the aligner after this epoch from now on, or its last state if there are fewer."""
+        state = min(epoch, len(self._states) - 1)
+        targets = TeacherTargets(self.features, self._states, self._width)
+        self._targets = EpochTargets(targets, state, self.features.device)
 
-    def forward(self, labels: Tensor | None = None, row: Tensor | None = None, **tokens: Tensor) -> Any:
-        """The classifier's output; while it is taught, a dict of the loss and the logits (B, C)."""
+    def forward(
+        self, labels: Tensor | None = None, row: Tensor | None = None, **tokens: Tensor
+    ) -> SequenceClassifierOutput | dict[str, Tensor]:
+        """Return a dict of the loss and the logits (B, C); without `row` or `labels` the output of the classifier."""
         if row is None or labels is None:
             return self.student(**tokens, labels=labels)
-        if self._lesson is None:
+        if self._targets is None:
             self.begin(0)
-        assert self._lesson is not None  # begun just now, or by the callback
+        assert self._targets is not None  # set by `begin`
         pooled, logits = pooled_and_logits(self.student, tokens)
         terms = student_loss(
-            self._lesson.outputs(row, self.features[row]),
+            self._targets.outputs(row, self.features[row]),
             self.heads(pooled, logits),
             labels,
             **self._settings.loss,
-            center=self._lesson.center,
+            center=self._targets.center,
         )
         return {"loss": terms.total, "logits": logits}
 
 
 class _EachEpoch(TrainerCallback):  # type: ignore[misc]  # transformers has no types
     def __init__(self, model: DistilledModel) -> None:
-        self._model = [model]  # in a list: a callback is no part of the module
+        self._model = [model]  # in a list, so that the callback and the model do not contain each other
 
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._model[0].begin(int(state.epoch or 0))

@@ -1,35 +1,38 @@
-"""The journal of a run, `metrics.jsonl`: one line an optimiser step with its unweighted losses.
+"""The metrics log of a run, `metrics.jsonl`: one line per optimiser step with its unweighted losses.
 
-A resumed run's journal is that of an unbroken one: lines after the step that is resumed from are cut first.
+The metrics log of a resumed run equals that of an uninterrupted one: lines after the resumed step are removed first.
 """
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from teacher_cache import atomic_write
 
 TERMS = ("loss", "task", "output_alignment", "manifold")
 
 
 class MetricsLog:
-    """Lines are appended when losses are brought to the host anyway: no step waits for them."""
+    """The lines of one run. `path` None writes none, as on all ranks but the first."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
 
     def cut(self, step: int) -> None:
-        """Keep the lines of the first `step` steps."""
+        """Remove all lines after the first `step` steps."""
         if self._path is None or not self._path.exists():
             return
         lines = self._path.read_text("utf-8").splitlines(keepends=True)[:step]
-        draft = self._path.with_suffix(".draft")
-        draft.write_text("".join(lines), "utf-8")
-        os.replace(draft, self._path)
+        atomic_write(self._path, "".join(lines).encode("utf-8"), durable=False)
 
     def write(self, step: int, epoch: int, losses: Sequence[Sequence[float]]) -> list[Mapping[str, float]]:
-        """Append the steps after `step`, and return them as they were written."""
+        """Append one line per step after `step`, and return the lines.
+
+        `losses` has one sequence of loss terms per step, in the order of TERMS. It is called when the losses are copied
+        to the host, so that no step waits for them.
+        """
         rows: list[Mapping[str, float]] = [
             {"step": step + number, "epoch": epoch, **dict(zip(TERMS, values, strict=False))}
             for number, values in enumerate(losses, 1)

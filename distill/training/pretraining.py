@@ -1,11 +1,11 @@
-"""Stage two without labels: a student learns the relations between the pictures of its texts, and nothing else.
+"""Pre-training without labels: a student learns the relations between the pictures of its texts.
 
-The relational manifold loss needs neither an aligner nor a label, and no label is an argument here.
+It minimises the relational manifold loss, which needs neither an aligner nor labels.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,9 +19,12 @@ from distill.students.heads import StudentHeads
 from distill.students.pooling import pooled_and_logits, pooled_width
 from teacher_cache import progress
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 
 def pretrain_student(
-    model: Any,
+    model: PreTrainedModel,
     tokens: Tokens,
     features: np.ndarray | SampledFeatures,
     settings: TrainSettings,
@@ -29,28 +32,39 @@ def pretrain_student(
     key: str,
     device: torch.device,
 ) -> list[float]:
-    """Train `model` in place on (N, L) features of its N texts, in memory; the mean loss of each epoch. `key`
-    decides the order of the rows together with the seed. The task head isn't touched."""
+    """Train `model` in place and return the mean loss of each epoch. The task head is not changed.
+
+    Args:
+        model: the stock model.
+        tokens: N texts.
+        features: (N, L) features of the pictures of these texts, in memory.
+        settings: the optimiser, the schedule and the number of epochs; the loss weights are not used.
+        key: the digest of the data, which determines the order of the rows together with the seed.
+        device: where to train.
+    """
     from transformers import get_scheduler
 
     torch.manual_seed(settings.seed)
     model.to(device).train()
-    heads = StudentHeads(pooled_width(model), features.shape[1], 1).to(device)
-    heads.start(torch.Generator().manual_seed(settings.seed))
+    heads = StudentHeads(pooled_width(model), features.shape[1], 1)
+    heads.initialise(settings.seed)
+    heads.to(device)
     trained = [*model.base_model.parameters(), heads.projection.weight]
     optimizer = torch.optim.AdamW(trained, lr=settings.lr, weight_decay=settings.weight_decay)
     total = settings.epochs * -(-len(tokens) // settings.batch_size)
     schedule = get_scheduler("linear", optimizer, int(settings.warmup * total), total)
-    center = torch.from_numpy(features_of_epoch(features, 0)[0]).float().mean(0).to(device)  # of all pictures
+    table = features.features if isinstance(features, SampledFeatures) else features  # (M, L), all pictures
+    table = torch.as_tensor(table)
+    center = table.float().mean(0).to(device)
     means = []
     with progress(total, "pre-training", "step") as bar:
         for epoch in range(settings.epochs):
             losses = []
-            table, places = features_of_epoch(features, epoch)
+            _, places = features_of_epoch(features, epoch)
             lengths = tokens.lengths if settings.by_length else None
-            place: dict[str, Any] = {"key": key, "seed": settings.seed, "epoch": epoch, "lengths": lengths}
-            for rows in batches(len(tokens), settings.batch_size, **place):
-                z = torch.from_numpy(table[places[rows]]).to(device).float()  # (B, L)
+            order: dict[str, Any] = {"key": key, "seed": settings.seed, "epoch": epoch, "lengths": lengths}
+            for rows in batches(len(tokens), settings.batch_size, **order):
+                z = table[torch.from_numpy(places[rows])].to(device).float()  # (B, L)
                 s = pooled_and_logits(model, tokens.batch(rows, device))[0]  # (B, H)
                 loss = manifold_loss("relational", z, heads.projection(s), center)
                 torch.autograd.backward(loss)

@@ -1,14 +1,15 @@
-"""Optimiser steps of a student: one batch over all ranks in, its losses out. Undistilled it is plain fine-tuning.
+"""Optimiser steps of a student: a step takes one batch over all ranks and returns its losses.
 
-Any number of ranks, and any number of parts that a batch is computed in, takes the same step. Nothing in a classifier's
-waits for the device.
+Without a teacher, a step is plain fine-tuning. The step does not depend on the number of ranks, nor (except for the
+manifold loss) on the number of parts that a batch is split into to save memory. A step of a classifier does not
+synchronise with the device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -36,19 +37,24 @@ from distill.training.distributed import (
 )
 from teacher_cache import ChosenRows, ShardRows
 
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+    from torch.optim.lr_scheduler import LRScheduler
+    from transformers import PreTrainedModel
+
 
 class Steps:
-    """The student under training, its optimiser, its schedule and this rank's generator."""
+    """The student during training, its optimiser, its schedule and the random generator of this rank."""
 
     def __init__(
         self,
-        model: Any,
+        model: PreTrainedModel,
         tokens: Tokens,
         labels: Sequence[float],
         settings: TrainSettings,
         data_digest: str,
         teacher_targets: TeacherTargets | None,
-        accelerator: Any,
+        accelerator: Accelerator,
         first: Sequence[int] | None,
     ) -> None:
         self._settings, self._tokens = settings, tokens
@@ -61,8 +67,8 @@ class Steps:
         if teacher_targets:
             width = teacher_targets.features.shape[1]
             heads = StudentHeads(pooled_width(model), width, teacher_targets.classes, settings.dropout)
-            heads.start(torch.Generator().manual_seed(settings.seed))
-        self._given = self._bare = DistilledStudent(model, heads, first)  # the one that the caller has
+            heads.initialise(settings.seed)
+        self._given = self._bare = DistilledStudent(model, heads, first)  # contains the model of the caller
         if is_sharded(accelerator):
             self._bare = sharded_copy(self._given, accelerator)
         self._trained = [parameter for parameter in self._bare.parameters() if parameter.requires_grad]
@@ -78,7 +84,7 @@ class Steps:
         self._student.train()
 
     def _loader(self, key: str, teacher_targets: TeacherTargets | None, device: torch.device) -> Loader:
-        """Batches over all ranks, each of which takes its share of the texts and all of the features."""
+        """Return a loader of global batches: each rank takes its share of the texts, and all of the features."""
         settings = self._settings
         features = teacher_targets.features if teacher_targets else np.empty((len(self._labels), 0), np.float16)
         in_windows = isinstance(features, ChosenRows) and isinstance(features.source, ShardRows)
@@ -93,7 +99,7 @@ class Steps:
         )
 
     def step(self, batch: Batch, epoch_targets: EpochTargets | None) -> Tensor:
-        """One optimiser step over a batch; its losses, (2,) or (4,) on the device."""
+        """Take one optimiser step over a global batch. Return its losses, (2,) or (4,) on the device; see `_loss`."""
         count = len(batch.rows)
         parts = np.array_split(np.arange(count), min(self._settings.accumulate, count))
         losses = []
@@ -132,8 +138,10 @@ class Steps:
         return StudentOutputs(*(part if part.shape[1] else None for part in torch.split(gathered, widths, 1)))  # type: ignore[arg-type]
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next step depends on; every rank has to call it. Frozen weights are not in it: the run's start
-        holds them."""
+        """Return everything that the next step depends on. All ranks must call it.
+
+        Frozen weights are left out, because loading the student restores them.
+        """
         weights = {name: value.detach() for name, value in self._bare.named_parameters() if value.requires_grad}
         is_main = self._accelerator.is_main_process
         return {
@@ -145,11 +153,11 @@ class Steps:
         }
 
     def start(self) -> None:
-        """Seed this rank's generator, as at step 0."""
+        """Seed the random generator of this rank, as at step 0."""
         torch.manual_seed(self._seed)
 
     def load_state_dict(self, state: Mapping[str, Any], step: int) -> None:
-        """Take up the state after `step`."""
+        """Restore the state after `step`. All ranks must call it."""
         own = dict(self._bare.named_parameters())
         weights = {name: shard_like(value, own.get(name, value)) for name, value in state["weights"].items()}
         self._bare.load_state_dict(weights, strict=False)
@@ -160,16 +168,17 @@ class Steps:
         self.give_back()
 
     def give_back(self) -> None:
-        """See that the caller's model has the weights as they are now; every rank has to call it."""
+        """Copy the current weights into the model of the caller. All ranks must call it."""
         if self._bare is not self._given:
             copy_full_weights(self._bare, self._given)
 
 
-def _schedule(optimizer: Any, settings: TrainSettings, total: int) -> Any:
+def _schedule(optimizer: torch.optim.Optimizer, settings: TrainSettings, total: int) -> LRScheduler:
     from transformers import get_scheduler
 
     name = "constant_with_warmup" if settings.schedule == "constant" else "linear"
-    return get_scheduler(name, optimizer, int(settings.warmup * total), total)
+    schedule: LRScheduler = get_scheduler(name, optimizer, int(settings.warmup * total), total)
+    return schedule
 
 
 def _loss(
@@ -179,7 +188,7 @@ def _loss(
     teacher_outputs: Outputs | None,
     center: Tensor | None,
 ) -> Tensor:
-    """(total, task) of an undistilled step; (total, task, output alignment, manifold) of a distilled one."""
+    """Return (total, task, output alignment, manifold); without a teacher only (total, task)."""
     outputs = student_outputs.outputs
     if outputs is None or teacher_outputs is None:
         loss = head_loss(student_outputs.logits, labels) if student_outputs.head is None else student_outputs.head

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import sqlite3
-import tempfile
-import time
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,11 +19,13 @@ from teacher_cache import (
     CacheError,
     Listing,
     Source,
+    atomic_file,
     failure_tables,
     feature_tables,
     full_disk_in_words,
     image_tables,
     list_shards,
+    sweep_drafts,
 )
 
 if TYPE_CHECKING:
@@ -72,31 +71,23 @@ def make_catalogue(cache: Cache, tries: int = 3) -> tuple[Path, str]:
     path = folder / f"{digest}.sqlite"
     if path.exists():
         return path, digest
-    handle, draft = tempfile.mkstemp(".draft", dir=folder)
     try:
-        with full_disk_in_words(str(folder)):
-            _write(cache, listing, Path(draft))
-            os.fsync(handle)
-        os.replace(draft, path)
+        with full_disk_in_words(str(folder)), atomic_file(path) as draft:
+            _write(cache, listing, draft)
     except CacheError:
         if tries == 1 or list_shards(cache) == listing:
             raise
         return make_catalogue(cache, tries - 1)  # the cache was compacted meanwhile
-    finally:
-        os.close(handle)
-        Path(draft).unlink(missing_ok=True)
     _remove_others(folder, path)
     return path, digest
 
 
 def _remove_others(folder: Path, path: Path) -> None:
     """Remove older catalogues, and the drafts of killed processes."""
-    abandoned = time.time() - _DRAFT_S
-    for other in folder.iterdir():
+    sweep_drafts(folder, _DRAFT_S)
+    for other in folder.glob("*.sqlite"):
         with contextlib.suppress(OSError):  # another process has it open or removed it
-            if (other.suffix == ".sqlite" and other != path) or (
-                other.suffix == ".draft" and other.stat().st_mtime < abandoned
-            ):
+            if other != path:
                 other.unlink()
 
 

@@ -18,7 +18,6 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from pipelines.files import write_whole
 from pipelines.gallery.catalogue import (
     KINDS,
     Catalogue,
@@ -32,7 +31,17 @@ from pipelines.gallery.catalogue_build import catalogue_folder
 from pipelines.gallery.neighbours import Near, neighbours
 from pipelines.gallery.pages import ASSETS, Pages, asset
 from pipelines.gallery.urls import CHUNK, ExportUrls, page_name
-from teacher_cache import ArmadaError, Cache, Features, choose, full_disk_in_words, open_features, progress, sha256
+from teacher_cache import (
+    ArmadaError,
+    Cache,
+    Features,
+    atomic_write,
+    choose,
+    full_disk_in_words,
+    open_features,
+    progress,
+    sha256,
+)
 
 FORMAT = 1
 MARK, MADE_BY = "gallery.json", "armada cache browse"
@@ -91,10 +100,10 @@ def _export(catalogue: Catalogue, folder: Path) -> Exported:
     found = _read(folder / MARK)
     if {name: found.get(name) for name in state} == state and "exported" in found:
         return Exported(**found["exported"])
-    write_whole(folder / MARK, json.dumps(state).encode())
+    atomic_write(folder / MARK, json.dumps(state).encode(), durable=False)
     exported = _Export(catalogue, folder).write()
     if not exported.unreadable:  # they may be repaired: look again next time
-        write_whole(folder / MARK, json.dumps({**state, "exported": asdict(exported)}).encode())
+        atomic_write(folder / MARK, json.dumps({**state, "exported": asdict(exported)}).encode(), durable=False)
     return exported
 
 
@@ -204,7 +213,7 @@ class _Export:
         if path.exists() and path.stat().st_size == len(data) and path.read_bytes() == data:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, data)
+        atomic_write(path, data, durable=False)
 
     def _remove_the_rest(self) -> None:
         """Remove the files of earlier exports that don't belong to this one."""

@@ -1,1 +1,1 @@
-"""From prompts to shards: plan, draw, keep, seal, encode."""
+"""From prompts to shards: make a plan, draw pictures, store them in the spool, seal them into shards, encode them."""

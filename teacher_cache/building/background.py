@@ -1,5 +1,5 @@
-"""What a build does beside its teacher: one thread seals what was drawn, another encodes what was sealed, so that no
-call waits for a shard.
+"""The background work of a build: one thread seals drawn pictures, another encodes sealed ones, so that no call waits
+for a shard.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from teacher_cache.storage.pictures import index_rows
 
 @dataclass
 class Background:
-    """Seals and encodes on its two threads; use as a context manager, which waits for them."""
+    """Seals and encodes on two threads; use it as a context manager, which waits for them."""
 
     cache: Cache
     spool: Spool
@@ -49,11 +49,12 @@ class Background:
 
     @property
     def is_sealing(self) -> bool:
-        """Whether a seal is under way."""
+        """Whether a seal is running or queued."""
         return bool(self._seals) and not self._seals[-1].done()
 
     def seal(self) -> None:
-        """Begin to seal what was drawn, and to encode it. Raises what an earlier seal or encoding ended with."""
+        """Start to seal all drawn pictures and to encode them. Raises the error of an earlier seal or encoding, if
+        there was one."""
         tasks: list[Future[Any]] = [*self._seals, *self._encodings]
         for task in tasks:
             if task.done():
@@ -61,13 +62,14 @@ class Background:
         self._seals.append(self._sealer.submit(self._seal))
 
     def finish(self, keys: pa.Array) -> Encoded:
-        """Wait, then encode those of `keys` that still have no feature."""
+        """Wait for the threads, encode the pictures of `keys` that still have no feature, and return the totals. Raises
+        the error of a seal or an encoding, if there was one."""
         for sealed in self._seals:
             sealed.result()
         for encoded in self._encodings:
             self.total.add(encoded.result())
         if not self.stop():
-            self.total.refused = 0  # what was refused so far has no feature yet, and is refused again
+            self.total.refused = 0  # pictures whose feature was refused are missing, and counted again below
             missing = missing_features(self.cache, self.teacher_source, source_of_encoder(self.encoder), keys)
             rows = index_rows(self.cache, missing, self.options.shard_rows)
             self.total.add(self._encode(rows, missing.num_rows))

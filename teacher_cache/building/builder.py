@@ -1,7 +1,7 @@
-"""The build: ask the teacher for what is missing, once; seal what it drew; encode what has no feature.
+"""The build: request each missing picture once, seal the pictures into shards, encode those without a feature.
 
-The same build again does nothing twice, a killed one goes on where it was: pictures are durable in the spool the moment
-they arrive, and what an earlier build left there is sealed before anything is planned.
+A repeated build does nothing twice, and a killed build continues where it stopped: pictures are durable in the spool as
+soon as they arrive, and those that an earlier build left there are sealed before the plan is made.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import pyarrow as pa
 
 from teacher_cache.building.background import Background
 from teacher_cache.building.drawing import Drawing
+from teacher_cache.building.encoding import Encoded
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import make_plan, make_requests
+from teacher_cache.building.plan import Plan, make_plan, make_requests
 from teacher_cache.building.sealing import seal
 from teacher_cache.building.spool import Spool
 from teacher_cache.encoders import Encoder, source_of_encoder
@@ -29,7 +30,8 @@ from teacher_cache.teachers import Teacher, source_of_teacher
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build found and did. `calls` and `cost_usd` are this build's, the totals are this machine's so far."""
+    """What a build found and did. `calls` and `cost_usd` count this build only; the totals count all builds of this
+    machine so far."""
 
     rows: int
     unique_prompts: int
@@ -37,7 +39,7 @@ class BuildReport:
     features_at_hand: int
     calls: int
     drawn: int
-    failed: Mapping[str, int]  # of all keys asked for, by reason, earlier failures included
+    failed: Mapping[str, int]  # number of requested pictures by reason, including earlier failures
     encoded: int
     features_refused: int
     cost_usd: float
@@ -57,10 +59,19 @@ def build(
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.time,
 ) -> BuildReport:
-    """Fill the cache for these prompts. `stop` is asked before each call; once it says yes, what is in flight is
-    finished and sealed, and the same build later goes on from there.
+    """Draw and encode the pictures of prompts that the cache lacks.
 
-    Raises ArmadaError where the options contradict the teacher.
+    Args:
+        cache: The cache to fill.
+        prompts: One per row of the input; duplicates are requested once.
+        teacher: Draws the missing pictures.
+        encoder: Computes the missing features.
+        options: What to build, and the caps on calls and cost.
+        stop: Called before each call. When it returns True, calls in flight are finished and sealed; the same build
+            continues later from there.
+        clock: Seconds since 1970, for timestamps and for `BuildOptions.seal_seconds`.
+
+    Raises ArmadaError if an option is invalid or contradicts the teacher, or if the teacher stops the build.
     """
     requests = make_requests(source_of_teacher(teacher), prompts, options.samples, options.limit)
     return build_requests(cache, requests, len(prompts), teacher, encoder, options, stop=stop, clock=clock)
@@ -77,7 +88,8 @@ def build_requests(
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.time,
 ) -> BuildReport:
-    """`build` for pictures that are named by key (plan.ASKED)."""
+    """Build the pictures of a table of requests (plan.REQUEST_COLUMNS), which stand for `rows` rows of the input. See
+    `build`."""
     if options.budget_usd is not None and teacher.price_usd is None:
         raise ArmadaError("--budget-usd: this teacher has no known price; cap the calls by --max-calls instead")
     if options.format not in FORMATS:
@@ -93,20 +105,45 @@ def build_requests(
                 seal(cache, spool, source, options.shard_rows, provenance, again=True)
         planned = spool.last_seal()
         plan = make_plan(cache, teacher_source, encoder_source, requests, rows=rows, retry=options.retry)
-        calls_before, cost_before = spool.spent(teacher_source.digest)
+        before = spool.spent(teacher_source.digest)
         with Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background:
             drawing = Drawing(spool, teacher, teacher_source, options, background, stop, clock)
             if plan.wanted.num_rows:
                 drawing.run(plan, planned)
             encoded = background.finish(plan.keys)
         spool.add_rate(f"encoder {encoder_source.name}", encoded.written + encoded.refused, encoded.seconds)
-        calls, cost = spool.spent(teacher_source.digest)
-    report = BuildReport(
+        total = spool.spent(teacher_source.digest)
+    report = _report(
+        plan,
+        drawing,
+        encoded,
+        before=before,
+        total=total,
+        seconds=clock() - started,
+        stopped=drawing.stopped or ("interrupted" if stop() else ""),
+    )
+    if report.drawn or report.encoded or report.calls:
+        write_card(cache)
+    return report
+
+
+def _report(
+    plan: Plan,
+    drawing: Drawing,
+    encoded: Encoded,
+    *,
+    before: tuple[int, float],
+    total: tuple[int, float],
+    seconds: float,
+    stopped: str,
+) -> BuildReport:
+    """Return the report of a build; `before` and `total` are the spool's calls and cost before and after it."""
+    return BuildReport(
         rows=plan.rows,
         unique_prompts=plan.unique_prompts,
         pictures_at_hand=plan.pictures_at_hand,
         features_at_hand=plan.features_at_hand,
-        calls=calls - calls_before,
+        calls=total[0] - before[0],
         drawn=drawing.drawn,
         failed={
             reason: plan.failed.get(reason, 0) + drawing.failed.get(reason, 0)
@@ -114,12 +151,9 @@ def build_requests(
         },
         encoded=encoded.written,
         features_refused=encoded.refused,
-        cost_usd=cost - cost_before,
-        calls_total=calls,
-        cost_usd_total=cost,
-        seconds=clock() - started,
-        stopped=drawing.stopped or ("interrupted" if stop() else ""),
+        cost_usd=total[1] - before[1],
+        calls_total=total[0],
+        cost_usd_total=total[1],
+        seconds=seconds,
+        stopped=stopped,
     )
-    if report.drawn or report.encoded or report.calls:
-        write_card(cache)
-    return report

@@ -1,8 +1,8 @@
-"""Drawing: the teacher is asked for what is wanted, each answer is kept the moment it comes.
+"""Drawing: send the wanted requests to the teacher, and store each answer in the spool as soon as it arrives.
 
-A call is reserved in the spool before it is sent. A failure in passing is asked again in the same build, later each
-time, until it has been tried enough and is a row with its reason. Where the build stops before that, the row stays
-missing, and the next build asks for it.
+A call is reserved in the spool before it is sent. A request that failed transiently is sent again in the same build,
+with a growing delay, until it succeeds or `attempts` calls have failed, which is recorded as a failure. If the build
+stops before that, the picture stays missing, and the next build requests it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from teacher_cache.building.background import Background
 from teacher_cache.building.options import Budget, BuildOptions
@@ -27,13 +27,17 @@ from teacher_cache.progress_bar import progress
 from teacher_cache.storage.pictures import picture_fault
 from teacher_cache.teachers import REASONS, Failure, Picture, Request, Teacher
 
-_BACKOFF_S = 1.0  # before the second attempt; doubled for each one after it, and drawn from half of it to all
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+_BACKOFF_S = 1.0  # before the second attempt, doubled for each later one; multiplied by a random factor of 0.5 to 1
 _LONGEST_BACKOFF_S = 60.0
 
 
 @dataclass
 class Drawing:
-    """Asks the teacher for the wanted pictures, keeps each answer, seals now and then."""
+    """Draws the wanted pictures of a plan; counts what was drawn and, by reason, what failed. `stopped` is empty,
+    "budget" or "interrupted"."""
 
     spool: Spool
     teacher: Teacher
@@ -45,89 +49,95 @@ class Drawing:
     drawn: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     stopped: str = ""
-    _asked: dict[str, tuple[Wanted, int]] = field(default_factory=dict)  # in flight, and which attempt it is
-    _later: list[tuple[float, int, Wanted, int]] = field(default_factory=list)  # a heap, by the time to ask again
-    _held: list[Wanted] = field(default_factory=list)  # claimed by another build of this machine
-    _came: deque[Picture | Failure] = field(default_factory=deque)  # answered, not yet kept
-    _tickets: Iterator[int] = field(default_factory=itertools.count)
+    _in_flight: dict[str, tuple[Wanted, int]] = field(default_factory=dict)  # by image key, with the attempt's number
+    _retries: list[tuple[float, int, Wanted, int]] = field(default_factory=list)  # a heap: due time, tie, ..., attempt
+    _claimed_elsewhere: list[Wanted] = field(default_factory=list)  # by another build of this machine
+    _unrecorded: deque[Picture | Failure] = field(default_factory=deque)  # answers that are not in the spool yet
+    _ties: Iterator[int] = field(default_factory=itertools.count)  # order retries that are due at the same time
 
     def run(self, plan: Plan, planned: int) -> None:
-        """Draw the plan's wanted rows; `planned` is the last seal before the plan was made."""
+        """Draw the plan's wanted rows; `planned` is the spool's last seal before the plan was made.
+
+        Raises ArmadaError if the teacher stops the build or fails for an unknown reason, CacheError if the disk is
+        full. Answers that have arrived are stored in any case.
+        """
         started, self._sealed_at = time.monotonic(), self.clock()
         pending = requests_of(plan.wanted)
-        unkept = getattr(self.teacher, "concurrency", 0)  # answers that may wait to be kept: a kill loses them
+        max_unrecorded = getattr(self.teacher, "concurrency", 0)  # a killed build loses unrecorded answers
         name = f"teacher {self.teacher_source.spec.get('kind', '')}"
-        with progress(plan.wanted.num_rows, name, "picture") as bar, ThreadPoolExecutor(1) as keeper:
-            kept: list[Future[None]] = []
+        with progress(plan.wanted.num_rows, name, "picture") as bar, ThreadPoolExecutor(1) as recorder:
+            tasks: list[Future[None]] = []
             try:
                 while not self.stopped:
                     for answer in self.teacher.draw(self._requests(pending, planned, bar)):
-                        if not self._asks_later(answer):
-                            self._came.append(answer)
-                            kept.append(keeper.submit(self._keep))
+                        if not self._schedules_retry(answer):
+                            self._unrecorded.append(answer)
+                            tasks.append(recorder.submit(self._record))
                             bar.update()
-                        while len(kept) > unkept or (kept and kept[0].done()):
-                            kept.pop(0).result()
-                    if not self._held and not self._later:
+                        while len(tasks) > max_unrecorded or (tasks and tasks[0].done()):
+                            tasks.pop(0).result()
+                    if not self._claimed_elsewhere and not self._retries:
                         break
-                    self._rest()
-                    pending, self._held = iter(self._held), []
+                    self._wait_for_retry()
+                    pending, self._claimed_elsewhere = iter(self._claimed_elsewhere), []
             finally:
-                for task in kept:
+                for task in tasks:
                     task.result()
                 self.background.seal()
         answers = self.drawn + sum(self.failed.values())
         self.spool.add_rate(f"teacher {self.teacher_source.name}", answers, time.monotonic() - started)
 
-    def _requests(self, pending: Iterator[Wanted], planned: int, bar: Any) -> Iterator[Request]:
-        """The requests to send, each claimed the moment it is pulled."""
+    def _requests(self, pending: Iterator[Wanted], planned: int, bar: tqdm[Any]) -> Iterator[Request]:
+        """Yield the requests to send; each is claimed when it is pulled."""
         budget = Budget(self.options.max_calls, self.options.budget_usd, self.teacher.price_usd)
         while True:
             if self.stop():
                 self.stopped = "interrupted"
                 return
-            again = self._later[0] if self._later and self._later[0][0] <= time.monotonic() else None
-            wanted = again[2] if again else next(pending, None)
+            retry = self._retries[0] if self._retries and self._retries[0][0] <= time.monotonic() else None
+            wanted = retry[2] if retry else next(pending, None)
             if wanted is None:
                 return
-            verdict = self.spool.claim(self.teacher_source.digest, wanted, budget, planned)
-            if verdict == "spent":
+            claim = self.spool.claim(self.teacher_source.digest, wanted, budget, planned)
+            if claim == "spent":
                 self.stopped = "budget"
                 return
-            if again:
-                heapq.heappop(self._later)
-            if verdict == "granted":
-                self._asked[wanted.request.image_key] = (wanted, again[3] + 1 if again else 1)
+            if retry:
+                heapq.heappop(self._retries)
+            if claim == "granted":
+                self._in_flight[wanted.request.image_key] = (wanted, retry[3] + 1 if retry else 1)
                 yield wanted.request
-            elif verdict == "held":
-                self._held.append(wanted)
+            elif claim == "held":
+                self._claimed_elsewhere.append(wanted)
             else:
                 bar.update()
 
-    def _asks_later(self, answer: Picture | Failure) -> bool:
-        """Whether this is a failure in passing that is to be asked again in this build."""
-        wanted, attempt = self._asked.pop(answer.image_key)
+    def _schedules_retry(self, answer: Picture | Failure) -> bool:
+        """Schedule a retry if the answer is a transient failure with attempts left; return whether it is."""
+        wanted, attempt = self._in_flight.pop(answer.image_key)
         if isinstance(answer, Picture) or answer.retry_after_s is None or attempt >= self.options.attempts:
             return False
         backoff = min(_BACKOFF_S * 2 ** (attempt - 1), _LONGEST_BACKOFF_S) * random.uniform(0.5, 1)
         due = time.monotonic() + max(answer.retry_after_s, backoff)
         self.spool.note_cost(answer)
-        heapq.heappush(self._later, (due, next(self._tickets), wanted, attempt))
+        heapq.heappush(self._retries, (due, next(self._ties), wanted, attempt))
         return True
 
-    def _rest(self) -> None:
-        """Wait until there is something to ask again: a row of our own, or another build's (if it dies, it is ours)."""
-        due = self._later[0][0] if self._later else float("inf")
-        if self._held:
+    def _wait_for_retry(self) -> None:
+        """Wait until the next retry is due, or for a moment if another build has claimed rows, which are free if it
+        dies."""
+        due = self._retries[0][0] if self._retries else float("inf")
+        if self._claimed_elsewhere:
             due = min(due, time.monotonic() + 0.2)
         while time.monotonic() < due and not self.stop():
             time.sleep(max(0.0, min(0.2, due - time.monotonic())))
 
-    def _keep(self) -> None:
-        """On the keeper's thread: look at what has come, record it all at once, begin a seal when it is time."""
-        answers = [_looked_at(self._came.popleft()) for _ in range(len(self._came))]
+    def _record(self) -> None:
+        """On the recorder's thread: check the answers that have arrived, store them together, and start a seal if one
+        is due."""
+        answers = [_checked(self._unrecorded.popleft()) for _ in range(len(self._unrecorded))]
         if not answers:
-            return  # the answer that this was called for went with those before it
+            return  # an earlier call has recorded this answer together with others
         self.spool.record(answers)
         for answer in answers:
             if isinstance(answer, Picture):
@@ -140,11 +150,14 @@ class Drawing:
             self._sealed_at = self.clock()
 
 
-def _looked_at(answer: Picture | Failure) -> Picture | Failure:
-    """The answer, or the failure that its picture is. Raises ArmadaError for a reason that is none."""
+def _checked(answer: Picture | Failure) -> Picture | Failure:
+    """Return the answer, or a failure if its picture is blank or undecodable. Raises ArmadaError if the answer is a
+    failure for an unknown reason."""
     fault = picture_fault(answer.data) if isinstance(answer, Picture) else None
     if fault:
         return Failure(answer.image_key, *fault, answer.cost_usd, answer.seconds)
     if isinstance(answer, Failure) and answer.reason not in REASONS:
-        raise ArmadaError(f"the teacher gave the reason {answer.reason!r}; expected one of {', '.join(REASONS)}")
+        raise ArmadaError(
+            f"the teacher returned a failure with the reason {answer.reason!r}; expected one of {', '.join(REASONS)}"
+        )
     return answer

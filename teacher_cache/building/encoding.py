@@ -1,6 +1,8 @@
-"""Encoding: stored pictures into feature shards. A killed encoding repeats at most one uncommitted shard, for free.
+"""Encoding: compute features of stored pictures and write them into shards. Threads prepare the next batch of pictures
+while one thread runs the model on this batch.
 
-A feature with a NaN, an infinity or no length never reaches a shard.
+A killed encoding repeats at most one uncommitted shard, without teacher calls. A feature that contains a NaN or an
+infinity, or is zero, is not written.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from teacher_cache.encoders import Encoder, TwoStepEncoder, dtype_of, source_of_encoder
-from teacher_cache.errors import CacheError
+from teacher_cache.errors import CacheError, repair_hint
 from teacher_cache.format.commits import Provenance
 from teacher_cache.format.shards import is_sound
 from teacher_cache.format.sources import Source
@@ -28,17 +30,19 @@ from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.pictures import read_pictures
 from teacher_cache.storage.writing import commit_features, commit_samples, image_rows
 
+THREADS = min(16, os.cpu_count() or 1)  # that prepare pictures; decoding and resizing release the interpreter's lock
+
 
 @dataclass
 class Encoded:
-    """What an encoding wrote and refused, and its time in seconds."""
+    """The number of features that an encoding wrote and refused, and its time in seconds."""
 
     written: int = 0
     refused: int = 0
     seconds: float = 0.0
 
     def add(self, other: Encoded) -> None:
-        """Count another encoding too."""
+        """Add the numbers of another encoding."""
         self.written += other.written
         self.refused += other.refused
         self.seconds += other.seconds
@@ -55,8 +59,20 @@ def encode(
     stop: Callable[[], bool] = lambda: False,
     format: str = "parquet",
 ) -> Encoded:
-    """Encode the pictures of index rows, `total` in all (with `path`, in tar order); a shard and a commit a part.
-    `format` decides whether the features stand in Parquet or beside picture and prompt in a tar."""
+    """Encode stored pictures and commit their features.
+
+    Args:
+        cache: The cache with the pictures.
+        teacher: The source of the pictures.
+        encoder: The encoder.
+        parts: Index rows with `path`, in tar order; each part becomes one shard and one commit.
+        total: The number of rows in all parts.
+        provenance: What the commits record about this build.
+        stop: Called before each part; encoding ends when it returns True.
+        format: "parquet", or "webdataset" to write each feature beside its picture and prompt in a tar.
+
+    Raises CacheError if a picture is damaged or cannot be prepared, or a feature has the wrong shape.
+    """
     done = Encoded()
     if not total:
         return done
@@ -83,9 +99,10 @@ def encode(
 def encode_pictures(
     encoder: Encoder, pictures: Iterator[bytes], prompts: Sequence[str], done: Callable[[int], object] = lambda _: None
 ) -> Iterator[np.ndarray]:
-    """Features (B, L) float32, batch by batch; where the encoder has two steps, the first runs beside the second.
+    """Yield the features (B, L) float32 of pictures, batch by batch; `done` is called with the size of each batch.
 
-    Raises CacheError for a shape that the encoder didn't promise.
+    If the encoder has two steps, pictures are prepared while the model runs. Raises CacheError if a picture cannot be
+    prepared, or the features have another shape than (B, encoder.dimension).
     """
     if isinstance(encoder, TwoStepEncoder):
         batches = prefetch(encoder, pictures, prompts)
@@ -95,7 +112,7 @@ def encode_pictures(
         expected = (count, encoder.dimension)
         if features.shape != expected:
             raise CacheError(
-                f"the encoder gave features of shape {features.shape}, expected {expected}; nothing written"
+                f"the encoder returned features of shape {features.shape}, expected {expected}; nothing was written"
             )
         done(count)
         yield np.asarray(features, np.float32)
@@ -109,23 +126,19 @@ def _one_by_one(
         yield len(texts), encoder.encode([next(pictures) for _ in texts], texts)
 
 
-# --- merged: teacher_cache.building.encoding
-# Preparation beside the model: threads decode and resize the next batch while one thread embeds this one.
-THREADS = min(16, os.cpu_count() or 1)  # that prepare; a picture's decoder and resizer leave the interpreter's lock
-
-
 def prefetch(
     encoder: TwoStepEncoder, pictures: Iterator[bytes], prompts: Sequence[str]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Batch by batch, the number of pictures and their features (B, L). Pictures are read on the caller's thread.
+    """Yield the size and the features (B, L) of each batch, preparing the next batch while the model runs.
 
-    Raises CacheError, with the prompt and the sha256, for a picture that the encoder can't prepare.
+    Pictures are read on the caller's thread; at most three batches are in memory. Raises CacheError, with the prompt
+    and the sha256, if the encoder cannot prepare a picture.
     """
     pairs = zip(pictures, prompts, strict=True)
-    hands, model = ThreadPoolExecutor(THREADS), ThreadPoolExecutor(1)
-    running: deque[tuple[int, Future[np.ndarray]]] = deque()  # one in the model, one being prepared
+    workers, model = ThreadPoolExecutor(THREADS), ThreadPoolExecutor(1)
+    running: deque[tuple[int, Future[np.ndarray]]] = deque()  # one batch in the model, one in preparation
     try:
-        while batch := [hands.submit(_prepared, encoder, *pair) for pair in islice(pairs, encoder.batch_size)]:
+        while batch := [workers.submit(_prepared, encoder, *pair) for pair in islice(pairs, encoder.batch_size)]:
             running.append((len(batch), model.submit(_features, encoder, batch)))
             if len(running) == 2:
                 count, features = running.popleft()
@@ -133,7 +146,7 @@ def prefetch(
         for count, features in running:
             yield count, features.result()
     finally:
-        hands.shutdown(cancel_futures=True)
+        workers.shutdown(cancel_futures=True)
         model.shutdown(cancel_futures=True)
 
 
@@ -142,8 +155,8 @@ def _prepared(encoder: TwoStepEncoder, picture: bytes, prompt: str) -> Any:
         return encoder.prepare(picture, prompt)
     except Exception as error:
         raise CacheError(
-            f"the picture of {prompt!r} (sha256 {sha256(picture)}, {len(picture)} bytes) can't be prepared for the "
-            f'encoder {encoder.spec.get("kind")}: {error}; run "armada cache verify --repair" and the build again'
+            f"the picture of {prompt!r} (sha256 {sha256(picture)}, {len(picture)} bytes) cannot be prepared for the "
+            f"encoder {encoder.spec.get('kind')}: {error}; {repair_hint()}"
         ) from error
 
 

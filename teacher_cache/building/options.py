@@ -1,4 +1,4 @@
-"""What a build is asked to do beside its prompts, its teacher and its encoder."""
+"""The options of a build besides its prompts, its teacher and its encoder, and the budget that they set."""
 
 from __future__ import annotations
 
@@ -8,28 +8,25 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """What to build and when to seal. Rows are pictures; `seal_seconds` bounds what another machine can't see yet.
-    `attempts` is how often a call that failed in passing is made in one build. `prompts` names where the prompts came
-    from, for the card."""
+    """What to build, how much to spend, and when to seal."""
 
-    samples: int = 1
-    limit: int | None = None
-    max_calls: int | None = None
-    budget_usd: float | None = None
-    attempts: int = 5
-    shard_rows: int = 8192
-    seal_rows: int = 2048
-    seal_seconds: float = 600.0
-    format: str = "parquet"
-    retry: Sequence[str] = ()
-    prompts: str = ""
+    samples: int = 1  # pictures per prompt
+    limit: int | None = None  # build only the first unique prompts
+    max_calls: int | None = None  # of the teacher, over all builds of this machine
+    budget_usd: float | None = None  # for the teacher, over all builds of this machine
+    attempts: int = 5  # calls per picture in one build if they fail transiently
+    shard_rows: int = 8192  # pictures per shard, at most
+    seal_rows: int = 2048  # seal when this many pictures are in the spool,
+    seal_seconds: float = 600.0  # or this long after the last seal: other machines see only sealed pictures
+    format: str = "parquet"  # or webdataset
+    retry: Sequence[str] = ()  # reasons of earlier failures to request again
+    prompts: str = ""  # where the prompts came from, for the dataset card
 
 
-# --- merged: teacher_cache.building.options
-# The budget of a teacher: a cap on its calls and on their cost, asked before a call is sent.
 @dataclass(frozen=True)
 class Budget:
-    """Caps on all calls ever made here for a teacher, in number and in money; `price_usd` is reserved for each."""
+    """Caps on all calls ever made on this machine for a teacher, in number and in dollars; `price_usd` is reserved
+    before each call."""
 
     max_calls: int | None = None
     max_usd: float | None = None
@@ -37,11 +34,11 @@ class Budget:
 
     @property
     def is_limited(self) -> bool:
-        """Whether there is a cap at all."""
+        """Whether there is a cap."""
         return self.max_calls is not None or self.max_usd is not None
 
     def allows(self, calls: int, usd: float) -> bool:
-        """Whether one more call fits, after `calls` that cost `usd`."""
+        """Return whether one more call is within the caps, after `calls` that cost `usd` dollars."""
         if self.max_calls is not None and calls >= self.max_calls:
             return False
         return self.max_usd is None or usd + (self.price_usd or 0.0) <= self.max_usd + 1e-9

@@ -1,7 +1,7 @@
-"""The plan of a build: which pictures and features a list of prompts needs, and which of them are at hand.
+"""The plan of a build: which pictures and features a list of prompts needs, and which of them the cache has.
 
-A pure function of the prompts and what the cache holds. Nothing is called or written. All of it is columns, so that a
-million prompts plan in seconds and a few hundred megabytes.
+A plan is a function of the prompts and the content of the cache; making it calls no teacher and writes nothing. It
+works on Arrow columns: a plan for a million prompts takes seconds and a few hundred megabytes.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ _CHUNK = 16_384
 
 @dataclass(frozen=True)
 class Plan:
-    """`requests` are all pictures that the prompts need (ASKED, one row a key), `wanted` those to call for (ASKED and
-    `attempts`, the calls that failed before)."""
+    """What a build has to do. `at_hand` means: in the cache already."""
 
-    rows: int
+    rows: int  # of the input, duplicates included
     unique_prompts: int
-    requests: pa.Table
+    requests: pa.Table  # all pictures that the prompts need: REQUEST_COLUMNS, one row per image key
     pictures_at_hand: int
     features_at_hand: int
-    failed: Mapping[str, int]  # known failures among the asked, by reason; `retry` takes them up, `build` doesn't
-    wanted: pa.Table
+    failed: Mapping[str, int]  # number of earlier failures among `requests` by reason; only `retry` repeats them
+    wanted: pa.Table  # the requests to send: REQUEST_COLUMNS and `attempts`, the number of earlier calls that failed
 
     @property
     def keys(self) -> pa.Array:
-        """The image keys of all that was asked."""
+        """The image keys of all requests."""
         return one_array(self.requests["image_key"])
 
 
 def make_requests(teacher: Source, prompts: Sequence[str], samples: int = 1, limit: int | None = None) -> pa.Table:
-    """The pictures that prompts need, (ASKED): duplicates count once, `limit` keeps the first unique prompts."""
+    """Return the pictures that prompts need, as REQUEST_COLUMNS without duplicates: `samples` per prompt, for the first
+    `limit` unique prompts."""
     parts = []
     for start in range(0, len(prompts), _CHUNK):
         texts = [normalise(text) for text in prompts[start : start + _CHUNK]]
@@ -69,7 +69,8 @@ def _keyed(teacher: Source, batch: pa.RecordBatch, samples: int) -> pa.Table:
 def make_plan(
     cache: Cache, teacher: Source, encoder: Source, requests: pa.Table, *, rows: int, retry: Sequence[str] = ()
 ) -> Plan:
-    """Plan for what is asked, of `rows` prompts in all. Failures with a reason in `retry` are wanted again."""
+    """Return the plan for a table of requests (REQUEST_COLUMNS), which stand for `rows` rows of the input. Failures
+    whose reason is in `retry` are requested again."""
     keys, images = requests["image_key"], cache.images(teacher, [])
     place = pc.index_in(keys, images["image_key"])
     at_hand = place.is_valid()
@@ -93,9 +94,9 @@ def make_plan(
 
 
 def missing_features(cache: Cache, teacher: Source, encoder: Source, keys: pa.Array | None = None) -> pa.Table:
-    """The pictures at hand (of `keys`) that have no feature: image_key, image_sha256 and `path`.
+    """Return the stored pictures, or those among `keys`, that have no feature: image_key, image_sha256 and `path`.
 
-    A feature that stands beside another picture than the one that counts is no feature.
+    Only features that were computed from a key's canonical picture count.
     """
     images = cache.images(teacher, ["path"])
     missing = ~has_feature(cache, teacher, encoder, images)
@@ -105,19 +106,19 @@ def missing_features(cache: Cache, teacher: Source, encoder: Source, keys: pa.Ar
 
 
 def has_feature(cache: Cache, teacher: Source, encoder: Source, images: pa.Table) -> np.ndarray:
-    """Which rows of an index, unique by key, have a feature of their own picture in the cache: (N,) bool."""
-    have = cache.feature_keys(teacher, encoder)
-    have = have.set_column(0, "place", pc.index_in(have["image_key"], images["image_key"]))
+    """Return which rows of an index, unique by key, have a feature of their picture in the cache: (N,) bool."""
+    features = cache.feature_keys(teacher, encoder)
+    features = features.set_column(0, "place", pc.index_in(features["image_key"], images["image_key"]))
     digests = one_array(images["image_sha256"])
     found = np.zeros(images.num_rows, bool)
-    for batch in have.to_batches():
+    for batch in features.to_batches():
         same = pc.equal(pc.take(digests, batch["place"]), batch["image_sha256"])
         found[batch["place"].filter(same).to_numpy()] = True
     return found
 
 
 def requests_of(wanted: pa.Table) -> Iterator[Wanted]:
-    """The wanted rows one by one, made when they are needed."""
+    """Yield the rows of `Plan.wanted` one by one."""
     for batch in wanted.to_batches(max_chunksize=1024):
         for row in batch.to_pylist():
             key = row["image_key"]
@@ -125,13 +126,14 @@ def requests_of(wanted: pa.Table) -> Iterator[Wanted]:
 
 
 def expected_seconds(cache: Cache, teacher: Source, encoder: Source, plan: Plan) -> float | None:
-    """How long the plan's calls and encodings take at the rates measured on this machine; None before any was."""
+    """Return how many seconds the plan's calls and encodings take at the rates measured on this machine; None if the
+    rate of one of them has not been measured yet."""
     path = cache.machine_folder / "spool.sqlite"
     if not path.exists():
         return None
     with Spool(cache.machine_folder) as spool:
-        call = spool.seconds_a_row(f"teacher {teacher.name}")
-        encoding = spool.seconds_a_row(f"encoder {encoder.name}")
+        call = spool.seconds_per_row(f"teacher {teacher.name}")
+        encoding = spool.seconds_per_row(f"encoder {encoder.name}")
     calls, features = plan.wanted.num_rows, len(plan.keys) - plan.features_at_hand
     if (calls and call is None) or (features and encoding is None):
         return None

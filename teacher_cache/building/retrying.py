@@ -1,4 +1,4 @@
-"""Retry: the failures of chosen reasons are asked again, by the teacher that the cache names."""
+"""Retry: request failed pictures again, from the teachers that the cache records."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ def retry(
     budget_usd: float | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> list[BuildReport]:
-    """Ask again for failures with one of these reasons, and encode what comes; a report a teacher and encoder.
+    """Request again the pictures that failed for one of these reasons, and encode them.
 
-    Raises ArmadaError for an unknown reason, or where the teacher or encoder here isn't the one that the cache names.
+    Returns one report per teacher and encoder. Raises ArmadaError if a reason is unknown, or if the installed teacher
+    or encoder is no longer the one that the cache records.
     """
     unknown = sorted(set(reasons) - set(REASONS))
     if unknown:
@@ -36,10 +37,10 @@ def retry(
     reports = []
     for teacher in cache.teachers():
         failures = cache.failures(teacher)
-        there = one_array(cache.images(teacher, [])["image_key"])
+        drawn = one_array(cache.images(teacher, [])["image_key"])
         chosen = pc.and_(
             pc.is_in(failures["reason"], pa.array(list(reasons), pa.string())),
-            pc.invert(pc.is_in(failures["image_key"], there)),
+            pc.invert(pc.is_in(failures["image_key"], drawn)),
         )
         requests = failures.filter(chosen).select(REQUEST_COLUMNS.names)
         if requests.num_rows:

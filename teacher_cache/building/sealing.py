@@ -1,6 +1,6 @@
-"""Sealing: what the spool holds becomes shards, and the shards are committed. Several builds take turns.
+"""Sealing: write the rows of the spool into shards, commit the shards, and delete the rows. Several builds take turns.
 
-A kill between the commit and the spool's cleaning repeats nothing: rows that the cache has are only dropped.
+If a build is killed between the commit and the deletion, the next seal deletes the rows without writing them again.
 """
 
 from __future__ import annotations
@@ -26,21 +26,19 @@ from teacher_cache.storage.writing import commit_pictures, commit_samples
 def seal(
     cache: Cache, spool: Spool, teacher: Source, shard_rows: int, provenance: Provenance, *, again: bool = False
 ) -> list[pa.Table]:
-    """Move what the spool holds for a teacher into shards and commit them. Returns the indexes of the new pictures.
+    """Move a teacher's rows from the spool into committed shards. Returns the index table of each new picture shard.
 
-    With `again`, rows that are in the cache already are only dropped: their build was killed after its commit.
+    With `again`, rows that are in the cache already are only deleted: their build was killed after its commit.
     """
     indexes = []
     with spool.sealing:
         known = one_array(cache.images(teacher, [])["image_key"]) if again else pa.array([], pa.string())
         for rows in _batches(spool, teacher, "drawn", shard_rows):
-            there = pc.is_in(pa.array([row.image_key for row in rows]), known).to_pylist()
-            fresh = [row for row, is_there in zip(rows, there, strict=True) if not is_there]
-            if fresh:
-                pictures = spool.pictures([row.image_key for row in fresh])
-                indexes.append(
-                    commit_pictures(cache, teacher, [_image_row(row) for row in fresh], pictures, provenance)
-                )
+            committed = pc.is_in(pa.array([row.image_key for row in rows]), known).to_pylist()
+            new = [row for row, is_committed in zip(rows, committed, strict=True) if not is_committed]
+            if new:
+                pictures = spool.pictures([row.image_key for row in new])
+                indexes.append(commit_pictures(cache, teacher, [_image_row(row) for row in new], pictures, provenance))
             spool.mark_sealed([row.image_key for row in rows])
         _seal_failures(cache, spool, teacher, shard_rows, provenance)
     return indexes
@@ -49,9 +47,9 @@ def seal(
 def seal_samples(
     cache: Cache, spool: Spool, teacher: Source, encoder: Encoder, shard_rows: int, provenance: Provenance
 ) -> Encoded:
-    """The same for `--format webdataset`: encode from the spool, so that a picture is written once, beside its feature.
+    """Seal for `--format webdataset`: encode the spool's pictures first, and write each beside its feature.
 
-    A picture whose feature is refused goes into a tar of pictures.
+    A picture whose feature is refused is written into a tar of pictures only.
     """
     done = Encoded()
     started = time.monotonic()
@@ -85,7 +83,8 @@ def _seal_failures(cache: Cache, spool: Spool, teacher: Source, shard_rows: int,
 
 
 def _batches(spool: Spool, teacher: Source, state: str, shard_rows: int) -> Iterator[list[SpoolRow]]:
-    """What waits now, a shard's rows at a time; what comes meanwhile is for the next seal, else shards were tiny."""
+    """Yield the waiting rows, up to `shard_rows` at a time. Rows that arrive meanwhile are left to the next seal, so
+    that shards do not become tiny."""
     while rows := spool.waiting(teacher.digest, state, shard_rows):
         yield rows
         if len(rows) < shard_rows:

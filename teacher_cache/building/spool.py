@@ -1,66 +1,48 @@
-"""The spool: pictures drawn but not yet committed, and the ledger of every call, in one SQLite file a cache a machine.
+"""The spool: pictures that are drawn but not yet committed, and the ledger of all calls. There is one spool per cache
+and machine.
 
-One transaction holds a picture's bytes, its cost and its state, so that a kill loses only the calls in flight. A claim
-belongs to a build; a build holds an OS lock while it lives, so the claims of a dead one are free. Ledger rows are
-written before the call is sent and are never deleted: they are the count of calls that may have been paid. Each also
-says in which seal its row went into the cache, so that a build that planned before that seal doesn't ask again.
+A picture's bytes, cost and state are written in one transaction, so that a killed build loses only the calls in flight.
+A claim belongs to a build, which keeps an OS lock while it runs; the claims of a dead build are free. A ledger row is
+written before its call is sent and is never deleted: the ledger counts all calls that may have been paid for. It also
+records the seal that moved a row into the cache, so that a build that planned before that seal does not request the
+picture again.
 """
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
-import threading
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 from filelock import FileLock, Timeout
 
 from teacher_cache.building.options import Budget
+from teacher_cache.building.spool_database import SpoolDatabase
 from teacher_cache.errors import CacheError
 from teacher_cache.keys import sha256
 from teacher_cache.storage.crash_points import crash_point
-from teacher_cache.storage.disk import full_disk_in_words
 from teacher_cache.teachers import Failure, Picture, Request
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS rows(
-  image_key TEXT PRIMARY KEY, teacher TEXT NOT NULL, prompt TEXT NOT NULL, prompt_key TEXT NOT NULL,
-  sample INTEGER NOT NULL, state TEXT NOT NULL CHECK(state IN ('claimed', 'drawn', 'failed')), owner TEXT,
-  attempts INTEGER NOT NULL, suffix TEXT, sha256 TEXT, cost_usd REAL, seconds REAL, reason TEXT, message TEXT);
-CREATE INDEX IF NOT EXISTS rows_by_state ON rows(teacher, state);
-CREATE TABLE IF NOT EXISTS pictures(image_key TEXT PRIMARY KEY, data BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS calls(
-  id INTEGER PRIMARY KEY, teacher TEXT NOT NULL, image_key TEXT NOT NULL, cost_usd REAL, sealed INTEGER);
-CREATE TABLE IF NOT EXISTS spent(teacher TEXT PRIMARY KEY, calls INTEGER NOT NULL, cost_usd REAL NOT NULL);
-CREATE TRIGGER IF NOT EXISTS call_made AFTER INSERT ON calls BEGIN
-  INSERT INTO spent VALUES (new.teacher, 1, coalesce(new.cost_usd, 0)) ON CONFLICT(teacher) DO UPDATE
-    SET calls = calls + 1, cost_usd = cost_usd + excluded.cost_usd; END;
-CREATE TRIGGER IF NOT EXISTS call_priced AFTER UPDATE OF cost_usd ON calls BEGIN
-  UPDATE spent SET cost_usd = cost_usd + coalesce(new.cost_usd, 0) - coalesce(old.cost_usd, 0)
-    WHERE teacher = new.teacher; END;
-CREATE TABLE IF NOT EXISTS rates(name TEXT PRIMARY KEY, rows INTEGER NOT NULL, seconds REAL NOT NULL);
-CREATE INDEX IF NOT EXISTS calls_by_key ON calls(image_key);
-CREATE INDEX IF NOT EXISTS calls_by_seal ON calls(sealed);
-"""
+# What a claim results in, see `Spool.claim`.
+Claim = Literal["granted", "held", "done", "spent"]
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A request with what the cache records beside its picture."""
+    """A picture to request, with what the cache records beside it."""
 
     request: Request
     prompt_key: str
-    attempts: int = 0  # calls already made for it, from its failure
+    attempts: int = 0  # earlier calls, according to its recorded failure
 
 
 @dataclass(frozen=True)
 class SpoolRow:
-    """A drawn or failed row, waiting to be sealed."""
+    """A row that waits to be sealed: drawn (`suffix` and `sha256` are set) or failed (`reason` and `message` are)."""
 
     image_key: str
     prompt: str
@@ -79,8 +61,8 @@ _COLUMNS = "image_key, prompt, prompt_key, sample, attempts, suffix, sha256, cos
 
 
 class Spool:
-    """Shared by all builds of a machine on one cache, and by the threads of one build. Use as a context manager: it
-    holds the build's lock."""
+    """Shared by all builds of a machine on one cache, and by the threads of one build. Use it as a context manager,
+    which keeps the build's lock. `sealing` is the lock for builds that seal: they take turns."""
 
     def __init__(self, folder: Path) -> None:
         self._locks = folder / "locks"
@@ -88,49 +70,34 @@ class Spool:
         self.owner = uuid.uuid4().hex
         self._alive = FileLock(self._locks / f"{self.owner}.lock")
         self.sealing = FileLock(self._locks / "sealing.lock")
-        self._file = folder / "spool.sqlite"
-        self._turn = threading.RLock()  # of this build's threads, on its one connection
-        with full_disk_in_words(str(self._file)):
-            self._db = sqlite3.connect(self._file, isolation_level=None, timeout=60, check_same_thread=False)
-            self._db.executescript(
-                "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA
-            )
+        self._database = SpoolDatabase(folder / "spool.sqlite")
 
     def __enter__(self) -> Spool:
         self._alive.acquire()
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(CacheError):  # on a full disk; the lock goes in any case, and the claims with it
+        with contextlib.suppress(CacheError):  # on a full disk; releasing the lock frees the claims in any case
             self.release()
-        with contextlib.suppress(sqlite3.OperationalError):  # another build is writing; it will shrink the file
-            self._db.executescript("PRAGMA incremental_vacuum")  # `execute` would free one page only
-        self._db.close()
+        self._database.close()
         self._alive.release()
         Path(self._alive.lock_file).unlink(missing_ok=True)
 
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._turn, full_disk_in_words(str(self._file)):
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                yield self._db
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:  # SQLite may have rolled back itself, on a full disk
-                    self._db.execute("ROLLBACK")
-                raise
+    def claim(self, teacher: str, wanted: Wanted, budget: Budget, planned: int) -> Claim:
+        """Reserve one call and its price, before the call is sent.
 
-    def _read(self, query: str, *values: Any) -> list[Any]:
-        with self._turn:
-            return self._db.execute(query, values).fetchall()
+        Args:
+            teacher: The teacher's digest.
+            wanted: The picture. If this build has claimed it already, this is one more call for it.
+            budget: The caps on all calls ever made on this machine for the teacher.
+            planned: `last_seal()` before the plan was made.
 
-    def claim(self, teacher: str, wanted: Wanted, budget: Budget, planned: int) -> str:
-        """Reserve one call and its price. "granted"; "held" by another living build; "done": drawn or failed, here or
-        in a seal after `planned` (`last_seal` before the plan was made); or "spent": the budget, over all that was
-        ever called here for this teacher, doesn't allow it. This build's own claim is one more call for it."""
+        Returns:
+            "granted"; "held" if another running build has claimed the picture; "done" if it was drawn or failed,
+            in the spool or in a seal after `planned`; "spent" if the budget does not allow the call.
+        """
         request = wanted.request
-        with self._transaction() as db:
+        with self._database.transaction() as db:
             row = db.execute(
                 "SELECT state, owner, attempts FROM rows WHERE image_key = ?", (request.image_key,)
             ).fetchone()
@@ -141,7 +108,7 @@ class Spool:
             query = "SELECT 1 FROM calls WHERE image_key = ? AND sealed > ?"
             if not row and db.execute(query, (request.image_key, planned)).fetchone():
                 return "done"
-            if not budget.allows(*self._spent(db, teacher) if budget.is_limited else (0, 0.0)):
+            if not budget.allows(*self.spent(teacher) if budget.is_limited else (0, 0.0)):
                 return "spent"
             attempts = 1 + (row[2] if row else wanted.attempts)
             db.execute(
@@ -168,9 +135,8 @@ class Spool:
             return True
 
     def record(self, answers: Sequence[Picture | Failure]) -> None:
-        """Keep a teacher's answers, with bytes, cost and state, in one transaction: one sync of the disk for as many as
-        have come since the last."""
-        with self._transaction() as db:
+        """Store answers of a teacher, with bytes, cost and state, in one transaction, which syncs the disk once."""
+        with self._database.transaction() as db:
             for answer in answers:
                 self._record(db, answer)
             crash_point("spool.record")
@@ -189,8 +155,8 @@ class Spool:
         self._price(db, answer)
 
     def note_cost(self, failure: Failure) -> None:
-        """Keep what a failed call cost; the claim stays, since the build asks again."""
-        with self._transaction() as db:
+        """Store the cost of a failed call; the claim stays, because the build repeats the request."""
+        with self._database.transaction() as db:
             self._price(db, failure)
 
     @staticmethod
@@ -200,33 +166,37 @@ class Spool:
             db.execute(query, (answer.cost_usd, answer.image_key))
 
     def release(self) -> None:
-        """Give up the claims that this build holds and didn't get an answer for; their calls stay in the ledger."""
-        with self._transaction() as db:
+        """Delete this build's claims that have no answer. Their calls stay in the ledger."""
+        with self._database.transaction() as db:
             db.execute("DELETE FROM rows WHERE state = 'claimed' AND owner = ?", (self.owner,))
 
     def waiting(self, teacher: str, state: str, limit: int) -> list[SpoolRow]:
-        """Up to `limit` rows, "drawn" or "failed", in the order of their keys."""
+        """Return up to `limit` rows of a state, "drawn" or "failed", in the order of their keys."""
         query = f"SELECT {_COLUMNS} FROM rows WHERE teacher = ? AND state = ? ORDER BY image_key LIMIT ?"
-        return [SpoolRow(*row) for row in self._read(query, teacher, state, limit)]
+        return [SpoolRow(*row) for row in self._database.read(query, teacher, state, limit)]
 
     def count(self, teacher: str, state: str) -> int:
-        """How many rows are "drawn", "failed" or "claimed"."""
-        return int(self._read("SELECT count(*) FROM rows WHERE teacher = ? AND state = ?", teacher, state)[0][0])
+        """Return the number of rows of a state: "drawn", "failed" or "claimed"."""
+        query = "SELECT count(*) FROM rows WHERE teacher = ? AND state = ?"
+        return int(self._database.read(query, teacher, state)[0][0])
 
     def pictures(self, keys: Sequence[str]) -> Iterator[bytes]:
-        """The pictures of these keys, one after the other in this order."""
+        """Yield the pictures of the keys, in their order."""
         for key in keys:
-            yield self._read("SELECT data FROM pictures WHERE image_key = ?", key)[0][0]
+            yield self._database.read("SELECT data FROM pictures WHERE image_key = ?", key)[0][0]
 
     def last_seal(self) -> int:
-        """The number of the last seal, 0 before the first."""
-        return int(self._read("SELECT coalesce(max(sealed), 0) FROM calls")[0][0])
+        """Return the number of the last seal, 0 before the first one."""
+        return int(self._database.read("SELECT coalesce(max(sealed), 0) FROM calls")[0][0])
 
     def mark_sealed(self, keys: Sequence[str]) -> None:
-        """Drop rows that are committed. The ledger keeps their calls and notes the seal. A few at a time, so that the
-        build's claims and answers need not wait; a kill in between leaves rows that the cache has, and nothing else."""
+        """Delete rows that are committed, and record the seal in the ledger.
+
+        Each transaction deletes a few rows, so that claims and answers do not wait for long. A build killed in between
+        leaves rows that are in the cache already; the next seal drops them.
+        """
         for start in range(0, len(keys), 64):
-            with self._transaction() as db:
+            with self._database.transaction() as db:
                 seal = self.last_seal() + 1
                 some = [(key,) for key in keys[start : start + 64]]
                 db.executemany(f"UPDATE calls SET sealed = {seal} WHERE image_key = ?", some)
@@ -235,25 +205,21 @@ class Spool:
                 crash_point("spool.sealed")
 
     def add_rate(self, name: str, rows: int, seconds: float) -> None:
-        """Count rows and the seconds that they took here, for plans to come."""
-        with self._transaction() as db:
+        """Add rows and the seconds that they took on this machine, for the estimates of later plans."""
+        with self._database.transaction() as db:
             db.execute(
                 "INSERT INTO rates VALUES (?, ?, ?) ON CONFLICT(name) DO UPDATE"
                 " SET rows = rows + excluded.rows, seconds = seconds + excluded.seconds",
                 (name, rows, seconds),
             )
 
-    def seconds_a_row(self, name: str) -> float | None:
-        """The mean measured here; None where nothing was."""
-        rows = self._read("SELECT seconds / rows FROM rates WHERE name = ? AND rows > 0", name)
+    def seconds_per_row(self, name: str) -> float | None:
+        """Return the mean time measured on this machine; None if nothing was measured."""
+        rows = self._database.read("SELECT seconds / rows FROM rates WHERE name = ? AND rows > 0", name)
         return float(rows[0][0]) if rows else None
 
     def spent(self, teacher: str) -> tuple[int, float]:
-        """Calls ever reserved here for a teacher, and their cost in dollars (0 where it has no price)."""
-        with self._turn:
-            return self._spent(self._db, teacher)
-
-    @staticmethod
-    def _spent(db: sqlite3.Connection, teacher: str) -> tuple[int, float]:
-        row = db.execute("SELECT calls, cost_usd FROM spent WHERE teacher = ?", (teacher,)).fetchone()
-        return (int(row[0]), round(row[1], 9)) if row else (0, 0.0)
+        """Return the number of calls ever reserved on this machine for a teacher, and their cost in dollars, which is 0
+        if the teacher has no price."""
+        rows = self._database.read("SELECT calls, cost_usd FROM spent WHERE teacher = ?", teacher)
+        return (int(rows[0][0]), round(rows[0][1], 9)) if rows else (0, 0.0)

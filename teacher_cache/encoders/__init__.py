@@ -1,4 +1,4 @@
-"""Encoders: a picture into a feature, a vector of fixed length. A new encoder costs no teacher call."""
+"""Encoders: they turn a picture into a feature, a vector of fixed length. A new encoder needs no teacher calls."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from teacher_cache.errors import SpecError
-from teacher_cache.format.sources import Source, _check_same
+from teacher_cache.format.sources import Source, check_same
 from teacher_cache.keys import spec_digest
-from teacher_cache.registry import specs as plugins
-from teacher_cache.registry.specs import parse_spec
+from teacher_cache.registry.specs import load, parse_spec
 
 DTYPES = ("float16", "float32")
 BUILT_IN = {
@@ -26,56 +25,61 @@ BUILT_IN = {
 
 
 class Encoder(Protocol):
-    """What the cache asks of an encoder. `spec` names the weights' digest and the preprocessing."""
+    """The interface of an encoder. `spec` contains the digest of the weights and the preprocessing."""
 
     spec: Mapping[str, Any]
     dimension: int
-    batch_size: int  # pictures a call of `encode`
+    batch_size: int  # pictures per call of `encode`
 
     def encode(self, pictures: Sequence[bytes], prompts: Sequence[str]) -> np.ndarray:
-        """Encoded pictures and their prompts into (B, dimension) float32."""
+        """Return the features (B, dimension) float32 of B pictures (PNG, JPEG or WebP) and their prompts."""
         ...
 
 
 @runtime_checkable
 class TwoStepEncoder(Encoder, Protocol):
-    """An encoder that gives its steps apart, so that threads prepare the next pictures beside the model."""
+    """An encoder that separates preprocessing from the forward pass, so that CPU threads prepare the next batch while
+    the model runs."""
 
     def prepare(self, picture: bytes, prompt: str) -> Any:
-        """One picture and its prompt as `embed` takes them. Called on several threads at once."""
+        """Return the input of `embed` for one picture and its prompt. Called on several threads at once."""
         ...
 
     def embed(self, prepared: Sequence[Any]) -> np.ndarray:
-        """What `prepare` gave for a batch into (B, dimension) float32. Called on one thread."""
+        """Return the features (B, dimension) float32 of a batch of B results of `prepare`. Called on one thread."""
         ...
 
 
 def open_encoder(text: str) -> Encoder:
-    """The encoder that a spec names; its weights are loaded when it first encodes. Every encoder takes the option
-    `dtype`, float16 (the default) or float32: how its features are stored. Raises SpecError."""
+    """Return the encoder that a spec names; its weights are loaded when it encodes for the first time.
+
+    Every encoder has the option `dtype`, the number type in which its features are stored: float16 (the default) or
+    float32. Raises SpecError if the spec names no known encoder or has an unknown option.
+    """
     spec = parse_spec(text)
     dtype = spec.params.get("dtype", "float16")
     if dtype not in DTYPES:
         raise SpecError(f"{text}: option dtype expects one of {', '.join(DTYPES)}, found {dtype!r}")
     own = replace(spec, params={name: value for name, value in spec.params.items() if name != "dtype"})
-    encoder: Any = plugins.load("encoder", BUILT_IN, own)
+    encoder: Any = load("encoder", BUILT_IN, own)
     encoder.dtype = dtype
     return encoder  # type: ignore[no-any-return]
 
 
 def source_of_encoder(encoder: Encoder) -> Source:
-    """An encoder as the cache records it; its spec holds the stored number type too."""
+    """Return the record of an encoder that the cache stores; its spec includes the stored number type."""
     spec = {**encoder.spec, "dimension": encoder.dimension, "dtype": dtype_of(encoder)}
     return Source(spec, spec_digest(spec), {"text": getattr(encoder, "text", "")})
 
 
 def dtype_of(encoder: Encoder) -> str:
-    """float16, or float32 where the encoder's spec said `?dtype=float32`."""
+    """Return the number type in which features are stored: float16, or float32 if the spec has `?dtype=float32`."""
     return str(getattr(encoder, "dtype", "float16"))
 
 
 def same_encoder(source: Source) -> Encoder:
-    """The encoder of a source, opened again by its text. Raises SpecError where that names another one by now."""
+    """Open the encoder of a source again, by the text of its spec. Raises SpecError if that text names another encoder
+    now."""
     opened = open_encoder(str(source.facts.get("text")))
-    _check_same(source, source_of_encoder(opened), "encoder")
+    check_same(source, source_of_encoder(opened), "encoder")
     return opened

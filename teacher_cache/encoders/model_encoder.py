@@ -1,39 +1,47 @@
-"""What the encoders that run a model share: device, batch, precision, unit norm, and an encoding in two halves.
+"""What the encoders that run a model share: device, batch size, precision, unit norm, and encoding in two steps.
 
-`prepare` decodes and resizes one picture, on any thread; `embed` runs the model, on one. Neither the device nor the
-batch is in a spec, and a batch that doesn't fit the memory is halved and goes on.
+`prepare` decodes and resizes one picture, on any thread; `embed` runs the model, on one thread. Neither the device nor
+the batch size is part of the spec. If a batch does not fit into the memory, its size is halved.
 """
 
 from __future__ import annotations
 
 import io
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
-from teacher_cache.errors import ArmadaError, SpecError
+from teacher_cache.errors import SpecError
 from teacher_cache.registry.specs import Spec
+from teacher_cache.registry.torch_models import choose_device, run_in_batches
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
 OPTIONS = {"device": "", "batch": 0, "precision": PRECISIONS, "unit_norm": False}
 
 
-class ModelEncoder(ABC):
-    """An `Encoder` whose subclass gives `spec`, `dimension` and three steps: `_load`, `prepare`, `_forward`.
+Model = TypeVar("Model")  # what `_load` returns
+Prepared = TypeVar("Prepared")  # one picture and its prompt, as `embed` takes them
 
-    Every one takes the options device (cuda where there is one), batch (pictures), precision (auto: fp16 autocast on
-    CUDA, if `half`, else fp32; stated in the spec where given) and unit_norm.
+
+class ModelEncoder(ABC, Generic[Model, Prepared]):
+    """An `Encoder` whose subclasses define `spec`, `dimension` and three steps: `_load`, `prepare` and `_forward`.
+
+    Every subclass has these options: device (default: cuda if a GPU is available), batch (pictures per batch),
+    precision (auto is fp16 autocast on CUDA if `allows_fp16`, else fp32; part of the spec if given) and unit_norm.
     """
 
     spec: Mapping[str, Any]
     dimension: int
-    batches: ClassVar[Mapping[str, int]] = {"cpu": 32, "cuda": 256}
-    half: ClassVar[bool] = True  # does fp16 change a feature by no more than its rounding?
+    batch_sizes: ClassVar[Mapping[str, int]] = {"cpu": 32, "cuda": 256}
+    allows_fp16: ClassVar[bool] = True  # whether fp16 changes a feature only by its rounding
 
     def __init__(self, spec: Spec, own: Mapping[str, Any]) -> None:
         self._text = spec.text
@@ -48,99 +56,81 @@ class ModelEncoder(ABC):
             except RuntimeError as error:
                 raise SpecError(f"{spec.text}: option device: {str(error).splitlines()[0]}") from None
 
-    def _stated(self, facts: Mapping[str, Any]) -> dict[str, Any]:
-        """The spec: these facts and what the shared options add to them."""
-        given = self._options["precision"]
-        precision = {} if given == "auto" else {"precision": given}
-        return {**facts, **precision, "unit_norm": self._options["unit_norm"], "dimension": self.dimension}
+    def _full_spec(self, own: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the subclass's own part of the spec with what the shared options add to it."""
+        requested = self._options["precision"]
+        precision = {} if requested == "auto" else {"precision": requested}
+        return {**own, **precision, "unit_norm": self._options["unit_norm"], "dimension": self.dimension}
 
     @abstractmethod
-    def _load(self) -> Any:
-        """The model, in evaluation mode, on `self.device`."""
+    def _load(self) -> Model:
+        """Return the model, in evaluation mode, on `self.device`."""
 
     @abstractmethod
-    def prepare(self, picture: bytes, prompt: str) -> Any:
-        """One picture and its prompt as `embed` takes them. Safe on any thread."""
+    def prepare(self, picture: bytes, prompt: str) -> Prepared:
+        """Return the input of `embed` for one picture and its prompt. Safe on any thread."""
 
     @abstractmethod
-    def _forward(self, prepared: Sequence[Any]) -> Any:
-        """The features of a batch, a tensor (B, dimension)."""
+    def _forward(self, prepared: Sequence[Prepared]) -> Tensor:
+        """Return the features (B, dimension) of a batch of B results of `prepare`."""
 
     def encode(self, pictures: Sequence[bytes], prompts: Sequence[str]) -> np.ndarray:
-        """(B, dimension) float32."""
+        """Return the features (B, dimension) float32 of B pictures and their prompts."""
         return self.embed([self.prepare(*pair) for pair in zip(pictures, prompts, strict=True)])
 
-    def embed(self, prepared: Sequence[Any]) -> np.ndarray:
-        """(B, dimension) float32 of what `prepare` gave. Raises ArmadaError where not one picture fits the memory."""
-        parts: list[np.ndarray] = []
-        start = 0
-        while start < len(prepared):
-            part = prepared[start : start + self.batch_size]
-            features = self._attempt(part)
-            if features is None:
-                self._halve(len(part))
-            else:
-                parts.append(features)
-                start += len(part)
-        features = np.concatenate(parts)
+    def embed(self, prepared: Sequence[Prepared]) -> np.ndarray:
+        """Return the features (B, dimension) float32 of B results of `prepare`.
+
+        Raises ArmadaError if not even one picture fits into the device's memory.
+        """
+        _ = self._model  # load the weights: a smaller batch would not help if they do not fit
+        batches, self.batch_size = run_in_batches(
+            self._run, prepared, self.batch_size, spec=self._text, device=self.device, remedy="another device="
+        )
+        features = np.concatenate(batches)
         return unit_norm(features) if self._options["unit_norm"] else features
+
+    def _run(self, prepared: Sequence[Prepared]) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode(), self._autocast():
+            features: np.ndarray = self._forward(prepared).float().cpu().numpy()
+        return features
 
     @cached_property
     def device(self) -> str:
-        """The device that was asked for, or the best one here."""
-        import torch
-
-        return self._options["device"] or ("cuda" if torch.cuda.is_available() else "cpu")
+        """The requested device, or the best one of this machine."""
+        return choose_device(self._options["device"])
 
     @cached_property
     def batch_size(self) -> int:
-        """Pictures a batch; smaller from the moment that one didn't fit."""
+        """Pictures per batch; reduced after a batch did not fit into the memory."""
         kind = self.device.partition(":")[0]
-        return self._options["batch"] or self.batches.get(kind, self.batches["cpu"])
+        return self._options["batch"] or self.batch_sizes.get(kind, self.batch_sizes["cpu"])
 
     @cached_property
-    def _model(self) -> Any:
+    def _model(self) -> Model:
         return self._load()
 
-    def _attempt(self, part: Sequence[Any]) -> np.ndarray | None:
-        """The features of a batch, None where the device's memory is too small for it."""
+    def _autocast(self) -> AbstractContextManager[object]:
         import torch
 
-        _ = self._model  # weights that don't fit are no reason for a smaller batch
-        try:
-            with torch.inference_mode(), self._autocast():
-                features: np.ndarray = self._forward(part).float().cpu().numpy()
-            return features
-        except torch.OutOfMemoryError:
-            pass  # leave the block first: the traceback holds the tensors
-        torch.cuda.empty_cache()
-        return None
-
-    def _halve(self, tried: int) -> None:
-        if tried == 1:
-            raise ArmadaError(f"{self._text}: {self.device} has no memory for one picture; try another device=")
-        self.batch_size = tried // 2
-        print(f"{self._text}: out of memory at {tried} pictures, going on with {self.batch_size}", file=sys.stderr)
-
-    def _autocast(self) -> Any:
-        import torch
-
-        kind, given = self.device.partition(":")[0], self._options["precision"]
-        name = ("fp16" if self.half and kind == "cuda" else "fp32") if given == "auto" else given
+        kind, requested = self.device.partition(":")[0], self._options["precision"]
+        name = ("fp16" if self.allows_fp16 and kind == "cuda" else "fp32") if requested == "auto" else requested
         if name == "fp32":
             return nullcontext()
         return torch.autocast(kind, dtype={"fp16": torch.float16, "bf16": torch.bfloat16}[name])
 
 
-def decode(picture: bytes) -> Any:
-    """An encoded picture as a PIL image, RGB."""
-    from PIL import Image
+def decode(picture: bytes) -> Image:
+    """Decode a picture (PNG, JPEG or WebP) into a PIL image, RGB."""
+    import PIL.Image
 
-    return Image.open(io.BytesIO(picture)).convert("RGB")
+    return PIL.Image.open(io.BytesIO(picture)).convert("RGB")
 
 
 def unit_norm(features: np.ndarray) -> np.ndarray:
-    """Rows (B, L) divided by their length; a row of zeros stays one, and is refused later."""
+    """Divide each row of (B, L) by its Euclidean norm. A row of zeros stays unchanged; it is refused later."""
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     result: np.ndarray = features / np.where(lengths == 0, 1, lengths)
     return result

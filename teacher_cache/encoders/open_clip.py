@@ -1,29 +1,35 @@
-"""OpenCLIP's picture towers: a pretrained tag, or a weights file, in one of the library's architectures or one's own.
+"""OpenCLIP's image towers, with the weights of a pretrained tag or of a file, in an architecture of the library or of
+the user.
 
-Weights run in the activation that they were trained with: a tag of OpenAI's gets QuickGELU, which open_clip only warns
-about.
+Weights run with the activation function that they were trained with: OpenAI's tags get QuickGELU, about which open_clip
+only warns.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from teacher_cache.encoders.model_encoder import ModelEncoder, decode
+from teacher_cache.encoders.model_types import ImageTower
 from teacher_cache.errors import SpecError
 from teacher_cache.registry.packages import import_package
 from teacher_cache.registry.pretrained import brief, weights_digest
 from teacher_cache.registry.specs import Spec
 
+if TYPE_CHECKING:
+    from torch import Tensor
 
-class OpenClip(ModelEncoder):
-    """`open_clip:ARCH/PRETRAINED[?config=FILE.json]`: PRETRAINED is a tag or a weights file; the JSON is one's own
-    architecture, in the form of open_clip's model configs or of an open_clip_config.json."""
+
+class OpenClip(ModelEncoder[ImageTower, "Tensor"]):
+    """`open_clip:ARCH/PRETRAINED[?config=FILE.json]`: PRETRAINED is a tag or a weights file. FILE.json describes an
+    architecture of the user, in the format of open_clip's model configs or of an open_clip_config.json."""
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec, {"config": ""})
@@ -46,7 +52,7 @@ class OpenClip(ModelEncoder):
         )
         self._transform = transform.image_transform_v2(transform.PreprocessCfg(**self._preprocessing), is_train=False)
         self.dimension = config["embed_dim"]
-        self.spec = self._stated(
+        self.spec = self._full_spec(
             {
                 "kind": "open_clip",
                 "weights_sha256": weights_digest(self._weights),
@@ -57,8 +63,9 @@ class OpenClip(ModelEncoder):
             }
         )
 
-    def _load(self) -> Any:
-        """Built from a folder of the config and the weights, the form in which open_clip takes every architecture."""
+    def _load(self) -> ImageTower:
+        """Load the model from a folder with config and weights, the form that open_clip accepts for every
+        architecture."""
         with TemporaryDirectory() as name:
             folder = Path(name)
             facts = {"model_cfg": self._config, "preprocess_cfg": self._preprocessing}
@@ -69,26 +76,33 @@ class OpenClip(ModelEncoder):
             try:
                 model = self._open_clip.create_model(f"local-dir:{folder}", device=self.device, require_pretrained=True)
             except (RuntimeError, ValueError, AssertionError, UnpicklingError) as error:
-                raise SpecError(f"{self._text}: {self._weights} holds no such model: {brief(error)}") from None
-        return model.eval()
+                raise SpecError(
+                    f"{self._text}: {self._weights} contains no weights of this architecture: {brief(error)}"
+                ) from None
+        tower: ImageTower = model.eval()
+        return tower
 
-    def prepare(self, picture: bytes, prompt: str) -> Any:
-        """Pixels (3, S, S) float32 by open_clip's own transform; the prompt is not looked at."""
-        return self._transform(decode(picture))
+    def prepare(self, picture: bytes, prompt: str) -> Tensor:
+        """Return the pixels (3, S, S) float32 that open_clip's own transform computes. The prompt is ignored."""
+        pixels: Tensor = self._transform(decode(picture))
+        return pixels
 
-    def _forward(self, prepared: Sequence[Any]) -> Any:
+    def _forward(self, prepared: Sequence[Tensor]) -> Tensor:
         import torch
 
         return self._model.encode_image(torch.stack(list(prepared)).to(self.device))
 
 
-def _architecture(spec: Spec, name: str, file: str, open_clip: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The model's config and what is known of its preprocessing."""
+def _architecture(spec: Spec, name: str, file: str, open_clip: ModuleType) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the model's config, and the part of its preprocessing that the config file states.
+
+    Raises SpecError if open_clip has no such architecture or the file is no config.
+    """
     if not file:
         config = open_clip.get_model_config(name)
         if config is None:
             near = get_close_matches(name, open_clip.list_models(), n=8, cutoff=0.3)
-            raise SpecError(f"{spec.text}: open_clip has no architecture {name!r}; near it are: {', '.join(near)}")
+            raise SpecError(f"{spec.text}: open_clip has no architecture {name!r}; similar names: {', '.join(near)}")
         return config, {}
     try:
         facts = json.loads(Path(file).read_text("utf-8"))
@@ -101,20 +115,20 @@ def _architecture(spec: Spec, name: str, file: str, open_clip: Any) -> tuple[dic
     return config, preprocessing
 
 
-def _weights(spec: Spec, architecture: str, pretrained: str, tag: Any, open_clip: Any) -> Path:
-    """The weights file, fetched if it is a tag's."""
+def _weights(spec: Spec, architecture: str, pretrained: str, tag: Mapping[str, Any], open_clip: ModuleType) -> Path:
+    """Return the weights file, which is downloaded for a tag. Raises SpecError if there is no such file or tag."""
     if Path(pretrained).is_file():
         return Path(pretrained)
     if not tag:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(architecture)) or "none"
         raise SpecError(
-            f"{spec.text}: no weights there; tried the file {Path(pretrained).absolute()} and the tags of "
+            f"{spec.text}: no weights found; tried the file {Path(pretrained).absolute()} and the tags of "
             f"{architecture}: {tags}"
         )
     try:
         return Path(open_clip.download_pretrained(tag))
     except (OSError, RuntimeError, ValueError) as error:
         raise SpecError(
-            f"{spec.text}: open_clip can't fetch {tag.get('hf_hub') or tag.get('url')}: {brief(error)}; "
-            f"on a machine without network, give the weights file: open_clip:{architecture}/FILE"
+            f"{spec.text}: open_clip cannot download {tag.get('hf_hub') or tag.get('url')}: {brief(error)}; "
+            f"on a machine without network, name the weights file: open_clip:{architecture}/FILE"
         ) from None

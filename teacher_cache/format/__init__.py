@@ -1,1 +1,1 @@
-"""The bytes on disk: Arrow helpers, shards, commits, and the sources that a cache records."""
+"""The on-disk format: Arrow helpers, shards, commits, and the sources that a cache records."""

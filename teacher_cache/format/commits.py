@@ -1,4 +1,4 @@
-"""Shards and commits as facts: which files count together, and which tar an index describes."""
+"""Commits: which shards count together, who added them and when, and which tar an index describes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 
 @dataclass(frozen=True)
 class Shard:
-    """A file that a commit added: its path in the cache, size, rows and digest."""
+    """A file that a commit added: its path in the cache, its size in bytes, its number of rows and its SHA-256."""
 
     path: str
     bytes: int
@@ -21,7 +21,11 @@ class Shard:
 
 @dataclass(frozen=True)
 class Commit:
-    """Shards that count together, and the paths of those they stand for; `prompts` names the prompts' source."""
+    """Shards that count together.
+
+    `replaced` are the paths of the shards that they replace. `by` is USER@HOST, `at` an ISO 8601 time in UTC, and
+    `prompts` names where the prompts came from.
+    """
 
     added: tuple[Shard, ...]
     replaced: tuple[str, ...]
@@ -30,23 +34,8 @@ class Commit:
     prompts: str = ""
 
 
-def tar_of(path: str) -> str:
-    """The tar that an index describes: an index stands beside it, `D.parquet` among images, `D.index.parquet` among
-    features. Empty for a shard that is no index."""
-    if path.endswith(".index.parquet"):
-        return path.removesuffix(".index.parquet") + ".tar"
-    return path.removesuffix(".parquet") + ".tar" if path.startswith("images/") and path.endswith(".parquet") else ""
-
-
-def index_path(tar: str) -> str:
-    """Where the index of a tar stands: the other way round."""
-    return tar.removesuffix(".tar") + (".parquet" if tar.startswith("images/") else ".index.parquet")
-
-
-# --- merged: teacher_cache.format.commits
-# Who commits, when, and where the prompts came from.
 class Provenance:
-    """What a commit says beside its shards; the clock is asked at each."""
+    """Who commits, when, and where the prompts came from. `clock` returns seconds since the epoch."""
 
     def __init__(self, clock: Callable[[], float], prompts: str = "") -> None:
         self._clock = clock
@@ -54,6 +43,21 @@ class Provenance:
         self._by = f"{getpass.getuser()}@{socket.gethostname()}"
 
     def now(self) -> dict[str, str]:
-        """The keyword arguments of `Cache.commit`."""
+        """Return the keyword arguments `by`, `at` and `prompts` of `Cache.commit`, at the current time."""
         at = datetime.fromtimestamp(self._clock(), timezone.utc).isoformat(timespec="seconds")
         return {"by": self._by, "at": at, "prompts": self._prompts}
+
+
+def tar_of(path: str) -> str:
+    """Return the path of the tar that an index describes, or "" if the shard is not an index.
+
+    An index is in the folder of its tar: `D.parquet` among images, `D.index.parquet` among features.
+    """
+    if path.endswith(".index.parquet"):
+        return path.removesuffix(".index.parquet") + ".tar"
+    return path.removesuffix(".parquet") + ".tar" if path.startswith("images/") and path.endswith(".parquet") else ""
+
+
+def index_path(tar: str) -> str:
+    """Return the path of the index that describes a tar: the inverse of `tar_of`."""
+    return tar.removesuffix(".tar") + (".parquet" if tar.startswith("images/") else ".index.parquet")

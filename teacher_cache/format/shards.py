@@ -1,7 +1,7 @@
-"""Shards: the immutable files of a cache, and their bytes. The same rows give the same bytes, and so the same digest.
+"""Shards: the bytes of a cache's immutable files. The same rows give the same bytes and therefore the same digest.
 
-Pictures stand in a WebDataset tar (`KEY.png`, `KEY.json`) beside an index in Parquet; features and failures in Parquet,
-a feature as a fixed-size list, so that stock readers take them as they are. Nothing here unpickles.
+Pictures are stored in a WebDataset tar (`KEY.png`, `KEY.json`) with an index in Parquet. Features and failures are
+stored in Parquet, a feature as a fixed-size list, so that any Parquet reader can use them. Nothing is unpickled.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ IMAGE_COLUMNS = pa.schema(
         ("suffix", pa.string()),
         ("offset", pa.int64()),
         ("bytes", pa.int64()),
-        ("feature_offset", pa.int64()),  # of the .npy beside the picture, null where there is none
+        ("feature_offset", pa.int64()),  # of the picture's .npy member; null if there is none
         ("feature_bytes", pa.int64()),
         ("cost_usd", pa.float64()),
         ("seconds", pa.float64()),
@@ -54,7 +54,7 @@ FAILURE_COLUMNS = pa.schema(
 
 @dataclass(frozen=True)
 class ImageRow:
-    """What stands beside a picture in its tar."""
+    """The facts about a picture, stored beside it in its tar. `seconds` is the duration of the call."""
 
     image_key: str
     prompt_key: str
@@ -70,8 +70,10 @@ class ImageRow:
 def write_samples(
     path: Path, rows: Sequence[ImageRow], pictures: Iterable[bytes], features: np.ndarray | None = None
 ) -> pa.Table:
-    """Write a tar of pictures, one a row and in the rows' order, each beside its facts and, where given, its row of
-    `features` (N, L) as .npy. Returns the index (IMAGE_COLUMNS), with byte offsets read back from the written file.
+    """Write a tar of pictures, one per row and in the order of the rows.
+
+    Each picture is stored with its facts (.json) and, if `features` (N, L) are given, its feature (.npy). Return the
+    index (IMAGE_COLUMNS), with byte offsets read back from the written file.
     """
     import webdataset
 
@@ -89,11 +91,11 @@ def write_samples(
 
 
 def index_of(path: Path, rows: Sequence[ImageRow] | None = None) -> pa.Table:
-    """The index of a tar (IMAGE_COLUMNS); the rows' facts are read from its .json members unless they are given.
+    """Return the index of a tar (IMAGE_COLUMNS). If `rows` are not given, their facts are read from the .json members.
 
-    Raises CacheError where the tar can't be read to its end or isn't one of ours.
+    Raise CacheError if the tar can't be read to its end, or if `write_samples` did not write it.
     """
-    places: dict[str, dict[str, tuple[int, int]]] = {}
+    places: dict[str, dict[str, tuple[int, int]]] = {}  # key -> suffix -> offset and size in bytes
     found: list[ImageRow] = []
     try:
         with tarfile.open(path, "r:") as tar:
@@ -131,13 +133,13 @@ def _npy(vector: np.ndarray) -> bytes:
 
 
 def read_npy(data: bytes) -> np.ndarray:
-    """A vector out of .npy bytes; nothing is unpickled."""
+    """Return the vector (L,) of the bytes of a .npy file, without unpickling."""
     vector: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
     return vector
 
 
 def feature_schema(dimension: int, dtype: str, metadata: Mapping[str, str]) -> pa.Schema:
-    """The columns of a feature shard; the metadata let a lone file explain itself."""
+    """Return the columns of a feature shard. The metadata describe the features to readers of a single file."""
     value = {"float16": pa.float16(), "float32": pa.float32()}[dtype]
     return pa.schema(
         [
@@ -152,8 +154,10 @@ def feature_schema(dimension: int, dtype: str, metadata: Mapping[str, str]) -> p
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write a table as Parquet: zstd; features plain (DuckDB reads no byte-stream split of float16), without a
-    dictionary or statistics."""
+    """Write a table as Parquet with zstd compression.
+
+    Features are plainly encoded, without dictionary or statistics: DuckDB can't read a byte-stream split of float16.
+    """
     strings = [field.name for field in table.schema if pa.types.is_string(field.type)]
     parquet.write_table(
         table,
@@ -162,12 +166,12 @@ def write_table(path: Path, table: pa.Table) -> None:
         row_group_size=16_384,
         use_dictionary=[name for name in strings if name in ("suffix", "reason")],
         write_statistics=False,
-        write_page_checksum=True,  # some readers take some columns only, without the file's digest
+        write_page_checksum=True,  # for readers of some columns, which do not compute the file's digest
     )
 
 
 def read_table(stream: IO[bytes], name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read (some columns of) a Parquet shard. Raises CacheError naming the file where it can't be read."""
+    """Return some or all columns of a Parquet shard. Raise CacheError, which names `name`, if it is unreadable."""
     try:
         names = list(columns) if columns else None
         return parquet.read_table(stream, columns=names, page_checksum_verification=True)
@@ -176,7 +180,7 @@ def read_table(stream: IO[bytes], name: str, columns: Sequence[str] | None = Non
 
 
 def feature_matrix(column: pa.ChunkedArray) -> np.ndarray:
-    """A fixed-size list column as an (N, L) matrix, without a copy where it is one chunk."""
+    """Return a fixed-size list column as an (N, L) matrix, without a copy if the column is one chunk."""
     array = one_array(column)
     values: Any = array.flatten().to_numpy(zero_copy_only=False)
     matrix: np.ndarray = values.reshape(len(array), column.type.list_size)
@@ -184,13 +188,16 @@ def feature_matrix(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def feature_column(features: np.ndarray) -> pa.Array:
-    """An (N, L) matrix as a fixed-size list column of its own number type."""
+    """Return an (N, L) matrix as a fixed-size list column of the same number type."""
     flat = pa.array(np.ascontiguousarray(features).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, features.shape[1])
 
 
 def is_sound(features: np.ndarray, dtype: str | None = None) -> np.ndarray:
-    """(N,) bool: which of (N, L) features are finite and of some length, in the number type that they are stored in."""
+    """Return which of (N, L) features are finite and not zero, as (N,) bool.
+
+    `dtype` is the number type in which they are stored, by default their own.
+    """
     rounded = features.astype(dtype or features.dtype, copy=False)
     sound: np.ndarray = np.isfinite(rounded).all(axis=1) & (rounded != 0).any(axis=1)
     return sound

@@ -1,1 +1,1 @@
-"""Upkeep of a cache: verify, repair, recompute, compact, merge, export, status."""
+"""Maintenance of a cache: verify, repair, recompute, compact, merge, export and status."""

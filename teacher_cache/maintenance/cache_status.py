@@ -1,5 +1,6 @@
-"""The state of a cache in numbers: pictures, features, failures by reason, calls, cost and size.
-It adds nothing to the cache.
+"""The status of a cache in numbers: pictures, features, failures by reason, calls, cost and size.
+
+Computing it adds nothing to the cache.
 """
 
 from __future__ import annotations
@@ -18,22 +19,23 @@ from teacher_cache.storage.cache import Cache
 
 @dataclass(frozen=True)
 class EncoderStatus:
-    """Features of one encoder over one teacher's pictures."""
+    """The features of one teacher's pictures by one encoder. `per_second` is the rate measured on this machine."""
 
     name: str
     spec: dict[str, Any]
     features: int
     pictures_without_feature: int
-    per_second: float | None  # as measured on this machine
+    per_second: float | None
     bytes: int
 
 
 @dataclass(frozen=True)
 class TeacherStatus:
-    """`calls` and `cost_usd` are what this machine ever asked for; `pictures` is what the whole cache holds.
+    """The pictures of one teacher in the whole cache, and the calls and their cost on this machine.
 
-    `in_spool` are pictures drawn here but not yet sealed, `in_flight` claims without an answer (of a running build, or
-    of one that was killed). `per_second` is the rate measured here, `seconds_per_picture` a call's mean time.
+    `in_spool` counts the pictures that were drawn here and are not sealed yet, `in_flight` the calls without an answer
+    (of a running build, or of a killed one). `per_second` is the rate measured on this machine, and
+    `seconds_per_picture` the mean duration of a call.
     """
 
     name: str
@@ -51,7 +53,7 @@ class TeacherStatus:
 
 
 def status(cache: Cache) -> list[TeacherStatus]:
-    """One entry a teacher."""
+    """Return the status of a cache, one entry per teacher."""
     with Spool(cache.machine_folder) as spool:
         return [_teacher_status(cache, spool, teacher) for teacher in cache.teachers()]
 
@@ -91,7 +93,7 @@ def _encoder_status(cache: Cache, spool: Spool, teacher: Source, encoder: Source
 
 
 def _rate(spool: Spool, name: str) -> float | None:
-    seconds = spool.seconds_a_row(name)
+    seconds = spool.seconds_per_row(name)
     return 1 / seconds if seconds else None
 
 

@@ -1,5 +1,7 @@
-"""Compaction: few large shards out of many small ones, each old shard read once. The old ones stay, replaced by a
-commit, until a vacuum is asked for; a kill in between leaves a file that no commit names.
+"""Compaction: rewrite many small shards as few large ones. Each old shard is read once.
+
+A commit replaces the old shards; their files stay until a vacuum removes them. A kill in between leaves at worst a file
+that no commit names.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from teacher_cache.storage.writing import commit_features, commit_pictures, imag
 
 @dataclass
 class Compacted:
-    """Shards before and after, and what a vacuum removed."""
+    """The numbers of shards before and after, and of the files and bytes that the vacuum removed."""
 
     shards_before: int = 0
     shards_after: int = 0
@@ -35,8 +37,11 @@ class Compacted:
 def compact(
     cache: Cache, *, shard_rows: int = 8192, vacuum: bool = False, clock: Callable[[], float] = time.time
 ) -> Compacted:
-    """Compact pictures and Parquet features of every teacher; with `vacuum`, remove the files that commits replaced
-    and no other commit needs. Tars of samples (pictures with features) stay as they are."""
+    """Compact the pictures and the Parquet features of every teacher into shards of at most `shard_rows` rows.
+
+    With `vacuum`, remove the files of all shards that are replaced. Tars of samples (pictures with features) stay as
+    they are. Raise CacheError if a shard is damaged.
+    """
     done = Compacted(shards_before=len(cache.shards()))
     provenance = Provenance(clock, "compaction")
     for teacher in cache.teachers():
@@ -46,9 +51,9 @@ def compact(
         for encoder in cache.encoders(teacher):
             folder = f"features/{teacher.name}/{encoder.name}/shards/"
             shards = [s for s in cache.shards(folder) if s.path.endswith(".parquet") and not tar_of(s.path)]
-            losers = _losers(cache, teacher, encoder)
+            stale = _stale_features(cache, teacher, encoder)
             for group in _groups(shards, shard_rows):
-                _compact_features(cache, teacher, encoder, group, losers, provenance)
+                _compact_features(cache, teacher, encoder, group, stale, provenance)
     done.shards_after = len(cache.shards())
     if vacuum:
         _vacuum(cache, done)
@@ -56,7 +61,7 @@ def compact(
 
 
 def _groups(shards: Sequence[Shard], shard_rows: int) -> Iterator[list[Shard]]:
-    """Runs of two or more shards that fit into one."""
+    """Yield runs of two or more consecutive shards that fit into one."""
     group: list[Shard] = []
     rows = 0
     for shard in shards:
@@ -75,7 +80,7 @@ def _compact_pictures(cache: Cache, teacher: Source, group: Sequence[Shard], pro
     for shard in group:
         table, tar = cache.table(shard), tar_of(shard.path)
         if table is None or not cache.store.exists(tar):
-            return  # a missing shard is for verify and build to heal
+            return  # verify and build handle a missing shard
         tables.append(table.append_column("path", pa.repeat(tar, table.num_rows)))
     rows = pa.concat_tables(tables).sort_by([("image_key", "ascending"), ("image_sha256", "ascending")])
     rows = first_of_each(rows, "image_key")
@@ -86,23 +91,24 @@ def _compact_pictures(cache: Cache, teacher: Source, group: Sequence[Shard], pro
 
 
 def _one_by_one(cache: Cache, rows: pa.Table) -> Iterator[bytes]:
-    """The pictures in the rows' own order, each from its tar."""
+    """Yield the pictures in the order of the rows, each from its tar."""
     for place in range(rows.num_rows):
         yield from read_pictures(cache, rows.slice(place, 1))
 
 
 def _counted(pictures: Iterator[bytes], done: Callable[[int], object]) -> Iterator[bytes]:
+    """Yield the pictures, and call `done(1)` after each."""
     for picture in pictures:
         yield picture
         done(1)
 
 
-def _losers(cache: Cache, teacher: Source, encoder: Source) -> pa.Array:
-    """The features that stand beside another picture than the one that counts, as key/digest: few."""
-    have, images = cache.feature_keys(teacher, encoder), cache.images(teacher, [])
-    place = pc.index_in(have["image_key"], one_array(images["image_key"]))
-    other = pc.not_equal(pc.take(images["image_sha256"], place), have["image_sha256"])
-    return one_array(_pairs(have.filter(other)))
+def _stale_features(cache: Cache, teacher: Source, encoder: Source) -> pa.Array:
+    """Return the features of pictures that are not canonical, as "KEY/DIGEST". There are few of them."""
+    features, images = cache.feature_keys(teacher, encoder), cache.images(teacher, [])
+    place = pc.index_in(features["image_key"], one_array(images["image_key"]))
+    differs = pc.not_equal(pc.take(images["image_sha256"], place), features["image_sha256"])
+    return one_array(_pairs(features.filter(differs)))
 
 
 def _pairs(rows: pa.Table) -> pa.ChunkedArray:
@@ -110,14 +116,14 @@ def _pairs(rows: pa.Table) -> pa.ChunkedArray:
 
 
 def _compact_features(
-    cache: Cache, teacher: Source, encoder: Source, group: Sequence[Shard], losers: pa.Array, provenance: Provenance
+    cache: Cache, teacher: Source, encoder: Source, group: Sequence[Shard], stale: pa.Array, provenance: Provenance
 ) -> None:
     found = [cache.table(shard) for shard in group]
     tables = [table for table in found if table is not None]
     if len(tables) < len(group):
         return
     table = pa.concat_tables(tables)
-    table = first_of_each(table.filter(pc.invert(pc.is_in(_pairs(table), losers))), "image_key")
+    table = first_of_each(table.filter(pc.invert(pc.is_in(_pairs(table), stale))), "image_key")
     features = np.asarray(feature_matrix(table["feature"]), np.float32)
     commit_features(cache, teacher, encoder, table, features, provenance, [shard.path for shard in group])
 

@@ -1,4 +1,7 @@
-"""Export: a cache in the other format. Pictures and features are copied, not made again; a killed export goes on."""
+"""Export: write a cache again in the other format.
+
+Pictures and features are copied, not drawn or encoded again. A killed export continues when it is run again.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +25,16 @@ from teacher_cache.storage.writing import FORMATS, commit_features, commit_pictu
 
 
 def export(cache: Cache, out: Cache, format: str, *, shard_rows: int = 8192) -> int:
-    """Write every picture and feature of a cache into another one, as Parquet and tars of pictures or as tars of
-    samples. Returns the features written; those that are there already are left."""
+    """Write all pictures and features of a cache that `out` lacks into `out`. Return the number of features written.
+
+    Args:
+        cache: The cache to read.
+        out: The cache to write.
+        format: "parquet" (features in Parquet, pictures in tars) or "webdataset" (both in tars of samples).
+        shard_rows: The largest number of rows of a shard.
+
+    Raise ArmadaError for another format, CacheError if `cache` is damaged.
+    """
     if format not in FORMATS:
         raise ArmadaError(f"--to: expected one of {', '.join(FORMATS)}, found {format!r}")
     provenance = Provenance(time.time, f"export of {cache.store}")
@@ -59,8 +70,8 @@ def _export_features(
 
 
 def _export_pictures(cache: Cache, out: Cache, teacher: Source, shard_rows: int, provenance: Provenance) -> None:
-    """The pictures that no tar of samples brought along."""
-    images, there = cache.images(teacher, ["path"]), out.images(teacher, [])
-    places = images.filter(pc.invert(pc.is_in(images["image_key"], one_array(there["image_key"]))))
+    """Write the pictures that `out` still lacks, which are those that none of its tars of samples contains."""
+    images, existing = cache.images(teacher, ["path"]), out.images(teacher, [])
+    places = images.filter(pc.invert(pc.is_in(images["image_key"], one_array(existing["image_key"]))))
     for part in index_rows(cache, places, shard_rows):
         commit_pictures(out, teacher, image_rows(part), read_pictures(cache, part), provenance)

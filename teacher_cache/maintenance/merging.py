@@ -1,6 +1,7 @@
-"""Merge: copy what other caches have and this one lacks. Commits last, so that a kill leaves nothing half-counted.
+"""Merge: copy into a cache what other caches have and it lacks.
 
-Where two caches drew different pictures for one key, readers take the one of the smallest digest, wherever it stands.
+A cache's commits are copied after its shards, so that a kill never leaves a commit without its shards. If two caches
+have different pictures for one key, readers take the one with the smallest digest.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from teacher_cache.building.spool import Spool
-from teacher_cache.errors import CacheError
+from teacher_cache.errors import CacheError, repair_hint
 from teacher_cache.format.commits import Commit
 from teacher_cache.progress_bar import progress
 from teacher_cache.registry.packages import file_digest
@@ -19,8 +20,11 @@ from teacher_cache.storage.dataset_card import write_card
 
 @dataclass
 class Merged:
-    """What was copied; `missing` are shards that a source's commits name and that it doesn't hold; `unsealed` are
-    pictures that wait in a source's spool on this machine: a build there seals them."""
+    """What was copied.
+
+    `missing` are the shards that a source's commits name and that it lacks. `unsealed` counts the pictures in the
+    spools of the sources on this machine, which are not copied: a build of the source seals them.
+    """
 
     files: int = 0
     bytes: int = 0
@@ -30,7 +34,7 @@ class Merged:
 
 
 def merge(sources: Sequence[Cache], target: Cache) -> Merged:
-    """Copy shards, specs and commits. Raises CacheError for a shard whose bytes aren't those of its commit."""
+    """Copy shards, specs and commits into `target`. Raise CacheError if a shard's digest is not that of its commit."""
     done = Merged()
     for source in sources:
         for teacher in source.teachers():
@@ -61,7 +65,7 @@ def _copy_shards(source: Cache, target: Cache, commits: Sequence[Commit], done: 
                     if file_digest(draft) != shard.sha256:
                         raise CacheError(
                             f"{source.store}/{shard.path}: sha256 differs from the commit's; "
-                            'run "armada cache verify --repair" there; what was copied stays'
+                            f"{repair_hint(build_again=False)} there; what was copied stays"
                         )
                     target.store.publish(draft, shard.path)
                 done.files += 1

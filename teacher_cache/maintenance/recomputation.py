@@ -1,4 +1,4 @@
-"""Recompute: ask the encoder and, where it is deterministic, the teacher for some stored rows again, and compare."""
+"""Recomputation: encode and, if the teacher is deterministic, draw some stored rows again, and compare them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.pictures import in_tar_order, read_pictures
 from teacher_cache.teachers import Picture, Request, same_teacher
 
-TOLERANCE = 5e-3  # of a feature's largest number: float16 rounding is a tenth of it, another batch size less
+TOLERANCE = 5e-3  # relative to a feature's largest number; float16 rounding takes a tenth of it, another batch less
 
 
 @dataclass(frozen=True)
 class Recomputed:
-    """`largest_difference` is relative to a feature's largest number. `skipped` says why nothing was asked."""
+    """How many rows of a source were computed again (`asked`), and how many of them differ.
+
+    `largest_difference` is relative to a feature's largest number. `skipped` is the reason if no row was computed.
+    """
 
     source: str
     asked: int
@@ -32,19 +35,23 @@ class Recomputed:
 
 
 def recompute(cache: Cache, count: int, seed: int = 0) -> list[Recomputed]:
-    """Ask for `count` stored pictures of each teacher, drawn by `seed`, again."""
+    """Compute `count` random pictures of each teacher, chosen by `seed`, and their features again.
+
+    Return one entry per teacher and one per encoder. Raise CacheError if a stored row is damaged.
+    """
     results = []
     for teacher in cache.teachers():
         images = cache.images(teacher)
         chosen = np.random.default_rng(seed).permutation(images.num_rows)[:count]
         rows = in_tar_order(images.take(pa.array(chosen)))
         if rows.num_rows:
-            results.append(_teacher_again(teacher, rows))
-            results += [_encoder_again(cache, teacher, encoder, rows) for encoder in cache.encoders(teacher)]
+            results.append(_redraw(teacher, rows))
+            results += [_reencode(cache, teacher, encoder, rows) for encoder in cache.encoders(teacher)]
     return results
 
 
-def _teacher_again(teacher: Source, rows: pa.Table) -> Recomputed:
+def _redraw(teacher: Source, rows: pa.Table) -> Recomputed:
+    """Draw the pictures of index rows again, and compare their digests."""
     if not teacher.facts.get("deterministic"):
         return Recomputed(teacher.name, 0, 0, skipped="the teacher isn't deterministic, or doesn't say so")
     try:
@@ -61,7 +68,8 @@ def _teacher_again(teacher: Source, rows: pa.Table) -> Recomputed:
     return Recomputed(teacher.name, len(requests), differing)
 
 
-def _encoder_again(cache: Cache, teacher: Source, encoder: Source, rows: pa.Table) -> Recomputed:
+def _reencode(cache: Cache, teacher: Source, encoder: Source, rows: pa.Table) -> Recomputed:
+    """Encode the stored pictures of index rows again, and compare the features with the stored ones."""
     try:
         opened = same_encoder(encoder)
     except SpecError as error:

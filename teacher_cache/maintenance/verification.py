@@ -1,6 +1,7 @@
-"""Verify: every file of a cache against what its commits say, and, on request, pictures and features against a new
-computation. `--repair` moves what is broken aside, saves what is sound in it, and takes up sound files that no commit
-names; the next build fills what is left.
+"""Verification: compare every file of a cache with what its commits state.
+
+A repair moves damaged files aside, saves what is sound in them, and commits sound files that no commit names. The next
+build computes what is still missing.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ FOLDERS = ("images", "features", "failures")
 
 @dataclass(frozen=True)
 class Problem:
-    """A file that isn't as it should be. `kind` is damaged, missing or orphan; `mended` says what a repair did."""
+    """A file with a fault. `kind` is "damaged", "missing" or "orphan"; `mended` states what the repair did."""
 
     path: str
     kind: str
@@ -34,7 +35,7 @@ class Problem:
 
 @dataclass
 class Verified:
-    """What was checked and what was found."""
+    """How many commits, shards and bytes were checked, and the problems that were found."""
 
     commits: int = 0
     shards: int = 0
@@ -43,7 +44,7 @@ class Verified:
 
 
 def verify(url: str, *, repair: bool = False) -> Verified:
-    """Check a cache. Raises CacheError where there is none."""
+    """Check every file of a cache, and mend it if `repair` is set. Raise CacheError if there is no cache at the URL."""
     found = Verified()
     store = Store(url)
     cache = _open(store, url, repair, found)
@@ -61,13 +62,14 @@ def verify(url: str, *, repair: bool = False) -> Verified:
 
 
 def _open(store: Store, url: str, repair: bool, found: Verified) -> Cache | None:
+    """Return the cache, or None if its cache.json is damaged and not mended."""
     if not store.exists("cache.json") and not store.names("commits"):
-        return Cache(url)  # which says that there is no cache
+        return Cache(url)  # it raises the error that there is no cache
     if not store.exists("cache.json") or store.read("cache.json") != CACHE_JSON:
         message = f"expected {CACHE_JSON.decode()}"
         if repair:
             store.write("cache.json", CACHE_JSON)
-        found.problems.append(Problem("cache.json", "damaged", message, "written anew" if repair else ""))
+        found.problems.append(Problem("cache.json", "damaged", message, "written again" if repair else ""))
         if not repair:
             return None
     return Cache(url)
@@ -99,7 +101,7 @@ def _check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified) -> N
     found.shards += 1
     found.bytes += shard.bytes
     if not cache.store.exists(shard.path):
-        message = "a commit names it and it is not there; its rows count as missing"
+        message = "a commit names it, but it does not exist; its rows count as missing"
         found.problems.append(Problem(shard.path, "missing", message, save_sound_rows(cache, shard) if repair else ""))
         return
     with cache.store.open(shard.path) as stream:
@@ -114,7 +116,7 @@ def _check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified) -> N
 
 
 def _check_orphans(cache: Cache, commits: list[Commit], repair: bool, found: Verified) -> None:
-    """Files that no commit names: left by a kill before the commit, or by a commit that was damaged."""
+    """Find files that no commit names: a build was killed before its commit, or the commit was damaged."""
     known = {shard.path for commit in commits for shard in commit.added}
     known |= {problem.path for problem in found.problems}
     for folder in FOLDERS:
@@ -123,7 +125,7 @@ def _check_orphans(cache: Cache, commits: list[Commit], repair: bool, found: Ver
                 continue
             mended = adopt(cache, path) if repair else ""
             if mended == ADOPTED and path.endswith(".tar"):
-                known.add(index_path(path))  # written anew, beside its tar
+                known.add(index_path(path))  # `adopt` rebuilt it
             found.problems.append(Problem(path, "orphan", "no commit names it", mended))
 
 
@@ -138,9 +140,10 @@ def _check_machine_folder(cache: Cache, repair: bool, found: Verified) -> None:
 
 
 def _machine_faults(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Yield the damaged files and folders of this machine's folder, each with a message."""
     for matrix in folders(folder / "matrices"):
         if not is_whole(matrix):
-            yield matrix, "the decoded features differ from their digest; they are decoded anew when they are needed"
+            yield matrix, "the decoded features differ from their digest; they are decoded again when they are needed"
     spool = folder / "spool.sqlite"
     if spool.exists():
         try:

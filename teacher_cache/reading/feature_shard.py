@@ -1,5 +1,6 @@
-"""A feature shard as it is read: its facts, and its features block by block, so that little of it is in memory at a
-time. Its bytes are its commit's, and its shape and number type are the encoder's, or it is refused.
+"""Read a feature shard: its keys, and its features block by block, so that only a small part is in memory at a time.
+
+Its bytes are compared with the commit, and its shape and number type with the encoder's spec.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from teacher_cache.errors import CacheError
+from teacher_cache.errors import CacheError, repair_hint
 from teacher_cache.format.commits import Shard
 from teacher_cache.format.shards import feature_matrix, read_npy
 from teacher_cache.reading.fetching import shard_bytes
@@ -22,39 +23,40 @@ from teacher_cache.reading.key_table import from_hex
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.snapshot import Snapshot
 
-_BLOCK = 1024  # rows decoded together
+_BLOCK = 1024  # rows decoded at once
 _FACTS = ["image_key", "image_sha256"]
 
 
 @dataclass(frozen=True)
 class FeatureShard:
-    """An open one. `tar` has the bytes of the samples where the shard is their index."""
+    """An open feature shard: a Parquet file of features, or the index of a tar of samples."""
 
-    where: str
-    shape: tuple[int, int]
+    where: str  # its address, for messages
+    shape: tuple[int, int]  # (n, L), as the commit and the encoder's spec state it
     dtype: np.dtype[Any]
-    data: bytes | mmap.mmap
-    tar: bytes | mmap.mmap | None
+    data: bytes | mmap.mmap  # of the Parquet file
+    tar: bytes | mmap.mmap | None  # the samples, if `data` is their index
 
     def facts(self) -> np.ndarray:
-        """Image key and picture digest of each row, (n, 64) uint8."""
+        """Return the image key and the picture digest of each row, (n, 64) uint8."""
         return facts_of(self.data, self.where)
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """The features in turn, (b, L) each. Raises CacheError for other rows than were expected."""
+        """Yield the features in order, in blocks (b, L). Raises CacheError if their shape or type is not the expected
+        one."""
         rows = 0
         for block in self._columns() if self.tar is None else self._members(self.tar):
             rows += len(block)
             if rows > self.shape[0] or block.shape[1] != self.shape[1] or block.dtype != self.dtype:
-                raise self._misfit((rows, block.shape[1]), block.dtype)
+                raise self._mismatch((rows, block.shape[1]), block.dtype)
             yield block
         if rows != self.shape[0]:
-            raise self._misfit((rows, self.shape[1]), self.dtype)
+            raise self._mismatch((rows, self.shape[1]), self.dtype)
 
-    def _misfit(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> CacheError:
+    def _mismatch(self, shape: tuple[int, int], dtype: np.dtype[Any]) -> CacheError:
         return CacheError(
             f"{self.where}: expected features of shape {self.shape} and type {self.dtype}, found {shape} of {dtype}; "
-            'run "armada cache verify --repair"'
+            f"{repair_hint(build_again=False)}"
         )
 
     def _columns(self) -> Iterator[np.ndarray]:
@@ -62,8 +64,8 @@ class FeatureShard:
             yield feature_matrix(table["feature"])
 
     def _members(self, tar: bytes | mmap.mmap) -> Iterator[np.ndarray]:
-        """Out of the .npy members of a tar of samples. They differ in their numbers alone, so one header speaks for
-        all, and is compared with all."""
+        """Read the .npy members of a tar of samples. They must have the same header, so that only the first one is
+        parsed; the others are compared with it byte by byte."""
         first = b""
         for table in _batches(self.data, self.where, ["feature_offset", "feature_bytes"]):
             offsets, sizes = (table[name].to_numpy() for name in ("feature_offset", "feature_bytes"))
@@ -81,8 +83,10 @@ class FeatureShard:
 
 
 def open_shard(cache: Cache, snapshot: Snapshot, shard: Shard, fetched: Path | None = None) -> FeatureShard:
-    """A shard of a snapshot; without the folder `fetched` a remote one is read into memory. Raises CacheError for a
-    damaged one, NoFileError for one that is gone."""
+    """Open a shard of a snapshot. A remote one is copied into the folder `fetched`, or read into memory without it.
+
+    Raises CacheError if the shard is damaged, NoFileError if it is missing.
+    """
     tar = snapshot.tars.get(shard.path)
     return FeatureShard(
         f"{cache.store}/{shard.path}",
@@ -94,7 +98,10 @@ def open_shard(cache: Cache, snapshot: Snapshot, shard: Shard, fetched: Path | N
 
 
 def facts_of(data: bytes | mmap.mmap, where: str) -> np.ndarray:
-    """Image key and picture digest of each row of an index or a feature shard, (n, 64) uint8. Raises CacheError."""
+    """Return the image key and the picture digest of each row of an index or a feature shard, (n, 64) uint8.
+
+    Raises CacheError if `data` is not Parquet or a key is no digest.
+    """
     parts = [np.empty((0, 64), np.uint8)]
     for table in _batches(data, where, _FACTS, 1 << 20):
         parts.append(np.concatenate([from_hex(table[name], where) for name in _FACTS], axis=1))
@@ -102,10 +109,10 @@ def facts_of(data: bytes | mmap.mmap, where: str) -> np.ndarray:
 
 
 def _batches(data: bytes | mmap.mmap, where: str, columns: Sequence[str], rows: int = _BLOCK) -> Iterator[pa.Table]:
-    """Columns of a Parquet file whose digest has been checked."""
+    """Yield columns of a Parquet file, whose digest has been checked, in tables of up to `rows` rows."""
     try:
         file = parquet.ParquetFile(pa.BufferReader(pa.py_buffer(data)), pre_buffer=False)
         for batch in file.iter_batches(rows, columns=list(columns), use_threads=False):
             yield pa.Table.from_batches([batch])
     except (pa.ArrowInvalid, OSError, KeyError) as error:
-        raise CacheError(f"{where}: no readable Parquet: {error}") from None
+        raise CacheError(f"{where}: expected a readable Parquet file: {error}") from None

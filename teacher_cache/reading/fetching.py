@@ -1,7 +1,7 @@
-"""Fetching: a shard's bytes, mapped into memory, and never other bytes than its commit names.
+"""Fetching: map the bytes of a shard into memory, after comparing them with the size and digest of the commit.
 
-A remote shard is copied to this machine first. A copy appears whole or not at all and stays until it is no longer
-needed, so that a killed or broken download goes on where it stopped.
+A remote shard is copied to this machine first. A copy appears only when it is complete, and stays until it is no longer
+needed, so that a killed or failed download of many shards continues where it stopped.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import contextlib
 import hashlib
 import mmap
 import os
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from teacher_cache.errors import CacheError, NoFileError
+from teacher_cache.errors import CacheError, missing_file, repair_hint
 from teacher_cache.format.commits import Shard
+from teacher_cache.storage.atomic_files import atomic_file, sweep_drafts
 from teacher_cache.storage.cache import Cache
 
 TRIES = 3
 
 
 def shard_bytes(cache: Cache, shard: Shard, fetched: Path | None) -> bytes | mmap.mmap:
-    """The bytes of a shard; copies of remote ones stand in the folder `fetched`, or, without one, in memory only.
+    """Return the bytes of a shard. A remote shard is copied into the folder `fetched`, or read into memory without it.
 
-    Raises CacheError for other bytes than the commit's, NoFileError for a file that is gone.
+    Raises CacheError if the bytes are not the commit's, NoFileError if the file is missing.
     """
     where = f"{cache.store}/{shard.path}"
     local = cache.store.local_path(shard.path)
@@ -41,7 +41,7 @@ def shard_bytes(cache: Cache, shard: Shard, fetched: Path | None) -> bytes | mma
 
 
 def clear(fetched: Path, shards: Iterable[Shard], older_than_s: float = 86_400.0) -> None:
-    """Remove the copies of shards that are no longer needed, and what others left behind long ago."""
+    """Remove the copies of the given shards, and all files that have not changed for `older_than_s` seconds."""
     names = {shard.sha256 for shard in shards}
     for copy in fetched.glob("*"):
         with contextlib.suppress(FileNotFoundError):
@@ -60,14 +60,9 @@ def _fetched(cache: Cache, shard: Shard, copy: Path) -> bytes | mmap.mmap:
 
 
 def _copy(cache: Cache, shard: Shard, copy: Path) -> None:
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".part-", dir=copy.parent)
-    os.close(handle)
-    try:
-        cache.store.copy_to(shard.path, Path(name))
-        os.replace(name, copy)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    sweep_drafts(copy.parent)
+    with atomic_file(copy, durable=False) as draft:
+        cache.store.copy_to(shard.path, draft)
 
 
 def _mapped(path: Path, shard: Shard, where: str) -> bytes | mmap.mmap:
@@ -76,12 +71,12 @@ def _mapped(path: Path, shard: Shard, where: str) -> bytes | mmap.mmap:
             empty = not os.fstat(stream.fileno()).st_size  # nothing can be mapped
             data = b"" if empty else mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
-        raise NoFileError(f"{where}: no such file; run the build again to fill the gap") from None
+        raise missing_file(where) from None
     return _checked(data, shard, where)
 
 
 def _checked(data: bytes | mmap.mmap, shard: Shard, where: str) -> bytes | mmap.mmap:
-    mend = 'run "armada cache verify --repair" and the build again, which fills the gap'
+    mend = repair_hint()
     if len(data) != shard.bytes:
         raise CacheError(f"{where}: expected {shard.bytes} bytes, found {len(data)}; {mend}")
     if hashlib.sha256(data).hexdigest() != shard.sha256:

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Rows of a matrix that is mapped into memory, gathered with torch if it is imported, else with numpy, and checked."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,13 +17,21 @@ from teacher_cache.reading.key_table import row_sums
 from teacher_cache.reading.matrix_store import Lease
 from teacher_cache.reading.rows import damaged
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_BLOCK = 2048  # rows gathered and checked at once: they stay in the processor's cache
+_READ_BYTES = 8 << 20  # read at once to warm a file
+_SAMPLED_PAGES = 64  # pages that `_is_resident` looks at
+
 
 @dataclass(frozen=True)
 class MappedRows:
-    """A matrix mapped into memory. `lease` keeps its file; damage sets that aside, so that it is decoded anew."""
+    """A matrix that is mapped into memory. `lease` protects its file from removal; a damaged file is set aside, so that
+    the next opening decodes it again."""
 
     matrix: np.ndarray  # (N, L), read-only
-    sums: np.ndarray
+    sums: np.ndarray  # (N,) uint64: `row_sums` of the matrix
     lease: Lease | None = None
 
     @property
@@ -36,8 +45,11 @@ class MappedRows:
         return self.matrix.dtype
 
     def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """See Rows; at two thirds of the speed of a gather in memory once the file is there."""
-        if rows.astype(np.uint64).max(initial=0) >= max(1, len(self.matrix)):  # a negative one is very large
+        """See FeatureRows. Once the file is in memory, two thirds as fast as gathering rows of an array.
+
+        Raises IndexError if a row number is out of range.
+        """
+        if rows.astype(np.uint64).max(initial=0) >= max(1, len(self.matrix)):  # a negative number becomes a large one
             raise IndexError(f"rows from {rows.min()} to {rows.max()}, of {len(self.matrix)}")
         taken = np.empty((len(rows), self.shape[1]), self.dtype) if out is None else out
         for start in range(0, len(rows), _BLOCK):
@@ -52,25 +64,25 @@ class MappedRows:
         return Gatherer(self.matrix)
 
     def warm(self) -> None:
-        """Read the file once from front to back where it isn't in memory: a cold random row costs a seek, and a
-        hundred times its share of this."""
+        """Read the file from front to back if it is not in memory: per row, this takes a hundredth of the time of
+        reading rows in random order."""
         path = Path(str(getattr(self.matrix, "filename", "")))
         if path.is_file() and not _is_resident(path):
-            scratch = bytearray(_PIECE)
+            scratch = bytearray(_READ_BYTES)
             with path.open("rb", buffering=0) as stream:
                 while stream.readinto(scratch):
                     pass
 
 
 def _is_resident(path: Path) -> bool:
-    """Whether a sample of a file's pages is in memory; True where the system can't say."""
+    """Return whether a sample of a file's pages is in memory; True if the system cannot tell."""
     if not hasattr(os, "preadv") or not hasattr(os, "RWF_NOWAIT"):
         return True
     size, buffer = path.stat().st_size, bytearray(1)
     with path.open("rb", buffering=0) as stream:
-        for part in range(_SAMPLE):
+        for part in range(_SAMPLED_PAGES):
             try:
-                os.preadv(stream.fileno(), [buffer], size * part // _SAMPLE, os.RWF_NOWAIT)
+                os.preadv(stream.fileno(), [buffer], size * part // _SAMPLED_PAGES, os.RWF_NOWAIT)
             except BlockingIOError:
                 return False
             except OSError:
@@ -78,44 +90,35 @@ def _is_resident(path: Path) -> bool:
     return True
 
 
-_BLOCK = 2048  # rows taken and checked together: they stay in the processor's cache
-
-
-_PIECE = 8 << 20  # bytes read ahead at once
-
-
-_SAMPLE = 64  # pages asked after
-
-
 class Gatherer:
-    """Takes rows of a matrix (N, L) of numbers."""
+    """Gathers rows of a matrix (N, L)."""
 
     def __init__(self, matrix: np.ndarray) -> None:
         self._matrix = matrix
-        self._tensor: Any = None
+        self._tensor: Tensor | None = None
 
     def take(self, rows: np.ndarray, out: np.ndarray) -> None:
-        """Rows (B,), which have to lie within the matrix, into `out` (B, L)."""
+        """Copy rows (B,), whose numbers must be in range, into `out` (B, L)."""
         torch = _torch()
         plain = all(array.flags.c_contiguous and array.flags.writeable for array in (rows, out))
         if torch is None or not plain or rows.dtype != np.int64 or out.dtype != self._matrix.dtype:
-            np.take(self._matrix, rows, axis=0, out=out, mode="clip")  # "raise" would copy once more
+            np.take(self._matrix, rows, axis=0, out=out, mode="clip")  # mode "raise" would make one more copy
             return
         if self._tensor is None:
-            with warnings.catch_warnings():  # that the matrix can't be written to, which nobody does
+            with warnings.catch_warnings():  # torch warns that the matrix is read-only; nothing writes to it
                 warnings.simplefilter("ignore", UserWarning)
                 self._tensor = torch.from_numpy(self._matrix)
         torch.index_select(self._tensor, 0, torch.from_numpy(rows), out=torch.from_numpy(out))
 
 
-def _torch() -> Any:
-    """torch, where this process has imported it to the end."""
+def _torch() -> ModuleType | None:
+    """Return torch if this process has imported it completely."""
     torch = sys.modules.get("torch")
     return torch if hasattr(torch, "index_select") else None
 
 
 def sums_of(rows: np.ndarray) -> np.ndarray:
-    """`row_sums` of rows (B, L) in memory that can be written to."""
+    """Return `row_sums` of writable rows (B, L), with torch if it is imported."""
     torch = _torch()
     if torch is None or rows.shape[1] * rows.itemsize % 8 or not rows.flags.c_contiguous:
         return row_sums(rows)

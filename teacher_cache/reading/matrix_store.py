@@ -1,7 +1,8 @@
-"""Decoded matrices on this machine: a folder for each snapshot, built once and shared by all processes.
+"""Decoded matrices on this machine: one folder per snapshot, built once and shared by all processes.
 
-A folder appears whole or not at all: one process builds while the others wait, and what a killed one left is removed by
-the next. The least recently used make room, over all caches of this user; never one that a process reads.
+A folder appears only when it is complete: one process builds it while the others wait, and the next process removes
+what a killed one left behind. To make room, the least recently used matrices of all caches of this user are removed,
+but never one that a process reads.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from teacher_cache.storage.store import user_folder
 
 LIMIT_VARIABLE = "ARMADA_MATRIX_BYTES"
 DEFAULT_LIMIT = 64 << 30  # bytes
-_IN_USE = "in-use"  # readers hold a shared lock on it; its time is that of the last opening
+_IN_USE = "in-use"  # a file that readers lock in shared mode; its modification time is that of the last opening
 
 
 @dataclass(frozen=True)
 class Lease:
-    """A folder, and the lock that keeps it while this object lives."""
+    """A folder, and the lock that protects it from removal as long as this object exists."""
 
     path: Path
     lock: IO[bytes]
 
     def set_aside(self) -> None:
-        """Let no later reader find the folder: it is damaged. Those who mapped it keep their pages."""
+        """Rename the folder because it is damaged, so that no later reader finds it. Existing mappings stay valid."""
         aside = self.path.with_name(f"{self.path.name}.broken")
         shutil.rmtree(aside, ignore_errors=True)
         with contextlib.suppress(OSError):
@@ -43,7 +44,10 @@ class Lease:
 
 
 def limit_bytes() -> int:
-    """The most that decoded matrices may take on this machine. Raises CacheError for a value that is no number."""
+    """Return how many bytes decoded matrices may take on this machine, from ARMADA_MATRIX_BYTES.
+
+    Raises CacheError if its value is no number.
+    """
     text = os.environ.get(LIMIT_VARIABLE, "")
     try:
         return int(float(text)) if text else DEFAULT_LIMIT
@@ -52,10 +56,17 @@ def limit_bytes() -> int:
 
 
 def acquire(home: Path, name: str, size: int, build: Callable[[Path], None], limit: int | None = None) -> Lease:
-    """The folder `name` in `home`, first built by `build(draft)` where it isn't there; `size` is what it will take.
+    """Return a lease on the folder `name` in `home`, and build the folder first if it does not exist.
 
-    Raises CacheError where that is more than `limit` bytes (by default `limit_bytes()`). Matrices in use stay even
-    where all together then take more.
+    Args:
+        home: The folder of a cache's matrices.
+        name: The name of the folder, from the snapshot's digest.
+        size: The bytes that the folder will take.
+        build: Writes the files into the empty folder that it is called with.
+        limit: The bytes that all matrices of this user may take, `limit_bytes()` by default. Matrices in use are not
+            removed even if the sum is larger.
+
+    Raises CacheError if `size` is more than the limit or the disk is full.
     """
     folder = home / name
     while True:
@@ -84,16 +95,19 @@ def _build(draft: Path, folder: Path, build: Callable[[Path], None]) -> None:
 
 
 def folders(home: Path) -> list[Path]:
-    """The whole folders, sorted by name."""
+    """Return the complete folders of a cache's matrices, sorted by name."""
     return sorted(f for f in home.glob("[!.]*") if f.is_dir() and f.suffix != ".broken")
 
 
 def make_room(size: int, limit: int) -> None:
-    """Remove matrices, the least recently used first, until `size` more bytes keep within the limit."""
+    """Remove matrices that are not in use, the least recently used first, until `size` more bytes are within the limit.
+
+    Raises CacheError if `size` alone is more than the limit.
+    """
     if size > limit:
         raise CacheError(
-            f"the decoded features take {size:,} bytes, more than the {limit:,} that this machine's matrices may; "
-            f"raise {LIMIT_VARIABLE}, or read them in windows: max_local_bytes (--max-local-bytes)"
+            f"the decoded features take {size:,} bytes, more than the {limit:,} allowed for matrices on this machine; "
+            f"raise {LIMIT_VARIABLE}, or read them in windows with max_local_bytes (--max-local-bytes)"
         )
     known = sorted(_registered(), key=_last_use)
     total = sum(_bytes(folder) for folder in known)
@@ -106,13 +120,13 @@ def make_room(size: int, limit: int) -> None:
 
 
 def _share(folder: Path) -> IO[bytes]:
-    """A shared lock on a folder. Raises FileNotFoundError where it isn't there, or was just removed."""
+    """Take a shared lock on a folder. Raises FileNotFoundError if the folder does not exist or was just removed."""
     stream = (folder / _IN_USE).open("rb")
     try:
-        fcntl.flock(stream, fcntl.LOCK_SH)  # a remover holds it for a moment
+        fcntl.flock(stream, fcntl.LOCK_SH)  # waits for a moment if the folder is being removed
         if not os.path.samestat(os.fstat(stream.fileno()), os.stat(folder / _IN_USE)):
             raise FileNotFoundError(folder)
-        with contextlib.suppress(PermissionError):  # another user's, whom we read along
+        with contextlib.suppress(PermissionError):  # the folder of another user, which may be read
             os.utime(folder / _IN_USE)
     except BaseException:
         stream.close()
@@ -121,7 +135,7 @@ def _share(folder: Path) -> IO[bytes]:
 
 
 def _remove(folder: Path) -> bool:
-    """Remove a folder unless it is in use."""
+    """Remove a folder unless it is in use; return whether it was removed."""
     try:
         with (folder / _IN_USE).open("rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -134,7 +148,7 @@ def _remove(folder: Path) -> bool:
 
 
 def _sweep(home: Path) -> None:
-    """Remove what was set aside, and the drafts of builders that died; call it with this folder's lock held."""
+    """Remove folders that were set aside, and the drafts of killed builds. The caller must hold its folder's lock."""
     for folder in home.glob("*.broken"):
         shutil.rmtree(folder, ignore_errors=True)
     for draft in home.glob(".draft-*"):
@@ -142,20 +156,20 @@ def _sweep(home: Path) -> None:
             shutil.rmtree(draft, ignore_errors=True)
 
 
-def _links() -> Path:
+def _registry() -> Path:
     return user_folder() / "matrices"
 
 
 def _register(folder: Path) -> None:
-    """Note where a matrix stands, so that the limit counts it whichever cache it is of."""
-    link = _links() / sha256(str(folder.resolve()).encode())[:32]
+    """Link to a matrix from the user's cache folder, so that the limit counts the matrices of all caches."""
+    link = _registry() / sha256(str(folder.resolve()).encode())[:32]
     link.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         link.symlink_to(folder.resolve())
 
 
 def _registered() -> Iterator[Path]:
-    for link in _links().glob("*"):
+    for link in _registry().glob("*"):
         if (link / _IN_USE).exists():
             yield Path(os.readlink(link))
         else:

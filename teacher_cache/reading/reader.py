@@ -1,7 +1,7 @@
-"""The reader: a cache's features, and the join by key.
+"""The reader: open the features of a cache and find them by prompt or image key.
 
-Features are decoded once a set of shards and shared by all processes of this machine. The join never invents a row:
-what isn't found is reported, not filled, and what was damaged is refused.
+Features are decoded once per set of shards, and shared by all processes of this machine. A key without a feature is
+reported as missing, never filled; a damaged feature is an error.
 """
 
 from __future__ import annotations
@@ -29,14 +29,16 @@ from teacher_cache.reading.shard_rows import ShardRows
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.snapshot import Snapshot, take_snapshot
 
-_ROW_BYTES = 96  # of key table and checksums
-_BLOCK = 1 << 16
+_ROW_BYTES = 96  # of the key table and the checksums, per row
+_BLOCK = 1 << 16  # rows checked at once
 
 
 @dataclass(frozen=True)
 class Features:
-    """All features of one teacher and encoder that count, as they were when they were opened: row i of `rows` (N, L)
-    belongs to the picture of `table.facts[i]`."""
+    """The canonical features of one teacher and encoder, as they were when they were opened.
+
+    Row i of `rows` (N, L) belongs to the image key and picture digest in `table.facts[i]`.
+    """
 
     teacher: Source
     encoder: Source
@@ -48,9 +50,10 @@ class Features:
 
     @property
     def matrix(self) -> np.ndarray:
-        """The mapped matrix (N, L), read-only and unchecked: prefer `take`. Raises CacheError where there is none."""
+        """The mapped matrix (N, L), read-only and unchecked: prefer `take`. Raises CacheError if the features are read
+        in windows."""
         if not isinstance(self.rows, MappedRows):
-            raise CacheError(f"{self.table.where}: read in windows, so that there is no matrix; use take()")
+            raise CacheError(f"{self.table.where}: features are read in windows, so there is no matrix; use take()")
         return self.rows.matrix
 
     @cached_property
@@ -60,55 +63,68 @@ class Features:
 
     @cached_property
     def image_sha256(self) -> pa.Array:
-        """The digest (N,) of the picture that each feature came from, in hexadecimal."""
+        """The SHA-256 (N,) of the picture that each feature was computed from, in hexadecimal."""
         return pa.array(self.pictures_of(np.arange(len(self))), pa.string())
 
     def rows_of(self, prompts: Sequence[str], sample: int = 0) -> np.ndarray:
-        """The row of each prompt, (len(prompts),) int64; -1 where the cache has no feature for it."""
+        """Return the row of each prompt, (len(prompts),) int64; -1 if the cache has no feature for it."""
         digest = self.teacher.digest
         return self.rows_of_keys([image_key(digest, prompt_key(prompt), sample) for prompt in prompts])
 
     def rows_of_keys(self, keys: Sequence[str] | pa.ChunkedArray) -> np.ndarray:
-        """The row of each image key, (len(keys),) int64; -1 where there is none."""
+        """Return the row of each image key (hexadecimal), (len(keys),) int64; -1 for a key that has none."""
         return self.table.find(from_hex(keys, "image keys"))
 
     def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """The features (len(rows), L) of rows, checked against their sums. Raises CacheError where one was damaged."""
+        """Return the features (len(rows), L) of rows, checked against their checksums. Raises CacheError if one is
+        damaged."""
         return self.rows.take(rows, out)
 
     def keys_of(self, rows: np.ndarray) -> list[str]:
-        """The image keys of rows, in hexadecimal."""
+        """Return the image keys of rows, in hexadecimal."""
         return to_hex(self.table.checked(rows)[:, KEY])
 
     def pictures_of(self, rows: np.ndarray) -> list[str]:
-        """The sha256 of the picture that each row's feature came from, in hexadecimal."""
+        """Return the SHA-256 of the picture that each row's feature was computed from, in hexadecimal."""
         return to_hex(self.table.checked(rows)[:, PICTURE])
 
 
 def choose(cache: Cache, teacher: str | None, encoder: str | None) -> tuple[Source, Source]:
-    """The teacher and encoder that digests name, or the only ones that the cache has. Raises SpecError."""
-    chosen = _one(cache.teachers(), teacher, "teacher", str(cache.store))
-    return chosen, _one(cache.encoders(chosen), encoder, "encoder", f"{cache.store} of teacher {chosen.name}")
+    """Return the teacher and the encoder with the given digests; None selects the only one that the cache has.
+
+    Raises SpecError if there is none or, without a digest, more than one.
+    """
+    chosen = _select(cache.teachers(), teacher, "teacher", str(cache.store))
+    return chosen, _select(cache.encoders(chosen), encoder, "encoder", f"{cache.store} of teacher {chosen.name}")
 
 
-def _one(sources: Sequence[Source], digest: str | None, noun: str, where: str) -> Source:
+def _select(sources: Sequence[Source], digest: str | None, noun: str, where: str) -> Source:
     found = [source for source in sources if digest in (None, source.digest)]
     if len(found) == 1:
         return found[0]
     names = ", ".join(source.name for source in sources) or "none"
     if found:
-        raise SpecError(f"{where}: has several {noun}s ({names}); name one by --{noun} SPEC")
+        raise SpecError(f"{where}: has several {noun}s ({names}); choose one with --{noun} SPEC")
     raise SpecError(f"{where}: expected the {noun} {noun}-{(digest or 'any')[:16]}, found: {names}; build it first")
 
 
 def open_features(
     cache: Cache, teacher: Source, encoder: Source, *, max_local_bytes: int | None = None, tries: int = 3
 ) -> Features:
-    """Open what the cache holds now, decoding it first where no process of this machine has.
+    """Open the features that the cache has now, and decode them first if no process of this machine has done so.
 
-    With `max_local_bytes`, a larger matrix isn't kept: only the key table is, and features are taken from the shards.
-    Features that stand beside another picture than the one that counts are left out; the rows of a missing shard are
-    missing. Raises CacheError for a damaged shard, or features of another shape than the encoder's.
+    Only features of canonical pictures are included, and the rows of a missing shard are missing.
+
+    Args:
+        cache: The cache.
+        teacher: The source of the pictures.
+        encoder: The source of the features.
+        max_local_bytes: If the decoded matrix is larger, it is not stored: only the key table is, and features are
+            read from the shards, in windows.
+        tries: How often to take a new snapshot if another process removes a shard meanwhile.
+
+    Raises CacheError if a shard is damaged, its features have another shape than the encoder's, or the matrix is larger
+    than ARMADA_MATRIX_BYTES; NoFileError if shards were removed at each try.
     """
     snapshot = take_snapshot(cache, teacher, encoder)
     size = snapshot.rows * (snapshot.dimension * snapshot.dtype.itemsize + _ROW_BYTES)
@@ -123,20 +139,19 @@ def open_features(
             )
             if fetched:
                 clear(fetched, [*snapshot.features, *snapshot.images, *snapshot.tars.values()])
-        except NoFileError:  # removed since it was listed: someone compacted
+        except NoFileError:  # a shard was removed after it was listed: another process compacted the cache
             if tries == 1:
                 raise
             return open_features(cache, teacher, encoder, max_local_bytes=max_local_bytes, tries=tries - 1)
         try:
             return _map(cache, snapshot, lease, mapped)
         except ValueError:
-            lease.set_aside()  # a file of it is gone or cut short
-    raise CacheError(f"{home / name}: can't be read, though it was just decoded; is the disk sound?")
+            lease.set_aside()  # a file is missing or truncated
+    raise CacheError(f"{home / name}: cannot be read although it was just decoded; check the disk")
 
 
 def _map(cache: Cache, snapshot: Snapshot, lease: Lease, mapped: bool) -> Features:
-    """Raises ValueError where the folder isn't as `decode` wrote it."""
-
+    """Map the files of a decoded folder. Raises ValueError if they are not as `decode` wrote them."""
     array = partial(_array, lease.path)
     table = KeyTable(array("facts"), array("fact_sums"), array("prefixes"), array("order"), str(lease.path))
     sums = array("feature_sums")
@@ -146,27 +161,27 @@ def _map(cache: Cache, snapshot: Snapshot, lease: Lease, mapped: bool) -> Featur
     else:
 
         def reopen() -> tuple[KeyTable, FeatureRows]:
-            again = open_features(cache, snapshot.teacher, snapshot.encoder, max_local_bytes=0)
-            return again.table, again.rows
+            features = open_features(cache, snapshot.teacher, snapshot.encoder, max_local_bytes=0)
+            return features.table, features.rows
 
         rows = ShardRows(cache, snapshot, table, sums, array("sound"), array("places"), reopen, lease)
     shape = (len(table.facts), snapshot.dimension)
     if rows.shape != shape or rows.dtype != snapshot.dtype or len(rows.sums) != shape[0]:
-        raise ValueError("the files don't belong together")
+        raise ValueError("the files do not belong together")
     return Features(snapshot.teacher, snapshot.encoder, table, rows)
 
 
 def _array(folder: Path, name: str) -> np.ndarray:
-    """Map an array. Raises ValueError where the file is gone, cut short or no array."""
+    """Map an array. Raises ValueError if the file is missing, truncated or no array."""
     try:
         array: np.ndarray = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
         return array
-    except Exception as error:  # a damaged header makes numpy's parser raise a tokenizer's errors too
-        raise ValueError(f"{folder / name}.npy: no array") from error
+    except Exception as error:  # numpy parses a damaged header with Python's tokenizer, which raises its own errors
+        raise ValueError(f"{folder / name}.npy: expected an array") from error
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a decoded matrix, its keys and its checksums are as they were written."""
+    """Return whether a decoded matrix, its keys and its checksums are undamaged."""
     try:
         facts, fact_sums, prefixes, order, sums = (
             _array(folder, name) for name in ("facts", "fact_sums", "prefixes", "order", "feature_sums")
@@ -183,7 +198,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def failure_reasons(cache: Cache, teacher: Source, prompts: Sequence[str], samples: int = 1) -> Mapping[str, int]:
-    """Known failures of the first `samples` pictures of these prompts, by reason."""
+    """Return how many of the first `samples` pictures of each prompt have failed, by reason."""
     failures = cache.failures(teacher)
     wanted = [image_key(teacher.digest, prompt_key(prompt), sample) for prompt in prompts for sample in range(samples)]
     found = failures.filter(pc.is_in(failures["image_key"], pa.array(wanted, pa.string())))

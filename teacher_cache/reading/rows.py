@@ -1,6 +1,6 @@
-"""Where features come from: a matrix mapped into memory, or, where that would be too large, the shards themselves.
+"""The interface of feature rows: a matrix that is mapped into memory or, if it would be too large, the shards.
 
-Both give the same rows, and each row is compared with its checksum every time it is taken: no other row is ever given.
+Both return the same rows, and compare each row with its checksum at every access.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ class FeatureRows(Protocol):
         ...
 
     def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """The features (B, L) of rows (B,), into `out` where it is given. Raises CacheError where one was damaged."""
+        """Return the features (B, L) of rows (B,), in `out` if it is given. Raises CacheError if one is damaged."""
         ...
 
     def warm(self) -> None:
-        """Make the next takes fast, where something can be done for it."""
+        """Prepare for many calls of `take`, if that makes them faster."""
         ...
 
 
 @dataclass(frozen=True)
 class ChosenRows:
-    """Some rows of others, in an order of their own, taken when they are asked for."""
+    """A selection of the rows of `source`, in any order, read when `take` is called."""
 
     source: FeatureRows
-    places: np.ndarray  # (N,) int64: their numbers there
+    places: np.ndarray  # (N,) int64: the numbers of the selected rows in `source`
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -54,19 +54,19 @@ class ChosenRows:
         return self.source.dtype
 
     def take(self, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """See Rows."""
+        """See FeatureRows."""
         return self.source.take(self.places.take(rows), out)
 
     def warm(self) -> None:
-        """See Rows."""
+        """See FeatureRows."""
         self.source.warm()
 
 
 def damaged(lease: Lease | None, where: str) -> CacheError:
-    """Set a folder aside, so that it is decoded anew; returns the error that says so."""
+    """Set a damaged folder aside, so that the next opening decodes it again; return the error to raise."""
     if lease:
         lease.set_aside()
     return CacheError(
-        f"{where}: rows differ from their checksums: the file was damaged since it was decoded. It was set aside; run "
-        "the same command again, which decodes it anew"
+        f"{where}: rows differ from their checksums: the file was damaged after it was decoded. It was set aside; run "
+        "the same command again, which decodes it again"
     )

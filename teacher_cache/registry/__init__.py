@@ -1,1 +1,1 @@
-"""From the text of a spec to its adapter, and where pretrained weights and packages are found."""
+"""Specs and the adapters that they name, and where pretrained weights and installed packages are found."""

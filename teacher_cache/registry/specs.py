@@ -1,6 +1,7 @@
-"""Specs: the short text by which a user names a teacher or an encoder, `kind[:model][?option=value&...]`.
+"""Specs: the text `kind[:model][?option=value&...]` by which a user names a teacher or an encoder, and its adapter.
 
-Parsing is pure. An adapter takes its options out of a `Spec` by `options()`, which refuses what it doesn't know.
+Parsing has no side effects. An adapter is built in, the entry point of an installed package, or `module:factory`. It
+takes its options from `Spec.options()`, which rejects unknown ones.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from teacher_cache.errors import SpecError
 
 @dataclass(frozen=True)
 class Spec:
-    """A parsed spec. `text` is what the user wrote, for messages."""
+    """A parsed spec. `text` is the text that the user wrote, for messages."""
 
     kind: str
     model: str = ""
@@ -25,10 +26,10 @@ class Spec:
     text: str = ""
 
     def options(self, defaults: Mapping[str, Any]) -> dict[str, Any]:
-        """The options given, cast to the type of their defaults; the defaults for the rest. A tuple as a default lists
-        the words allowed, its first being the default.
+        """Return all options: the given ones with the types of their defaults, and the defaults of the others.
 
-        Raises SpecError for an option that `defaults` doesn't name or a value that isn't of its type.
+        A default that is a tuple lists the allowed words, the first of which is the default. Raise SpecError if an
+        option is not in `defaults`, or if its value does not have the type of its default.
         """
         unknown = sorted(set(self.params) - set(defaults))
         if unknown:
@@ -49,28 +50,27 @@ class Spec:
 
 
 def parse_spec(text: str) -> Spec:
-    """`openai:gpt-image-1?size=512x512` into kind, model and options. Raises SpecError where it can't be read."""
+    """Parse a spec such as `openai:gpt-image-1?size=512x512`. Raise SpecError if it is malformed."""
     head, _, query = text.partition("?")
     kind, _, model = head.partition(":")
     if not kind:
-        raise SpecError(f"{text!r} is no spec; expected KIND[:MODEL][?OPTION=VALUE&...], for example pictogram")
+        raise SpecError(f"{text!r} is not a spec; expected KIND[:MODEL][?OPTION=VALUE&...], for example pictogram")
     try:
         pairs = parse_qsl(query, strict_parsing=True, keep_blank_values=True) if query else []
     except ValueError:
         raise SpecError(f"{text}: expected ?OPTION=VALUE&OPTION=VALUE after the model, found {query!r}") from None
     names = [name for name, _ in pairs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise SpecError(f"{text}: option {twice[0]} is given twice")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise SpecError(f"{text}: option {repeated[0]} is given twice")
     return Spec(kind, model, dict(pairs), text)
 
 
-# --- merged: teacher_cache.registry.specs
-# Adapters by name: the built-in ones, those of installed packages (entry points), and `module:factory`.
 def load(noun: str, built_in: Mapping[str, str], spec: Spec) -> Any:
-    """The adapter that a spec names, made by its factory, a callable that takes the parsed `Spec`.
+    """Return the adapter that a spec names. Its factory is called with the parsed `Spec`.
 
-    `noun` is "teacher" or "encoder"; `built_in` maps kinds to `module:factory`. Raises SpecError.
+    `noun` is "teacher" or "encoder", and `built_in` maps kinds to `module:factory`. Installed packages add kinds by
+    entry points in the group `armada.teachers` or `armada.encoders`. Raise SpecError if no adapter has this name.
     """
     text = spec.text
     installed = {point.name: point for point in entry_points(group=f"armada.{noun}s")}
@@ -85,7 +85,7 @@ def load(noun: str, built_in: Mapping[str, str], spec: Spec) -> Any:
         known = ", ".join(sorted({*built_in, *installed}))
         raise SpecError(f"{text}: unknown {noun} {spec.kind!r}; known: {known}, or your own as package.module:factory")
     adapter = factory(spec)
-    adapter.text = text  # by which the cache opens it again
+    adapter.text = text  # the cache records it, and opens the adapter again by it
     return adapter
 
 

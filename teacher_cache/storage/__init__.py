@@ -1,1 +1,1 @@
-"""The cache as a set of commits over a store."""
+"""Storage: a cache as a set of commits in a store, and what is read from it and written to it."""

@@ -1,6 +1,7 @@
-"""Named points between which a process may die. A test kills it there: ARMADA_CRASH_POINT=POINT:N, at the N-th passing.
+"""Crash points: named places in the code at which a test kills the process.
 
-Only tests set the variable; without it a point costs one dictionary look-up.
+The environment variable ARMADA_CRASH_POINT=POINT:N kills it when it passes POINT for the N-th time. Only tests set the
+variable; without it, a crash point costs one dictionary look-up.
 """
 
 from __future__ import annotations
@@ -10,20 +11,20 @@ import signal
 from collections import Counter
 
 POINTS = (
-    "spool.claim",  # inside the transaction that reserves a call
-    "spool.record",  # inside the transaction that keeps an answer
-    "spool.sealed",  # inside the transaction that drops committed rows
-    "store.draft",  # a temporary file is written, not yet synced
-    "store.rename",  # it is synced, not yet renamed
-    "store.renamed",  # renamed, the folder not yet synced
-    "cache.commit",  # all shards are there, the commit isn't
-    "cache.committed",  # the commit is there, the spool still holds its rows
+    "spool.claim",  # in the transaction that reserves a call
+    "spool.record",  # in the transaction that stores an answer
+    "spool.sealed",  # in the transaction that removes committed rows
+    "store.draft",  # the temporary file is written, not yet synced
+    "store.rename",  # the temporary file is synced, not yet renamed
+    "store.renamed",  # the file is renamed, the folder not yet synced
+    "cache.commit",  # all shards are written, the commit is not
+    "cache.committed",  # the commit is written, its rows are still in the spool
 )
 _passed: Counter[str] = Counter()
 
 
 def crash_point(point: str) -> None:
-    """Die here by SIGKILL where a test asked for it."""
+    """Kill this process by SIGKILL if a test chose this point and its number."""
     wanted = os.environ.get("ARMADA_CRASH_POINT")
     if not wanted:
         return

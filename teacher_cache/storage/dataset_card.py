@@ -1,4 +1,4 @@
-"""The provenance card: README.md in the cache, a Hugging Face dataset card written anew from what the cache holds."""
+"""The dataset card of a cache: README.md in the format of the Hugging Face hub, generated from the cache's content."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from teacher_cache.storage.cache import Cache
 
 
 def write_card(cache: Cache) -> None:
-    """Write README.md beside the cache's folders."""
+    """Write README.md into the cache's root folder, in place of an older one."""
     cache.store.write("README.md", card_text(cache).encode("utf-8"))
 
 
 def card_text(cache: Cache) -> str:
-    """Markdown with YAML front matter: teachers, encoders, licences, rows, cost, dates, sources of the prompts."""
+    """Return the card: Markdown with YAML front matter.
+
+    It states the teachers, encoders, licences, numbers of rows, cost, dates and sources of the prompts.
+    """
     commits = cache.commits()
     dates = sorted(commit.at for commit in commits)
     sources = sorted({commit.prompts for commit in commits if commit.prompts})
@@ -38,7 +41,7 @@ def card_text(cache: Cache) -> str:
     title = [
         "# A cache of teacher pictures",
         "",
-        "Written by armada; a row is keyed by what was asked of the teacher.",
+        "Written by armada. The key of a row identifies the request that was sent to the teacher.",
     ]
     return "\n".join([*head, *title, "", *facts, "", *sections])
 
@@ -58,7 +61,7 @@ def _teacher_section(cache: Cache, teacher: Source) -> str:
             "",
             f"### Encoder {encoder.name}",
             "",
-            f"- {encoder.spec.get('dimension')} numbers a feature, {encoder.spec.get('dtype')}; "
+            f"- {encoder.spec.get('dimension')} numbers per feature, {encoder.spec.get('dtype')}; "
             f"largest rounding error {largest_rounding_error(cache, teacher, encoder)} of a feature's largest number",
             f"- Parameters: `{dict(encoder.spec)}`",
         ]
@@ -66,7 +69,10 @@ def _teacher_section(cache: Cache, teacher: Source) -> str:
 
 
 def largest_rounding_error(cache: Cache, teacher: Source, encoder: Source) -> str:
-    """As the shards recorded it when they were written; "unmeasured" where none did."""
+    """Return the largest relative rounding error that the feature shards recorded, as text.
+
+    It is relative to a feature's largest number; "unmeasured" if no shard recorded one.
+    """
     found = []
     for shard in cache.shards(f"features/{teacher.name}/{encoder.name}/shards/"):
         if shard.path.endswith(".parquet") and cache.store.exists(shard.path):

@@ -1,6 +1,4 @@
-"""A full disk, in words. What was committed and what the spool holds is whole; the same command goes on when there is
-room.
-"""
+"""Errors of a full disk. Commits and the spool stay complete; the same command continues as soon as there is space."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 @contextmanager
 def full_disk_in_words(where: str) -> Iterator[None]:
-    """Raise CacheError for a write that found no room; other errors pass."""
+    """Turn the error of a full disk into a CacheError that names `where`; other errors are not changed."""
     try:
         yield
     except OSError as error:
@@ -31,6 +29,6 @@ def full_disk_in_words(where: str) -> Iterator[None]:
 
 def _error(where: str) -> CacheError:
     return CacheError(
-        f"{where}: no room left on the disk; nothing that was drawn or committed is lost: make room and run the same "
-        "command again"
+        f"{where}: no room left on the disk; nothing that was drawn or committed is lost: free some space and run the "
+        "same command again"
     )

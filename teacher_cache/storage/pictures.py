@@ -1,4 +1,4 @@
-"""Stored pictures, read back out of tars by their place in the index and checked against their digest."""
+"""Stored pictures: read from tars by their offsets in the index, and compared with their digests."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.errors import CacheError, NoFileError
+from teacher_cache.errors import CacheError, missing_file, repair_hint
 from teacher_cache.format.arrow import one_array
 from teacher_cache.format.commits import index_path
 from teacher_cache.keys import sha256
@@ -19,9 +19,10 @@ from teacher_cache.storage.cache import Cache
 
 
 def read_pictures(cache: Cache, rows: pa.Table) -> Iterator[bytes]:
-    """The pictures of index rows (`path`, `offset`, `bytes`, `image_sha256`).
+    """Yield the pictures of index rows (`path`, `offset`, `bytes`, `image_sha256`, `image_key`).
 
-    Rows should be `in_tar_order`: each tar is opened once. Raises CacheError for bytes that changed.
+    If the rows are `in_tar_order`, each tar is opened only once. Raise NoFileError if a tar does not exist, CacheError
+    if the bytes of a picture have changed.
     """
     columns = ["path", "offset", "bytes", "image_sha256", "image_key"]
     for path, group in _by_path(rows.select(columns)):
@@ -33,69 +34,74 @@ def read_pictures(cache: Cache, rows: pa.Table) -> Iterator[bytes]:
 
 
 def read_picture(cache: Cache, row: Mapping[str, Any]) -> bytes:
-    """The picture of one index row. Raises NoFileError where the tar is gone, CacheError for bytes that changed."""
+    """Return the picture of one index row, as `read_pictures` yields it and with the same errors."""
     return _checked(cache, row, cache.store.read_range(row["path"], row["offset"], row["bytes"]))
 
 
 def _checked(cache: Cache, row: Mapping[str, Any], picture: bytes) -> bytes:
     if sha256(picture) != row["image_sha256"]:
         raise CacheError(
-            f"{cache.store}/{row['path']}: the picture {row['image_key']} differs from its sha256; "
-            'run "armada cache verify --repair" and the build again, which fills the gap'
+            f"{cache.store}/{row['path']}: the picture {row['image_key']} differs from its sha256; {repair_hint()}"
         )
     return picture
 
 
 def index_rows(cache: Cache, places: pa.Table, limit: int) -> Iterator[pa.Table]:
-    """The whole index rows (IMAGE_COLUMNS and `path`) of pictures given by `image_key`, `image_sha256` and `path`, in
-    tar order, at most `limit` a table: so that a million prompts needn't be in memory at once."""
+    """Yield the complete index rows (IMAGE_COLUMNS and `path`) of some pictures, in tar order.
+
+    `places` has the columns `image_key`, `image_sha256` and `path`. A table has at most `limit` rows, so that a million
+    prompts are never in memory at once. Raise NoFileError if an index does not exist.
+    """
     shards = {shard.path: shard for commit in cache.commits() for shard in commit.added}
-    held: list[pa.Table] = []
+    pending: list[pa.Table] = []
     for path, group in _by_path(places.take(pc.sort_indices(_codes(places)))):
         shard = shards[index_path(path)]
         table = cache.table(shard)
         if table is None:
-            raise NoFileError(f"{cache.store}/{shard.path}: no such file; run the build again to fill the gap")
+            raise missing_file(f"{cache.store}/{shard.path}")
         place = pc.index_in(table["image_key"], one_array(group["image_key"]))
-        counts = pc.fill_null(pc.equal(pc.take(group["image_sha256"], place), table["image_sha256"]), False)
-        rows = table.append_column("path", pa.repeat(path, table.num_rows)).filter(counts)
-        held.append(rows.sort_by([("offset", "ascending")]))
-        while sum(table.num_rows for table in held) >= limit:
-            rows = pa.concat_tables(held)
+        is_canonical = pc.fill_null(pc.equal(pc.take(group["image_sha256"], place), table["image_sha256"]), False)
+        rows = table.append_column("path", pa.repeat(path, table.num_rows)).filter(is_canonical)
+        pending.append(rows.sort_by([("offset", "ascending")]))
+        while sum(table.num_rows for table in pending) >= limit:
+            rows = pa.concat_tables(pending)
             yield rows.slice(0, limit)
-            held = [rows.slice(limit)]
-    rest = pa.concat_tables(held) if held else None
+            pending = [rows.slice(limit)]
+    rest = pa.concat_tables(pending) if pending else None
     if rest is not None and rest.num_rows:
         yield rest
 
 
 def in_tar_order(rows: pa.Table) -> pa.Table:
-    """Index rows in the order in which `read_pictures` opens each tar once and reads it forwards."""
+    """Sort index rows by tar and offset, so that `read_pictures` opens each tar once and reads it forwards."""
     return rows.take(np.lexsort((rows["offset"].to_numpy(), _codes(rows))))
 
 
 def _codes(rows: pa.Table) -> np.ndarray:
-    """The `path` of each row as a number, (N,)."""
+    """Return a number for each row, equal for equal `path`, (N,)."""
     path: np.ndarray = one_array(pc.dictionary_encode(rows["path"])).indices.to_numpy()
     return path
 
 
 def _by_path(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
-    """Runs of rows with one path."""
+    """Yield the runs of consecutive rows with the same path."""
     edges = np.flatnonzero(np.diff(_codes(rows), prepend=-1, append=-1))
     for start, end in itertools.pairwise(edges.tolist()):
         yield rows["path"][start].as_py(), rows.slice(start, end - start)
 
 
 def picture_fault(data: bytes) -> tuple[str, str] | None:
-    """A reason and message for bytes that are no picture, or one of a single colour; None for a sound picture."""
+    """Return why an answer of a teacher is not a usable picture, as (reason, message), or None if it is one.
+
+    The reason is "undecodable" if the bytes are not a picture, and "blank" if all pixels have the same colour.
+    """
     from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data)) as image:
             pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return "undecodable", f"{len(data)} bytes that are no picture: {error}"
+        return "undecodable", f"{len(data)} bytes that are not a picture: {error}"
     if (pixels == pixels[0]).all():
         return "blank", f"every pixel has the colour {tuple(pixels[0].tolist())}"
     return None

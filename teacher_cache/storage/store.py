@@ -1,4 +1,7 @@
-"""The folder or fsspec URL that a cache lives in. A file appears whole or not at all, and no path leaves the folder."""
+"""The store of a cache: a local folder or an fsspec URL.
+
+A file appears complete or not at all, and no path leads out of the store.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +22,18 @@ import fsspec
 from filelock import FileLock, Timeout
 from fsspec.implementations.local import LocalFileSystem
 
-from teacher_cache.errors import CacheError, NoFileError
-from teacher_cache.storage.crash_points import crash_point
+from teacher_cache.errors import CacheError, missing_file
+from teacher_cache.storage.atomic_files import publish_file
 from teacher_cache.storage.disk import full_disk_in_words
 
 _DRAFT = ".draft-"
 
 
 class Store:
-    """Immutable files under a root. On a local disk a write is temporary name, fsync, rename, fsync of the folder; on
-    an object store one whole PUT."""
+    """Immutable files under a root. On a local disk each write is atomic and durable; on an object store it is one PUT.
+
+    Raise CacheError if the URL can't be opened.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -42,21 +47,22 @@ class Store:
         return self._root if self.is_local else redact(self.url)
 
     def _path(self, name: str) -> str:
+        """Return the full path of a name. Raise CacheError if it is outside the store."""
         path = PurePosixPath(name)
         if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
             raise CacheError(f"{self}: the path {name!r} leaves the cache; refused")
         return f"{self._root.rstrip('/')}/{name}"
 
     def local_path(self, name: str) -> Path | None:
-        """Where a file of a local folder is; None where files have to be fetched."""
+        """Return the path of a file in a local store, or None if the store is remote."""
         return Path(self._path(name)) if self.is_local else None
 
     def exists(self, name: str) -> bool:
-        """Whether a file is there."""
+        """Return whether a file exists."""
         return bool(self._fs.exists(self._path(name)))
 
     def names(self, folder: str) -> list[str]:
-        """The names of a folder's finished files, sorted, without the folder; empty where there is none."""
+        """Return the sorted names of the finished files and folders in a folder; none if it does not exist."""
         try:
             entries = self._fs.ls(self._path(folder), detail=False, refresh=True)
         except FileNotFoundError:
@@ -64,39 +70,42 @@ class Store:
         return sorted(name for name in (PurePosixPath(e).name for e in entries) if not name.startswith("."))
 
     def read(self, name: str) -> bytes:
-        """A file's bytes. Raises NoFileError where it isn't there."""
+        """Return a file's bytes. Raise NoFileError if it does not exist."""
         with self.open(name) as stream:
             data: bytes = stream.read()
         return data
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
-        """A seekable stream of a file's bytes. Raises NoFileError where it isn't there."""
+        """Open a file as a seekable stream of bytes. Raise NoFileError if it does not exist."""
         try:
             stream: Any = self._fs.open(self._path(name), "rb")
         except FileNotFoundError:
-            raise NoFileError(f"{self}/{name}: no such file; run the build again to fill the gap") from None
+            raise missing_file(f"{self}/{name}") from None
         with stream:
             yield stream
 
     def read_range(self, name: str, offset: int, size: int) -> bytes:
-        """Some bytes of a file, by one request where it is remote. Raises NoFileError where it isn't there."""
+        """Return `size` bytes of a file from `offset`, in one request. Raise NoFileError if it does not exist."""
         try:
             data: bytes = self._fs.cat_file(self._path(name), start=offset, end=offset + size)
         except FileNotFoundError:
-            raise NoFileError(f"{self}/{name}: no such file; run the build again to fill the gap") from None
+            raise missing_file(f"{self}/{name}") from None
         return data
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a small file whole; the same name again replaces it whole."""
+        """Write a small file atomically; an existing one is replaced."""
         with self.draft() as draft:
             draft.write_bytes(data)
             self.publish(draft, name)
 
     @contextmanager
     def draft(self) -> Iterator[Path]:
-        """A local path to write a new file at, on the cache's own disk where that is local; gone afterwards. A lock
-        marks it as in use."""
+        """Yield a local path at which to write a new file; it is removed afterwards.
+
+        It is on the disk of a local cache, so that `publish` can rename it. A lock protects it from `sweep`. Raise
+        CacheError if the disk is full.
+        """
         with full_disk_in_words(str(self)):
             parent = Path(self._root) if self.is_local else None
             if parent:
@@ -109,7 +118,7 @@ class Store:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def sweep(self, older_than_s: float = 60.0) -> int:
-        """Remove the drafts of processes that died. Returns how many there were."""
+        """Remove the drafts of dead processes. Return how many there were."""
         if not self.is_local:
             return 0
         swept = 0
@@ -121,34 +130,34 @@ class Store:
                     shutil.rmtree(folder, ignore_errors=True)
                     swept += 1
             except (OSError, Timeout):
-                continue  # in use, or gone
+                continue  # it is in use, or it was removed meanwhile
         return swept
 
     def walk(self, folder: str) -> list[str]:
-        """The paths of all finished files below a folder, sorted, relative to the root."""
+        """Return the sorted paths of all finished files below a folder, relative to the root."""
         root = self._path(folder)
         base = self._root.rstrip("/") + "/"
         paths = (path[path.index(base) + len(base) :] for path in self._fs.find(root))
         return sorted(path for path in paths if _DRAFT not in path)
 
     def copy_from(self, other: Store, name: str) -> None:
-        """Copy a file of another store, under the same name."""
+        """Copy a file from another store, under the same name. Raise NoFileError if it does not exist there."""
         with self.draft() as draft:
             other.copy_to(name, draft)
             self.publish(draft, name)
 
     def copy_to(self, name: str, path: Path) -> None:
-        """Copy a file to a local path. Raises NoFileError where it isn't there."""
+        """Copy a file to a local path. Raise NoFileError if it does not exist."""
         with self.open(name) as source, path.open("wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
 
     def remove(self, name: str) -> None:
-        """Remove a file; none there is no error."""
+        """Remove a file if it exists."""
         with contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._path(name))
 
     def quarantine(self, name: str) -> str:
-        """Move a broken file aside, where no reader looks; returns its new path."""
+        """Move a damaged file into the folder `quarantine`, which nothing reads. Return its new path."""
         aside = f"quarantine/{name}"
         target = self._path(aside)
         self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
@@ -156,28 +165,18 @@ class Store:
         return aside
 
     def publish(self, draft: Path, name: str) -> None:
-        """Make a draft appear under its name, durably."""
+        """Make a draft appear under its name, atomically and durably."""
         target = self._path(name)
-        if not self.is_local:
+        if self.is_local:
+            publish_file(draft, Path(target))
+        else:
             self._fs.put_file(str(draft), target)
-            return
-        crash_point("store.draft")
-        with draft.open("rb") as stream:
-            os.fsync(stream.fileno())
-        crash_point("store.rename")
-        folder = Path(target).parent
-        folder.mkdir(parents=True, exist_ok=True)
-        os.replace(draft, target)
-        crash_point("store.renamed")
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
     def machine_folder(self) -> Path:
-        """What belongs to this cache on this machine alone (spool, decoded features, aligners): inside a local cache
-        that can be written to, else in `user_folder`."""
+        """Return the folder for this machine's files of the cache: its spool, decoded features and aligners.
+
+        It is `local` inside a writable local cache, and otherwise `user_folder`. It is created if necessary.
+        """
         if self.is_local:
             folder = Path(self._root) / "local"
             try:
@@ -192,17 +191,17 @@ class Store:
         return folder
 
     def user_folder(self) -> Path:
-        """What belongs to this cache in the user's cache folder, by the digest of its URL; it may not exist."""
+        """Return this cache's folder in the user's cache folder, named by the digest of its URL. It may not exist."""
         return user_folder() / hashlib.sha256(str(self).encode()).hexdigest()[:32]
 
 
 def user_folder() -> Path:
-    """What belongs to this user on this machine."""
+    """Return armada's folder in the user's cache home: $XDG_CACHE_HOME/armada or ~/.cache/armada. It may not exist."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "armada"
 
 
 def redact(url: str) -> str:
-    """A URL without the user, password or query that may be secrets."""
+    """Return a URL without its user, password and query, which may be secret."""
     parts = urlsplit(url)
     if not parts.scheme or not parts.netloc:
         return url

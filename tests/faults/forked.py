@@ -1,4 +1,7 @@
-"""Work in a forked child that may be killed at any moment: imports are paid once, so that 200 kills take seconds."""
+"""Run a function in a forked child that may be killed at any moment.
+
+A fork imports nothing again, so that 200 kills take seconds.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 
-def start(work: Callable[[], Any], **environment: str) -> int:
-    """Run `work` in a child and return its process id. The child's output goes nowhere; an error is exit code 1."""
+def start(function: Callable[[], Any], **environment: str) -> int:
+    """Run a function in a child and return its process id. Its output is discarded; an error gives exit code 1."""
     child = os.fork()
     if child:
         return child
@@ -20,26 +23,26 @@ def start(work: Callable[[], Any], **environment: str) -> int:
         os.dup2(null, 1)
         os.dup2(null, 2)
         os.environ.update(environment)
-        work()
+        function()
         code = 0
     finally:
         os._exit(code)
 
 
 def wait(child: int) -> int:
-    """The exit code, or minus the signal that ended the child."""
+    """Wait for a child. Return its exit code, or minus the signal that killed it."""
     _, status = os.waitpid(child, 0)
     return os.waitstatus_to_exitcode(status)
 
 
-def killed_after(work: Callable[[], Any], seconds: float, **environment: str) -> bool:
-    """Run `work` and kill it after so many seconds; whether it was killed before it ended."""
-    child = start(work, **environment)
+def killed_after(function: Callable[[], Any], seconds: float, **environment: str) -> bool:
+    """Run a function and kill it after some seconds. Return whether it was killed before it ended."""
+    child = start(function, **environment)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
-            assert os.waitstatus_to_exitcode(status) == 0, "the work failed by itself"
+            assert os.waitstatus_to_exitcode(status) == 0, "the function failed by itself"
             return False
         time.sleep(0.0005)
     os.kill(child, signal.SIGKILL)

@@ -1,6 +1,6 @@
-"""Kills, at random and at every named write point, in build, compact and merge; two builds; two machines; a full disk.
+"""Kills at random moments and at every crash point of build, compact and merge; two builds; two machines; a full disk.
 
-The teacher logs each call before it answers: what the log holds was paid for.
+The teacher logs each call before it answers: every call in the log was paid for.
 """
 
 import os
@@ -18,7 +18,7 @@ from teacher_cache import ArmadaError, BuildOptions, Cache, build, choose, compa
 from teacher_cache.storage.crash_points import POINTS
 from tests import fakes
 from tests.faults.forked import killed_after, start, wait
-from tests.teacher_cache.maintenance.test_upkeep import rows_of
+from tests.teacher_cache.maintenance.caches import rows_of
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]  # minutes: `pytest -m faults`; the quick ones are in test_kill
 PROMPTS = [f"prompt {i}" for i in range(60)]
@@ -31,7 +31,7 @@ def run_build(folder, prompts=PROMPTS, options=OPTIONS):
 
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
-    """The rows of a cache that no kill disturbed."""
+    """The rows of a cache whose build was not killed."""
     folder = tmp_path_factory.mktemp("unbroken") / "cache"
     run_build(folder)
     return rows_of(Cache(str(folder)))
@@ -42,7 +42,7 @@ def calls(log):
 
 
 def check(folder, log, kills, unbroken):
-    """Each key was asked once, and once more for at most each kill; the rows are those of an unbroken build."""
+    """Assert that each kill repeated at most one call, and that the rows are those of an unbroken build."""
     found = calls(log)
     assert set(found) == set(unbroken)
     assert sum(found.values()) <= len(unbroken) + kills
@@ -51,8 +51,8 @@ def check(folder, log, kills, unbroken):
     assert sum(found.values()) <= state.calls <= sum(found.values()) + kills  # killed between claim and call
 
 
-def test_two_hundred_kills_at_random_moments(tmp_path, unbroken):
-    """Over rounds of build, compact and merge until 200 kills have hit; bounded to two minutes."""
+def test_two_hundred_kills_at_random_moments_lose_no_row(tmp_path, unbroken):
+    """Repeat build, compact and merge until 200 processes were killed, for two minutes at most."""
     chance = random.Random(2026)
     kills, rounds = 0, 0
     deadline = time.monotonic() + 120
@@ -63,16 +63,16 @@ def test_two_hundred_kills_at_random_moments(tmp_path, unbroken):
         while killed_after(lambda folder=folder: run_build(folder), chance.uniform(0.01, 0.35), **settings):
             in_build += 1
             if in_build % 3 == 0:
-                work = lambda folder=folder: compact(Cache(str(folder)), shard_rows=64)  # noqa: E731
-                in_rest += killed_after(work, chance.uniform(0.001, 0.05))
+                compaction = lambda folder=folder: compact(Cache(str(folder)), shard_rows=64)  # noqa: E731
+                in_rest += killed_after(compaction, chance.uniform(0.001, 0.05))
         for _ in range(8):
-            work = lambda folder=folder: compact(Cache(str(folder)), shard_rows=32, vacuum=True)  # noqa: E731
-            in_rest += killed_after(work, chance.uniform(0.001, 0.12))
+            compaction = lambda folder=folder: compact(Cache(str(folder)), shard_rows=32, vacuum=True)  # noqa: E731
+            in_rest += killed_after(compaction, chance.uniform(0.001, 0.12))
         for _ in range(8):
-            work = lambda folder=folder, target=target: merge(  # noqa: E731
+            merging = lambda folder=folder, target=target: merge(  # noqa: E731
                 [Cache(str(folder))], Cache(str(target), create=True)
             )
-            in_rest += killed_after(work, chance.uniform(0.001, 0.12))
+            in_rest += killed_after(merging, chance.uniform(0.001, 0.12))
         merge([Cache(str(folder))], Cache(str(target), create=True))
         check(folder, log, in_build, unbroken)
         assert rows_of(Cache(str(target))) == unbroken
@@ -87,7 +87,7 @@ def test_two_hundred_kills_at_random_moments(tmp_path, unbroken):
 
 
 @pytest.mark.parametrize("point", POINTS)
-def test_a_kill_at_every_named_write_point(tmp_path, unbroken, point):
+def test_a_kill_at_every_crash_point_of_a_build_loses_no_row_and_repeats_at_most_one_call(tmp_path, unbroken, point):
     folder, log = tmp_path / "cache", tmp_path / "log"
     kills = 0
     for number in (1, 2, 3, 5, 8, 1, 2):
@@ -95,26 +95,26 @@ def test_a_kill_at_every_named_write_point(tmp_path, unbroken, point):
         code = wait(start(lambda: run_build(folder), **settings))
         assert code in (0, -signal.SIGKILL)
         kills += code == -signal.SIGKILL
-    assert kills >= 3, f"{point} was hardly passed"
+    assert kills >= 3, f"{point} was passed in only {kills} builds"
     assert wait(start(lambda: run_build(folder), ARMADA_FAKE_LOG=str(log))) == 0
     check(folder, log, kills, unbroken)
 
 
 @pytest.mark.parametrize("point", [point for point in POINTS if not point.startswith("spool")])
-def test_a_kill_at_every_write_point_of_compaction_and_merge(tmp_path, unbroken, point):
+def test_a_kill_at_every_crash_point_of_compaction_and_merge_loses_no_row(tmp_path, unbroken, point):
     folder, target = tmp_path / "cache", tmp_path / "target"
     run_build(folder)
     for number in (1, 2, 3):
         wait(start(lambda: compact(Cache(str(folder)), vacuum=True), ARMADA_CRASH_POINT=f"{point}:{number}"))
         assert rows_of(Cache(str(folder))) == unbroken
-        work = lambda: merge([Cache(str(folder))], Cache(str(target), create=True))  # noqa: E731
-        wait(start(work, ARMADA_CRASH_POINT=f"{point}:{number}"))
+        merging = lambda: merge([Cache(str(folder))], Cache(str(target), create=True))  # noqa: E731
+        wait(start(merging, ARMADA_CRASH_POINT=f"{point}:{number}"))
     merge([Cache(str(folder))], Cache(str(target), create=True))
     assert rows_of(Cache(str(target))) == unbroken
 
 
-def test_two_machines_on_one_folder_pay_twice_at_most_what_was_not_committed(tmp_path, unbroken):
-    """Two spools, one shared folder: their local folders are told apart as two machines' would be."""
+def test_two_machines_on_one_folder_repeat_only_calls_that_were_not_committed(tmp_path, unbroken):
+    """Two processes share a folder, and each has a machine folder of its own, as two machines have."""
     shared, logs = tmp_path / "shared", [tmp_path / "log0", tmp_path / "log1"]
     Cache(str(shared), create=True)
 
@@ -134,21 +134,21 @@ def test_two_machines_on_one_folder_pay_twice_at_most_what_was_not_committed(tmp
     assert rows_of(Cache(str(shared))) == unbroken
     third = tmp_path / "log2"
     assert wait(start(lambda: run_build(shared), ARMADA_FAKE_LOG=str(third))) == 0
-    assert not third.exists()  # all is committed: a third machine asks nothing
+    assert not third.exists()  # all is committed: a third machine makes no call
 
 
-def test_a_cap_in_money_holds_for_builds_at_once_and_over_kills_and_restarts(tmp_path):
+def test_a_cap_on_cost_holds_for_concurrent_builds_and_across_kills_and_restarts(tmp_path):
     folder, log = tmp_path / "cache", tmp_path / "log"
     options = BuildOptions(budget_usd=1.0, seal_rows=9)
 
-    def work():
+    def capped_build():
         teacher = fakes.teacher(price=0.04)
         build(Cache(str(folder), create=True), PROMPTS, teacher, fakes.encoder(), options)
 
     settings = {"ARMADA_FAKE_LOG": str(log), "ARMADA_FAKE_DELAY": "0.01"}
     Cache(str(folder), create=True)
     for kill_after in (0.1, 0.15, 3.0):
-        children = [start(work, **settings) for _ in range(4)]
+        children = [start(capped_build, **settings) for _ in range(4)]
         time.sleep(kill_after)
         os.kill(children[0], signal.SIGKILL)
         for child in children:
@@ -156,7 +156,7 @@ def test_a_cap_in_money_holds_for_builds_at_once_and_over_kills_and_restarts(tmp
     (state,) = status(Cache(str(folder)))
     assert sum(calls(log).values()) <= 25
     assert state.cost_usd <= 1.0 + 1e-9
-    assert state.calls == 25  # the budget was used, and not a cent more
+    assert state.calls == 25  # the whole budget was used, and no more
 
 
 @pytest.fixture
@@ -165,12 +165,12 @@ def small_disk(tmp_path):
     folder.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True)
     if mounted.returncode:
-        pytest.skip("a small file system can be mounted by root only")
+        pytest.skip("only root can mount a small file system")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def test_a_full_disk_is_an_error_in_words_and_the_build_goes_on_when_there_is_room(small_disk, tmp_path, unbroken):
+def test_a_full_disk_is_an_armada_error_and_the_build_continues_when_there_is_space(small_disk, tmp_path, unbroken):
     folder, log = small_disk / "cache", tmp_path / "log"
     Cache(str(folder), create=True)
     ballast = small_disk / "ballast"
@@ -204,7 +204,7 @@ def test_a_reader_during_compaction_sees_every_row(tmp_path, unbroken):
     assert rows_of(Cache(str(folder))) == unbroken
 
 
-def test_drafts_of_dead_processes_are_swept(tmp_path):
+def test_sweep_removes_the_drafts_of_dead_processes(tmp_path):
     folder, log = tmp_path / "cache", tmp_path / "log"
     wait(start(lambda: run_build(folder), ARMADA_FAKE_LOG=str(log), ARMADA_CRASH_POINT="store.draft:4"))
     drafts = list(Path(folder).glob(".draft-*"))

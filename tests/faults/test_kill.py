@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of a build: after the restart nothing is lost and at most the call in flight is repeated."""
+"""SIGKILL in the middle of a build: after a restart nothing is lost, and at most the call in flight is repeated."""
 
 import json
 import random
@@ -15,21 +15,21 @@ ROWS = 40
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_killed_build_resumes_without_asking_twice(tmp_path, seed):
+def test_a_killed_build_resumes_and_repeats_at_most_the_call_in_flight(tmp_path, seed):
     prompts, cache, log = tmp_path / "prompts.txt", tmp_path / "cache", tmp_path / "log"
     prompts.write_text("".join(f"prompt {i}\n" for i in range(ROWS)))
     words = ("cache", "build", prompts, *FAKES, "--cache", cache, "--seal-rows", 7, "--json")
     chance = random.Random(seed)
     kills = 0
     while kills < 4:
-        asked = len(log.read_text().splitlines()) if log.exists() else 0
+        made = len(log.read_text().splitlines()) if log.exists() else 0
         process = subprocess.Popen(
             command(*words),
             env=environment(ARMADA_FAKE_LOG=log, ARMADA_FAKE_DELAY=0.02),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        target = asked + chance.randint(1, 8)
+        target = made + chance.randint(1, 8)
         while process.poll() is None and (not log.exists() or len(log.read_text().splitlines()) < target):
             time.sleep(0.002)
         time.sleep(chance.random() * 0.03)
@@ -46,7 +46,7 @@ def test_killed_build_resumes_without_asking_twice(tmp_path, seed):
     assert (state["pictures"], state["encoders"][0]["features"], state["in_flight"]) == (ROWS, ROWS, 0)
 
 
-def test_two_builds_at_once_pay_no_prompt_twice(tmp_path):
+def test_two_concurrent_builds_pay_for_no_prompt_twice(tmp_path):
     prompts, cache, log = tmp_path / "prompts.txt", tmp_path / "cache", tmp_path / "log"
     prompts.write_text("".join(f"prompt {i}\n" for i in range(ROWS)))
     words = ("cache", "build", prompts, *FAKES, "--cache", cache, "--seal-rows", 5)
@@ -59,7 +59,7 @@ def test_two_builds_at_once_pay_no_prompt_twice(tmp_path):
     assert len(calls) == len(set(calls)) == ROWS
 
 
-def test_when_one_of_two_builds_is_killed_the_other_finishes_its_rows(tmp_path):
+def test_if_one_of_two_builds_is_killed_the_other_finishes_its_rows(tmp_path):
     prompts, cache, log = tmp_path / "prompts.txt", tmp_path / "cache", tmp_path / "log"
     prompts.write_text("".join(f"prompt {i}\n" for i in range(ROWS)))
     words = ("cache", "build", prompts, *FAKES, "--cache", cache, "--seal-rows", 5)

@@ -20,5 +20,17 @@ def command(*words: Any) -> list[str]:
     return [sys.executable, "-m", "pipelines.cli", *map(str, words)]
 
 
+def ranks_command(ranks: int, module: str, *words: Any) -> list[str]:
+    """`module` as so many processes, which meet on the loopback address even where this host's name doesn't resolve."""
+    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", ranks, "--local_addr", "127.0.0.1"]
+    launcher += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0", "-m", module]
+    return [sys.executable, *map(str, [*launcher, *words])]
+
+
+def ranks_environment(**extra: Any) -> dict[str, str]:
+    loopback = "lo0" if sys.platform == "darwin" else "lo"
+    return environment(OMP_NUM_THREADS=1, GLOO_SOCKET_IFNAME=loopback, **extra)
+
+
 def armada(*words: Any, **extra: Any) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command(*words), env=environment(**extra), capture_output=True, text=True, timeout=200)

@@ -1,6 +1,6 @@
-"""An OpenAI-compatible image server on loopback that draws real PNGs, and misbehaves by plan.
+"""An OpenAI-compatible image server on the loopback interface that draws real PNGs and misbehaves on demand.
 
-`plan(prompt, n)` names what the server does with the n-th request (from 1) for a prompt: one of FAULTS, "ok" or "url".
+`plan(prompt, n)` returns how the server treats the n-th request (from 1) for a prompt: one of FAULTS, "ok" or "url".
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ LATE_S = 3.0
 
 
 class ImageServer(ThreadingHTTPServer):
-    """`asked` counts the requests by prompt; `bodies` and `keys` are what they brought."""
+    """`requested` counts the requests by prompt and `fetched` the downloads by path. `bodies`, `keys` (authorization
+    headers) and `times` (seconds) have one entry per request."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -46,7 +47,7 @@ class ImageServer(ThreadingHTTPServer):
     def __init__(self, plan: Callable[[str, int], str]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.plan = plan
-        self.asked: Counter[str] = Counter()
+        self.requested: Counter[str] = Counter()
         self.fetched: Counter[str] = Counter()
         self.bodies: list[dict[str, object]] = []
         self.keys: list[str] = []
@@ -58,7 +59,7 @@ class ImageServer(ThreadingHTTPServer):
         return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """The client left: that is what is tested."""
+        """Print nothing: the tests make clients close the connection."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -81,8 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         prompt = body["prompt"]
         with self.server.lock:
-            self.server.asked[prompt] += 1
-            number = self.server.asked[prompt]
+            self.server.requested[prompt] += 1
+            number = self.server.requested[prompt]
             self.server.bodies.append(body)
             self.server.keys.append(self.headers.get("authorization", ""))
             self.server.times.append(time.monotonic())
@@ -94,12 +95,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _act(self, action: str, seeds: list[int]) -> None:
         pictures = [png(seed) for seed in seeds]
-        echo = f"of {self.headers.get('authorization', '')}"  # a careless server repeats the key
+        echo = f"of {self.headers.get('authorization', '')}"  # a careless server that repeats the key
         if action == "ok":
             self._reply([{"b64_json": base64.b64encode(picture).decode()} for picture in pictures])
         elif action.startswith("url"):
-            home = f"http://127.0.0.1:{self.server.server_address[1]}/files/{action}"
-            self._reply([{"url": f"{home}/{seed:08x}"} for seed in seeds])
+            base = f"http://127.0.0.1:{self.server.server_address[1]}/files/{action}"
+            self._reply([{"url": f"{base}/{seed:08x}"} for seed in seeds])
         elif action == "too few":
             self._reply([{"b64_json": base64.b64encode(pictures[0]).decode()}])
         elif action == "429 with Retry-After":
@@ -163,12 +164,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Quiet."""
+        """Print nothing."""
 
 
 @contextmanager
 def serving(plan: Callable[[str, int], str] = lambda prompt, number: "ok") -> Iterator[ImageServer]:
-    """A running server."""
+    """Yield a running server."""
     server = ImageServer(plan)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
     thread.start()

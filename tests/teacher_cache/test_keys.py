@@ -1,4 +1,4 @@
-"""A key is a promise to every cache that exists: it is pinned to its digits, and each part of it counts."""
+"""Keys are pinned to their digits, since every existing cache depends on them, and each part of a request counts."""
 
 import pytest
 
@@ -29,21 +29,21 @@ def test_canonical_json_refuses_nan():
 
 
 @pytest.mark.parametrize("change", [{"kind": "x"}, {"model": "n"}, {"steps": 21}, {"guidance": 7.0}, {"extra": None}])
-def test_each_part_of_a_teacher_spec_changed_alone_misses(change):
+def test_changing_any_part_of_a_teacher_spec_changes_the_key(change):
     keys = {image_key(spec_digest(spec), prompt_key("a cat")) for spec in (SPEC, {**SPEC, **change})}
     assert len(keys) == 2
 
 
-def test_prompt_and_sample_changed_alone_miss():
+def test_changing_the_prompt_or_the_sample_changes_the_key():
     teacher = spec_digest(SPEC)
     keys = {image_key(teacher, prompt_key(text), k) for text in ("a cat", "a cat ", "A cat") for k in (0, 1)}
     assert len(keys) == 6
 
 
-def test_composed_and_decomposed_text_is_one_prompt():
+def test_composed_and_decomposed_unicode_have_the_same_key():
     assert prompt_key("caf\u00e9") == prompt_key("cafe\u0301")
 
 
-def test_lone_surrogate_has_no_key():
+def test_a_lone_surrogate_has_no_key():
     with pytest.raises(UnicodeEncodeError):
         prompt_key("\ud800")

@@ -1,4 +1,4 @@
-"""Each kind of prompts file, and the fate of each kind of bad row: an error with file, row and column."""
+"""Every kind of prompts file is read, and every kind of bad row is an error with file, row and column."""
 
 import json
 
@@ -34,7 +34,7 @@ def test_a_text_file_keeps_unusual_line_separators_inside_a_prompt(tmp_path):
     assert read_prompts(write(tmp_path, "p.txt", ["one\u2028line", "two"])) == ["one\u2028line", "two"]
 
 
-def test_another_column_by_name(tmp_path):
+def test_prompts_are_read_from_the_named_column(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("a,b\n1,hello\n")
     assert read_prompts(path, "b") == ["hello"]
@@ -53,7 +53,7 @@ def test_another_column_by_name(tmp_path):
         ([], "expected at least one prompt, found none"),
     ],
 )
-def test_bad_row_names_file_row_and_column(tmp_path, rows, message):
+def test_the_error_of_a_bad_row_names_file_row_and_column(tmp_path, rows, message):
     path = tmp_path / "p.jsonl"
     path.write_text("\n".join(rows))
     with pytest.raises(PromptError, match=message) as caught:
@@ -71,19 +71,19 @@ def test_bad_row_names_file_row_and_column(tmp_path, rows, message):
         ("p.xlsx", b"", "expected a file ending in .txt, .jsonl, .csv, .parquet, found .xlsx"),
     ],
 )
-def test_bad_file_says_what_was_expected(tmp_path, name, content, message):
+def test_the_error_of_a_bad_file_states_what_was_expected(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(PromptError, match=message):
         read_prompts(path)
 
 
-def test_absent_file(tmp_path):
+def test_a_missing_file_is_an_error(tmp_path):
     with pytest.raises(PromptError, match="no such file"):
         read_prompts(tmp_path / "nothing.txt")
 
 
-def test_numeric_column_of_a_parquet_file(tmp_path):
+def test_a_numeric_column_of_a_parquet_file_is_an_error(tmp_path):
     path = tmp_path / "p.parquet"
     parquet.write_table(pa.table({"text": [1, 2]}), path)
     with pytest.raises(PromptError, match="found the int 1"):

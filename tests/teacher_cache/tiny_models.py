@@ -1,4 +1,4 @@
-"""Tiny models of random weights, saved as their libraries save them, for the tests of the real encoders."""
+"""Tiny models with random weights, saved in the formats of their libraries, for tests of the real adapters."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OPEN_CLIP = {
 
 
 def save_open_clip(folder: Path, seed: int = 0) -> tuple[Path, Path]:
-    """The config and the weights file of a tiny CLIP."""
+    """Save a tiny CLIP; return the paths of its config and of its weights."""
     import open_clip
 
     config, weights = folder / "tiny.json", folder / f"weights-{seed}.pt"
@@ -35,7 +35,7 @@ def save_open_clip(folder: Path, seed: int = 0) -> tuple[Path, Path]:
 
 
 def save_tower(folder: Path, kind: str, seed: int = 0) -> Path:
-    """A tiny model of a kind and its image processor; `vit-classifier` has no pooler."""
+    """Save a tiny model and its image processor; return the folder. A `vit-classifier` has no pooler."""
     import transformers as hf
 
     torch.manual_seed(seed)
@@ -59,7 +59,8 @@ def save_tower(folder: Path, kind: str, seed: int = 0) -> Path:
 
 
 def save_stable_diffusion(folder: Path) -> Path:
-    """A tiny text-to-image pipeline whose latent of 128 x 128 pixels has the real one's 1,024 numbers."""
+    """Save a tiny text-to-image pipeline; return the folder. As with the real Stable Diffusion, the latent of 128 x 128
+    pixels has 1,024 numbers."""
     import diffusers
     import transformers as hf
 
@@ -82,17 +83,17 @@ def save_stable_diffusion(folder: Path) -> Path:
         norm_num_groups=4,
         sample_size=16,
     )
-    words = [
+    vocabulary = [
         "<|startoftext|>",
         "<|endoftext|>",
         *"abcdefghijklmnopqrstuvwxyz ",
         *(f"{c}</w>" for c in "abcdefghijklmnopqrstuvwxyz"),
     ]
-    tokens = folder / "vocabulary"
-    tokens.mkdir(parents=True)
-    (tokens / "vocab.json").write_text(json.dumps({word: row for row, word in enumerate(words)}))
-    (tokens / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = hf.CLIPTokenizer(str(tokens / "vocab.json"), str(tokens / "merges.txt"), model_max_length=16)
+    files = folder / "vocabulary"
+    files.mkdir(parents=True)
+    (files / "vocab.json").write_text(json.dumps({word: row for row, word in enumerate(vocabulary)}))
+    (files / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = hf.CLIPTokenizer(str(files / "vocab.json"), str(files / "merges.txt"), model_max_length=16)
     text = hf.CLIPTextModel(hf.CLIPTextConfig(**TEXT, bos_token_id=0, eos_token_id=1))
     pipeline = diffusers.StableDiffusionPipeline(
         vae=vae,

@@ -1,4 +1,4 @@
-"""The join fails closed, and the view's digest names all that training sees."""
+"""The join fails closed, and the digest of a view depends on everything that training uses."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def features(cache):
     return open_features(cache, *choose(cache, None, None))
 
 
-def test_each_row_stands_beside_its_own_feature(cache, features):
+def test_each_row_is_joined_with_its_own_feature(cache, features):
     view = join(ROWS, cache, features)
     backwards = join(ROWS.take(range(11, -1, -1)), cache, features)
     assert np.array_equal(view.features, backwards.features[::-1])
@@ -45,13 +45,13 @@ def test_a_removed_feature_stops(cache, features):
         join(ROWS, cache, open_features(cache, *choose(cache, None, None)), mend="build")
 
 
-def test_drop_trains_on_the_rows_at_hand(cache, features):
+def test_drop_keeps_only_the_rows_with_a_feature(cache, features):
     view = join(split(13), cache, features, drop_missing=True)
     assert (len(view.split), view.coverage.missing) == (12, 1)
     assert view.digest == join(ROWS, cache, features).digest
 
 
-def test_drop_with_nothing_at_hand_still_stops(cache, features):
+def test_drop_still_stops_if_no_row_has_a_feature(cache, features):
     other = split(30).take(range(20, 30))
     with pytest.raises(CoverageError, match="0 of 10"):
         join(other, cache, features, drop_missing=True)
@@ -75,7 +75,7 @@ def test_a_lazy_join_fails_closed_too(cache, max_local_bytes):
     assert join_lazily(rows, cache, features, drop_missing=True).features.shape == (11, 8)
 
 
-def test_reasons_of_failures_are_in_the_report(cache):
+def test_the_report_gives_the_reasons_of_failures(cache):
     rows = split(3)
     prompts = [rows.prompts[0], "[refused] x", "[refused] y"]
     rows = type(rows)(rows.ids, rows.texts, prompts, rows.labels)
@@ -85,7 +85,7 @@ def test_reasons_of_failures_are_in_the_report(cache):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
-def test_a_broken_feature_counts_as_none(cache, features, value):
+def test_a_feature_that_is_not_sound_counts_as_missing(cache, features, value):
     import dataclasses
 
     matrix = np.array(features.matrix)
@@ -95,7 +95,7 @@ def test_a_broken_feature_counts_as_none(cache, features, value):
         join(ROWS, cache, broken)
 
 
-def test_the_digest_changes_with_rows_labels_features_and_control(cache, features):
+def test_the_digest_depends_on_rows_labels_features_and_control(cache, features):
     relabelled = type(ROWS)(ROWS.ids, ROWS.texts, ROWS.prompts, [2, *ROWS.labels[1:]])
     digests = {
         join(ROWS, cache, features).digest,

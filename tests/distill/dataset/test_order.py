@@ -1,4 +1,4 @@
-"""The order is a pure function of data, seed and epoch; every row comes once."""
+"""The order is a pure function of data, seed and epoch, and every row occurs once."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from distill.dataset.order import batches, share
 
 
 @given(rows=st.integers(1, 300), size=st.integers(1, 40), seed=st.integers(0, 5), by_length=st.booleans())
-def test_every_row_once_an_epoch(rows, size, seed, by_length):
+def test_every_row_occurs_once_per_epoch(rows, size, seed, by_length):
     lengths = np.arange(rows) % 7 if by_length else None
     found = batches(rows, size, key="k", seed=seed, epoch=0, lengths=lengths)
     assert sorted(np.concatenate(found)) == list(range(rows))
@@ -24,7 +24,7 @@ def test_the_order_is_replayed_and_depends_on_each_part(change):
     assert not np.array_equal(one, np.concatenate(batches(100, 8, **{**same, **change})))
 
 
-def test_rows_of_like_length_share_a_batch_and_lengths_do_not_order_the_epoch():
+def test_rows_of_similar_length_share_a_batch_and_the_epoch_is_not_ordered_by_length():
     lengths = np.random.default_rng(0).integers(5, 60, 3200)
     plain = batches(3200, 32, key="k", seed=0, epoch=0)
     bucketed = batches(3200, 32, key="k", seed=0, epoch=0, lengths=lengths)
@@ -39,7 +39,7 @@ def test_rows_of_like_length_share_a_batch_and_lengths_do_not_order_the_epoch():
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 8])
 @pytest.mark.parametrize("rows", [1, 2, 7, 8, 32])
-def test_ranks_share_a_batch_in_equal_counts_and_every_row_is_one_ranks_own(rows, ranks):
+def test_all_ranks_get_equally_many_rows_and_every_row_counts_on_exactly_one_rank(rows, ranks):
     batch = np.arange(100, 100 + rows)
     parts = [share(batch, rank, ranks) for rank in range(ranks)]
     assert {len(part) for part, _ in parts} == {-(-rows // ranks)}

@@ -1,4 +1,4 @@
-"""Several pictures a prompt: their mean, or one drawn an epoch, joined as closed as one is."""
+"""Several pictures per prompt: their mean, or one per epoch, joined with the same checks as a single one."""
 
 import numpy as np
 import pytest
@@ -25,27 +25,27 @@ def features(cache):
 
 
 def pictures_of(features):
-    """(N, K, L), row by row, looked up one by one."""
+    """Return the features (N, K, L) of the pictures of each row."""
     return np.stack([features.take(features.rows_of(ROWS.prompts, sample)) for sample in range(K)], 1)
 
 
-def test_the_mean_is_that_of_the_rows_own_pictures(cache, features):
+def test_the_mean_feature_of_a_row_is_the_mean_over_its_own_pictures(cache, features):
     view = join(ROWS, cache, features, samples=K)
     expected = pictures_of(features).astype(np.float32).mean(1)
     np.testing.assert_array_equal(view.features, expected.astype(view.features.dtype))
 
 
-def test_every_epoch_shows_one_of_a_rows_own_pictures_and_another_seed_another(cache, features):
+def test_every_epoch_uses_one_of_the_pictures_of_a_row_and_the_choice_depends_on_the_seed(cache, features):
     view = join(ROWS, cache, features, samples=K, combine="draw", seed=0)
     assert view.features.shape == (24, 8)
     own = pictures_of(features)
     shown = []
     for epoch in range(6):
         taken = view.features.features[view.features.at(epoch)]
-        number = (taken[:, None] == own).all(2)  # (N, K): which picture it is
+        number = (taken[:, None] == own).all(2)  # (N, K): true at the picture that was used
         assert (number.sum(1) == 1).all()
         shown.append(number.argmax(1))
-    assert (np.bincount(np.concatenate(shown), minlength=K) > 24).all()  # 48 each, in the mean
+    assert (np.bincount(np.concatenate(shown), minlength=K) > 24).all()  # 48 each on average
     assert any((shown[0] != later).any() for later in shown[1:])
     again = join(ROWS, cache, features, samples=K, combine="draw", seed=0).features
     assert np.array_equal(again.at(3), view.features.at(3))
@@ -53,7 +53,7 @@ def test_every_epoch_shows_one_of_a_rows_own_pictures_and_another_seed_another(c
     assert (other.at(3) != view.features.at(3)).any()
 
 
-def test_loader_lesson_and_aligner_are_shown_the_same_pictures(cache, features):
+def test_loader_targets_and_aligner_use_the_same_pictures(cache, features):
     view = join(ROWS, cache, features, samples=K, combine="draw")
     loader = Loader(view.features, view.digest, 5, lengths=np.arange(24))
     states = train_aligner(view.features, torch.tensor(ROWS.labels), 3, 2, SETTINGS, 0, view.digest)
@@ -63,17 +63,17 @@ def test_loader_lesson_and_aligner_are_shown_the_same_pictures(cache, features):
         seen = 0
         for batch in loader:
             assert torch.equal(batch.features, shown[torch.from_numpy(batch.rows)])
-            said = epoch_targets.outputs(torch.from_numpy(batch.rows), batch.features)
-            torch.testing.assert_close(said.logits, epoch_targets._aligner(batch.features.float()).logits)
+            outputs = epoch_targets.outputs(torch.from_numpy(batch.rows), batch.features)
+            torch.testing.assert_close(outputs.logits, epoch_targets._aligner(batch.features.float()).logits)
             seen += len(batch.rows)
         assert seen == 24
     first = view.features.features[view.features.at(0)]
     plain = train_aligner(first, torch.tensor(ROWS.labels), 3, 2, SETTINGS, 0, view.digest)
     assert torch.equal(plain[0]["head.weight"], states[0]["head.weight"])
-    assert not torch.equal(plain[1]["head.weight"], states[1]["head.weight"])  # its second epoch saw the first's again
+    assert not torch.equal(plain[1]["head.weight"], states[1]["head.weight"])  # the same pictures again
 
 
-def test_a_loader_that_is_resumed_draws_as_if_unbroken(cache, features):
+def test_a_resumed_loader_uses_the_same_pictures_as_an_uninterrupted_one(cache, features):
     view = join(ROWS, cache, features, samples=K, combine="draw")
 
     def batches(loader, epochs):
@@ -93,7 +93,7 @@ def test_a_loader_that_is_resumed_draws_as_if_unbroken(cache, features):
     assert all(torch.equal(a, b) for a, b in zip(rest, whole, strict=True))
 
 
-def test_a_row_that_lacks_one_of_its_pictures_stops_or_is_dropped(cache):
+def test_a_row_without_one_of_its_pictures_stops_the_run_or_is_dropped(cache):
     build(cache, ROWS.prompts, fakes.teacher(), fakes.encoder(), BuildOptions(samples=K, limit=20))
     build(cache, ROWS.prompts, fakes.teacher(), fakes.encoder())  # the first picture of the last four
     features = open_features(cache, *choose(cache, None, None))
@@ -104,11 +104,11 @@ def test_a_row_that_lacks_one_of_its_pictures_stops_or_is_dropped(cache):
 
 
 @pytest.mark.parametrize("combine", ["mean", "draw"])
-def test_controls_keep_a_rows_pictures_together(cache, features, combine):
+def test_controls_keep_the_pictures_of_a_row_together(cache, features, combine):
     def table(control):
         view = join(ROWS, cache, features, samples=K, combine=combine, control=control)
         found = view.features.features if isinstance(view.features, SampledFeatures) else view.features
-        return found.reshape(24, -1)  # all that a row has
+        return found.reshape(24, -1)  # all features of a row
 
     real, shuffled = table(None), table("shuffled")
     assert (real != shuffled).any()
@@ -117,8 +117,8 @@ def test_controls_keep_a_rows_pictures_together(cache, features, combine):
     assert len(np.unique(table("random-per-picture"), axis=0)) == 24
 
 
-def test_the_digest_names_how_many_pictures_and_how_they_are_combined(cache, features):
+def test_the_digest_depends_on_the_number_of_pictures_and_how_they_are_combined(cache, features):
     ways = [(1, "mean"), (2, "mean"), (3, "mean"), (3, "draw")]
     digests = {join(ROWS, cache, features, samples=k, combine=how).digest for k, how in ways}
     assert len(digests) == len(ways)
-    assert join(ROWS, cache, features, combine="draw").digest in digests  # of one picture there is nothing to combine
+    assert join(ROWS, cache, features, combine="draw").digest in digests  # a single picture needs no combining

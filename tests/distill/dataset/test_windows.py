@@ -1,4 +1,4 @@
-"""Windows: every row once, nothing read twice, memory within the bytes given, and an order that mixes."""
+"""Windows: every row once, no group read twice, memory within the limit, and an order that mixes groups."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from distill.dataset.windows import autocorrelation, resident_rows, stream, wind
 
 
 class Recorded:
-    """Rows whose features are their own numbers; notes what is taken."""
+    """FeatureRows whose features are the row numbers; it records which rows are read."""
 
     def __init__(self, rows):
         self.shape, self.dtype = (rows, 2), np.dtype(np.float32)
@@ -25,7 +25,7 @@ class Recorded:
 
 
 def scattered(sizes):
-    """Groups of these sizes, their rows in a random order."""
+    """Return the groups of rows in random order, for groups of these sizes."""
     return np.random.default_rng(0).permutation(np.repeat(np.arange(len(sizes)), sizes))
 
 
@@ -33,7 +33,7 @@ GROUPS = st.lists(st.integers(1, 12), min_size=1, max_size=12).map(scattered)
 
 
 @given(GROUPS, st.integers(1, 9), st.integers(1, 40), st.integers(0, 3))
-def test_every_row_comes_exactly_once_an_epoch(groups, batch_size, resident, epoch):
+def test_every_row_occurs_exactly_once_per_epoch(groups, batch_size, resident, epoch):
     order = window_batches(groups, batch_size, resident, key="v", seed=0, epoch=epoch)
     assert sorted(np.concatenate(order)) == list(range(len(groups)))
     assert all(len(batch) == batch_size for batch in order[:-1])
@@ -60,12 +60,12 @@ def test_another_epoch_seed_or_view_gives_another_order():
 
 
 @pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
-def test_what_is_held_keeps_within_the_bytes_given(share, monkeypatch):
+def test_rows_in_memory_stay_within_the_limit(share, monkeypatch):
     groups = np.repeat(np.arange(200), 100)
     limit = int(share * len(groups)) * 8
     held = []
-    plain = windows._most_held
-    monkeypatch.setattr(windows, "_most_held", lambda *args: held.append(plain(*args)) or held[-1])
+    plain = windows._peak_rows
+    monkeypatch.setattr(windows, "_peak_rows", lambda *args: held.append(plain(*args)) or held[-1])
     order = window_batches(groups, 64, resident_rows(limit, 8, 100), key="v", seed=0, epoch=0)
     for _ in stream(Recorded(len(groups)), order, groups):
         pass
@@ -73,14 +73,14 @@ def test_what_is_held_keeps_within_the_bytes_given(share, monkeypatch):
     assert limit / 2 < (held[0] + in_flight) * 8 <= limit
 
 
-def test_batches_mix_twice_the_groups_that_are_held():
+def test_a_batch_mixes_about_twice_as_many_groups_as_are_in_memory():
     groups = np.repeat(np.arange(200), 100)
     held = 10
     mixed = [len(np.unique(groups[b])) for b in window_batches(groups, 64, held * 100, key="v", seed=0, epoch=0)]
     assert np.median(mixed) > 1.5 * held
 
 
-def test_autocorrelation_tells_no_shuffle_from_windows_from_a_global_shuffle():
+def test_autocorrelation_distinguishes_no_shuffle_windows_and_a_global_shuffle():
     groups = np.repeat(np.arange(200), 100)
     windowed = window_batches(groups, 64, 1000, key="v", seed=0, epoch=0)
     plain = batches(len(groups), 64, key="v", seed=0, epoch=0)

@@ -1,4 +1,4 @@
-"""The aligner's training is a pure function: replayed, kept, and read again by every rerun."""
+"""The training of the aligner is a pure function, and its states are kept and read again by every rerun."""
 
 from dataclasses import asdict, field, make_dataclass
 
@@ -62,7 +62,7 @@ def test_the_projection_stays_orthogonal(view):
         assert orthogonality_error(state["projection.weight"]) < 1e-5
 
 
-def test_it_learns_labels_that_the_features_tell(view):
+def test_it_learns_labels_that_the_features_determine(view):
     labels = torch.tensor([row % 3 for row in range(60)])
     features = torch.nn.functional.one_hot(labels, 8).float() + 0.1 * torch.randn(60, 8)
     from distill.objective.aligner import Aligner
@@ -75,7 +75,7 @@ def test_it_learns_labels_that_the_features_tell(view):
     assert (outputs.aux_logits.argmax(1) == labels).float().mean() > 0.95
 
 
-def test_a_rerun_reads_what_was_kept(view, tmp_path, monkeypatch):
+def test_a_rerun_reads_the_kept_states(view, tmp_path, monkeypatch):
     first = aligner_states(tmp_path, view, 3, 2, SETTINGS, 0, CPU)
     monkeypatch.setattr("distill.objective.aligner_store.train_aligner", lambda *_: pytest.fail("trained twice"))
     again = aligner_states(tmp_path, view, 3, 2, SETTINGS, 0, CPU)
@@ -93,7 +93,7 @@ def test_a_setting_added_later_finds_the_stored_aligner(view, tmp_path, monkeypa
     assert equal(first[0], again[0])
 
 
-def test_another_seed_or_another_view_has_an_aligner_of_its_own(view, tmp_path, cache):
+def test_another_seed_or_another_view_has_its_own_aligner(view, tmp_path, cache):
     features = open_features(cache, *choose(cache, None, None))
     shuffled = join(view.split, cache, features, control="shuffled", seed=0)
     for which, seed in ((view, 0), (view, 1), (shuffled, 0)):
@@ -111,7 +111,7 @@ def test_a_kept_state_that_was_damaged_is_trained_again(view, tmp_path):
     assert all(equal(a, b) for a, b in zip(first, again, strict=True))
 
 
-def test_the_papers_rotation_stays_orthogonal_and_is_another_training(view):
+def test_the_rotation_of_the_paper_stays_orthogonal_and_gives_other_states(view):
     ours, paper = train(view), train(view, rotation="adamw")
     assert set(paper[0]) == set(ours[0])
     assert all(orthogonality_error(state["projection.weight"]) < 1e-4 for state in paper)

@@ -1,4 +1,4 @@
-"""What the losses see and what they are blind to."""
+"""The losses: what they depend on and what they are invariant under."""
 
 import pytest
 import torch
@@ -32,7 +32,7 @@ def test_relational_is_the_mean_squared_difference_of_cosines_off_the_diagonal(p
     assert manifold_loss("relational", a, s, center).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
-def test_relational_is_blind_to_a_rotation_of_either_side_and_the_others_are_not(points):
+def test_only_relational_is_invariant_under_a_rotation_of_either_side(points):
     a, s = points
     turned = a @ rotation().T
     assert manifold_loss("relational", turned, s).item() == pytest.approx(manifold_loss("relational", a, s).item())
@@ -40,7 +40,7 @@ def test_relational_is_blind_to_a_rotation_of_either_side_and_the_others_are_not
         assert manifold_loss(kind, turned, s).item() != pytest.approx(manifold_loss(kind, a, s).item(), rel=1e-3)
 
 
-def test_cosine_and_euclid_see_the_batch_means_only(points):
+def test_cosine_and_euclid_depend_only_on_the_batch_means(points):
     a, s = points
     for kind in ("cosine", "euclid"):
         assert manifold_loss(kind, a.flip(0), s).item() == pytest.approx(manifold_loss(kind, a, s).item(), rel=1e-5)

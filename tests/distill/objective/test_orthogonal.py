@@ -1,4 +1,4 @@
-"""The cheap step is the exact Cayley step, it goes down, and it stays orthogonal."""
+"""The low-rank step equals the exact Cayley step, decreases the loss and keeps the matrix orthogonal."""
 
 import torch
 
@@ -56,7 +56,7 @@ def test_it_finds_a_rotation():
     assert losses[-1] < losses[0] / 20
 
 
-def test_a_loss_that_does_not_look_moves_nothing():
+def test_a_loss_that_does_not_depend_on_the_projection_changes_nothing():
     matrix = start()
     before = matrix.clone()
     CayleyDescent(matrix, angle=0.05).step(torch.randn(B, L), torch.zeros(B, L))

@@ -1,5 +1,7 @@
-"""A student learns the same from features in memory and mapped; from shards, in windows, it learns in another order,
-which is resumed like any other."""
+"""Targets and training with features in memory, mapped, and in windows of shards.
+
+Mapped features give the same losses as features in memory. Windows give another order, which can be resumed too.
+"""
 
 import json
 
@@ -21,7 +23,7 @@ from tests.distill.tiny import save_student, split
 from tests.distill.training.test_trainer import LABELS
 
 ROWS = split(40)
-LIMIT = 600  # bytes: less than the features take
+LIMIT = 600  # bytes: less than the size of the features
 CPU = torch.device("cpu")
 
 
@@ -36,7 +38,7 @@ def view_of(cache, mode):
     return (join if mode == "memory" else join_lazily)(ROWS, cache, features)
 
 
-def teaching_of(cache, mode):
+def targets_of(cache, mode):
     view = view_of(cache, mode)
     settings = AlignerSettings(width=8, batch_size=8)
     limit = LIMIT if mode == "windows" else None
@@ -44,7 +46,7 @@ def teaching_of(cache, mode):
     return TeacherTargets(view.features, states, 8, limit)
 
 
-def journal_of(cache, mode, student, folder, stop=None, teacher_targets=None):
+def metrics_of(cache, mode, student, folder, stop=None, teacher_targets=None):
     model, tokenizer = load_student(student, LABELS, 0)
     settings = TrainSettings(batch_size=6, lr=1e-3, epochs=2)
 
@@ -58,7 +60,7 @@ def journal_of(cache, mode, student, folder, stop=None, teacher_targets=None):
         ROWS.labels,
         settings,
         data_digest="digest",
-        teacher_targets=teacher_targets or teaching_of(cache, mode),
+        teacher_targets=teacher_targets or targets_of(cache, mode),
         checkpoint_config=CheckpointConfig(folder / "checkpoints", folder / "metrics.jsonl", save_steps=2),
         accelerator=Accelerator(cpu=True),
         on_step=on_step,
@@ -71,32 +73,32 @@ def student(tmp_path):
     return str(save_student(tmp_path / "student"))
 
 
-def test_mapped_features_teach_to_the_bit_what_those_in_memory_do(built, student, tmp_path):
-    journals = [journal_of(built, mode, student, tmp_path / mode) for mode in ("memory", "mapped")]
-    assert journals[0] == journals[1]
+def test_mapped_features_give_bit_identical_losses_to_features_in_memory(built, student, tmp_path):
+    logs = [metrics_of(built, mode, student, tmp_path / mode) for mode in ("memory", "mapped")]
+    assert logs[0] == logs[1]
 
 
 @pytest.mark.parametrize("compacted", [False, True])
-def test_a_run_in_windows_goes_on_as_if_unbroken_though_the_cache_was_compacted(built, student, tmp_path, compacted):
-    whole = journal_of(built, "windows", student, tmp_path / "whole")
+def test_a_run_in_windows_resumes_as_if_uninterrupted_even_after_a_compaction(built, student, tmp_path, compacted):
+    whole = metrics_of(built, "windows", student, tmp_path / "whole")
     assert len(whole) == 14
-    teacher_targets = teaching_of(built, "windows")
+    teacher_targets = targets_of(built, "windows")
     with pytest.raises(KeyboardInterrupt):
-        journal_of(built, "windows", student, tmp_path / "stopped", stop=5, teacher_targets=teacher_targets)
+        metrics_of(built, "windows", student, tmp_path / "stopped", stop=5, teacher_targets=teacher_targets)
     if compacted:
         compact(built)
         teacher_targets = TeacherTargets(view_of(built, "windows").features, teacher_targets.states, 8, LIMIT)
-    resumed = journal_of(built, "windows", student, tmp_path / "stopped", teacher_targets=teacher_targets)
+    resumed = metrics_of(built, "windows", student, tmp_path / "stopped", teacher_targets=teacher_targets)
     if not compacted:
         assert resumed == whole
     for line, expected in zip(resumed, whole, strict=True):
         assert line == pytest.approx(expected, abs=1e-5)
 
 
-def test_a_lesson_says_the_same_of_every_row_wherever_its_features_are(built):
-    plain = teaching_of(built, "memory")
+def test_the_targets_of_a_row_do_not_depend_on_where_its_features_are_stored(built):
+    plain = targets_of(built, "memory")
     rows = np.array([31, 2, 17])
-    said = []
+    results = []
     for mode in ("memory", "mapped", "windows"):
         teacher_targets = TeacherTargets(view_of(built, mode).features, plain.states, 8, LIMIT)
         found = {}
@@ -105,6 +107,6 @@ def test_a_lesson_says_the_same_of_every_row_wherever_its_features_are(built):
         assert sorted(found) == list(range(40))
         epoch_targets = EpochTargets(teacher_targets, 1, CPU)
         outputs = epoch_targets.outputs(torch.from_numpy(rows), torch.stack([found[row] for row in rows.tolist()]))
-        said.append([*outputs, epoch_targets.center])
-    for other in said[1:]:
-        assert all(torch.allclose(one, two, atol=1e-6) for one, two in zip(said[0], other, strict=True))
+        results.append([*outputs, epoch_targets.center])
+    for other in results[1:]:
+        assert all(torch.allclose(one, two, atol=1e-6) for one, two in zip(results[0], other, strict=True))

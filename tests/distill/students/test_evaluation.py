@@ -1,4 +1,4 @@
-"""Predictions in the rows' own order."""
+"""Predictions come in the order of the rows."""
 
 import numpy as np
 import torch

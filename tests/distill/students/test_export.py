@@ -1,4 +1,4 @@
-"""The export is a plain checkpoint: stock transformers load it, with the same logits, and nothing else is in it."""
+"""The export is a plain checkpoint: stock transformers loads it with the same logits, and it contains nothing else."""
 
 import torch
 from safetensors.torch import load_file
@@ -12,7 +12,7 @@ from tests.distill.tiny import save_student
 from tests.distill.training.test_trainer import LABELS, ROWS, run, teacher_targets
 
 
-def test_a_taught_student_gives_the_same_logits_in_stock_transformers(tmp_path):
+def test_a_distilled_student_has_the_same_logits_in_stock_transformers(tmp_path):
     folder = save_student(tmp_path / "start")
     model, _ = run(str(folder), tmp_path, teacher_targets(), manifold="pointwise")
     _, tokenizer = load_student(str(folder), LABELS, 0)
@@ -27,7 +27,7 @@ def test_a_taught_student_gives_the_same_logits_in_stock_transformers(tmp_path):
     assert stock.config.id2label == dict(enumerate(LABELS))
 
 
-def test_the_export_holds_the_students_weights_and_no_others(tmp_path):
+def test_the_export_contains_the_weights_of_the_student_and_no_others(tmp_path):
     folder = save_student(tmp_path / "start")
     model, _ = run(str(folder), tmp_path, teacher_targets())
     _, tokenizer = load_student(str(folder), LABELS, 0)
@@ -38,7 +38,7 @@ def test_the_export_holds_the_students_weights_and_no_others(tmp_path):
     assert suffixes <= {".safetensors", ".json", ".md", ".txt"}
 
 
-def test_an_export_replaces_an_older_one_whole(tmp_path):
+def test_an_export_replaces_an_older_one_completely(tmp_path):
     folder = save_student(tmp_path / "start")
     model, tokenizer = load_student(str(folder), LABELS, 0)
     (tmp_path / "export").mkdir()

@@ -1,4 +1,4 @@
-"""lm-evaluation-harness reads an exported student as any checkpoint: `pip install 'armada-distill[eval]'`."""
+"""lm-evaluation-harness loads an exported student like any checkpoint: `pip install 'armada-distill[eval]'`."""
 
 import json
 

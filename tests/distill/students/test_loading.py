@@ -1,4 +1,4 @@
-"""Every family of students: what is trained is the stock model, and its export is what stock transformers loads."""
+"""Every family of students: training uses the stock model, and stock transformers loads the export."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def test_logits_are_those_of_the_stock_classifier(tmp_path, kind):
     assert pooled.shape == (9, 8 if kind == "opt" else 16)
 
 
-def test_a_modernbert_that_pools_by_the_mean_does_so_here(tmp_path):
+def test_a_modernbert_with_mean_pooling_is_pooled_by_the_mean(tmp_path):
     path = save_student(tmp_path, "modernbert", classifier_pooling="mean")
     model, tokenizer = load_student(str(path), LABELS, 0)
     model.eval()
@@ -123,7 +123,7 @@ def test_lora_targets_name_the_layers(tmp_path):
         load_student(StudentSpec(spec.name, lora_rank=2, lora_targets=("nothing",)), LABELS, 0)
 
 
-def test_a_regression_student_has_one_output_and_says_so(tmp_path):
+def test_a_regression_student_has_one_output_and_its_config_names_the_problem_type(tmp_path):
     model, _ = load_student(save("bert", tmp_path), [], 0)
     assert (model.config.num_labels, model.config.problem_type) == (1, "regression")
 
@@ -137,7 +137,7 @@ def test_an_unknown_architecture_is_refused_by_name(tmp_path):
         load_student(str(tmp_path), LABELS, 0)
 
 
-def test_no_row_is_longer_than_the_student_has_positions_for(tmp_path):
+def test_no_row_has_more_tokens_than_the_student_has_positions(tmp_path):
     model, tokenizer = load_student(save("roberta", tmp_path), LABELS, 0)
     tokenizer.model_max_length = int(1e30)
     limit = length_limit(model, tokenizer, 1000)

@@ -1,4 +1,4 @@
-"""Low-rank layers beside a base in four bits: what trains, what is kept, and what is exported."""
+"""Low-rank layers on a base in four bits: what trains, what a checkpoint contains, and what is exported."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ def spec(tmp_path):
 
 
 class TaskModel:
-    """A student as `finish_task_model` needs it."""
+    """The part of a task model that `finish_task_model` needs."""
 
     def __init__(self, spec, model):
         self.spec, self.model = spec, model
@@ -59,8 +59,8 @@ def test_the_base_is_in_four_bits_and_only_low_rank_layers_and_a_float32_head_tr
     assert model.num_parameters() == whole.num_parameters()
 
 
-def test_the_export_stands_on_the_bases_own_weights_and_not_on_rounded_ones(spec):
-    """Untrained low-rank layers add nothing, so what comes out is the checkpoint that went in, to the bit."""
+def test_the_export_has_the_original_weights_of_the_base_and_not_rounded_ones(spec):
+    """Untrained low-rank layers add zero, so the export equals the original checkpoint to the bit."""
     task_model = TaskModel(spec, load_student(spec, LABELS, 0)[0])
     finish_task_model(task_model, CPU)
     stock = AutoModelForSequenceClassification.from_pretrained(spec.name).state_dict()
@@ -69,7 +69,7 @@ def test_the_export_stands_on_the_bases_own_weights_and_not_on_rounded_ones(spec
     assert all(torch.equal(found[name], stock[name]) for name in stock if name != "score.weight")
 
 
-def test_what_was_trained_is_in_the_export(spec, tmp_path):
+def test_the_export_contains_the_trained_weights(spec, tmp_path):
     model, epochs = run(spec, tmp_path, teacher_targets(), lr=1e-2)
     assert epochs[-1].loss < epochs[0].loss
     task_model = TaskModel(spec, model)
@@ -78,10 +78,10 @@ def test_what_was_trained_is_in_the_export(spec, tmp_path):
     before, trained = predict(start, tokens, CPU), predict(model, tokens, CPU)
     finish_task_model(task_model, CPU)
     exported = predict(task_model.model, tokens, CPU)
-    assert abs(exported - trained).mean() < 0.3 * abs(before - trained).mean()  # apart by the rounding of the base
+    assert abs(exported - trained).mean() < 0.3 * abs(before - trained).mean()  # the rounding of the base
 
 
-def test_a_stopped_run_goes_on_to_the_bit_and_its_checkpoint_holds_no_frozen_weight(spec, tmp_path):
+def test_a_stopped_run_resumes_bit_identically_and_its_checkpoint_has_no_frozen_weights(spec, tmp_path):
     def on_step(step):
         if step == 9:
             raise KeyboardInterrupt
@@ -96,8 +96,8 @@ def test_a_stopped_run_goes_on_to_the_bit_and_its_checkpoint_holds_no_frozen_wei
     assert torch.equal(weights(whole), weights(resumed))
 
 
-def test_an_evaluation_between_epochs_changes_nothing_of_training(spec):
-    """bitsandbytes packs weights for inference on some processors, and then no gradient would go through them."""
+def test_an_evaluation_between_epochs_does_not_change_training(spec):
+    """On some processors bitsandbytes repacks weights for inference, and packed weights pass no gradients."""
     gradients = []
     for evaluated in (False, True):
         model, tokenizer = load_student(spec, LABELS, 0)
@@ -152,7 +152,7 @@ def test_four_bits_without_low_rank_layers_or_without_weights_are_refused(tmp_pa
     check_request(replace(request, lora_rank=2))
 
 
-def test_the_missing_package_is_named_with_the_line_that_installs_it(tmp_path, monkeypatch):
+def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, monkeypatch):
     monkeypatch.setattr("distill.students.precision.find_spec", lambda name: None)
     spec = StudentSpec(str(save_student(tmp_path)), lora_rank=2, load_4bit=True)
     with pytest.raises(MissingPackageError, match=r"--load-4bit needs the package bitsandbytes: pip install 'armada-d"):

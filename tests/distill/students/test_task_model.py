@@ -1,4 +1,4 @@
-"""Cards of every type train and are scored, by encoders and decoders alike: pairs, scores, choices."""
+"""Cards of every type (pairs, scores, choices) train and are scored with encoders and with decoders."""
 
 import json
 import math
@@ -38,7 +38,7 @@ METRICS = {
 
 @pytest.mark.parametrize("save", [save_student, save_decoder], ids=["encoder", "decoder"])
 @pytest.mark.parametrize("name", ROWS)
-def test_a_card_of_each_type_is_taught_and_scored(tmp_path, name, save):
+def test_a_student_is_distilled_and_scored_on_a_card_of_each_type(tmp_path, name, save):
     for split, count in (("train", 40), ("test", 10)):
         lines = [json.dumps(ROWS[name](number)) for number in range(count)]
         (tmp_path / f"{split}.jsonl").write_text("\n".join(lines))

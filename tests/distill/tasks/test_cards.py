@@ -1,4 +1,4 @@
-"""A card with an error says file, key and what was expected."""
+"""Task cards: every card loads, and an error in a card names the file, the key and what was expected."""
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -27,7 +27,7 @@ def test_every_card_loads_under_its_own_name():
         assert load_card(name).name == name
 
 
-def test_every_card_of_the_hub_has_a_sample_row():
+def test_every_card_with_a_hub_dataset_has_a_sample_row():
     assert set(HUB) == {name for name in card_names() if not name.startswith("demo/")}
 
 
@@ -45,7 +45,7 @@ def test_a_row_in_the_hubs_columns_becomes_what_the_student_reads(name):
 
 @pytest.mark.parametrize("name", HUB)
 def test_a_card_loads_by_datasets_from_a_folder_in_the_hubs_columns(name, tmp_path, monkeypatch):
-    """The hub's folder is a local one: the same call of `datasets` with the same splits."""
+    """A local folder replaces the hub; `datasets` is called in the same way with the same splits."""
     import distill.tasks.splits
 
     def local(task):
@@ -68,24 +68,24 @@ def test_a_card_loads_by_datasets_from_a_folder_in_the_hubs_columns(name, tmp_pa
 
 
 def _numbered(row, number):
-    """The row with its number in the first text, so that rows differ."""
+    """Return the row with its number in the first text, so that rows differ."""
     column = next(name for name, value in row.items() if isinstance(value, str) and name not in ("id", "answer"))
     return {**row, column: f"{row[column]} {number}"}
 
 
-def test_the_columns_of_a_wrong_table_are_named(tmp_path):
+def test_the_error_for_a_wrong_table_names_its_columns(tmp_path):
     (tmp_path / "train.jsonl").write_text('{"sentence": "a", "label": 1}')
     (tmp_path / "test.jsonl").write_text('{"sentence": "a", "label": 1}')
     with pytest.raises(ArmadaError, match=r"train.jsonl: row 1: expected column 'sentence1', found sentence, label"):
         load_splits(load_card("glue/mrpc"), tmp_path)
 
 
-def test_a_hub_that_is_out_of_reach_says_what_to_do():
-    with pytest.raises(ArmadaError, match=r"nyu-mll/glue \(rte\), split validation: not to be loaded .* --data-files"):
+def test_the_error_for_an_unreachable_hub_gives_the_next_step():
+    with pytest.raises(ArmadaError, match=r"nyu-mll/glue \(rte\), split validation: cannot be loaded .* --data-files"):
         load_splits(load_card("glue/rte"))
 
 
-def test_unknown_task_lists_the_known_ones():
+def test_the_error_for_an_unknown_task_lists_the_known_ones():
     with pytest.raises(ArmadaError, match="no task 'demo/sentiments'; known: demo/sentiment"):
         load_card("demo/sentiments")
 
@@ -100,7 +100,7 @@ def test_unknown_task_lists_the_known_ones():
         ({"type": "poetry"}, "type: Input should be 'classification', .*found 'poetry'"),
         ({"type": "regression"}, "labels: expected none of a regression task"),
         ({"labels": None}, "labels: expected the classes of a classification task"),
-        ({"type": "choice", "labels": None}, "choices: expected where they stand"),
+        ({"type": "choice", "labels": None}, "choices: expected for a choice task and for no other"),
         ({"text": ["{text} {choice}"], "prompt": "{text} {choice}"}, r"text: expected {choice} in the templates of"),
         ({"text": ["text"]}, "text: expected a template with a column in braces, found 'text'"),
         ({"metrics": ["pearson"]}, "metrics: expected some of accuracy, f1, macro_f1, mcc, found pearson"),
@@ -111,15 +111,15 @@ def test_unknown_task_lists_the_known_ones():
         ({"metrics": ["accuracy", "bleu"]}, r"metrics.1: Input should be"),
     ],
 )
-def test_a_card_with_an_error_names_file_key_and_expectation(tmp_path, change, message):
+def test_the_error_for_a_wrong_card_names_file_key_and_expectation(tmp_path, change, message):
     path = write(tmp_path, change)
     with pytest.raises(ArmadaError, match=message) as caught:
         read_card(path)
     assert str(path) in str(caught.value)
 
 
-def test_a_card_that_is_no_yaml(tmp_path):
+def test_a_card_that_is_not_yaml_is_an_error(tmp_path):
     path = tmp_path / "card.yaml"
     path.write_text("name: [")
-    with pytest.raises(ArmadaError, match="no readable YAML"):
+    with pytest.raises(ArmadaError, match="expected YAML"):
         read_card(path)

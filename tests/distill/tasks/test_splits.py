@@ -1,7 +1,8 @@
-"""Rows are known by their text: order, duplicates and neighbours decide nothing."""
+"""Rows are identified by their text: order, duplicates and other rows do not matter."""
 
 import json
 import random
+import sys
 
 import pytest
 
@@ -23,7 +24,7 @@ def write(tmp_path, rows):
     return path
 
 
-def test_the_real_texts_are_split_once_and_for_all(splits):
+def test_the_split_of_the_real_texts_is_fixed(splits):
     sizes = [len(splits.train), len(splits.validation), len(splits.test)]
     assert sum(sizes) == 37_243
     assert sizes == [29_868, 3_635, 3_740]
@@ -32,7 +33,7 @@ def test_the_real_texts_are_split_once_and_for_all(splits):
     assert not (ids[0] | ids[1]) & ids[2]
 
 
-def test_mojibake_is_cleaned_as_ftfy_does_it(splits):
+def test_mojibake_is_repaired_by_ftfy(splits):
     import ftfy
 
     texts = [text for split in (splits.train, splits.validation, splits.test) for (text,) in split.texts]
@@ -72,7 +73,7 @@ def test_rows_that_are_evaluated_on_are_held_out_of_training(tmp_path, splits):
         ({"text": "a"}, "row 2: expected column 'sentiment', found text"),
     ],
 )
-def test_a_wrong_row_names_file_row_and_column(tmp_path, row, message):
+def test_the_error_for_a_wrong_row_names_file_row_and_column(tmp_path, row, message):
     with pytest.raises(ArmadaError, match=message):
         load_splits(CARD, write(tmp_path, [{"text": "fine", "sentiment": "neutral"}, row]))
 
@@ -124,14 +125,21 @@ def test_the_choices_of_a_question_stay_in_one_split_with_one_right_each(tmp_pat
     assert not set(splits.train.groups) & set(splits.validation.groups)
 
 
-def test_scores_below_zero_and_words_for_scores_are_errors(tmp_path):
+def test_negative_scores_and_words_as_scores_are_errors(tmp_path):
     for label, found in ((-2.0, "-2.0"), ("high", "'high'")):
         folder = folder_of(tmp_path, train=pairs(2, label=label), test=pairs(2))
         with pytest.raises(ArmadaError, match=f"row 1, column 'label': expected a number.*found {found}"):
             load_splits(load_card("glue/stsb"), folder)
 
 
+def test_generated_word_problems_name_the_extra_that_they_need(monkeypatch):
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    with pytest.raises(ArmadaError, match=r"pip install 'armada-distill\[word-problems\]' \(.* a C compiler"):
+        load_splits(load_card("demo/word-problems"))
+
+
 def test_generated_word_problems_are_the_same_every_time_and_split_by_their_text():
+    pytest.importorskip("reasoning_gym", reason="pip install -e '.[word-problems]', with a C compiler")
     one, two = (load_splits(load_card("demo/word-problems")) for _ in range(2))
     assert one == two
     assert len(one.train) > 2000 > 200 < len(one.test)
@@ -146,7 +154,7 @@ def test_an_empty_test_split_is_a_split_without_rows(tmp_path):
     assert len(splits.train) > 0
 
 
-def test_minus_one_is_a_good_answer_to_a_word_problem(tmp_path):
+def test_minus_one_is_a_valid_answer_to_a_word_problem(tmp_path):
     rows = [{"question": f"{i} minus {i + 1}?", "answer": "-1"} for i in range(5)]
     splits = load_splits(load_card("demo/word-problems"), folder_of(tmp_path, train=rows, test=rows[:1]))
     assert splits.dropped == {}

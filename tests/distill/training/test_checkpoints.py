@@ -1,4 +1,4 @@
-"""The best epoch's weights are exported: the earliest of equals, whether the run was broken or not."""
+"""The weights of the best epoch are kept: the earliest of equals, whether or not the run was interrupted."""
 
 import torch
 
@@ -12,7 +12,7 @@ def model_of(value):
     return model
 
 
-def test_the_earliest_of_the_best_epochs_is_kept_and_given_back(tmp_path):
+def test_the_earliest_of_equally_good_epochs_is_kept_and_loaded(tmp_path):
     best = BestEpoch(tmp_path, "key")
     for epoch, score in enumerate([0.5, 0.7, 0.7, 0.6]):
         best.offer(model_of(float(epoch)), epoch, score)
@@ -29,7 +29,7 @@ def test_an_epoch_that_is_offered_again_after_a_kill_changes_nothing(tmp_path):
     assert BestEpoch(tmp_path, "key").kept() == (2, 0.25)
 
 
-def test_another_run_has_a_best_epoch_of_its_own(tmp_path):
+def test_another_run_has_its_own_best_epoch(tmp_path):
     BestEpoch(tmp_path, "one").offer(model_of(3.0), 0, 0.9)
     assert BestEpoch(tmp_path, "two").kept() is None
     BestEpoch(tmp_path, "one").remove()

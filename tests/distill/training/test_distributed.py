@@ -1,11 +1,11 @@
-"""Weights in parts over two processes take the steps of one process that has them whole."""
+"""Training with weights sharded over two processes takes the same steps as one process."""
 
 import pytest
 
 from distill.training.distributed import is_sharded
 from teacher_cache import ArmadaError
 from tests.distill.tiny import save_decoder, save_student
-from tests.distill.training.test_ranks import STEPS, close, launch, read
+from tests.distill.training.test_ranks import EXACT, STEPS, TOLERANCE, close, launch, read
 
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": 2}
 CASES = {
@@ -18,12 +18,15 @@ CASES = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Runs of 2 sharded processes and of 1 process, by number and case. Of three runs that the 2 broke off, `same` goes
-    on with 2 sharded ones, `fewer` with 1; and `more`, which 1 broke off, with 2."""
+    """Runs with 2 sharded processes and with 1 process, by number and case.
+
+    Three runs are interrupted and resumed: `same` with 2 processes each time, `fewer` with 2 and then 1, `more` with 1
+    and then 2.
+    """
     home = tmp_path_factory.mktemp("sharded")
-    save_student(home / "bert", layers=2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    save_student(home / "deberta-v2", "deberta-v2", 2, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    save_decoder(home / "llama", layers=2)
+    save_student(home / "bert", layers=2, **EXACT)
+    save_student(home / "deberta-v2", "deberta-v2", 2, **EXACT)
+    save_decoder(home / "llama", layers=2, initializer_range=EXACT["initializer_range"])
     for ranks, extra in ((1, {}), (2, FSDP)):
         for student in ("bert", "deberta-v2", "llama"):
             cases = [case for case in CASES if case == student or (student == "bert" and case.startswith("relational"))]
@@ -39,7 +42,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_sharded_ranks_hold_parts_and_their_losses_and_weights_are_those_of_one_process(folder, case):
+def test_sharded_ranks_have_parts_of_the_weights_and_the_losses_and_weights_equal_those_of_one_process(folder, case):
     (lines, facts), (expected, (alone,)) = read(folder / "2" / case), read(folder / "1" / case)
     assert [fact["ranks"] for fact in facts] == [2, 2]
     assert sum(fact["held"] for fact in facts) == alone["held"]
@@ -47,16 +50,16 @@ def test_sharded_ranks_hold_parts_and_their_losses_and_weights_are_those_of_one_
     assert [fact["units"] for fact in [*facts, alone]] == [3, 3, 0]  # two layers and the rest
     assert facts[0]["steps"] == facts[1]["steps"] == alone["steps"]
     assert close(lines, expected)
-    for fact in facts:  # every rank's own model is whole again
-        assert fact["weights"] == pytest.approx(alone["weights"], abs=1e-4)
+    for fact in facts:  # the model of every rank is complete again
+        assert fact["weights"] == pytest.approx(alone["weights"], abs=TOLERANCE)
 
 
 @pytest.mark.parametrize(("name", "ranks"), [("same", 2), ("fewer", 1), ("more", 2)])
-def test_a_run_stopped_in_mid_epoch_goes_on_with_any_number_of_ranks(folder, name, ranks):
+def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_with_any_number_of_ranks(folder, name, ranks):
     (lines, facts), (expected, (alone,)) = read(folder / name), read(folder / "1" / "bert")
     assert [fact["steps"] for fact in facts[:ranks]] == [STEPS[8:]] * ranks
     assert close(lines, expected)
-    assert facts[0]["weights"] == pytest.approx(alone["weights"], abs=1e-4)
+    assert facts[0]["weights"] == pytest.approx(alone["weights"], abs=TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,7 @@ def test_a_run_stopped_in_mid_epoch_goes_on_with_any_number_of_ranks(folder, nam
         ("FSDP_CPU_RAM_EFFICIENT_LOADING", "true", "fsdp_cpu_ram_efficient_loading"),
     ],
 )
-def test_what_of_fsdp_is_not_here_is_refused_by_name(monkeypatch, variable, value, found):
+def test_unsupported_options_of_fsdp_are_refused_by_name(monkeypatch, variable, value, found):
     from types import SimpleNamespace
 
     for name, setting in {**FSDP, variable: value}.items():

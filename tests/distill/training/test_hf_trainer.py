@@ -1,4 +1,4 @@
-"""The ten lines that `distill/training/hf_trainer.py` documents, run as they stand in transformers' own Trainer."""
+"""The ten lines in the docstring of `distill/training/hf_trainer.py` run unchanged in transformers' Trainer."""
 
 import re
 
@@ -10,19 +10,19 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trai
 from distill.objective.losses import student_loss
 from distill.objective.targets import EpochTargets
 from distill.students.pooling import pooled_and_logits
-from distill.training import hf_trainer as taught
+from distill.training import hf_trainer
 from distill.training.hf_trainer import DistilledModel, targets_from_cache
 from teacher_cache import Cache, CoverageError, build
 from tests import fakes
 from tests.distill.tiny import save_student, split
 
 ROWS = split(24)
-LINES = re.search(r"```python\n(.*?)```", taught.__doc__, re.DOTALL)[1]
+LINES = re.search(r"```python\n(.*?)```", hf_trainer.__doc__, re.DOTALL)[1]
 
 
 @pytest.fixture
 def script(tmp_path, monkeypatch):
-    """What the reader of the ten lines has already."""
+    """The names that the ten lines expect."""
     cache = Cache(str(tmp_path / "my-cache"), create=True)
     build(cache, ROWS.prompts, fakes.teacher(), fakes.encoder())
     monkeypatch.chdir(tmp_path)
@@ -42,14 +42,14 @@ def script(tmp_path, monkeypatch):
 def test_the_ten_lines_train_and_save_a_plain_checkpoint(script, tmp_path):
     assert len([line for line in LINES.splitlines() if line and not line.startswith("from")]) <= 10
     start = AutoModelForSequenceClassification.from_pretrained(script["name"], num_labels=3)
-    exec(compile(LINES, "taught.py", "exec"), script)
+    exec(compile(LINES, "script.py", "exec"), script)
     model, report = AutoModelForSequenceClassification.from_pretrained(tmp_path / "student", output_loading_info=True)
     assert not any(report.values())
     assert not torch.equal(model.bert.pooler.dense.weight, start.bert.pooler.dense.weight)
     assert script["trainer"].state.global_step == 9
 
 
-def test_the_loss_is_the_methods(script):
+def test_the_loss_is_the_student_loss_of_armada(script):
     teacher_targets = targets_from_cache("my-cache", ROWS.prompts, ROWS.labels, epochs=2)
     stock = AutoModelForSequenceClassification.from_pretrained(script["name"], num_labels=3)
     model = DistilledModel(stock, teacher_targets).eval()

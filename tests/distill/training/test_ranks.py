@@ -1,32 +1,33 @@
-"""Any number of processes takes the same steps as one: 44 rows in batches of 8 divide by neither 2 nor 3 at the end."""
+"""Any number of processes takes the same steps as one: the last of the batches of 8 from 44 rows has padding rows."""
 
 import json
 import subprocess
-import sys
 
 import pytest
 import torch
 
 from distill.training.distributed import gather_rows
 from tests.distill.tiny import save_student
-from tests.pipelines.cli import ROOT, environment
+from tests.pipelines.cli import ROOT, ranks_command, ranks_environment
 
 STEPS = list(range(1, 13))
+# Without dropout, which every rank draws for itself, and with initial weights so wide that the student's rows differ:
+# if they nearly coincide, the cosines between them magnify the rounding of the processor.
+EXACT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.5}
 CASES = {
     "cosine": {},
-    # A random student's rows nearly coincide, so cosines between them magnify rounding: the rate is small.
-    "relational in two parts": {"manifold": "relational", "accumulate": 2, "epochs": 1, "lr": 1e-4},
+    "relational in two parts": {"manifold": "relational", "accumulate": 2, "epochs": 1},
     "euclid": {"manifold": "euclid", "epochs": 1},
     "pointwise": {"manifold": "pointwise", "epochs": 1},
 }
+TOLERANCE = 1e-5  # losses of 1 to 3, weights of 0.1 to 1; 5e-7 and 3e-8 were seen with every instruction set tried
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Runs of 2, 3 and 1 processes, by number of ranks and case; the 2 ranks' run `stopped` goes on with one."""
+    """Runs with 2, 3 and 1 processes, by number of ranks and case. `stopped` starts with 2 and resumes with 1."""
     home = tmp_path_factory.mktemp("ranks")
-    # Without dropout, which a rank draws for itself.
-    save_student(home / "student", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    save_student(home / "student", **EXACT)
     for ranks in (2, 3, 1):
         runs = [(home / str(ranks) / case, options) for case, options in CASES.items()]
         if ranks < 3:
@@ -38,14 +39,11 @@ def folder(tmp_path_factory):
 def launch(ranks, student, runs, **extra):
     for folder, _ in runs:
         folder.mkdir(parents=True, exist_ok=True)
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", ranks, "--master_addr", "127.0.0.1"]
-    launcher += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0"]
     cases = json.dumps([(str(folder), options) for folder, options in runs])
-    words = [sys.executable, *launcher, "-m", "tests.distill.ranks_worker", student, cases]
     run = subprocess.run(
-        [str(word) for word in words],
+        ranks_command(ranks, "tests.distill.ranks_worker", student, cases),
         cwd=ROOT,
-        env=environment(OMP_NUM_THREADS=1, **extra),
+        env=ranks_environment(**extra),
         capture_output=True,
         text=True,
         timeout=240,
@@ -54,14 +52,14 @@ def launch(ranks, student, runs, **extra):
 
 
 def read(folder):
-    """The journal's lines, and what each rank wrote."""
+    """The lines of the metrics log, and what each rank wrote."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return lines, [json.loads(path.read_text()) for path in sorted(folder.glob("rank*.json"))]
 
 
 def close(one, other):
     pairs = zip(one, other, strict=True)
-    return all(line[name] == pytest.approx(value[name], abs=1e-4) for line, value in pairs for name in line)
+    return all(line[name] == pytest.approx(value[name], abs=TOLERANCE) for line, value in pairs for name in line)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -74,16 +72,16 @@ def test_ranks_take_equal_steps_and_their_losses_are_those_of_one_process(folder
     assert all(fact["steps"] == steps for fact in [*facts, alone])
     assert close(lines, expected)
     for fact in facts:
-        assert fact["weights"] == pytest.approx(alone["weights"], abs=1e-4)
+        assert fact["weights"] == pytest.approx(alone["weights"], abs=TOLERANCE)
 
 
-def test_a_run_goes_on_with_another_number_of_ranks(folder):
+def test_a_run_resumes_with_another_number_of_ranks(folder):
     lines, (fact,) = read(folder / "stopped")
     assert fact["steps"] == STEPS[8:]
     assert close(lines, read(folder / "1" / "cosine")[0])
 
 
-def test_padding_rows_count_for_nothing_and_only_ones_own_rows_have_a_gradient(monkeypatch):
+def test_padding_rows_are_left_out_and_only_the_rows_of_this_rank_have_a_gradient(monkeypatch):
     mine, theirs = torch.full((2, 3), 1.0, requires_grad=True), torch.full((2, 3), 2.0)
 
     def all_gather(parts, values):

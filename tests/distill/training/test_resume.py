@@ -1,5 +1,7 @@
-"""A run stopped anywhere goes on as if it had not been: the same losses and weights, to the bit. Another run's
-checkpoint is refused, with what differs."""
+"""A run that was stopped anywhere resumes with bit-identical losses and weights.
+
+The checkpoint of another run is refused, with all differences.
+"""
 
 import json
 
@@ -11,7 +13,7 @@ from teacher_cache import ArmadaError
 from tests.distill.tiny import save_decoder, save_student
 from tests.distill.training.test_trainer import run, teacher_targets, weights
 
-STEPS = 6  # an epoch: 44 rows in batches of 8
+STEPS = 6  # per epoch: 44 rows in batches of 8
 
 
 @pytest.fixture(scope="module")
@@ -23,48 +25,48 @@ def students(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def unbroken(students, tmp_path_factory):
-    """The model and journal of whole runs, by (student, taught)."""
+    """The model and metrics log of uninterrupted runs, by (student, distilled)."""
     found = {}
     for kind, student in students.items():
-        for taught in (False, True):
+        for distilled in (False, True):
             folder = tmp_path_factory.mktemp("whole")
-            model, epochs = run(student, folder, teacher_targets() if taught else None)
-            found[kind, taught] = (model, epochs, (folder / "metrics.jsonl").read_text())
+            model, epochs = run(student, folder, teacher_targets() if distilled else None)
+            found[kind, distilled] = (model, epochs, (folder / "metrics.jsonl").read_text())
     return found
 
 
-def run_until(stop, student, folder, teach, save_steps):
+def run_until(stop, student, folder, targets, save_steps):
     def on_step(step):
         if step == stop:
             raise KeyboardInterrupt
 
-    torch.manual_seed(stop)  # whatever the generators were, the resumed run doesn't look at it
+    torch.manual_seed(stop)  # the resumed run must not depend on this state of the generators
     with pytest.raises(KeyboardInterrupt):
-        run(student, folder, teach, save_steps=save_steps, on_step=on_step)
+        run(student, folder, targets, save_steps=save_steps, on_step=on_step)
 
 
-@pytest.mark.parametrize("taught", [False, True], ids=["undistilled", "taught"])
+@pytest.mark.parametrize("distilled", [False, True], ids=["undistilled", "distilled"])
 @pytest.mark.parametrize("kind", ["encoder", "lora-decoder"])
 @pytest.mark.parametrize(
     ("stops", "save_steps"),
     [
         ([1], 500),  # before the first checkpoint: from step 0
         ([3], 2),  # in the middle of an epoch, a step after its checkpoint
-        ([STEPS], 1),  # the epoch's last batch: its end was not kept
-        ([STEPS + 1], 500),  # after the epoch's edge
+        ([STEPS], 1),  # after the last batch of an epoch, before its checkpoint
+        ([STEPS + 1], 500),  # after the first batch of an epoch
         ([2 * STEPS + 4, 2 * STEPS + 5], 1),  # twice
-        ([3 * STEPS], 4),  # the run's last batch
+        ([3 * STEPS], 4),  # after the last batch of the run
     ],
 )
 def test_a_stopped_run_gives_the_losses_and_weights_of_an_unbroken_one(
-    students, unbroken, tmp_path, kind, taught, stops, save_steps
+    students, unbroken, tmp_path, kind, distilled, stops, save_steps
 ):
-    teach = teacher_targets() if taught else None
-    whole, expected, metrics_log = unbroken[kind, taught]
+    targets = teacher_targets() if distilled else None
+    whole, expected, metrics_log = unbroken[kind, distilled]
     for stop in stops:
-        run_until(stop, students[kind], tmp_path, teach, save_steps)
+        run_until(stop, students[kind], tmp_path, targets, save_steps)
     steps = []
-    resumed, epochs = run(students[kind], tmp_path, teach, save_steps=save_steps, on_step=steps.append)
+    resumed, epochs = run(students[kind], tmp_path, targets, save_steps=save_steps, on_step=steps.append)
     assert steps[-1] == 3 * STEPS
     assert stops[-1] - save_steps <= steps[0] <= stops[-1] or save_steps > 3 * STEPS
     assert (tmp_path / "metrics.jsonl").read_text() == metrics_log
@@ -72,14 +74,14 @@ def test_a_stopped_run_gives_the_losses_and_weights_of_an_unbroken_one(
     assert [epoch.loss for epoch in epochs] == [epoch.loss for epoch in expected]
 
 
-def test_the_journal_has_a_line_a_step_with_every_term(unbroken):
+def test_the_metrics_log_has_one_line_per_step_with_every_term(unbroken):
     lines = [json.loads(line) for line in unbroken["encoder", True][2].splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 3 * STEPS + 1))
     assert [line["epoch"] for line in lines] == [0] * STEPS + [1] * STEPS + [2] * STEPS
     assert set(lines[0]) == {"step", "epoch", "loss", "task", "output_alignment", "manifold"}
 
 
-def test_the_last_checkpoints_are_kept_and_no_drafts(students, tmp_path):
+def test_only_the_last_checkpoints_are_kept_and_no_drafts(students, tmp_path):
     run_until(8, students["encoder"], tmp_path, None, 1)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
     assert names == ["step-00000006.pt", "step-00000007.pt"]
@@ -97,7 +99,7 @@ def test_a_damaged_checkpoint_leaves_the_one_before_it(students, unbroken, tmp_p
     assert (tmp_path / "metrics.jsonl").read_text() == unbroken["encoder", False][2]
 
 
-def test_another_runs_checkpoint_is_refused_with_all_that_differs(students, tmp_path):
+def test_a_checkpoint_of_another_run_is_refused_with_all_differences(students, tmp_path):
     before = {"features": {"teacher": "pictogram-1", "dimension": 1280}, "view_digest": "aa"}
     after = {"features": {"teacher": "openai-2", "dimension": 512}, "view_digest": "bb"}
     run(students["encoder"], tmp_path, identity=before, epochs=1)
@@ -113,7 +115,7 @@ def test_another_runs_checkpoint_is_refused_with_all_that_differs(students, tmp_
         assert change in str(caught.value)
 
 
-def test_how_often_a_run_is_kept_does_not_decide_what_it_is(students, tmp_path):
+def test_the_interval_of_checkpoints_is_not_part_of_the_identity_of_a_run(students, tmp_path):
     run(students["encoder"], tmp_path, save_steps=2, epochs=1)
     steps = []
     run(students["encoder"], tmp_path, save_steps=3, epochs=1, on_step=steps.append)

@@ -1,4 +1,4 @@
-"""The loop: replayed to the bit, taken up where it was, plain fine-tuning where there is no teacher."""
+"""The training loop: bit-identical when it is repeated, and plain fine-tuning without a teacher."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def teacher_targets(epochs=3, seed=0):
     return TeacherTargets(features, states, 8)
 
 
-def run(student, tmp_path, teach=None, save_steps=500, on_step=lambda step: None, identity=None, **changes):
+def run(student, tmp_path, targets=None, save_steps=500, on_step=lambda step: None, identity=None, **changes):
     settings = TrainSettings(**{"batch_size": 8, "lr": 1e-3, "epochs": 3, **changes})
     model, tokenizer = load_student(student, LABELS, settings.seed)
     tokens = tokenize(tokenizer, ROWS.texts, settings.max_length)
@@ -41,7 +41,7 @@ def run(student, tmp_path, teach=None, save_steps=500, on_step=lambda step: None
         ROWS.labels,
         settings,
         data_digest="digest",
-        teacher_targets=teach,
+        teacher_targets=targets,
         checkpoint_config=CheckpointConfig(
             tmp_path / "checkpoints", tmp_path / "metrics.jsonl", save_steps, identity=identity or {}
         ),
@@ -55,18 +55,18 @@ def weights(model):
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
 
-@pytest.mark.parametrize("taught", [False, True], ids=["undistilled", "taught"])
-def test_a_run_is_replayed_to_the_bit(folder, tmp_path, taught):
+@pytest.mark.parametrize("distilled", [False, True], ids=["undistilled", "distilled"])
+def test_a_run_is_replayed_to_the_bit(folder, tmp_path, distilled):
     results = []
     for name in ("one", "two"):
         torch.manual_seed(hash(name) % 1000)
-        results.append(run(folder, tmp_path / name, teacher_targets() if taught else None))
+        results.append(run(folder, tmp_path / name, teacher_targets() if distilled else None))
     assert torch.equal(weights(results[0][0]), weights(results[1][0]))
     assert [epoch.loss for epoch in results[0][1]] == [epoch.loss for epoch in results[1][1]]
 
 
 def test_undistilled_is_plain_fine_tuning(folder, tmp_path):
-    """The same model, order and schedule in a loop written out here, without our trainer, give the same weights."""
+    """The same model, order and schedule in a plain loop, without our trainer, give the same weights."""
     from transformers import get_linear_schedule_with_warmup
 
     trained, _ = run(folder, tmp_path, epochs=2)
@@ -89,19 +89,19 @@ def test_undistilled_is_plain_fine_tuning(folder, tmp_path):
 
 @pytest.mark.parametrize("manifold", ["cosine", "euclid", "pointwise", "relational", "none"])
 def test_every_manifold_loss_trains_and_changes_the_student(folder, tmp_path, manifold):
-    taught, epochs = run(folder, tmp_path / "a", teacher_targets(), manifold=manifold)
+    distilled, epochs = run(folder, tmp_path / "a", teacher_targets(), manifold=manifold)
     plain, _ = run(folder, tmp_path / "b", teacher_targets(), manifold=manifold, alpha=0.0, beta=0.0)
-    assert not torch.allclose(weights(taught), weights(plain), atol=1e-5)
+    assert not torch.allclose(weights(distilled), weights(plain), atol=1e-5)
     assert all(torch.isfinite(torch.tensor(epoch.loss)) for epoch in epochs)
     if manifold in ("euclid", "relational"):
         assert epochs[-1].manifold < epochs[0].manifold
 
 
-def test_student_epoch_e_is_taught_by_aligner_state_e(folder, tmp_path):
-    """Changing the state of the last epoch changes nothing before it."""
-    teach = teacher_targets()
-    other = TeacherTargets(teach.features, [*teach.states[:2], teacher_targets(seed=9).states[2]], teach.width)
-    one, two = (run(folder, tmp_path / name, t)[1] for name, t in (("one", teach), ("two", other)))
+def test_epoch_e_of_the_student_uses_aligner_state_e(folder, tmp_path):
+    """Changing the aligner state of the last epoch changes no loss before it."""
+    targets = teacher_targets()
+    other = TeacherTargets(targets.features, [*targets.states[:2], teacher_targets(seed=9).states[2]], targets.width)
+    one, two = (run(folder, tmp_path / name, t)[1] for name, t in (("one", targets), ("two", other)))
     assert [epoch.loss for epoch in one[:2]] == [epoch.loss for epoch in two[:2]]
     assert one[2].loss != two[2].loss
 
@@ -111,20 +111,20 @@ def test_max_steps_ends_in_the_middle_of_an_epoch(folder, tmp_path):
     assert [epoch.steps for epoch in epochs] == [6, 2]
 
 
-def test_texts_over_the_length_are_cut_and_counted(folder):
+def test_texts_longer_than_the_limit_are_cut_and_counted(folder):
     _, tokenizer = load_student(folder, LABELS, 0)
     tokens = tokenize(tokenizer, [("good bad " * 40,), ("good",)], 16)
     assert tokens.truncated == 1
     assert tokens.lengths.tolist() == [16, 3]
 
 
-def test_pairs_of_fields_are_told_apart(folder):
+def test_the_two_fields_of_a_pair_have_different_token_types(folder):
     _, tokenizer = load_student(folder, LABELS, 0)
     tokens = tokenize(tokenizer, [("good", "bad late")], 16)
     assert tokens.columns["token_type_ids"] == [[0, 0, 0, 1, 1, 1]]
 
 
-def test_the_seed_decides_the_new_task_head(folder):
+def test_the_seed_determines_the_new_task_head(folder):
     one, two, other = (load_student(folder, LABELS, seed)[0] for seed in (1, 1, 2))
     assert torch.equal(weights(one), weights(two))
     assert not torch.equal(one.classifier.weight, other.classifier.weight)

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 import time
 
 import pyarrow.parquet as parquet
@@ -12,7 +11,7 @@ import pytest
 
 from teacher_cache import Cache
 from tests.distill.tiny import save_student
-from tests.pipelines.cli import FAKES, armada, command, environment
+from tests.pipelines.cli import FAKES, armada, command, environment, ranks_command, ranks_environment
 
 
 @pytest.fixture(scope="module")
@@ -103,12 +102,10 @@ def test_undistilled_needs_no_cache(trained):
 
 def test_two_processes_train_one_student_and_write_one_record(trained):
     folder, data, words, _ = trained
-    launcher = ["-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_addr", "127.0.0.1"]
-    launcher += ["--rdzv_backend", "c10d", "--rdzv_endpoint", "127.0.0.1:0", "-m", "pipelines.cli"]
     options = ["--data-files", data, "--out", folder / "two", "--json", "--select", "validation"]
     run = subprocess.run(
-        [sys.executable, *map(str, [*launcher, *words, *options])],
-        env=environment(OMP_NUM_THREADS=1),
+        ranks_command(2, "pipelines.cli", *words, *options),
+        env=ranks_environment(),
         capture_output=True,
         text=True,
         timeout=240,

@@ -1,4 +1,4 @@
-"""The build never asks twice: not for a duplicate, not in another order, not after a kill, not past the budget."""
+"""The build never requests a picture twice: not for a duplicate, in another order, after a stop, or past the budget."""
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -23,7 +23,7 @@ from tests import fakes
 PROMPTS = [f"prompt {i}" for i in range(23)]
 
 
-def test_second_build_asks_the_teacher_nothing(cache):
+def test_a_second_build_makes_no_calls(cache):
     teacher, encoder = fakes.teacher(), fakes.encoder()
     first = build(cache, PROMPTS, teacher, encoder)
     assert (first.calls, first.drawn, first.encoded, first.unique_prompts) == (23, 23, 23, 23)
@@ -33,7 +33,7 @@ def test_second_build_asks_the_teacher_nothing(cache):
     assert len(teacher.calls) == 23
 
 
-def test_reversed_and_half_given_twice_asks_nothing(cache):
+def test_reversed_and_repeated_prompts_make_no_calls(cache):
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
     teacher = fakes.teacher()
     report = build(cache, PROMPTS[::-1] + PROMPTS[:12], teacher, fakes.encoder())
@@ -46,14 +46,14 @@ def test_duplicates_in_one_file_are_one_call(cache):
     assert (report.rows, report.unique_prompts, len(teacher.calls)) == (3, 1, 1)
 
 
-def test_samples_are_pictures_of_their_own(cache):
+def test_samples_are_different_pictures(cache):
     report = build(cache, PROMPTS[:3], fakes.teacher(), fakes.encoder(), BuildOptions(samples=2))
     assert report.calls == 6
     features = open_features(cache, *choose(cache, None, None))
     assert not set(features.rows_of(PROMPTS[:3], 0)) & set(features.rows_of(PROMPTS[:3], 1))
 
 
-def test_another_teacher_setting_draws_anew_and_another_encoder_calls_nobody(cache):
+def test_another_teacher_setting_draws_new_pictures_and_another_encoder_makes_no_calls(cache):
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
     assert build(cache, PROMPTS, fakes.teacher(style="bold"), fakes.encoder()).calls == 23
     teacher, encoder = fakes.teacher(), fakes.encoder(version="2")
@@ -61,7 +61,7 @@ def test_another_teacher_setting_draws_anew_and_another_encoder_calls_nobody(cac
     assert (report.calls, report.encoded, encoder.encoded, teacher.calls) == (0, 23, 23, [])
 
 
-def test_shards_do_not_exceed_their_rows_and_small_seals_lose_nothing(cache):
+def test_shards_have_at_most_shard_rows_and_small_seals_lose_nothing(cache):
     options = BuildOptions(shard_rows=5, seal_rows=7)
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), options)
     teacher = source_of_teacher(fakes.teacher())
@@ -80,7 +80,7 @@ def test_the_same_prompts_give_the_same_shards(tmp_path):
     assert names[0] == names[1]
 
 
-def test_failures_are_rows_with_a_reason_and_are_not_asked_again(cache):
+def test_failures_are_recorded_with_a_reason_and_not_requested_again(cache):
     prompts = ["fine", "[refused] a", "[transient] b", "[blank] c", "[undecodable] d", "[permanent] e"]
     report = build(cache, prompts, fakes.teacher(), fakes.encoder())
     assert report.failed == {"refused": 1, "transient": 1, "blank": 1, "undecodable": 1, "permanent": 1}
@@ -92,7 +92,7 @@ def test_failures_are_rows_with_a_reason_and_are_not_asked_again(cache):
     assert (state.failures, state.pictures, state.calls) == (report.failed, 1, 6)
 
 
-def test_retry_takes_up_the_chosen_reasons_and_counts_attempts(cache):
+def test_retry_repeats_the_chosen_reasons_only_and_counts_attempts(cache):
     prompts = ["[refused] a", "[transient] b"]
     build(cache, prompts, fakes.teacher(), fakes.encoder())
     teacher = fakes.teacher()
@@ -102,7 +102,7 @@ def test_retry_takes_up_the_chosen_reasons_and_counts_attempts(cache):
     assert {row["reason"]: row["attempts"] for row in failures} == {"refused": 1, "transient": 2}
 
 
-def test_a_success_beats_the_failure_before_it(cache, monkeypatch):
+def test_a_success_replaces_the_earlier_failure(cache, monkeypatch):
     build(cache, ["[transient] b"], fakes.teacher(), fakes.encoder())
     teacher = fakes.teacher()
     monkeypatch.setattr(
@@ -113,12 +113,12 @@ def test_a_success_beats_the_failure_before_it(cache, monkeypatch):
     assert (state.pictures, state.failures) == (1, {})
 
 
-def test_a_teacher_with_an_unknown_reason_is_stopped(cache):
+def test_a_failure_with_an_unknown_reason_stops_the_build(cache):
     with pytest.raises(ArmadaError, match="the reason 'moody'; expected one of transient"):
         build(cache, ["[moody] a"], fakes.teacher(), fakes.encoder())
 
 
-def test_max_calls_holds_over_restarts(cache):
+def test_max_calls_counts_the_calls_of_earlier_builds(cache):
     for expected in (5, 0, 0):
         report = build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), BuildOptions(max_calls=5))
         assert (report.calls, report.stopped) == (expected, "budget")
@@ -134,12 +134,12 @@ def test_spending_never_exceeds_the_budget(cache):
     assert report.cost_usd_total == pytest.approx(0.40)
 
 
-def test_a_budget_in_money_needs_a_price(cache):
+def test_a_budget_in_dollars_requires_a_price(cache):
     with pytest.raises(ArmadaError, match="no known price"):
         build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), BuildOptions(budget_usd=1.0))
 
 
-def test_a_stop_seals_what_was_drawn_and_the_next_build_goes_on(cache):
+def test_a_stopped_build_seals_its_pictures_and_the_next_one_continues(cache):
     teacher = fakes.teacher()
     report = build(cache, PROMPTS, teacher, fakes.encoder(), stop=lambda: len(teacher.calls) >= 9)
     assert (report.drawn, report.stopped) == (9, "interrupted")
@@ -149,12 +149,12 @@ def test_a_stop_seals_what_was_drawn_and_the_next_build_goes_on(cache):
 
 def test_a_teacher_that_raises_loses_no_picture(cache, monkeypatch):
     teacher = fakes.teacher()
-    whole = teacher._answer
+    answer_normally = teacher._answer
 
     def answer(request):
         if len(teacher.calls) > 6:
             raise RuntimeError("out of memory")
-        return whole(request)
+        return answer_normally(request)
 
     monkeypatch.setattr(teacher, "_answer", answer)
     with pytest.raises(RuntimeError, match="out of memory"):
@@ -163,7 +163,7 @@ def test_a_teacher_that_raises_loses_no_picture(cache, monkeypatch):
     assert (report.pictures_at_hand, report.calls, report.calls_total) == (6, 17, 24)
 
 
-def test_nan_and_zero_features_reach_no_shard(cache):
+def test_nan_and_zero_features_are_not_written(cache):
     report = build(cache, ["fine", "(nan) a", "(zero) b"], fakes.teacher(), fakes.encoder())
     assert (report.encoded, report.features_refused) == (1, 2)
     assert open_features(cache, *choose(cache, None, None)).matrix.shape == (1, 8)
@@ -172,12 +172,12 @@ def test_nan_and_zero_features_reach_no_shard(cache):
 def test_a_wrong_dimension_writes_nothing(cache, monkeypatch):
     encoder = fakes.encoder()
     monkeypatch.setattr(encoder, "encode", lambda pictures, prompts: np.ones((len(pictures), 7), np.float32))
-    with pytest.raises(ArmadaError, match=r"shape \(4, 7\), expected \(4, 8\); nothing written"):
+    with pytest.raises(ArmadaError, match=r"shape \(4, 7\), expected \(4, 8\); nothing was written"):
         build(cache, PROMPTS, fakes.teacher(), encoder)
     assert cache.shards("features") == []
 
 
-def test_plan_calls_and_writes_nothing(cache, tmp_path):
+def test_a_plan_makes_no_calls_and_writes_nothing(cache, tmp_path):
     teacher, encoder = fakes.teacher(), fakes.encoder()
     build(cache, PROMPTS[:10], teacher, encoder)
     before = sorted(tmp_path.rglob("*"))
@@ -193,7 +193,7 @@ def test_plan_calls_and_writes_nothing(cache, tmp_path):
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_cache_on_an_object_store_is_built_the_same(tmp_path):
+def test_a_cache_on_an_object_store_is_built_like_a_local_one(tmp_path):
     cache = Cache(f"memory://{tmp_path.name}", create=True)
     assert build(cache, PROMPTS, fakes.teacher(), fakes.encoder()).calls == 23
     assert build(cache, PROMPTS, fakes.teacher(), fakes.encoder()).calls == 0
@@ -209,7 +209,7 @@ def test_a_cache_on_an_object_store_is_built_the_same(tmp_path):
         (fakes.png(1)[:60], "undecodable"),
     ],
 )
-def test_what_is_no_picture_has_a_reason(data, reason):
+def test_bytes_that_are_no_sound_picture_have_a_reason(data, reason):
     assert picture_fault(data)[0] == reason
 
 
@@ -217,7 +217,7 @@ def test_a_noise_picture_is_sound():
     assert picture_fault(fakes.png(1)) is None
 
 
-def test_features_say_how_much_rounding_cost(cache):
+def test_a_feature_shard_records_the_largest_rounding_error_and_the_licence(cache):
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
     (shard,) = cache.shards("features")
     with cache.store.open(shard.path) as stream:

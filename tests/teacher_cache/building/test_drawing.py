@@ -1,4 +1,6 @@
-"""Failures in passing are asked again in the same build, each call is counted, and what is left has its reason."""
+"""Requests that failed transiently are repeated in the same build, each call is counted, and lasting failures have a
+reason.
+"""
 
 from collections import Counter
 
@@ -17,14 +19,14 @@ def _no_long_waits(monkeypatch):
 
 
 class Shaky(fakes.FakeTeacher):
-    """Fails each prompt in passing as many times as its number says, asking to be asked again."""
+    """Fails transiently for each prompt as many times as the prompt's number."""
 
     def draw(self, requests):
-        seen = self.__dict__.setdefault("seen", Counter())
+        attempts = self.__dict__.setdefault("attempts", Counter())
         for request in requests:
             self.calls.append(request.image_key)
-            seen[request.prompt] += 1
-            if seen[request.prompt] <= int(request.prompt.split()[1]):
+            attempts[request.prompt] += 1
+            if attempts[request.prompt] <= int(request.prompt.split()[1]):
                 cost = None if self.price_usd is None else 0.0
                 yield Failure(request.image_key, "transient", "HTTP 503", cost, retry_after_s=0.0)
             else:
@@ -35,7 +37,7 @@ def shaky(**options: str) -> Shaky:
     return Shaky(fakes.Spec("fake", "", options, "fake"))
 
 
-def test_a_failure_in_passing_is_asked_again_until_it_succeeds_or_has_been_tried_enough(cache):
+def test_a_transient_failure_is_retried_until_it_succeeds_or_no_attempts_are_left(cache):
     teacher = shaky()
     report = build(cache, PROMPTS, teacher, fakes.encoder(), BuildOptions(attempts=4))
     assert (report.drawn, report.encoded, report.failed) == (4, 4, {"transient": 2})
@@ -46,23 +48,23 @@ def test_a_failure_in_passing_is_asked_again_until_it_succeeds_or_has_been_tried
     assert sorted(row["attempts"] for row in images) == [1, 2, 3, 4]
 
 
-def test_every_attempt_is_reserved_from_the_budget_and_costs_what_the_teacher_says(cache, monkeypatch):
-    monkeypatch.setattr(drawing, "_BACKOFF_S", 0.5)  # so that the other prompt has its turn first
+def test_every_attempt_is_reserved_from_the_budget_and_recorded_with_its_actual_cost(cache, monkeypatch):
+    monkeypatch.setattr(drawing, "_BACKOFF_S", 0.5)  # so that the other prompt comes first
     teacher = shaky(price="0.1")
     report = build(cache, ["prompt 1", "prompt 0"], teacher, fakes.encoder(), BuildOptions(budget_usd=0.15))
     assert (report.stopped, report.cost_usd, report.calls, report.drawn) == ("budget", 0.1, 2, 1)
-    assert report.failed == {}  # what waited for its turn is asked for by the next build
+    assert report.failed == {}  # the next build requests what waited for its retry
     assert build(cache, ["prompt 1", "prompt 0"], teacher, fakes.encoder()).drawn == 1
 
 
-def test_a_stopped_build_asks_later_for_what_waits(cache):
+def test_the_build_after_a_stopped_one_requests_what_waited_for_a_retry(cache):
     teacher = shaky()
     report = build(cache, ["prompt 3"], teacher, fakes.encoder(), stop=lambda: len(teacher.calls) >= 2)
     assert (report.stopped, report.failed, report.calls) == ("interrupted", {}, 2)
     assert build(cache, ["prompt 3"], teacher, fakes.encoder()).drawn == 1
 
 
-def test_an_error_that_ends_all_keeps_what_was_drawn_and_gives_the_claims_back(cache):
+def test_an_error_that_stops_the_build_keeps_its_pictures_and_frees_its_claims(cache):
     class Refused(fakes.FakeTeacher):
         def draw(self, requests):
             for answer in super().draw(requests):

@@ -1,4 +1,4 @@
-"""Preparation beside the model: the order holds, the memory is flat, an error names its picture."""
+"""Preparing pictures while the model runs: the order is kept, memory is bounded, and an error names its picture."""
 
 import threading
 import time
@@ -17,15 +17,16 @@ PROMPTS = [f"prompt {row}" for row in range(50)]
 
 
 class Sizes(ModelEncoder):
-    """The picture's length and its prompt's number. Counts what is in memory; some pictures take longer than others."""
+    """The feature is the picture's length and its prompt's number. Counts prepared pictures in memory; some pictures
+    take longer than others."""
 
     dimension = 2
 
     def __init__(self, batch: int = 4) -> None:
         super().__init__(Spec("sizes", "", {"batch": str(batch), "device": "cpu"}, "sizes"), {})
-        self.spec = self._stated({"kind": "sizes"})
+        self.spec = self._full_spec({"kind": "sizes"})
         self.lock = threading.Lock()
-        self.held = self.most = self.together = self.most_together = 0
+        self.in_memory = self.most_in_memory = self.preparing = self.most_preparing = 0
         self.threads: set[str] = set()
         self.batches_seen: list[int] = []
 
@@ -35,13 +36,13 @@ class Sizes(ModelEncoder):
     def prepare(self, picture, prompt):
         number = int(prompt.split()[-1])
         with self.lock:
-            self.together += 1
-            self.most_together = max(self.most_together, self.together)
+            self.preparing += 1
+            self.most_preparing = max(self.most_preparing, self.preparing)
         time.sleep(0.004 if number % 3 else 0.001)
         with self.lock:
-            self.held += 1
-            self.together -= 1
-            self.most = max(self.most, self.held)
+            self.in_memory += 1
+            self.preparing -= 1
+            self.most_in_memory = max(self.most_in_memory, self.in_memory)
         if picture == b"broken":
             raise ValueError("no picture in it")
         return len(picture), number
@@ -52,11 +53,11 @@ class Sizes(ModelEncoder):
         self.threads.add(threading.current_thread().name)
         self.batches_seen.append(len(prepared))
         with self.lock:
-            self.held -= len(prepared)
+            self.in_memory -= len(prepared)
         return torch.tensor(prepared, dtype=torch.float32)
 
 
-def test_features_come_in_the_pictures_order_whatever_the_threads_do(monkeypatch):
+def test_features_are_in_the_order_of_the_pictures_with_many_threads(monkeypatch):
     monkeypatch.setattr("teacher_cache.building.encoding.THREADS", 8)
     encoder, done = Sizes(), []
     pictures = [b"x" * (row + 1) for row in range(50)]
@@ -64,7 +65,7 @@ def test_features_come_in_the_pictures_order_whatever_the_threads_do(monkeypatch
     assert features.tolist() == [[row + 1, row] for row in range(50)]
     assert (sum(done), encoder.batches_seen) == (50, [4] * 12 + [2])
     assert len(encoder.threads) == 1
-    assert encoder.most_together > 1
+    assert encoder.most_preparing > 1
 
 
 def test_at_most_three_batches_are_in_memory_however_slow_the_model_is():
@@ -73,10 +74,10 @@ def test_at_most_three_batches_are_in_memory_however_slow_the_model_is():
     for batch, _ in enumerate(encode_pictures(encoder, pictures, PROMPTS)):
         time.sleep(0.02)
         assert len(read) <= 4 * (batch + 3)
-    assert encoder.most <= 12
+    assert encoder.most_in_memory <= 12
 
 
-def test_a_picture_that_cannot_be_prepared_is_named():
+def test_the_error_names_the_picture_that_cannot_be_prepared():
     pictures = [b"broken" if row == 17 else b"x" for row in range(50)]
     with pytest.raises(CacheError, match=f"'prompt 17' .sha256 {sha256(b'broken')}.*sizes: no picture in it; run"):
         list(encode_pictures(Sizes(), iter(pictures), PROMPTS))
@@ -90,14 +91,14 @@ def test_a_consumer_that_stops_early_leaves_no_thread():
     assert threading.active_count() == before
 
 
-def test_an_encoder_with_one_step_is_called_as_before():
+def test_an_encoder_with_one_step_is_called_batch_by_batch():
     encoder = fakes.encoder()
     pictures = [fakes.png(row) for row in range(10)]
     features = np.concatenate(list(encode_pictures(encoder, iter(pictures), PROMPTS[:10])))
     assert np.array_equal(features, encoder.encode(pictures, PROMPTS[:10]))
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on(capsys):
+def test_a_batch_that_does_not_fit_into_the_memory_is_halved(capsys):
     import torch
 
     class Small(Sizes):
@@ -112,10 +113,10 @@ def test_out_of_memory_halves_the_batch_and_goes_on(capsys):
     assert features[:, 1].tolist() == list(range(10))
     assert encoder.batches_seen == [-8, -4, 2, 2, 2, 2, 2]
     assert encoder.batch_size == 2
-    assert "out of memory at 4 pictures, going on with 2" in capsys.readouterr().err
+    assert "out of memory with a batch of 4 pictures; going on with batches of 2" in capsys.readouterr().err
 
 
-def test_one_picture_too_many_for_the_memory_is_an_error():
+def test_a_device_too_small_for_one_picture_is_an_error():
     import torch
 
     class Full(Sizes):

@@ -1,4 +1,4 @@
-"""What is one request and what is another, over random specs, prompts and ways to build."""
+"""Which changes of spec, prompt, sample or build options change a request's key, over random examples."""
 
 import shutil
 import tempfile
@@ -23,7 +23,7 @@ def key(spec, text, sample):
 
 
 @given(spec=specs, text=texts, sample=st.integers(0, 9), data=st.data())
-def test_each_part_changed_alone_misses(spec, text, sample, data):
+def test_a_change_of_any_single_part_changes_the_key(spec, text, sample, data):
     name = data.draw(st.sampled_from(sorted(spec)))
     other = data.draw(values.filter(lambda value: repr(value) != repr(spec[name])))
     same = key(spec, text, sample)
@@ -34,7 +34,7 @@ def test_each_part_changed_alone_misses(spec, text, sample, data):
 
 
 @given(spec=specs, text=texts, data=st.data())
-def test_the_order_of_names_and_the_form_of_the_text_hit(spec, text, data):
+def test_the_order_of_names_and_the_unicode_form_of_the_text_do_not_change_the_key(spec, text, data):
     shuffled = dict(data.draw(st.permutations(list(spec.items()))))
     forms = {key(shuffled, unicodedata.normalize(form, text), 0) for form in ("NFC", "NFD")}
     assert forms == {key(spec, text, 0)}
@@ -49,7 +49,9 @@ def test_the_order_of_names_and_the_form_of_the_text_hit(spec, text, data):
     batch_size=st.integers(1, 12),
     format=st.sampled_from(["parquet", "webdataset"]),
 )
-def test_path_order_repetition_batch_shards_and_format_hit(order, again, shard_rows, seal_rows, batch_size, format):
+def test_a_cache_is_complete_for_any_path_order_repetition_batch_shards_and_format(
+    order, again, shard_rows, seal_rows, batch_size, format
+):
     folder = Path(tempfile.mkdtemp())
     try:
         options = BuildOptions(shard_rows=shard_rows, seal_rows=seal_rows, format=format)

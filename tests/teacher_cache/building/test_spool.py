@@ -1,4 +1,4 @@
-"""The spool's promises: a claim belongs to the living, the ledger forgets nothing, an answer is kept whole."""
+"""The spool: only a running build's claim counts, the ledger loses no call, and an answer is stored completely."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def spool(tmp_path):
         yield opened
 
 
-def test_a_claim_is_held_against_another_living_build(spool, tmp_path):
+def test_a_picture_that_a_running_build_has_claimed_is_not_granted_to_another(spool, tmp_path):
     assert spool.claim("t", wanted("a"), FREE, 0) == "granted"
     with Spool(tmp_path) as other:
         assert other.claim("t", wanted("a"), FREE, 0) == "held"
@@ -39,7 +39,7 @@ def test_the_claim_of_a_dead_build_is_taken_over_and_counted(tmp_path):
             assert spool.waiting("t", "drawn", 9)[0].attempts == 2
 
 
-def test_an_answered_row_is_done_for_everyone(spool, tmp_path):
+def test_an_answered_row_is_done_for_every_build(spool, tmp_path):
     spool.claim("t", wanted("a"), FREE, 0)
     spool.record([Picture("a", b"bytes", "png", 0.04, 1.5)])
     with Spool(tmp_path) as other:
@@ -49,7 +49,7 @@ def test_an_answered_row_is_done_for_everyone(spool, tmp_path):
     assert list(spool.pictures(["a"])) == [b"bytes"]
 
 
-def test_a_build_that_planned_before_the_seal_does_not_ask_again(spool, tmp_path):
+def test_a_build_that_planned_before_the_seal_does_not_request_the_picture_again(spool, tmp_path):
     with Spool(tmp_path) as other:
         planned = other.last_seal()  # and its plan still wants "a"
         spool.claim("t", wanted("a"), FREE, 0)
@@ -59,7 +59,7 @@ def test_a_build_that_planned_before_the_seal_does_not_ask_again(spool, tmp_path
         assert other.claim("t", wanted("a"), FREE, other.last_seal()) == "granted"  # planned later: the shard was lost
 
 
-def test_the_ledger_outlives_sealing(spool):
+def test_sealing_deletes_no_call_from_the_ledger(spool):
     spool.claim("t", wanted("a"), Budget(price_usd=0.05), 0)
     spool.record([Failure("a", "refused", "no", 0.02)])
     spool.mark_sealed(["a"])
@@ -67,7 +67,7 @@ def test_the_ledger_outlives_sealing(spool):
     assert spool.spent("t") == (1, 0.02)
 
 
-def test_a_leaving_build_gives_its_claims_back(tmp_path):
+def test_a_build_that_ends_frees_its_claims(tmp_path):
     with Spool(tmp_path) as spool:
         spool.claim("t", wanted("a"), FREE, 0)
     with Spool(tmp_path) as spool:
@@ -75,14 +75,14 @@ def test_a_leaving_build_gives_its_claims_back(tmp_path):
         assert spool.spent("t")[0] == 1
 
 
-def test_budget_reserves_before_the_call(spool):
+def test_the_price_is_reserved_before_the_call(spool):
     budget = Budget(max_usd=0.1, price_usd=0.04)
-    verdicts = [spool.claim("t", wanted(key), budget, 0) for key in "abc"]
-    assert verdicts == ["granted", "granted", "spent"]
+    claims = [spool.claim("t", wanted(key), budget, 0) for key in "abc"]
+    assert claims == ["granted", "granted", "spent"]
     assert spool.claim("other teacher", wanted("d"), budget, 0) == "granted"
 
 
-def test_the_file_shrinks_when_a_build_leaves_that_sealed_its_pictures(tmp_path):
+def test_the_file_shrinks_when_a_build_ends_that_sealed_its_pictures(tmp_path):
     with Spool(tmp_path) as spool:
         for i in range(40):
             spool.claim("t", wanted(f"k{i}"), FREE, 0)
@@ -91,7 +91,7 @@ def test_the_file_shrinks_when_a_build_leaves_that_sealed_its_pictures(tmp_path)
     assert (tmp_path / "spool.sqlite").stat().st_size < 1_000_000
 
 
-def test_a_builds_own_claim_is_one_more_call_for_it(spool):
+def test_claiming_a_picture_again_in_the_same_build_counts_one_more_call(spool):
     assert [spool.claim("t", wanted("a"), Budget(price_usd=0.05), 0) for _ in range(2)] == ["granted", "granted"]
     spool.note_cost(Failure("a", "transient", "HTTP 500", 0.0))
     assert spool.spent("t") == (2, 0.05)

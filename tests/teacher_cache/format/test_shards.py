@@ -1,4 +1,4 @@
-"""The bytes of shards: deterministic, and read by stock libraries with no code of ours."""
+"""The bytes of shards are deterministic, and stock libraries read them without any code of armada."""
 
 import io
 
@@ -46,7 +46,7 @@ def test_a_tar_of_pictures_is_pinned_to_its_digest(tmp_path):
     assert digest == "248f5c312b79946f9056d3487ffe13b6bd46e7428db9545eae8319d44d5326c3"
 
 
-def test_the_index_points_at_each_picture(tmp_path):
+def test_the_index_has_the_offset_and_size_of_each_picture(tmp_path):
     facts, pictures = rows(7)
     index = write_samples(tmp_path / "x.tar", facts, pictures).to_pylist()
     data = (tmp_path / "x.tar").read_bytes()
@@ -65,7 +65,7 @@ def test_stock_webdataset_reads_pictures_and_facts(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_features_come_back_as_they_went_in(tmp_path, dtype):
+def test_features_are_read_as_they_were_written(tmp_path, dtype):
     features = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
     keys = pa.array([sha256(bytes([i])) for i in range(6)])
     column = feature_column(features.astype(dtype))

@@ -1,5 +1,5 @@
-"""A flipped byte in every kind of file, truncation, deletion: verify names the file, repair and a build heal it, and no
-reader returns a wrong row on the way.
+"""Every kind of file is damaged, truncated or deleted: verify names it, repair and a build restore its rows, and no
+reader ever returns a wrong row.
 """
 
 import contextlib
@@ -55,19 +55,19 @@ def damage(path, how):
 
 
 def read_rows(folder):
-    """What a reader gets: the right rows or an error, never a wrong one."""
+    """Return the number of rows that a reader finds, all of which must be right."""
     cache = Cache(str(folder))
     features = open_features(cache, *choose(cache, None, None))
     rows = features.rows_of(PROMPTS)
-    there = [prompt for prompt, row in zip(PROMPTS, rows, strict=True) if row >= 0]
-    if there:
-        assert np.array_equal(features.take(rows[rows >= 0]), expected(there))
-    return len(there)
+    found = [prompt for prompt, row in zip(PROMPTS, rows, strict=True) if row >= 0]
+    if found:
+        assert np.array_equal(features.take(rows[rows >= 0]), expected(found))
+    return len(found)
 
 
 @pytest.mark.parametrize("how", ["flip", "truncate", "delete"])
 @pytest.mark.parametrize("kind", FILES)
-def test_verify_names_the_damaged_file_and_repair_and_build_heal_it(built, kind, how):
+def test_verify_names_the_damaged_file_and_repair_and_build_restore_its_rows(built, kind, how):
     path = sorted(built.glob(FILES[kind]))[0]
     damage(path, how)
     name = str(path.relative_to(built))
@@ -78,7 +78,9 @@ def test_verify_names_the_damaged_file_and_repair_and_build_heal_it(built, kind,
     if kind == "matrix":
         assert any(path in name for path in named), named
     elif how == "delete" and kind in ("commit", "teacher", "encoder"):
-        assert (kind == "commit") == bool(named)  # its shards are orphans; a spec that is gone is written by the build
+        assert (kind == "commit") == bool(
+            named
+        )  # the shards of a deleted commit are orphans; a build writes a deleted spec again
     else:
         assert name in named, named
 
@@ -94,7 +96,7 @@ def test_verify_names_the_damaged_file_and_repair_and_build_heal_it(built, kind,
     assert report.calls <= lost.get(kind, {}).get(how, 0), "a picture that could be saved was paid for again"
 
 
-def test_repair_moves_aside_and_destroys_nothing(built):
+def test_repair_moves_damaged_files_aside_and_deletes_nothing(built):
     path = sorted(built.glob(FILES["tar"]))[0]
     damage(path, "truncate")
     broken = path.read_bytes()
@@ -102,7 +104,7 @@ def test_repair_moves_aside_and_destroys_nothing(built):
     assert (built / "quarantine" / path.relative_to(built)).read_bytes() == broken
 
 
-def test_a_commit_that_names_an_unknown_shard_is_reported_and_reads_on(built):
+def test_a_commit_of_a_missing_shard_is_reported_and_the_other_rows_are_read(built):
     cache = Cache(str(built))
     cache.commit([Shard("features/x/y/shards/none.parquet", 1, 1, "0" * 64)], by="x", at="y")
     (problem,) = verify(str(built)).problems
@@ -110,7 +112,7 @@ def test_a_commit_that_names_an_unknown_shard_is_reported_and_reads_on(built):
     assert read_rows(built) == len(PROMPTS)
 
 
-def test_a_file_left_by_a_kill_before_its_commit_is_an_orphan_and_is_taken_up(built):
+def test_a_file_left_by_a_kill_before_its_commit_is_an_orphan_and_is_committed(built):
     for path in built.glob("commits/*.json"):
         path.unlink()
     orphans = verify(str(built)).problems
@@ -133,7 +135,7 @@ def test_a_broken_spool_is_named_and_moved_aside(built):
     assert build(Cache(str(built)), [*PROMPTS, "new"], *opened()).calls == 1
 
 
-def test_recompute_agrees_where_nothing_changed(built):
+def test_recompute_finds_no_difference_if_nothing_changed(built):
     results = recompute(Cache(str(built)), 5)
     assert [result.asked for result in results] == [0, 5]
     assert results[0].skipped == "the teacher isn't deterministic, or doesn't say so"
@@ -141,13 +143,13 @@ def test_recompute_agrees_where_nothing_changed(built):
     assert 0 < results[1].largest_difference < 1e-3
 
 
-def test_recompute_finds_an_encoder_that_changed_without_saying_so(built, monkeypatch):
+def test_recompute_finds_an_encoder_that_changed_without_a_new_spec(built, monkeypatch):
     encode = fakes.FakeEncoder.encode
     monkeypatch.setattr(fakes.FakeEncoder, "encode", lambda self, *words: encode(self, *words) * 1.1)
     assert recompute(Cache(str(built)), 5)[1].differing == 5
 
 
-def test_recompute_finds_a_deterministic_teacher_that_is_none(cache, monkeypatch):
+def test_recompute_finds_a_teacher_that_claims_to_be_deterministic_and_is_not(cache, monkeypatch):
     monkeypatch.setattr(fakes.FakeTeacher, "deterministic", True, raising=False)
     build(cache, PROMPTS, *opened())
     assert recompute(cache, 4)[0].differing == 0
@@ -157,6 +159,6 @@ def test_recompute_finds_a_deterministic_teacher_that_is_none(cache, monkeypatch
     assert recompute(cache, 4)[0].differing == 4
 
 
-def test_no_cache_is_an_error(tmp_path):
+def test_verifying_a_missing_cache_is_an_error(tmp_path):
     with pytest.raises(ArmadaError, match="no cache here"):
         verify(str(tmp_path))

@@ -1,4 +1,4 @@
-"""A key leads to its own row or to none."""
+"""The key table: a key finds its own row or none."""
 
 import hashlib
 
@@ -12,7 +12,7 @@ from teacher_cache.reading.key_table import KeyTable, canonical_rows, from_hex, 
 
 
 def facts_of(pairs):
-    """(N, 64) of pairs of 32 bytes."""
+    """Return (N, 64) uint8 of N pairs of 32 bytes."""
     return np.frombuffer(b"".join(key + picture for key, picture in pairs), np.uint8).reshape(-1, 64).copy()
 
 
@@ -20,12 +20,12 @@ def digest(text):
     return hashlib.sha256(str(text).encode()).digest()
 
 
-# Few distinct bytes, so that keys and their beginnings collide.
+# Few distinct bytes, so that keys and their prefixes collide.
 KEYS = st.builds(lambda head, tail: bytes([head]) * 8 + bytes([tail]) * 24, st.integers(0, 3), st.integers(0, 9))
 
 
 @given(st.lists(KEYS, unique=True), st.lists(KEYS))
-def test_every_key_finds_its_own_row_even_where_eight_bytes_collide(keys, wanted):
+def test_every_key_finds_its_own_row_even_if_its_first_eight_bytes_collide(keys, wanted):
     table = key_table(facts_of([(key, digest(key)) for key in keys]))
     queries = np.frombuffer(b"".join(wanted), np.uint8).reshape(-1, 32)
     expected = [keys.index(key) if key in keys else -1 for key in wanted]
@@ -33,13 +33,13 @@ def test_every_key_finds_its_own_row_even_where_eight_bytes_collide(keys, wanted
 
 
 @given(st.lists(st.tuples(KEYS, KEYS)))
-def test_the_smallest_picture_digest_wins_whatever_the_order(pairs):
+def test_the_picture_with_the_smallest_digest_is_canonical_in_any_order(pairs):
     facts = facts_of(pairs)
-    chosen = [pairs[row] for row in canonical_rows(facts)]
-    assert chosen == sorted({key: min(p for k, p in pairs if k == key) for key, _ in pairs}.items())
+    canonical = [pairs[row] for row in canonical_rows(facts)]
+    assert canonical == sorted({key: min(p for k, p in pairs if k == key) for key, _ in pairs}.items())
 
 
-def test_a_damaged_order_leads_nowhere():
+def test_a_damaged_order_finds_no_row():
     facts = facts_of([(digest(i), digest(-i)) for i in range(9)])
     table = key_table(facts)
     order = table.order.copy()
@@ -52,7 +52,7 @@ def test_a_damaged_order_leads_nowhere():
         KeyTable(facts, table.sums, table.prefixes, order + 100).find(facts[:, :32])
 
 
-def test_damaged_keys_and_pictures_are_named():
+def test_damaged_keys_and_picture_digests_are_an_error_that_names_the_table():
     facts = facts_of([(digest(i), digest(-i)) for i in range(9)])
     table = key_table(facts)
     assert table.is_whole()
@@ -66,7 +66,7 @@ def test_damaged_keys_and_pictures_are_named():
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 5, 8, 12])
-def test_a_sum_sees_every_flipped_bit(width):
+def test_a_checksum_changes_with_every_flipped_byte(width):
     rows = np.random.default_rng(0).normal(size=(4, width)).astype(np.float16)
     sums = row_sums(rows)
     data = rows.view(np.uint8)
@@ -76,7 +76,7 @@ def test_a_sum_sees_every_flipped_bit(width):
         data[2, byte] ^= 0x10
 
 
-def test_hexadecimal_there_and_back_from_slices_and_chunks():
+def test_slices_and_chunks_survive_conversion_from_and_to_hexadecimal():
     texts = [digest(i).hex() for i in range(7)]
     column = pa.chunked_array([texts[:3], [], texts[3:]])
     assert to_hex(from_hex(column, "x")) == texts

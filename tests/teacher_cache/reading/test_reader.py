@@ -1,5 +1,5 @@
-"""The join is by key: no order, no neighbour and no gap can put a feature beside the wrong row. Opening reads what is
-there, once a machine.
+"""Features are found by key: neither order nor gaps assign a feature to the wrong prompt. Features are decoded once per
+machine.
 """
 
 import subprocess
@@ -32,7 +32,7 @@ SMALL = BuildOptions(shard_rows=4)
 
 
 def expected(prompts):
-    """Each prompt's feature, straight from teacher and encoder."""
+    """Return the features of the prompts, computed with teacher and encoder directly."""
     from teacher_cache import Request, image_key, prompt_key
     from teacher_cache.keys import seed_of
 
@@ -58,7 +58,7 @@ def test_an_unknown_prompt_is_minus_one(cache):
     assert features.rows_of(PROMPTS, sample=1).tolist() == [-1] * 17
 
 
-def test_a_grown_cache_is_decoded_anew_and_the_old_matrix_stays(cache):
+def test_a_cache_that_has_grown_is_decoded_again_and_the_open_matrix_stays(cache):
     build(cache, PROMPTS[:5], fakes.teacher(), fakes.encoder())
     before = open_features(cache, *choose(cache, None, None))
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
@@ -74,10 +74,10 @@ def test_the_second_opening_decodes_nothing(cache, monkeypatch):
     assert open_features(cache, *choose(cache, None, None)).matrix.shape == (17, 8)
 
 
-def test_several_teachers_must_be_told_apart(cache):
+def test_one_of_several_teachers_must_be_chosen(cache):
     build(cache, PROMPTS[:2], fakes.teacher(), fakes.encoder())
     build(cache, PROMPTS[:2], fakes.teacher(style="bold"), fakes.encoder())
-    with pytest.raises(SpecError, match=r"has several teachers .* name one by --teacher SPEC"):
+    with pytest.raises(SpecError, match=r"has several teachers .* choose one with --teacher SPEC"):
         choose(cache, None, None)
     assert choose(cache, source_of_teacher(fakes.teacher()).digest, None)[0].spec["style"] == "plain"
 
@@ -98,7 +98,7 @@ def only(cache, pattern):
     return path
 
 
-def test_a_warm_opening_reads_no_shard(cache, monkeypatch):
+def test_opening_decoded_features_reads_no_shard(cache, monkeypatch):
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
     opened(cache)
     for path in Path(str(cache.store)).rglob("shards/*"):
@@ -108,18 +108,18 @@ def test_a_warm_opening_reads_no_shard(cache, monkeypatch):
     assert np.array_equal(features.take(features.rows_of(PROMPTS)), expected(PROMPTS))
 
 
-def test_a_tar_cache_gives_the_same_rows_as_parquet(cache, tmp_path):
+def test_a_cache_of_tars_has_the_same_rows_as_one_of_parquet(cache, tmp_path):
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
     out = Cache(str(tmp_path / "tars"), create=True)
     export(cache, out, "webdataset", shard_rows=5)
-    some, others = opened(cache), opened(out)
-    assert len(some) == len(others) == 17
-    rows = (some.rows_of(PROMPTS), others.rows_of(PROMPTS))
-    assert np.array_equal(some.take(rows[0]), others.take(rows[1]))
-    assert some.pictures_of(rows[0]) == others.pictures_of(rows[1])
+    parquet, tars = opened(cache), opened(out)
+    assert len(parquet) == len(tars) == 17
+    rows = (parquet.rows_of(PROMPTS), tars.rows_of(PROMPTS))
+    assert np.array_equal(parquet.take(rows[0]), tars.take(rows[1]))
+    assert parquet.pictures_of(rows[0]) == tars.pictures_of(rows[1])
 
 
-def test_a_cache_that_grows_while_it_is_read_is_another_snapshot(cache):
+def test_open_features_stay_the_same_while_the_cache_grows(cache):
     build(cache, PROMPTS[:9], fakes.teacher(), fakes.encoder(), SMALL)
     features = opened(cache)
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
@@ -129,7 +129,7 @@ def test_a_cache_that_grows_while_it_is_read_is_another_snapshot(cache):
     assert np.array_equal(opened(cache).take(opened(cache).rows_of(PROMPTS)), expected(PROMPTS))
 
 
-def test_a_shard_removed_between_listing_and_reading_is_listed_anew(cache, monkeypatch):
+def test_shards_are_listed_again_if_one_is_removed_between_listing_and_reading(cache, monkeypatch):
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
     plain = reader.decode
 
@@ -143,7 +143,7 @@ def test_a_shard_removed_between_listing_and_reading_is_listed_anew(cache, monke
     assert np.array_equal(features.take(features.rows_of(PROMPTS)), expected(PROMPTS))
 
 
-def test_a_shard_removed_between_commits_and_listing_is_listed_anew(cache, monkeypatch):
+def test_shards_are_listed_again_if_one_is_removed_between_commits_and_listing(cache, monkeypatch):
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
     plain = Cache.shards
 
@@ -160,7 +160,7 @@ def test_a_shard_removed_between_commits_and_listing_is_listed_anew(cache, monke
 def test_two_processes_open_and_one_decodes(cache):
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
     code = (
-        "import sys\nfrom teacher_cache import Cache, choose, open_features\nfrom teacher_cache import reader\n"
+        "import sys\nfrom teacher_cache import Cache, choose, open_features\nfrom teacher_cache.reading import reader\n"
         "plain = reader.decode\n"
         "def loud(*arguments, **options):\n    print('decoded')\n    plain(*arguments, **options)\n"
         "reader.decode = loud\ncache = Cache(sys.argv[1])\n"
@@ -172,9 +172,9 @@ def test_two_processes_open_and_one_decodes(cache):
     assert sorted(outputs[0] + outputs[1]) == ["17", "17", "decoded"]
 
 
-def test_features_of_another_type_than_the_spec_says_are_refused(cache):
+def test_features_of_another_type_than_the_specs_are_refused(cache):
     build(cache, PROMPTS[:2], fakes.teacher(), fakes.encoder())
     teacher, encoder = choose(cache, None, None)
-    lying = Source({**encoder.spec, "dtype": "float32"}, encoder.digest, encoder.facts)
+    wrong = Source({**encoder.spec, "dtype": "float32"}, encoder.digest, encoder.facts)
     with pytest.raises(CacheError, match=r"expected features of shape \(2, 8\) and type float32, found .* of float16"):
-        open_features(cache, teacher, lying)
+        open_features(cache, teacher, wrong)

@@ -1,4 +1,4 @@
-"""A decoded matrix damaged on this machine: never a wrong row; the next opening heals it."""
+"""A damaged decoded matrix never returns a wrong row, and the next opening repairs it."""
 
 import contextlib
 import shutil
@@ -23,30 +23,30 @@ FILES = ("features", "feature_sums", "facts", "fact_sums", "prefixes", "order")
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_no_flipped_bit_anywhere_gives_a_wrong_row_and_the_next_opening_heals(cache, name):
+def test_no_flipped_bit_leads_to_a_wrong_row_and_the_next_opening_repairs_it(cache, name):
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
     right = expected(PROMPTS)
     opened(cache)
-    whole = only(cache, f"matrices/*/{name}.npy").read_bytes()
-    for place in range(0, len(whole), 11):
+    undamaged = only(cache, f"matrices/*/{name}.npy").read_bytes()
+    for place in range(0, len(undamaged), 11):
         path = only(cache, f"matrices/*/{name}.npy")
         flip(path, place)
-        assert place < 128 or not reader.is_whole(path.parent)  # the header has some spaces
+        assert place < 128 or not reader.is_whole(path.parent)  # the header contains spaces that may change
         with contextlib.suppress(CacheError):
             features = opened(cache)
             rows = features.rows_of(PROMPTS)
-            there = rows >= 0
-            assert np.array_equal(features.take(rows[there]), right[there])
+            found = rows >= 0
+            assert np.array_equal(features.take(rows[found]), right[found])
         for folder in cache.machine_folder.glob("matrices/*.broken"):
             shutil.rmtree(folder)
-        if path.exists():  # this use didn't come upon it
-            path.write_bytes(whole)
+        if path.exists():  # nothing read the damaged byte
+            path.write_bytes(undamaged)
         opened(cache)
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("how", ["header", "truncate", "delete", "empty"])
-def test_a_file_cut_short_or_gone_is_decoded_anew(cache, name, how):
+def test_a_truncated_or_missing_file_is_decoded_again(cache, name, how):
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
     opened(cache)
     path = only(cache, f"matrices/*/{name}.npy")
@@ -60,7 +60,7 @@ def test_a_file_cut_short_or_gone_is_decoded_anew(cache, name, how):
     assert [reader.is_whole(folder) for folder in folders(cache.machine_folder / "matrices")] == [True]
 
 
-def test_a_matrix_found_damaged_is_set_aside_and_the_same_command_heals(cache):
+def test_a_damaged_matrix_is_set_aside_and_repeating_the_command_repairs_it(cache):
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
     opened(cache)
     flip(only(cache, "matrices/*/features.npy"), -1)
@@ -70,7 +70,7 @@ def test_a_matrix_found_damaged_is_set_aside_and_the_same_command_heals(cache):
     assert np.array_equal(features.take(features.rows_of(PROMPTS)), expected(PROMPTS))
 
 
-def test_a_row_number_that_does_not_exist_is_an_error_and_no_neighbour(cache):
+def test_a_row_number_out_of_range_is_an_error(cache):
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
     for rows in ([-1], [17], [0, 99]):
         with pytest.raises(IndexError):
@@ -78,25 +78,25 @@ def test_a_row_number_that_does_not_exist_is_an_error_and_no_neighbour(cache):
 
 
 @pytest.mark.parametrize("name", ["places", "feature_sums", "facts"])
-def test_no_flipped_bit_gives_a_wrong_row_of_a_window(cache, name):
+def test_no_flipped_bit_leads_to_a_wrong_row_of_a_window(cache, name):
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
     right = expected(PROMPTS)
     opened(cache, max_local_bytes=100)
     path = only(cache, f"matrices/*/{name}.npy")
-    whole = path.read_bytes()
+    undamaged = path.read_bytes()
     refused = 0
-    for place in range(128, len(whole), 13):
+    for place in range(128, len(undamaged), 13):
         flip(path, place)
         try:
             features = opened(cache, max_local_bytes=100)
             rows = features.rows_of(PROMPTS)
-            there = rows >= 0
-            assert np.array_equal(features.take(rows[there]), right[there])
+            found = rows >= 0
+            assert np.array_equal(features.take(rows[found]), right[found])
         except CacheError:
             refused += 1
         for folder in cache.machine_folder.glob("matrices/*.broken"):
             shutil.rmtree(folder)
         if path.exists():
-            path.write_bytes(whole)
+            path.write_bytes(undamaged)
         opened(cache, max_local_bytes=100)
     assert refused

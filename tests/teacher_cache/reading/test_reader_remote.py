@@ -1,5 +1,5 @@
-"""Caches elsewhere, and larger than this machine allows: the same rows, fetched once, checked, and taken up where a
-download stopped.
+"""Remote caches, and caches too large for this machine: the same rows, fetched once and checked; a failed download
+continues where it stopped.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from tests.teacher_cache.reading.test_reader import PROMPTS, SMALL, expected, op
 
 @pytest.fixture
 def remote(tmp_path, cache):
-    """A cache on an fsspec file system that is no local folder, with 17 rows in five shards."""
+    """A cache on an fsspec file system that is not local, with 17 rows in five shards."""
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
     url = f"memory://{tmp_path.name}"
     merge([cache], Cache(url, create=True))
@@ -23,7 +23,7 @@ def remote(tmp_path, cache):
 
 
 def copies(monkeypatch, change=lambda name, path: None):
-    """The shards that are fetched, by name; `change` may damage a copy."""
+    """Return the names of the shards that are fetched from now on; `change` may damage a copy."""
     fetched = []
     plain = Store.copy_to
 
@@ -60,7 +60,7 @@ def test_a_truncated_download_is_fetched_again(remote, monkeypatch):
     assert np.array_equal(features.take(features.rows_of(PROMPTS)), expected(PROMPTS))
 
 
-def test_a_broken_download_goes_on_where_it_stopped(remote, monkeypatch):
+def test_a_failed_download_continues_where_it_stopped(remote, monkeypatch):
     def fail(name, path):
         if len(fetched) > 4:
             path.write_bytes(b"")
@@ -68,15 +68,15 @@ def test_a_broken_download_goes_on_where_it_stopped(remote, monkeypatch):
     fetched = copies(monkeypatch, fail)
     with pytest.raises(CacheError, match=r"expected \d+ bytes, found 0"):
         opened(remote)
-    whole = {path.name for path in (remote.machine_folder / "fetched").iterdir()}
-    assert len(whole) == 4
+    complete = {path.name for path in (remote.machine_folder / "fetched").iterdir()}
+    assert len(complete) == 4
     monkeypatch.undo()
     fetched = copies(monkeypatch)
     opened(remote)
     assert len(fetched) == 6
 
 
-def test_a_changed_remote_shard_is_never_read(remote):
+def test_a_changed_remote_shard_is_refused(remote):
     (shard, *_) = [s for s in remote.shards("features/") if s.path.endswith(".parquet")]
     data = bytearray(remote.store.read(shard.path))
     data[-40] ^= 1
@@ -87,7 +87,7 @@ def test_a_changed_remote_shard_is_never_read(remote):
 
 
 @pytest.mark.parametrize("where", ["local", "remote", "tars"])
-def test_windows_give_the_same_rows_and_keep_no_matrix(cache, remote, where, tmp_path):
+def test_windows_have_the_same_rows_and_store_no_matrix(cache, remote, where, tmp_path):
     source = {"local": cache, "remote": remote}.get(where)
     if source is None:
         source = Cache(str(tmp_path / "tars"), create=True)
@@ -105,6 +105,6 @@ def test_windows_give_the_same_rows_and_keep_no_matrix(cache, remote, where, tmp
         _ = features.matrix
 
 
-def test_a_small_enough_cache_is_mapped_within_the_bytes_given(cache):
+def test_a_cache_smaller_than_max_local_bytes_is_mapped(cache):
     build(cache, PROMPTS, fakes.teacher(), fakes.encoder())
     assert opened(cache, max_local_bytes=1 << 20).matrix.shape == (17, 8)

@@ -1,4 +1,4 @@
-"""A spec is what a user types: what can't be meant is refused, with what is known."""
+"""A spec is typed by a user: one with an error is rejected, with the known alternatives."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from teacher_cache import SpecError, open_encoder, open_teacher
 from teacher_cache.registry.specs import parse_spec
 
 
-def test_spec_has_kind_model_and_options():
+def test_a_spec_has_kind_model_and_options():
     spec = parse_spec("openai:gpt-image-1?base_url=http%3A%2F%2Flocalhost%2Fv1&size=512x512")
     assert (spec.kind, spec.model) == ("openai", "gpt-image-1")
     assert spec.params == {"base_url": "http://localhost/v1", "size": "512x512"}
@@ -15,7 +15,7 @@ def test_spec_has_kind_model_and_options():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is no spec"),
+        ("", "is not a spec"),
         ("pictogram?size", "OPTION=VALUE"),
         ("pictogram?size=2&size=3", "given twice"),
         ("pictogram?colour=red", "unknown option 'colour'; pictogram knows: size"),
@@ -24,12 +24,12 @@ def test_spec_has_kind_model_and_options():
         ("no.such:factory", "no teacher at no.such:factory"),
     ],
 )
-def test_bad_teacher_spec_says_what_is_known(text, message):
+def test_the_error_of_a_bad_teacher_spec_lists_what_is_known(text, message):
     with pytest.raises(SpecError, match=message):
         open_teacher(text)
 
 
-def test_options_take_the_type_of_their_defaults_and_a_tuple_lists_the_words():
+def test_options_have_the_types_of_their_defaults_and_a_tuple_lists_the_allowed_words():
     defaults = {"size": 1, "scale": 0.5, "unit_norm": False, "pool": ("cls", "mean")}
     assert parse_spec("x").options(defaults) == {"size": 1, "scale": 0.5, "unit_norm": False, "pool": "cls"}
     given = parse_spec("x?unit_norm=true&pool=mean&size=3").options(defaults)
@@ -49,12 +49,12 @@ def test_a_word_that_is_not_listed_is_refused(text, message):
         parse_spec(text).options({"unit_norm": False, "pool": ("cls", "mean")})
 
 
-def test_own_teacher_and_encoder_are_found_by_module_and_factory():
+def test_a_custom_teacher_or_encoder_is_found_by_module_and_factory():
     assert open_teacher("tests.fakes:FakeTeacher?style=bold").spec == {"kind": "fake", "style": "bold"}
     assert open_encoder("tests.fakes:FakeEncoder?dimension=4").dimension == 4
 
 
-def test_importing_the_package_loads_no_heavy_one():
+def test_importing_teacher_cache_imports_no_heavy_package():
     import subprocess
     import sys
 

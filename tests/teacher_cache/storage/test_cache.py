@@ -1,4 +1,4 @@
-"""Damage is named, never read; a union of commits is a cache; the smallest digest wins everywhere."""
+"""Damaged files are named and never read; of several pictures for one key, all readers take the same one."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def flip(path, place=-40):
 
 
 @pytest.mark.parametrize("pattern", ["features/*/*/shards/*.parquet", "images/*/shards/*.parquet", "commits/*.json"])
-def test_one_flipped_bit_is_named(built, pattern):
+def test_the_file_of_a_flipped_bit_is_named(built, pattern):
     for path in Path(str(built.store)).glob(pattern):
         flip(path)
     again = Cache(built.store.url)
@@ -39,7 +39,7 @@ def test_one_flipped_bit_is_named(built, pattern):
         open_features(again, *choose(again, None, None))
 
 
-def test_a_flipped_bit_in_a_picture_is_named_when_it_is_encoded(built):
+def test_a_picture_with_a_flipped_bit_is_named_when_it_is_encoded(built):
     flip(only(built, "images/*/shards/*.tar"), 2100)
     with pytest.raises(CacheError, match="differs from its sha256"):
         build(built, PROMPTS, fakes.teacher(), fakes.encoder(version="2"))
@@ -52,7 +52,7 @@ def test_a_truncated_shard_is_named(built):
         open_features(built, *choose(built, None, None))
 
 
-def test_a_deleted_feature_shard_is_filled_again_without_a_call(built):
+def test_a_deleted_feature_shard_is_encoded_again_without_a_call(built):
     only(built, "features/*/*/shards/*.parquet").unlink()
     teacher = fakes.teacher()
     report = build(built, PROMPTS, teacher, fakes.encoder())
@@ -78,12 +78,12 @@ def test_another_format_is_refused(built):
         Cache(built.store.url)
 
 
-def test_no_cache_here_says_how_to_make_one(tmp_path):
+def test_the_error_of_a_missing_cache_states_how_to_make_one(tmp_path):
     with pytest.raises(CacheError, match="armada cache build"):
         Cache(str(tmp_path / "nothing"))
 
 
-def test_a_commit_cannot_point_outside(built):
+def test_a_commit_cannot_name_a_file_outside_the_cache(built):
     from teacher_cache.format.commits import Shard
 
     built.commit([Shard("features/../../../etc/passwd", 1, 1, "0" * 64)], by="x", at="y")
@@ -93,8 +93,8 @@ def test_a_commit_cannot_point_outside(built):
         built.table(outside)
 
 
-def test_two_pictures_for_one_key_the_smallest_digest_wins_everywhere(tmp_path, monkeypatch):
-    """Two machines paid for the same request and got different pictures; their folders are copied together."""
+def test_of_two_pictures_for_one_key_all_readers_take_the_smallest_digest(tmp_path, monkeypatch):
+    """Two machines sent the same request and received different pictures; their folders are copied together."""
     caches = []
     for number in range(2):
         cache = Cache(str(tmp_path / f"machine{number}"), create=True)
@@ -104,7 +104,7 @@ def test_two_pictures_for_one_key_the_smallest_digest_wins_everywhere(tmp_path, 
         )
         build(cache, PROMPTS, teacher, fakes.encoder())
         caches.append(cache)
-    source, reader = choose(caches[0], None, None)
+    source, encoder = choose(caches[0], None, None)
     rows = [{row["image_key"]: row["image_sha256"] for row in c.images(source).to_pylist()} for c in caches]
     shutil.copytree(str(caches[1].store), str(caches[0].store), dirs_exist_ok=True)
 
@@ -112,12 +112,12 @@ def test_two_pictures_for_one_key_the_smallest_digest_wins_everywhere(tmp_path, 
     merged = union.images(source)
     canonical_rows = {row["image_key"]: row["image_sha256"] for row in merged.to_pylist()}
     assert canonical_rows == {key: min(rows[0][key], rows[1][key]) for key in rows[0]}
-    features = open_features(union, source, reader)
+    features = open_features(union, source, encoder)
     digests = dict(zip(features.keys.to_pylist(), features.image_sha256.to_pylist(), strict=True))
     assert digests == canonical_rows
 
 
-def test_a_feature_of_the_losing_picture_counts_as_missing(tmp_path, monkeypatch):
+def test_a_feature_of_a_picture_that_is_not_canonical_counts_as_missing(tmp_path, monkeypatch):
     first = Cache(str(tmp_path / "first"), create=True)
     build(first, PROMPTS, fakes.teacher(), fakes.encoder())
     second = Cache(str(tmp_path / "second"), create=True)
@@ -132,10 +132,10 @@ def test_a_feature_of_the_losing_picture_counts_as_missing(tmp_path, monkeypatch
     source = source_of_teacher(fakes.teacher())
     canonical_rows = {row["image_key"]: row["image_sha256"] for row in union.images(source).to_pylist()}
     features = open_features(union, *choose(union, None, None))
-    there = dict(zip(features.keys.to_pylist(), features.image_sha256.to_pylist(), strict=True))
-    assert 0 < len(there) < 6
-    assert there.items() <= canonical_rows.items()
-    assert np.isfinite(features.take(np.arange(len(there)))).all()
+    found = dict(zip(features.keys.to_pylist(), features.image_sha256.to_pylist(), strict=True))
+    assert 0 < len(found) < 6
+    assert found.items() <= canonical_rows.items()
+    assert np.isfinite(features.take(np.arange(len(found)))).all()
     report = build(union, PROMPTS, fakes.teacher(), fakes.encoder())
     assert (report.calls, report.encoded) == (0, 6 - report.features_at_hand)
     assert 0 < report.encoded <= 6

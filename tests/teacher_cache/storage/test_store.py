@@ -1,4 +1,4 @@
-"""A file appears whole or not at all, stays inside the cache, and a URL's secrets stay out of messages."""
+"""A file appears complete or not at all, no path leaves the cache, and messages never have the secrets of a URL."""
 
 import uuid
 
@@ -40,16 +40,16 @@ def test_no_path_leaves_the_cache(store, name):
         store.read(name)
 
 
-def test_absent_file_is_named(store):
+def test_a_missing_file_is_named(store):
     with pytest.raises(CacheError, match=r"images/x\.tar: no such file"):
         store.read("images/x.tar")
 
 
-def test_secrets_of_a_url_are_in_no_message():
+def test_messages_show_a_url_without_its_secrets():
     assert redact("s3://KEY:SECRET@host/bucket?token=T") == "s3://host/bucket"
     assert redact("/plain/path") == "/plain/path"
 
 
-def test_unknown_protocol_is_an_error_in_words():
+def test_an_unknown_protocol_is_an_error_that_names_the_problem():
     with pytest.raises(CacheError, match="no usable folder or URL"):
         Cache("nonsense://x")

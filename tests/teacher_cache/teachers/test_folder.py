@@ -1,4 +1,4 @@
-"""Pictures made elsewhere: matched by name or by a table, and what isn't matched is said."""
+"""The folder teacher: pictures are matched by name or by a table, and unmatched ones are reported."""
 
 import pytest
 
@@ -26,10 +26,10 @@ def test_pictures_are_found_by_the_words_of_their_prompt_or_by_its_key(tmp_path,
     assert stored == set(prompts[:3])
     (failure,) = cache.failures(source_of_teacher(teacher)).to_pylist()
     assert "no picture in" in failure["message"]
-    assert "1 pictures belong to none of the prompts asked for: nobody asked.png" in capsys.readouterr().err
+    assert "pictures that match no requested prompt: 1 (nobody asked.png)" in capsys.readouterr().err
 
 
-def test_a_number_names_a_sample(tmp_path, cache):
+def test_a_number_in_the_file_name_is_the_sample(tmp_path, cache):
     for sample in range(2):
         save(tmp_path / "mine", f"a cat.{sample}.png", sample)
     report = build(
@@ -49,7 +49,7 @@ def test_pictures_are_paired_by_a_table(tmp_path, cache):
 
 
 @pytest.mark.parametrize("file", ["../secret.png", "/etc/passwd", "gone.png", "notes.txt"])
-def test_a_pair_that_leaves_the_folder_or_is_no_picture_is_an_error_with_its_row(tmp_path, file):
+def test_a_pair_whose_file_is_outside_the_folder_or_no_picture_is_an_error_with_its_row(tmp_path, file):
     save(tmp_path, "secret.png")
     save(tmp_path / "mine", "a.png")
     (tmp_path / "mine" / "notes.txt").write_text("x")
@@ -59,7 +59,7 @@ def test_a_pair_that_leaves_the_folder_or_is_no_picture_is_an_error_with_its_row
         _ = open_teacher(f"folder:{tmp_path / 'mine'}?pairs={table}")._files
 
 
-def test_the_folder_is_known_by_its_name_and_not_by_its_place(tmp_path):
+def test_the_spec_contains_the_folders_name_and_not_its_path(tmp_path):
     specs = []
     for place in ("one", "two"):
         (tmp_path / place / "midjourney").mkdir(parents=True)
@@ -67,8 +67,8 @@ def test_the_folder_is_known_by_its_name_and_not_by_its_place(tmp_path):
     assert specs[0] == specs[1] == open_teacher(f"folder:{tmp_path / 'one'}?name=midjourney").spec
 
 
-def test_what_cannot_be_opened_says_why(tmp_path):
-    with pytest.raises(SpecError, match="expected folder:DIR, found no folder"):
+def test_the_error_for_a_folder_that_cannot_be_used_names_the_cause(tmp_path):
+    with pytest.raises(SpecError, match="expected folder:DIR; there is no folder"):
         open_teacher(f"folder:{tmp_path / 'nowhere'}")
     save(tmp_path / "mine", "a cat.png")
     save(tmp_path / "mine", "A-Cat.png")
@@ -76,5 +76,5 @@ def test_what_cannot_be_opened_says_why(tmp_path):
         _ = open_teacher(f"folder:{tmp_path / 'mine'}")._files
 
 
-def test_words_are_what_a_files_name_may_hold():
+def test_texts_are_compared_by_letters_and_digits():
     assert words("  A red/blue cat: No. 2!_") == "a-red-blue-cat-no-2"

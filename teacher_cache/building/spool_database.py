@@ -1,0 +1,75 @@
+"""The SQLite file of the spool: its tables, and transactions that several processes and threads share.
+
+`rows` and `pictures` hold what is not committed yet; `calls` is the ledger of all calls, and triggers keep its sums per
+teacher in `spent`; `rates` are the times measured on this machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from teacher_cache.storage.disk import full_disk_in_words
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS rows(
+  image_key TEXT PRIMARY KEY, teacher TEXT NOT NULL, prompt TEXT NOT NULL, prompt_key TEXT NOT NULL,
+  sample INTEGER NOT NULL, state TEXT NOT NULL CHECK(state IN ('claimed', 'drawn', 'failed')), owner TEXT,
+  attempts INTEGER NOT NULL, suffix TEXT, sha256 TEXT, cost_usd REAL, seconds REAL, reason TEXT, message TEXT);
+CREATE INDEX IF NOT EXISTS rows_by_state ON rows(teacher, state);
+CREATE TABLE IF NOT EXISTS pictures(image_key TEXT PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS calls(
+  id INTEGER PRIMARY KEY, teacher TEXT NOT NULL, image_key TEXT NOT NULL, cost_usd REAL, sealed INTEGER);
+CREATE TABLE IF NOT EXISTS spent(teacher TEXT PRIMARY KEY, calls INTEGER NOT NULL, cost_usd REAL NOT NULL);
+CREATE TRIGGER IF NOT EXISTS call_made AFTER INSERT ON calls BEGIN
+  INSERT INTO spent VALUES (new.teacher, 1, coalesce(new.cost_usd, 0)) ON CONFLICT(teacher) DO UPDATE
+    SET calls = calls + 1, cost_usd = cost_usd + excluded.cost_usd; END;
+CREATE TRIGGER IF NOT EXISTS call_priced AFTER UPDATE OF cost_usd ON calls BEGIN
+  UPDATE spent SET cost_usd = cost_usd + coalesce(new.cost_usd, 0) - coalesce(old.cost_usd, 0)
+    WHERE teacher = new.teacher; END;
+CREATE TABLE IF NOT EXISTS rates(name TEXT PRIMARY KEY, rows INTEGER NOT NULL, seconds REAL NOT NULL);
+CREATE INDEX IF NOT EXISTS calls_by_key ON calls(image_key);
+CREATE INDEX IF NOT EXISTS calls_by_seal ON calls(sealed);
+"""
+
+
+class SpoolDatabase:
+    """One connection, which all threads of a build share. Raises CacheError if the disk is full."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._lock = threading.RLock()  # of this build's threads, for the connection
+        with full_disk_in_words(str(file)):
+            self._connection = sqlite3.connect(file, isolation_level=None, timeout=60, check_same_thread=False)
+            self._connection.executescript(
+                "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA
+            )
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Commit the statements of the block together, or none of them if the block raises."""
+        with self._lock, full_disk_in_words(str(self._file)):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # on a full disk SQLite may have rolled back already
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def read(self, query: str, *values: Any) -> list[Any]:
+        """Return the rows of a query; inside a transaction of this thread it sees the transaction's changes."""
+        with self._lock:
+            return self._connection.execute(query, values).fetchall()
+
+    def close(self) -> None:
+        """Give free pages back to the file system, unless another build is writing, and close the connection."""
+        with contextlib.suppress(sqlite3.OperationalError):  # another build is writing; it will shrink the file
+            self._connection.executescript("PRAGMA incremental_vacuum")  # `execute` would free only one page
+        self._connection.close()
