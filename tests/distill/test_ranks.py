@@ -20,6 +20,7 @@ CASES = {
     "euclid": {"manifold": "euclid", "epochs": 1},
     "pointwise": {"manifold": "pointwise", "epochs": 1},
 }
+pytestmark = pytest.mark.timeout(900)  # the runs that all these tests compare are minutes long on a busy machine
 TOLERANCE = 1e-5  # losses of 1 to 3, weights of 0.1 to 1; 5e-7 and 3e-8 were seen on every instruction set tried
 
 
