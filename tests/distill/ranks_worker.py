@@ -40,7 +40,8 @@ def determined(model: Any) -> Tensor:
     """The weights that the losses determine. A bias of attention keys moves every score of a query alike and so no
     probability: its gradient is rounding alone, and Adam takes whole steps along it, on each processor other ones."""
     named = model.named_parameters()
-    return torch.cat([weights.detach().flatten() for name, weights in named if not name.endswith("key.bias")])
+    blind = ("key.bias", "pos_key_proj.bias")  # BERT's; DeBERTa's for relative positions
+    return torch.cat([weights.detach().flatten() for name, weights in named if not name.endswith(blind)])
 
 
 def train(student: str, out: Path, stop_at: int | None = None, lora_rank: int | None = None, **options) -> None:
