@@ -5,7 +5,7 @@ EXTRAS ?= demo,dev
 STAMP := $(VENV)/.installed
 
 # What shows in two minutes that an interpreter or a machine works: bytes, keys, builds, reading, losses, golden figures.
-QUICK ?= tests/teacher_cache tests/distill/test_golden.py
+QUICK ?= tests/teacher_cache $(shell find tests -name test_golden.py)
 
 .PHONY: install demo test quick lint clean
 

@@ -1,7 +1,7 @@
-"""Trained aligners by content key: the states after each epoch, kept beside the run's cache and read by every rerun.
+"""Trained aligners by content key: the state after each epoch is stored once and read by every rerun.
 
-The key holds all that decides them: the view's digest (rows, labels, pictures, features after the control), the
-settings, the seed, the number of classes. A student's settings are no part of it.
+The key is made of everything that decides the states: the digest of the view (rows, labels, pictures, features after
+the control), the aligner's settings, the seed and the number of classes. The student's settings are not part of it.
 """
 
 from __future__ import annotations
@@ -33,20 +33,32 @@ def aligner_states(
     max_local_bytes: int | None = None,
     moved: Tensor | SampledFeatures | None = None,
 ) -> list[State]:
-    """The states of the first `epochs` epochs, read where they are kept, else trained and kept. `targets` are taught
-    instead of the view's labels: first tokens of answers. `moved` are the view's features where `device` has them."""
+    """Return the aligner's states after each of the first `epochs` epochs; train and store them if they are not stored.
+
+    Args:
+        folder: Where aligners are stored.
+        view: The training rows and their features (N, L).
+        classes: Number of the aligner's outputs C; 1 for a regression.
+        epochs: Number of states.
+        settings: Everything else that decides the training.
+        seed: Seed of the aligner's initial weights, batches and dropout.
+        device: Where the aligner is trained.
+        targets: What the aligner predicts instead of the view's labels (N,): the first tokens of answers.
+        max_local_bytes: Largest size of the features in memory; larger ones are read in windows.
+        moved: The view's features, if `device` has a copy of them already.
+    """
     labels = view.split.labels if targets is None else targets
-    taught = [] if targets is None else [sha256(canonical_json(list(targets)))]
-    key = sha256(canonical_json(["armada-aligner/2", view.digest, changes(settings), seed, classes, *taught]))
+    other_targets = [] if targets is None else [sha256(canonical_json(list(targets)))]
+    key = sha256(canonical_json(["armada-aligner/2", view.digest, changes(settings), seed, classes, *other_targets]))
     home = folder / key[:32]
-    kept = [_read(home, epoch) for epoch in range(epochs)]
-    found = [state for state in kept if state is not None]
+    stored = [_read(home, epoch) for epoch in range(epochs)]
+    found = [state for state in stored if state is not None]
     if len(found) == epochs:
         return found
     moved = on_device(view.features, device) if moved is None else moved
     table = view.features if moved is None else moved
-    taught_labels = torch.tensor(labels, device=device)
-    states = train_aligner(table, taught_labels, classes, epochs, settings, seed, view.digest, max_local_bytes)
+    label_tensor = torch.tensor(labels, device=device)
+    states = train_aligner(table, label_tensor, classes, epochs, settings, seed, view.digest, max_local_bytes)
     for epoch, state in enumerate(states):
         data = save(state)
         atomic_write(home / f"epoch-{epoch:04d}-{sha256(data)[:32]}.safetensors", data, durable=False)
@@ -54,7 +66,7 @@ def aligner_states(
 
 
 def _read(home: Path, epoch: int) -> State | None:
-    """The kept state of an epoch; None where there is none with the digest in its name."""
+    """Return the stored state of an epoch, or None if no file has the digest that its name states."""
     for file in sorted(home.glob(f"epoch-{epoch:04d}-*.safetensors")):
         data = file.read_bytes()
         if sha256(data)[:32] == file.stem.rpartition("-")[2]:

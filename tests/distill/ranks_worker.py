@@ -43,7 +43,8 @@ def determined(model: Any) -> Tensor:
     """Return the weights that the losses determine. The bias of attention keys shifts all scores of a query alike and
     changes no probability: its gradient is nothing but rounding, and Adam turns that into full steps."""
     named = model.named_parameters()
-    return torch.cat([weights.detach().flatten() for name, weights in named if not name.endswith("key.bias")])
+    blind = ("key.bias", "pos_key_proj.bias")  # BERT's; DeBERTa's for relative positions
+    return torch.cat([weights.detach().flatten() for name, weights in named if not name.endswith(blind)])
 
 
 def train(student: str, out: Path, stop_at: int | None = None, lora_rank: int | None = None, **options) -> None:

@@ -54,5 +54,5 @@ def test_the_contact_sheet_shows_twelve_pictures(demo):
 
 def test_running_the_demo_again_makes_no_call_and_trains_nothing(demo, monkeypatch):
     out, results = demo
-    monkeypatch.setattr("pipelines.run.training._run", lambda *_: pytest.fail("trained twice"))
+    monkeypatch.setattr("pipelines.run.training._train_and_export", lambda *_: pytest.fail("trained twice"))
     assert run_demo(out, DemoSize(train=40, test=32, seeds=(0,), epochs=1)) == results

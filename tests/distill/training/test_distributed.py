@@ -7,6 +7,7 @@ from teacher_cache import ArmadaError
 from tests.distill.tiny import save_decoder, save_student
 from tests.distill.training.test_ranks import EXACT, STEPS, TOLERANCE, close, launch, read
 
+pytestmark = pytest.mark.timeout(900)  # the runs that all these tests compare are minutes long on a busy machine
 FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": 2}
 CASES = {
     "bert": {},

@@ -194,4 +194,4 @@ def test_training_on_several_pictures_per_prompt_needs_them_in_the_cache_and_nam
         digests.add(identity["view_digest"])
     assert len(digests) == 2
     in_windows = armada(*several, "mean", "--out", folder / "never", "--max-local-bytes", 100)
-    assert "several pictures a prompt are joined in memory" in in_windows.stderr
+    assert "several pictures per prompt are joined in memory" in in_windows.stderr
