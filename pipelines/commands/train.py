@@ -79,7 +79,8 @@ def _parameter(option: Option) -> inspect.Parameter:
         show_default=False,
         rich_help_panel=PANELS[option.part],
     )
-    type_ = str if "tuple" in str(option.type) else option.type  # separated by commas
+    # Lists are separated by commas. As a Path, an empty text would be the current folder.
+    type_ = str if "tuple" in str(option.type) or option.type is Path else option.type
     return _keyword(option.name, Annotated[Optional[type_], info], None)
 
 

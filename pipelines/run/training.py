@@ -6,6 +6,7 @@ stopped; another run there is refused.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -17,11 +18,13 @@ from distill import (
     Card,
     Split,
     Splits,
+    TrainSettings,
     View,
     changes,
     controlled_settings,
     data_digest,
     find_control,
+    identity_key,
     load_card,
     load_splits,
 )
@@ -29,14 +32,16 @@ from pipelines.run.features import FeatureSource, join_view
 from pipelines.run.processes import start_processes
 from pipelines.run.record import RunResult, count_parameters, facts_of, finished, write_record
 from pipelines.run.request import RunRequest, check_request
-from teacher_cache import ArmadaError, Cache, canonical_json, sha256
+from teacher_cache import ArmadaError, Cache
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from distill import BestEpoch, Epoch, TaskModel, TeacherTargets
+    from distill import BestEpoch, Epoch, Precision, TaskModel, TeacherTargets
 
 __all__ = ["RunRequest", "RunResult", "run_training"]
+
+CUT_SILENTLY = 0.01  # share of the training rows
 
 
 def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult:
@@ -45,28 +50,52 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     Raises ArmadaError or CoverageError before the first step where something doesn't fit.
     """
     check_request(request)
-    request = replace(request, settings=controlled_settings(request.control, request.settings))
     card = load_card(request.task)
+    request = replace(request, settings=_settings_of(request, card))
     splits = splits or load_splits(card, request.data_files)
     select = request.settings.select
     if select != "last" and not len(getattr(splits, select)):
         raise ArmadaError(f"--select {select}: expected rows in that split of {card.name}, found none")
     view, source = (None, None) if request.control == UNDISTILLED else join_view(request, card, splits)
+    request = replace(request, settings=_with_length(request, card, view.split if view else splits.train))
     identity = _identity(request, card, splits, view, source)
     return finished(request.out, identity) or _train_and_export(request, card, splits, view, source, identity)
+
+
+def _settings_of(request: RunRequest, card: Card) -> TrainSettings:
+    """The settings under the run's control, without those that don't matter for the card's type."""
+    settings = controlled_settings(request.control, request.settings)
+    return settings if card.type == "regression" else replace(settings, regression=TrainSettings.regression)
+
+
+def _with_length(request: RunRequest, card: Card, train: Split) -> TrainSettings:
+    """The settings with a limit of tokens per row, from the training rows where none is given."""
+    if request.settings.max_length is not None:
+        return request.settings
+    from distill import StudentSpec, with_length
+
+    return with_length(StudentSpec(request.student), card, train, request.settings)
 
 
 def _identity(
     request: RunRequest, card: Card, splits: Splits, view: View | None, source: FeatureSource | None
 ) -> dict[str, Any]:
     """Everything that decides a run's result, except for software and hardware. Settings are those that differ from the
-    baseline, so that a setting added later changes no run's identity."""
+    baseline, so that a setting added later changes no run's identity; so are the options of the student. A student is
+    its content, or its commit on the hub."""
+    from distill import StudentSpec, student_identity
+
     student = {
         "name": request.student,
+        **student_identity(request.student, StudentSpec(request.student).path),
         "layers": request.layers,
         "lora_rank": request.lora_rank,
         "lora_targets": list(request.lora_targets) if request.lora_targets else None,
         "load_4bit": request.load_4bit or None,
+        "base_precision": request.base_precision if request.base_precision != "fp32" else None,
+        "precision": request.precision if request.precision != "auto" else None,
+        # Before 2026-12, scores of a regression had another scale.
+        "regression": request.settings.regression if card.type == "regression" else None,
     }
     return {
         "task": card.name,
@@ -93,6 +122,7 @@ class _Run:
     view: View | None
     identity: Mapping[str, Any]
     accelerator: Accelerator
+    precision: Precision
     task_model: TaskModel
     teacher_targets: TeacherTargets | None
     parameters: Mapping[str, int]
@@ -119,13 +149,17 @@ def _train_and_export(
 ) -> RunResult:
     from accelerate.utils import broadcast_object_list
 
+    from distill import wait_for_all
+
     run = _open(request, card, splits, view, identity)
     epochs = _train(run)
     run.accelerator.free_memory()
+    metrics = _evaluate(run)
     results: list[RunResult | None] = [None]
     if run.accelerator.is_main_process:
-        results = [_finish(run, epochs, source)]
+        results = [_finish(run, epochs, source, metrics)]
     if run.accelerator.num_processes > 1:
+        wait_for_all(run.accelerator)
         broadcast_object_list(results)
     run.accelerator.end_training()
     assert results[0] is not None  # the main process has written it
@@ -134,15 +168,26 @@ def _train_and_export(
 
 def _open(request: RunRequest, card: Card, splits: Splits, view: View | None, identity: Mapping[str, Any]) -> _Run:
     """Start the processes, load the student, and train or read the aligner."""
-    from distill import BestEpoch, StudentSpec, open_task_model, widen_head
+    from distill import BestEpoch, StudentSpec, is_sharded, open_task_model, widen_head
 
     settings = request.settings
-    accelerator = start_processes(request)
-    spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets, request.load_4bit)
+    accelerator, precision = start_processes(request)
+    spec = StudentSpec(
+        request.student,
+        request.layers,
+        request.lora_rank,
+        request.lora_targets,
+        request.load_4bit,
+        request.base_precision == "bf16",
+    )
     task_model = open_task_model(spec, card, view.split if view else splits.train, settings)
     control = find_control(request.control)
     if view and control and control.wide_head:
         widen_head(task_model.model, view.features.shape[1], settings.dropout, settings.seed)
+    if not is_sharded(accelerator):
+        task_model.model.to(accelerator.device)  # before the features take a share of what is free there
+    if accelerator.is_main_process:
+        _warn_if_cut(task_model, settings)
     has_aligner = view is not None and not (control and control.aligner == "none")
     targets = _teacher_targets(request, task_model, view, accelerator) if view and has_aligner else None
     return _Run(
@@ -152,27 +197,30 @@ def _open(request: RunRequest, card: Card, splits: Splits, view: View | None, id
         view,
         identity,
         accelerator,
+        precision,
         task_model,
         targets,
         count_parameters(task_model.model, targets),
-        BestEpoch(request.out / "checkpoints", sha256(canonical_json(identity))),
+        BestEpoch(request.out / "checkpoints", identity_key(identity)),
     )
 
 
 def _train(run: _Run) -> list[Epoch]:
     """Train the student, or resume it; keep the best epoch's weights if the request selects one."""
-    from distill import CheckpointConfig, train_student
+    from distill import CheckpointConfig, shared_evaluation, train_student
 
     request, task_model, accelerator = run.request, run.task_model, run.accelerator
     select = request.settings.select
     rows = getattr(run.splits, select) if select != "last" else None
 
     def offer(epoch: Epoch) -> None:
-        if rows and accelerator.is_main_process:
-            home = task_model.model.device  # main memory, if the student is sharded for training
-            task_model.model.to(accelerator.device)
-            metrics = task_model.evaluate(rows, accelerator.device, select)
-            task_model.model.to(home)
+        if not rows:
+            return
+        home = task_model.model.device  # main memory, if the student is sharded for training
+        task_model.model.to(accelerator.device)
+        metrics = task_model.evaluate(rows, accelerator.device, select, shared_evaluation(accelerator))
+        task_model.model.to(home)
+        if accelerator.is_main_process:
             run.best.offer(task_model.model, epoch.epoch, metrics[run.card.metrics[0]])
 
     return train_student(
@@ -191,19 +239,32 @@ def _train(run: _Run) -> list[Epoch]:
     )
 
 
-def _finish(run: _Run, epochs: list[Epoch], source: FeatureSource | None) -> RunResult:
-    """Evaluate and export the student, write `run.json`, and remove the checkpoints."""
-    from distill import Checkpoints, export_student, finish_task_model, model_card
+def _evaluate(run: _Run) -> dict[str, dict[str, float]]:
+    """Turn the student into the one to export, and return its metrics by split. All processes share the work."""
+    from distill import check_finite, finish_task_model, shared_evaluation, wait_for_all
 
-    request, splits, task_model, accelerator = run.request, run.splits, run.task_model, run.accelerator
-    if request.settings.select != "last":
+    splits, task_model, accelerator = run.splits, run.task_model, run.accelerator
+    if run.request.settings.select != "last":
+        wait_for_all(accelerator)  # the main process writes the best epoch
         run.best.load(task_model.model)
     finish_task_model(task_model, accelerator.device)
+    check_finite(task_model.model, "the trained student")
     named = {"validation": splits.validation, "test": splits.test, **splits.also}
-    metrics = {
-        name: task_model.evaluate(split, accelerator.device, name) if len(split) else {}
+    shared = shared_evaluation(accelerator)
+    return {
+        name: task_model.evaluate(split, accelerator.device, name, shared) if len(split) else {}
         for name, split in named.items()
     }
+
+
+def _finish(
+    run: _Run, epochs: list[Epoch], source: FeatureSource | None, metrics: dict[str, dict[str, float]]
+) -> RunResult:
+    """Export the student, write `run.json`, and remove the checkpoints."""
+    from distill import Checkpoints, export_student, model_card
+
+    request, splits, task_model, accelerator = run.request, run.splits, run.task_model, run.accelerator
+    weights = task_model.model.loaded_weights
     record = {
         "identity": run.identity,
         "settings": {"student": asdict(request.settings), "aligner": asdict(request.aligner) if run.view else None},
@@ -215,10 +276,13 @@ def _finish(run: _Run, epochs: list[Epoch], source: FeatureSource | None) -> Run
         "held_out": splits.held_out,
         "dropped": splits.dropped,
         "truncated": task_model.tokens.truncated,
+        "answers_cut": task_model.answers_cut,
+        "weights": {"new": list(weights.new), "unused": list(weights.unused)},
         "coverage": asdict(run.view.coverage) if run.view else None,
         "features": asdict(source) if source else None,
         "parameters": run.parameters,
-        "precision": accelerator.mixed_precision,
+        "precision": run.precision.used,
+        "precision_reason": run.precision.reason,
         "device": str(accelerator.device),
         "ranks": accelerator.num_processes,
     }
@@ -230,34 +294,51 @@ def _finish(run: _Run, epochs: list[Epoch], source: FeatureSource | None) -> Run
     return result
 
 
+def _warn_if_cut(task_model: TaskModel, settings: TrainSettings) -> None:
+    """Say on standard error that more than 1 % of the training rows are cut."""
+    rows, cut = len(task_model.tokens), task_model.tokens.truncated
+    if cut <= CUT_SILENTLY * rows:
+        return
+    answers = f", among them {task_model.answers_cut:,} answers" if task_model.answers_cut else ""
+    print(
+        f"warning: {cut:,} of {rows:,} training rows are cut ({cut / rows:.1%}){answers}: the limit is "
+        f"{task_model.limit} tokens; raise --max-length (now {settings.max_length}), or take a student that reads more",
+        file=sys.stderr,
+    )
+
+
 def _teacher_targets(
     request: RunRequest, task_model: TaskModel, view: View, accelerator: Accelerator
 ) -> TeacherTargets:
     """The features and the aligner's states, trained now or read where an earlier run stored them."""
-    from distill import TeacherTargets, aligner_states, on_device, untrained_states
+    from distill import TeacherTargets, aligner_states, on_device, untrained_states, wait_for_all
 
-    settings = replace(request.aligner, gamma=request.settings.gamma)
+    settings = replace(request.aligner, gamma=request.settings.gamma, regression=request.settings.regression)
     epochs, max_steps = request.settings.epochs, request.settings.max_steps
     if max_steps:
         epochs = min(epochs, -(-max_steps // -(-len(view.split) // request.settings.batch_size)))
     features = on_device(view.features, accelerator.device)
-    teacher_targets = partial(TeacherTargets, view.features if features is None else features)
+    table = view.features if features is None else features
+    relu = settings.regression == "relu"
+    limit = request.max_local_bytes
     control = find_control(request.control)
     if control and control.aligner == "untrained":
         states = untrained_states(view.features.shape[1], task_model.classes, epochs, settings, request.settings.seed)
-        return teacher_targets(states, settings.width, request.max_local_bytes)
-    folder = Cache(str(request.cache)).machine_folder / "aligners"
-    with accelerator.main_process_first():  # the others read what it has trained
-        states = aligner_states(
-            folder,
-            view,
-            task_model.classes,
-            epochs,
-            settings,
-            request.settings.seed,
-            accelerator.device,
-            targets=task_model.targets if task_model.first else None,
-            max_local_bytes=request.max_local_bytes,
-            moved=features,
-        )
-    return teacher_targets(states, settings.width, request.max_local_bytes)
+        return TeacherTargets(table, states, settings.width, limit, relu)
+    taught = None if task_model.targets is view.split.labels else task_model.targets
+    read_or_train = partial(
+        aligner_states,
+        Cache(str(request.cache)).machine_folder / "aligners",
+        view,
+        task_model.classes,
+        epochs,
+        settings,
+        request.settings.seed,
+        accelerator.device,
+        targets=taught,
+        max_local_bytes=limit,
+        moved=features,
+    )
+    states = read_or_train() if accelerator.is_main_process else []
+    wait_for_all(accelerator)  # the others read what the main process has trained, however long that took
+    return TeacherTargets(table, states or read_or_train(), settings.width, limit, relu)
