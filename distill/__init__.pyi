@@ -27,18 +27,17 @@ from .settings import (
     check_settings as check_settings,
     setting as setting,
 )
-from .students.weights import check_finite as check_finite
 from .students.evaluation import pooled_outputs as pooled_outputs, predict as predict, probe as probe
 from .students.export import export_student as export_student, model_card as model_card
 from .students.heads import widen_head as widen_head
 from .students.loading import StudentSpec as StudentSpec, length_limit as length_limit, load_student as load_student
-from .students.offline import is_random as is_random
-from .students.pooling import pooled_width as pooled_width
 from .students.machine_speed import (
     Precision as Precision,
     choose_precision as choose_precision,
     processor_name as processor_name,
 )
+from .students.offline import is_random as is_random
+from .students.pooling import pooled_width as pooled_width
 from .students.sharing import Shared as Shared
 from .students.student_files import student_identity as student_identity
 from .students.task_model import (
@@ -47,6 +46,7 @@ from .students.task_model import (
     open_task_model as open_task_model,
     with_length as with_length,
 )
+from .students.weights import check_finite as check_finite
 from .tasks.cards import Card as Card, card_names as card_names, load_card as load_card
 from .tasks.metrics import score as score
 from .tasks.splits import Split as Split, Splits as Splits, load_splits as load_splits

@@ -50,7 +50,9 @@ class EpochTargets:
     def __init__(self, teacher_targets: TeacherTargets, epoch: int, device: torch.device) -> None:
         rows, width = teacher_targets.features.shape
         with torch.device("meta"):  # no random initial weights: a resumed run must not advance a generator
-            self._aligner = Aligner(width, teacher_targets.classes, teacher_targets.width, relu=teacher_targets.relu).eval()
+            self._aligner = Aligner(
+                width, teacher_targets.classes, teacher_targets.width, relu=teacher_targets.relu
+            ).eval()
         self._aligner.load_state_dict(teacher_targets.states[epoch], assign=True)
         self._aligner.to(device)
         self._logits = torch.empty(rows, teacher_targets.classes, device=device)  # (N, C)

@@ -1,7 +1,8 @@
 """Evaluation of a student without teacher or aligner: its predictions, its pooled outputs, and a linear probe.
 
-Predictions are those of the exported checkpoint, computed in the precision of the run and by all its processes. A linear probe is a logistic regression
-on the pooled outputs of a frozen student; its accuracy measures how much they tell about the labels.
+Predictions are those of the exported checkpoint, computed in the precision of the run and by all its processes. A
+linear probe is a logistic regression on the pooled outputs of a frozen student; its accuracy measures how much they
+tell about the labels.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from torch import Tensor
 from distill.dataset.tokens import Tokens
 from distill.students.loading import StudentSpec, load_stock
 from distill.students.lora import add_lora
-from distill.students.pooling import DECODERS, ModelInputs
+from distill.students.pooling import ModelInputs
 from distill.students.sharing import ALONE, Shared
 from teacher_cache import ArmadaError
 
@@ -48,12 +48,7 @@ def load_generator(spec: StudentSpec, seed: int) -> tuple[PreTrainedModel, PreTr
     """
     from transformers import AutoModelForCausalLM
 
-    model, tokenizer = load_stock(spec, AutoModelForCausalLM, seed, {})
-    if model.config.model_type not in DECODERS:
-        raise ArmadaError(
-            f"{spec.name}: expected a decoder for a generation task ({', '.join(DECODERS)}), "
-            f"found {model.config.model_type}"
-        )
+    model, tokenizer = load_stock(spec, AutoModelForCausalLM, seed, {}, writes=True)
     if spec.lora_rank:
         torch.manual_seed(seed)
         add_lora(model, spec.lora_rank, spec.lora_targets, "")
@@ -66,7 +61,8 @@ def tokenize_answers(
     """Tokenise prompt, answer and end token of each row.
 
     A row longer than `max_length` tokens loses the start of its prompt, though not the start token; an answer that is
-    too long by itself loses its end. Both count as truncated. `max_length` None cuts nothing. Raise ArmadaError if all answers are the same.
+    too long by itself loses its end. Both count as truncated. `max_length` None cuts nothing. Raise ArmadaError if all
+    answers are the same.
     """
     starts = tokenizer(list(prompts), verbose=False)["input_ids"]
     # A space separates prompt and answer, as in running text; the answer gets no start token.

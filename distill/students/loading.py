@@ -79,7 +79,7 @@ def load_student(
 
 
 def load_stock(
-    spec: StudentSpec, auto: Any, seed: int, facts: dict[str, Any]
+    spec: StudentSpec, auto: Any, seed: int, facts: dict[str, Any], writes: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return the stock model (float32), cut to `spec.layers` layers, and its tokenizer with a padding token.
 
@@ -88,15 +88,20 @@ def load_stock(
         auto: the Auto class of transformers that loads the model.
         seed: initialises the weights that the checkpoint does not have.
         facts: entries for the configuration.
+        writes: the model has to generate text, so it has to be a decoder.
 
-    Its `loaded_weights` is a WeightsReport. Raise ArmadaError if the files are broken or lack weights or a tokenizer, the
-    architecture is not supported or has fewer layers, and MissingPackageError if a package is not installed.
+    Its `loaded_weights` is a WeightsReport. Raise ArmadaError if the files are broken or lack weights or a tokenizer,
+    or if the architecture is not supported or has fewer layers, and MissingPackageError if a package is not installed.
     """
     path = spec.path
     if Path(path).is_dir():
         check_files(spec.name, Path(path))
     config = load_config(spec.name, path)
     check_architecture(spec.name, config.model_type)
+    if writes and config.model_type not in DECODERS:
+        raise ArmadaError(
+            f"{spec.name}: expected a decoder for a generation task ({', '.join(DECODERS)}), found {config.model_type}"
+        )
     for name, value in facts.items():
         setattr(config, name, value)
     if is_random(spec.name):

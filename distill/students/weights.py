@@ -35,7 +35,7 @@ class WeightsReport:
 def check_weights(
     name: str, model: PreTrainedModel, info: Mapping[str, Iterable[Any]], *, any_head: bool, cut: bool
 ) -> WeightsReport:
-    """Return which weights are new and which are unused, and say so on standard error where it is not a matter of course.
+    """Return which weights are new and which are unused; say on standard error what is not a matter of course.
 
     Args:
         name: the student's name, for messages.
@@ -63,7 +63,7 @@ def check_weights(
             f"{found}{_and_more(wrong)}"
         )
     layers = model.config.num_hidden_layers
-    beyond = [weight for weight in unexpected if (found := _LAYER.search(weight)) and int(found[1]) >= layers]
+    beyond = [weight for weight in unexpected if (place := _LAYER.search(weight)) and int(place[1]) >= layers]
     if beyond and not cut:
         raise ArmadaError(
             f"{name}: config.json says {layers} layers, and the weights have more: {beyond[0]}{_and_more(beyond)}; "
@@ -88,7 +88,9 @@ def _lacking(missing: list[str], unexpected: list[str]) -> str:
     words = f"expected {len(missing)} more weights in the student's files, among them {missing[0]}"
     prefix = next((one[: -len(missing[0])] for one in unexpected if one.endswith(f".{missing[0]}")), "")
     if prefix:
-        return f"{words}, found them under names that begin with {prefix!r}, as parallel training saves them: rename them"
+        return (
+            f"{words}, found them under names that begin with {prefix!r}, as parallel training saves them: rename them"
+        )
     return f"{words}, found {len(unexpected)} of other names{f', among them {unexpected[0]}' if unexpected else ''}"
 
 

@@ -84,8 +84,8 @@ def train_student(
         accelerator: The processes, the device and the precision.
         teacher_targets: What the student learns from besides its labels; None for plain fine-tuning.
         first: For a language model, the first tokens of its answers; a label is then a place among them.
-        on_epoch: Called on every rank after the epoch's checkpoint is written. A run that is resumed there calls it again
-            with that epoch, so that one that was killed in it trains no step again.
+        on_epoch: Called on every rank after the epoch's checkpoint is written. A run that is resumed there calls it
+            again with that epoch, so that one that was killed in it trains no step again.
         on_step: Called after every step with its number.
 
     Raises ArmadaError if the checkpoints belong to another run, or at a step whose loss or gradient is not finite; the

@@ -14,8 +14,11 @@ from teacher_cache import ArmadaError
 
 
 def start_processes(request: RunRequest) -> tuple[Any, Precision]:
-    """The device and the processes, as an Accelerator, and their precision. Raises ArmadaError where a launcher's processes
-    don't find each other: each would train by itself and overwrite the others' results."""
+    """The device and the processes, as an Accelerator, and their precision.
+
+    Raises ArmadaError where a launcher's processes don't find each other: each would train by itself and overwrite the
+    others' results.
+    """
     import torch
     from accelerate import Accelerator
     from accelerate.utils import disable_fsdp_ram_efficient_loading

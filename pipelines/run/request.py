@@ -182,8 +182,8 @@ def _converted(option: Option, value: Any, where: str) -> Any:
 
 
 def check_request(request: RunRequest) -> None:
-    """Raise ArmadaError for a value out of bounds, for options that contradict one another, and for a place that can't be
-    read or written; see `_contradictions`."""
+    """Raise ArmadaError for a value out of bounds, for options that contradict one another, and for a folder, cache or
+    tracker that can't be used."""
     from distill import check_settings, find_control
     from pipelines.run.places import check_cache, check_folder, check_trackers
     from teacher_cache import ArmadaError

@@ -9,7 +9,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +19,6 @@ from distill import (
     Splits,
     TrainSettings,
     View,
-    changes,
-    controlled_settings,
     data_digest,
     find_control,
     identity_key,
@@ -29,10 +26,12 @@ from distill import (
     load_splits,
 )
 from pipelines.run.features import FeatureSource, join_view
+from pipelines.run.identity import identity_of, settings_of, with_length_of
 from pipelines.run.processes import start_processes
 from pipelines.run.record import RunResult, count_parameters, facts_of, finished, write_record
 from pipelines.run.request import RunRequest, check_request
-from teacher_cache import ArmadaError, Cache
+from pipelines.run.teacher_targets import find_teacher_targets
+from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -51,65 +50,15 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     """
     check_request(request)
     card = load_card(request.task)
-    request = replace(request, settings=_settings_of(request, card))
+    request = replace(request, settings=settings_of(request, card))
     splits = splits or load_splits(card, request.data_files)
     select = request.settings.select
     if select != "last" and not len(getattr(splits, select)):
         raise ArmadaError(f"--select {select}: expected rows in that split of {card.name}, found none")
     view, source = (None, None) if request.control == UNDISTILLED else join_view(request, card, splits)
-    request = replace(request, settings=_with_length(request, card, view.split if view else splits.train))
-    identity = _identity(request, card, splits, view, source)
+    request = replace(request, settings=with_length_of(request, card, view.split if view else splits.train))
+    identity = identity_of(request, card, splits, view, source)
     return finished(request.out, identity) or _train_and_export(request, card, splits, view, source, identity)
-
-
-def _settings_of(request: RunRequest, card: Card) -> TrainSettings:
-    """The settings under the run's control, without those that don't matter for the card's type."""
-    settings = controlled_settings(request.control, request.settings)
-    return settings if card.type == "regression" else replace(settings, regression=TrainSettings.regression)
-
-
-def _with_length(request: RunRequest, card: Card, train: Split) -> TrainSettings:
-    """The settings with a limit of tokens per row, from the training rows where none is given."""
-    if request.settings.max_length is not None:
-        return request.settings
-    from distill import StudentSpec, with_length
-
-    return with_length(StudentSpec(request.student), card, train, request.settings)
-
-
-def _identity(
-    request: RunRequest, card: Card, splits: Splits, view: View | None, source: FeatureSource | None
-) -> dict[str, Any]:
-    """Everything that decides a run's result, except for software and hardware. Settings are those that differ from the
-    baseline, so that a setting added later changes no run's identity; so are the options of the student. A student is
-    its content, or its commit on the hub."""
-    from distill import StudentSpec, student_identity
-
-    student = {
-        "name": request.student,
-        **student_identity(request.student, StudentSpec(request.student).path),
-        "layers": request.layers,
-        "lora_rank": request.lora_rank,
-        "lora_targets": list(request.lora_targets) if request.lora_targets else None,
-        "load_4bit": request.load_4bit or None,
-        "base_precision": request.base_precision if request.base_precision != "fp32" else None,
-        "precision": request.precision if request.precision != "auto" else None,
-        # Before 2026-12, scores of a regression had another scale.
-        "regression": request.settings.regression if card.type == "regression" else None,
-    }
-    return {
-        "task": card.name,
-        "student": {name: value for name, value in student.items() if value is not None},
-        "control": request.control,
-        "settings": changes(request.settings),
-        "aligner": changes(request.aligner) if view else None,
-        "features": {name: getattr(source, name) for name in ("teacher", "encoder", "dimension")} if source else None,
-        "pictures": {"samples": request.samples, "combine": request.combine} if request.samples > 1 else None,
-        "train_digest": data_digest(view.split if view else splits.train),
-        "validation_digest": data_digest(splits.validation),
-        "test_digest": data_digest(splits.test),
-        "view_digest": view.digest if view else None,
-    }
 
 
 @dataclass(frozen=True)
@@ -189,7 +138,7 @@ def _open(request: RunRequest, card: Card, splits: Splits, view: View | None, id
     if accelerator.is_main_process:
         _warn_if_cut(task_model, settings)
     has_aligner = view is not None and not (control and control.aligner == "none")
-    targets = _teacher_targets(request, task_model, view, accelerator) if view and has_aligner else None
+    targets = find_teacher_targets(request, task_model, view, accelerator) if view and has_aligner else None
     return _Run(
         request,
         card,
@@ -305,40 +254,3 @@ def _warn_if_cut(task_model: TaskModel, settings: TrainSettings) -> None:
         f"{task_model.limit} tokens; raise --max-length (now {settings.max_length}), or take a student that reads more",
         file=sys.stderr,
     )
-
-
-def _teacher_targets(
-    request: RunRequest, task_model: TaskModel, view: View, accelerator: Accelerator
-) -> TeacherTargets:
-    """The features and the aligner's states, trained now or read where an earlier run stored them."""
-    from distill import TeacherTargets, aligner_states, on_device, untrained_states, wait_for_all
-
-    settings = replace(request.aligner, gamma=request.settings.gamma, regression=request.settings.regression)
-    epochs, max_steps = request.settings.epochs, request.settings.max_steps
-    if max_steps:
-        epochs = min(epochs, -(-max_steps // -(-len(view.split) // request.settings.batch_size)))
-    features = on_device(view.features, accelerator.device)
-    table = view.features if features is None else features
-    relu = settings.regression == "relu"
-    limit = request.max_local_bytes
-    control = find_control(request.control)
-    if control and control.aligner == "untrained":
-        states = untrained_states(view.features.shape[1], task_model.classes, epochs, settings, request.settings.seed)
-        return TeacherTargets(table, states, settings.width, limit, relu)
-    taught = None if task_model.targets is view.split.labels else task_model.targets
-    read_or_train = partial(
-        aligner_states,
-        Cache(str(request.cache)).machine_folder / "aligners",
-        view,
-        task_model.classes,
-        epochs,
-        settings,
-        request.settings.seed,
-        accelerator.device,
-        targets=taught,
-        max_local_bytes=limit,
-        moved=features,
-    )
-    states = read_or_train() if accelerator.is_main_process else []
-    wait_for_all(accelerator)  # the others read what the main process has trained, however long that took
-    return TeacherTargets(table, states or read_or_train(), settings.width, limit, relu)

@@ -135,7 +135,16 @@ def _pretrained(study: Study, few: FewShot, run: Run, folder: Path, cache: str, 
     """The pre-trained student's folder; made where it isn't there. The task's labels are not given to the training."""
     import torch
 
-    from distill import StudentSpec, export_student, length_limit, load_card, load_student, pretrain_student, tokenize
+    from distill import (
+        StudentSpec,
+        export_student,
+        length_limit,
+        load_card,
+        load_student,
+        pretrain_student,
+        tokenize,
+        with_length,
+    )
     from pipelines.run.features import join_view
     from teacher_cache import ChosenRows
 
@@ -145,6 +154,7 @@ def _pretrained(study: Study, few: FewShot, run: Run, folder: Path, cache: str, 
     request = _request(study, run, folder, cache, {**study.settings, **few.pretraining}, manifold="relational")
     settings, card = request.settings, load_card(study.task)
     view, _ = join_view(request, card, splits)
+    settings = with_length(StudentSpec(study.student), card, view.split, settings)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, tokenizer = load_student(StudentSpec(study.student, study.layers), card.classes, run.seed)
     tokens = tokenize(tokenizer, view.split.texts, length_limit(model, tokenizer, settings.max_length))
@@ -159,17 +169,19 @@ def _student(study: Study, folder: Path, splits: Any) -> tuple[Any, Any, Any, An
     """The exported student's test logits, the student, what tokenises a split for it, and its device."""
     import torch
 
-    from distill import TrainSettings, length_limit, load_card, load_student, predict, tokenize
+    from distill import Shared, length_limit, load_card, load_student, predict, tokenize
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, tokenizer = load_student(str(folder), load_card(study.task).classes, 0)
-    limit = length_limit(model, tokenizer, int(study.settings.get("max_length", TrainSettings.max_length)))
+    record = json.loads((folder.parent / "run.json").read_text("utf-8"))  # evaluate as the run has done
+    limit = length_limit(model, tokenizer, record["settings"]["student"]["max_length"])
+    shared = Shared(precision=record["precision"])
     model.to(device)
 
     def tokens_of(split: Any) -> Any:
         return tokenize(tokenizer, split.texts, limit)
 
-    return predict(model, tokens_of(splits.test), device), model, tokens_of, device
+    return predict(model, tokens_of(splits.test), device, shared=shared), model, tokens_of, device
 
 
 def _curve(folder: Path) -> list[Any]:
