@@ -58,7 +58,7 @@ def default_length(lengths: np.ndarray, positions: int) -> int:
 
     It is not more than the `positions` of the student, unless they are fewer than 128.
     """
-    percentile = int(np.percentile(lengths, 99, method="higher")) if len(lengths) else 0
+    percentile = int(np.percentile(lengths, 99, method="inverted_cdf")) if len(lengths) else 0
     return max(BASE_LENGTH, min(percentile, positions))
 
 
