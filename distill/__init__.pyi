@@ -20,6 +20,7 @@ from .settings import (
     PAPER_LAYERS as PAPER_LAYERS,
     PAPER_SETTINGS as PAPER_SETTINGS,
     PRECISIONS as PRECISIONS,
+    REGRESSIONS as REGRESSIONS,
     AlignerSettings as AlignerSettings,
     Declared as Declared,
     TrainSettings as TrainSettings,

@@ -111,11 +111,6 @@ class TrainSettings:
         choices=("last", "validation", "test"),
     )
     seed: int = setting(0, "Seed of initial weights, row order and dropout.", at_least=0, at_most=2**63 - 1)
-    regression: str = setting(
-        "standardised",
-        "Scores of a regression: standardised by the training rows, or through the reference's ReLU.",
-        choices=REGRESSIONS,
-    )
 
     @property
     def loss(self) -> dict[str, Any]:
@@ -181,7 +176,8 @@ def _is_open(value: Any, start: Any) -> bool:
 
 def with_baseline(kind: type, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """All settings that a record stands for, whether it holds them in full, as older records do, or only `changes`."""
-    return {**baseline(kind), **recorded}
+    start = baseline(kind)
+    return {**start, **{name: value for name, value in recorded.items() if not _is_open(value, start.get(name))}}
 
 
 def check_settings(settings: Any, prefix: str = "--") -> None:
@@ -212,5 +208,4 @@ PAPER_SETTINGS: dict[str, Any] = {
     "by_length": False,
     "max_length": 128,
     "select": "test",
-    "regression": "relu",
 }

@@ -58,9 +58,16 @@ class TaskModel(Protocol):
         """
 
 
-def open_task_model(spec: StudentSpec, card: Card, train: Split, settings: TrainSettings) -> TaskModel:
-    """Load the student for a card, and tokenise its training rows. Raise ArmadaError if it does not fit the card."""
-    return (_Generator if card.type == "generation" else _Classifier)(spec, card, train, settings)
+def open_task_model(
+    spec: StudentSpec, card: Card, train: Split, settings: TrainSettings, regression: str = "standardised"
+) -> TaskModel:
+    """Load the student for a card, and tokenise its training rows.
+
+    `regression` is one of REGRESSIONS. Raise ArmadaError if the student does not fit the card.
+    """
+    if card.type == "generation":
+        return _Generator(spec, card, train, settings)
+    return _Classifier(spec, card, train, settings, regression)
 
 
 def finish_task_model(task_model: TaskModel, device: torch.device) -> None:
@@ -114,12 +121,12 @@ class _Classifier(_Loaded):
     pipeline = "text-classification"
     first: list[int] | None = None
 
-    def __init__(self, spec: StudentSpec, card: Card, train: Split, settings: TrainSettings) -> None:
+    def __init__(self, spec: StudentSpec, card: Card, train: Split, settings: TrainSettings, regression: str) -> None:
         super().__init__(spec, card, partial(load_student, labels=card.classes, seed=settings.seed), settings)
         self.tokens = tokenize(self.tokenizer, train.texts, self.limit)
         self.targets: Sequence[float] = train.labels
         self.classes = max(len(card.classes), 1)
-        if card.type == "regression" and settings.regression == "standardised":
+        if card.type == "regression" and regression == "standardised":
             self._standardise(train)
 
     def _standardise(self, train: Split) -> None:

@@ -69,8 +69,8 @@ class Steps:
         heads = None
         if teacher_targets:
             width = teacher_targets.features.shape[1]
-            relu = settings.regression == "relu"
-            heads = StudentHeads(pooled_width(model), width, teacher_targets.classes, settings.dropout, relu)
+            classes, relu = teacher_targets.classes, teacher_targets.relu
+            heads = StudentHeads(pooled_width(model), width, classes, settings.dropout, relu)
             heads.initialise(settings.seed)
         self._given = self._bare = DistilledStudent(model, heads, first)  # contains the model of the caller
         if is_sharded(accelerator):

@@ -80,7 +80,7 @@ def _parameter(option: Option) -> inspect.Parameter:
         rich_help_panel=PANELS[option.part],
     )
     # Lists are separated by commas. As a Path, an empty text would be the current folder.
-    type_ = str if "tuple" in str(option.type) or option.type is Path else option.type
+    type_ = str if any(word in str(option.type) for word in ("tuple", "Path")) else option.type
     return _keyword(option.name, Annotated[Optional[type_], info], None)
 
 

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
-from distill import Card, Split, Splits, TrainSettings, View, changes, controlled_settings, data_digest
+from distill import Card, Split, Splits, TrainSettings, View, changes, data_digest
 from pipelines.run.features import FeatureSource
 from pipelines.run.request import RunRequest
-
-
-def settings_of(request: RunRequest, card: Card) -> TrainSettings:
-    """The settings under the run's control, without those that don't matter for the card's type."""
-    settings = controlled_settings(request.control, request.settings)
-    return settings if card.type == "regression" else replace(settings, regression=TrainSettings.regression)
 
 
 def with_length_of(request: RunRequest, card: Card, train: Split) -> TrainSettings:
@@ -43,7 +36,7 @@ def identity_of(
         "base_precision": request.base_precision if request.base_precision != "fp32" else None,
         "precision": request.precision if request.precision != "auto" else None,
         # Before 2026-12, scores of a regression had another scale.
-        "regression": request.settings.regression if card.type == "regression" else None,
+        "regression": request.regression if card.type == "regression" else None,
     }
     return {
         "task": card.name,

@@ -18,6 +18,7 @@ from distill import (
     PAPER_LAYERS,
     PAPER_SETTINGS,
     PRECISIONS,
+    REGRESSIONS,
     AlignerSettings,
     Declared,
     TrainSettings,
@@ -62,6 +63,11 @@ class RunRequest:
     )
     precision: str = setting(
         "auto", "Number format of the computation; auto: what is fastest, measured once on a CPU.", choices=PRECISIONS
+    )
+    regression: str = setting(
+        "standardised",
+        "Scores of a regression: standardised by the training rows, or through the reference's ReLU.",
+        choices=REGRESSIONS,
     )
     settings: TrainSettings = field(default_factory=TrainSettings)
     aligner: AlignerSettings = field(default_factory=AlignerSettings)
@@ -123,7 +129,7 @@ def make_request(values: Mapping[str, Any], where: str = "") -> RunRequest:
     from_recipe = {}
     if given.get("recipe") == "paper":
         aligner = {f"aligner_{one.name}": getattr(PAPER_ALIGNER, one.name) for one in fields(AlignerSettings)}
-        from_recipe = {"layers": PAPER_LAYERS, **PAPER_SETTINGS, **aligner}
+        from_recipe = {"layers": PAPER_LAYERS, "regression": "relu", **PAPER_SETTINGS, **aligner}
     parts: dict[str, dict[str, Any]] = {"": {}, "settings": {}, "aligner": {}}
     for name, value in {**from_recipe, **given}.items():
         option = train_options().get(name)
@@ -169,7 +175,7 @@ def _converted(option: Option, value: Any, where: str) -> Any:
 
     from teacher_cache import ArmadaError
 
-    if isinstance(value, str) and option.type is Path and not value.strip():
+    if isinstance(value, str) and "Path" in str(option.type) and not value.strip():
         raise ArmadaError(f"{where or option.flag}: {option.name}: expected a path, found nothing")
     if isinstance(value, str) and "tuple" in str(option.type):
         value = tuple(part.strip() for part in value.split(",") if part.strip())

@@ -22,7 +22,9 @@ def find_teacher_targets(
     """The features and the aligner's states, trained now or read where an earlier run stored them."""
     from distill import TeacherTargets, aligner_states, on_device, untrained_states, wait_for_all
 
-    settings = replace(request.aligner, gamma=request.settings.gamma, regression=request.settings.regression)
+    settings = replace(request.aligner, gamma=request.settings.gamma)
+    if task_model.classes == 1:
+        settings = replace(settings, regression=request.regression)
     epochs, max_steps = request.settings.epochs, request.settings.max_steps
     if max_steps:
         epochs = min(epochs, -(-max_steps // -(-len(view.split) // request.settings.batch_size)))

@@ -19,6 +19,7 @@ from distill import (
     Splits,
     TrainSettings,
     View,
+    controlled_settings,
     data_digest,
     find_control,
     identity_key,
@@ -26,7 +27,7 @@ from distill import (
     load_splits,
 )
 from pipelines.run.features import FeatureSource, join_view
-from pipelines.run.identity import identity_of, settings_of, with_length_of
+from pipelines.run.identity import identity_of, with_length_of
 from pipelines.run.processes import start_processes
 from pipelines.run.record import RunResult, count_parameters, facts_of, finished, write_record
 from pipelines.run.request import RunRequest, check_request
@@ -49,8 +50,8 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     Raises ArmadaError or CoverageError before the first step where something doesn't fit.
     """
     check_request(request)
+    request = replace(request, settings=controlled_settings(request.control, request.settings))
     card = load_card(request.task)
-    request = replace(request, settings=settings_of(request, card))
     splits = splits or load_splits(card, request.data_files)
     select = request.settings.select
     if select != "last" and not len(getattr(splits, select)):
@@ -129,7 +130,7 @@ def _open(request: RunRequest, card: Card, splits: Splits, view: View | None, id
         request.load_4bit,
         request.base_precision == "bf16",
     )
-    task_model = open_task_model(spec, card, view.split if view else splits.train, settings)
+    task_model = open_task_model(spec, card, view.split if view else splits.train, settings, request.regression)
     control = find_control(request.control)
     if view and control and control.wide_head:
         widen_head(task_model.model, view.features.shape[1], settings.dropout, settings.seed)

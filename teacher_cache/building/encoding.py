@@ -132,11 +132,20 @@ def encode_pictures(
 def _one_by_one(
     encoder: Encoder, pictures: Iterator[bytes], prompts: Sequence[str], stop: Callable[[], bool]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    for start in range(0, len(prompts), encoder.batch_size):
-        if stop():
-            return
-        texts = prompts[start : start + encoder.batch_size]
-        yield len(texts), encoder.encode([next(pictures) for _ in texts], texts)
+    model = ThreadPoolExecutor(1)
+    interrupted = False
+    try:
+        for start in range(0, len(prompts), encoder.batch_size):
+            texts = prompts[start : start + encoder.batch_size]
+            features = model.submit(encoder.encode, [next(pictures) for _ in texts], texts)
+            if not _is_done(features, stop):
+                return
+            yield len(texts), features.result()
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
+    finally:
+        model.shutdown(wait=not (interrupted or stop()), cancel_futures=True)
 
 
 def prefetch(
@@ -153,7 +162,7 @@ def prefetch(
     pairs = zip(pictures, prompts, strict=True)
     workers, model = ThreadPoolExecutor(THREADS), ThreadPoolExecutor(1)
     running: deque[tuple[int, Future[np.ndarray]]] = deque()  # one batch in the model, one in preparation
-    complete = False
+    interrupted = False
     try:
         while batch := [workers.submit(_prepared, encoder, *pair) for pair in islice(pairs, encoder.batch_size)]:
             running.append((len(batch), model.submit(_features, encoder, batch)))
@@ -166,10 +175,12 @@ def prefetch(
             if not _is_done(features, stop):
                 return
             yield count, features.result()
-        complete = True
-    finally:  # no wait if the caller stops or is interrupted: the model may need seconds for its batch
-        workers.shutdown(wait=complete, cancel_futures=True)
-        model.shutdown(wait=complete, cancel_futures=True)
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
+    finally:  # the model may need seconds for its batch
+        workers.shutdown(wait=not (interrupted or stop()), cancel_futures=True)
+        model.shutdown(wait=not (interrupted or stop()), cancel_futures=True)
 
 
 def _is_done(task: Future[Any], stop: Callable[[], bool]) -> bool:

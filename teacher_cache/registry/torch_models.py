@@ -32,10 +32,7 @@ def choose_device(requested: str, where: str = "") -> str:
     try:
         device = torch.device(requested)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise SpecError(
-            f"{where}option device: expected cpu, cuda, cuda:0 or the like, found {requested!r}: {reason}"
-        ) from None
+        raise SpecError(f"{where}option device: {str(error).splitlines()[0]}") from None
     there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if (device.index or 0) >= there.get(device.type, 1):
         expected = f"{where}option device: expected one of this machine, which has {there[device.type]} of this type"

@@ -7,8 +7,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from distill.students.loading import StudentSpec, load_student
 from distill.students.generation import load_generator
+from distill.students.loading import StudentSpec, load_student
 from distill.students.student_files import content_digest, student_identity
 from distill.training.checkpoints import identity_key, refuse_another
 from teacher_cache import ArmadaError
@@ -68,7 +68,7 @@ def test_more_layers_than_the_configuration_says_are_refused_unless_they_are_cut
     config = json.loads((student / "config.json").read_text())
     assert load(student, layers=1).config.num_hidden_layers == 1
     (student / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}))
-    with pytest.raises(ArmadaError, match="config.json says 1 layers, and the weights have more"):
+    with pytest.raises(ArmadaError, match=r"config\.json says 1 layers, and the weights have more"):
         load(student)
 
 

@@ -51,9 +51,7 @@ def test_a_loss_that_is_nan_stops_with_its_step_and_keeps_the_last_good_checkpoi
 
 def test_a_gradient_that_overflows_is_found_before_the_weights_are_saved(student, tmp_path, monkeypatch):
     clip = torch.nn.utils.clip_grad_norm_
-    monkeypatch.setattr(
-        torch.nn.utils, "clip_grad_norm_", lambda *given: torch.full_like(clip(*given), float("inf"))
-    )
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda *given: torch.full_like(clip(*given), float("inf")))
     with pytest.raises(ArmadaError, match="step 1: expected a finite gradient, found inf"):
         run(student, tmp_path)
     assert not (tmp_path / "checkpoints").exists()
