@@ -19,6 +19,8 @@ from .settings import (
     PAPER_ALIGNER as PAPER_ALIGNER,
     PAPER_LAYERS as PAPER_LAYERS,
     PAPER_SETTINGS as PAPER_SETTINGS,
+    PRECISIONS as PRECISIONS,
+    REGRESSIONS as REGRESSIONS,
     AlignerSettings as AlignerSettings,
     Declared as Declared,
     TrainSettings as TrainSettings,
@@ -30,14 +32,22 @@ from .students.evaluation import pooled_outputs as pooled_outputs, predict as pr
 from .students.export import export_student as export_student, model_card as model_card
 from .students.heads import widen_head as widen_head
 from .students.loading import StudentSpec as StudentSpec, length_limit as length_limit, load_student as load_student
+from .students.machine_speed import (
+    Precision as Precision,
+    choose_precision as choose_precision,
+    processor_name as processor_name,
+)
 from .students.offline import is_random as is_random
 from .students.pooling import pooled_width as pooled_width
-from .students.precision import has_bf16 as has_bf16
+from .students.sharing import Shared as Shared
+from .students.student_files import student_identity as student_identity
 from .students.task_model import (
     TaskModel as TaskModel,
     finish_task_model as finish_task_model,
     open_task_model as open_task_model,
+    with_length as with_length,
 )
+from .students.weights import check_finite as check_finite
 from .tasks.cards import Card as Card, card_names as card_names, load_card as load_card
 from .tasks.metrics import (
     question_scores as question_scores,
@@ -46,8 +56,17 @@ from .tasks.metrics import (
     text_scores as text_scores,
 )
 from .tasks.splits import Split as Split, Splits as Splits, load_splits as load_splits
-from .training.checkpoints import BestEpoch as BestEpoch, Checkpoints as Checkpoints, refuse_another as refuse_another
-from .training.distributed import is_sharded as is_sharded
+from .training.checkpoints import (
+    BestEpoch as BestEpoch,
+    Checkpoints as Checkpoints,
+    identity_key as identity_key,
+    refuse_another as refuse_another,
+)
+from .training.distributed import (
+    is_sharded as is_sharded,
+    shared_evaluation as shared_evaluation,
+    wait_for_all as wait_for_all,
+)
 from .training.hf_trainer import DistilledModel as DistilledModel, targets_from_cache as targets_from_cache
 from .training.pretraining import pretrain_student as pretrain_student
 from .training.trainer import CheckpointConfig as CheckpointConfig, Epoch as Epoch, train_student as train_student

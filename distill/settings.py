@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+REGRESSIONS = ("standardised", "relu")
+PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 MANIFOLD_LOSSES = ("cosine", "euclid", "pointwise", "relational", "none")
 
 
@@ -70,6 +72,7 @@ class AlignerSettings:
     angle: float = setting(0.05, "Step size of the Cayley steps, in radians.", above=0)
     batch_size: int = setting(32, "Batch size of the aligner.", at_least=1)
     clip_norm: float = setting(1.0, "Largest gradient norm of the aligner.", above=0)
+    regression: str = setting("standardised", "Scores of a regression; a run uses --regression.", choices=REGRESSIONS)
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,11 @@ class TrainSettings:
     warmup: float = setting(0.1, "Fraction of all steps in which the learning rate rises.", at_least=0, at_most=1)
     clip_norm: float = setting(1.0, "Largest gradient norm.", above=0)
     dropout: float = setting(0.1, "Dropout of the heads that distillation adds.", at_least=0, at_most=1)
-    max_length: int = setting(128, "Tokens per row; longer rows are cut.", at_least=8)
+    max_length: int | None = setting(
+        None,
+        "Tokens per row; longer rows are cut. Default: 128, or more if over 1 % of the training rows are longer.",
+        at_least=8,
+    )
     max_steps: int | None = setting(None, "Stop after this many optimizer steps.", at_least=1)
     by_length: bool = setting(True, "Batch rows of similar length together.")
     select: str = setting(
@@ -159,12 +166,18 @@ def changes(settings: Any) -> dict[str, Any]:
     """The fields of settings that differ from the baseline: all of them that a name or a key may contain."""
     start = baseline(type(settings))
     found = {name: getattr(settings, name) for name in start}
-    return {name: value for name, value in found.items() if value != start[name]}
+    return {name: value for name, value in found.items() if value != start[name] and not _is_open(value, start[name])}
+
+
+def _is_open(value: Any, start: Any) -> bool:
+    """Return True for a value that is chosen later, from the data: None where the baseline has a value."""
+    return value is None and start is not None
 
 
 def with_baseline(kind: type, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """All settings that a record stands for, whether it holds them in full, as older records do, or only `changes`."""
-    return {**baseline(kind), **recorded}
+    start = baseline(kind)
+    return {**start, **{name: value for name, value in recorded.items() if not _is_open(value, start.get(name))}}
 
 
 def check_settings(settings: Any, prefix: str = "--") -> None:
@@ -193,5 +206,6 @@ PAPER_SETTINGS: dict[str, Any] = {
     "schedule": "constant",
     "warmup": 0.0,
     "by_length": False,
+    "max_length": 128,
     "select": "test",
 }

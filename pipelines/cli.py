@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -12,7 +13,7 @@ import typer
 
 from pipelines.commands.browse import browse
 from pipelines.commands.cache import cache_app
-from pipelines.commands.interrupts import Interruptible
+from pipelines.commands.interrupts import INTERRUPTED, Interruptible
 from pipelines.commands.maintenance import compact, export, merge, verify
 from pipelines.commands.studies import report, study
 from pipelines.commands.tasks import tasks
@@ -50,12 +51,24 @@ def main() -> None:
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # transformers imports it where it can, and it warns
     try:
         app()
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            _end_at_once()
+        raise
     except Exception as error:
         exit_code = getattr(error, "exit_code", None)
         if type(error).__module__.startswith("typer") or exit_code is None:
             raise
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(exit_code) from None
+
+
+def _end_at_once() -> None:
+    """End an interrupted process without waiting for threads that still compute; what is finished is on the disk."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if any(thread is not threading.current_thread() and not thread.daemon for thread in threading.enumerate()):
+        os._exit(INTERRUPTED)
 
 
 if __name__ == "__main__":

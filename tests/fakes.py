@@ -78,6 +78,7 @@ class FakeEncoder:
 
     def encode(self, pictures: Sequence[bytes], prompts: Sequence[str]) -> np.ndarray:
         self.encoded += len(pictures)
+        time.sleep(float(os.environ.get("ARMADA_FAKE_ENCODER_DELAY", "0")))
         rows = []
         for picture, prompt in zip(pictures, prompts, strict=True):
             pixels = np.asarray(Image.open(io.BytesIO(picture)).convert("L"), np.float32).reshape(-1) / 255 - 0.5

@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distill.dataset.moving import moved
+
+BASE_LENGTH = 128  # the default limit, unless over 1 % of the rows are longer
 COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -46,14 +49,24 @@ class Tokens:
             padded = np.full((len(rows), longest), self.pad[name], np.int64)
             for place, row in enumerate(rows):
                 padded[place, : len(column[row])] = column[row]
-            batch[name] = torch.from_numpy(padded).to(device, non_blocking=True)
+            batch[name] = moved(padded, device)
         return batch
 
 
-def tokenize(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int) -> Tokens:
+def default_length(lengths: np.ndarray, positions: int) -> int:
+    """Return the default limit of tokens for rows of these lengths (N,): their 99th percentile, and at least 128.
+
+    It is not more than the `positions` of the student, unless they are fewer than 128.
+    """
+    percentile = int(np.percentile(lengths, 99, method="inverted_cdf")) if len(lengths) else 0
+    return max(BASE_LENGTH, min(percentile, positions))
+
+
+def tokenize(tokenizer: Tokenizer, texts: Sequence[tuple[str, ...]], max_length: int | None = None) -> Tokens:
     """Tokenise rows of one or two fields. Rows longer than `max_length` tokens are cut, the longer field first."""
     fields = [list(column) for column in zip(*texts, strict=True)]
     encoded = tokenizer(*fields, truncation=False, verbose=False)
+    max_length = max_length or max(map(len, encoded["input_ids"]), default=0)
     truncated = sum(len(row) > max_length for row in encoded["input_ids"])
     if truncated:
         encoded = tokenizer(*fields, truncation=True, max_length=max_length)

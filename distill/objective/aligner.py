@@ -12,8 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distill.dataset.loader import Loader
+from distill.dataset.moving import moved
 from distill.dataset.sampled_features import FeatureTable
-from distill.objective.losses import Outputs, positive_if_regression, task_loss
+from distill.objective.finite import refuse_not_finite
+from distill.objective.losses import Outputs, scores, task_loss
 from distill.objective.orthogonal import CayleyDescent
 from distill.settings import AlignerSettings
 from teacher_cache import progress
@@ -24,10 +26,11 @@ State = dict[str, Tensor]
 class Aligner(nn.Module):
     """Map (B, L) features to outputs for C classes.
 
-    The projection is O z of the raw feature z, and not of the hidden layers (paper, section 3.2).
+    The projection is O z of the raw feature z, and not of the hidden layers (paper, section 3.2). With `relu`, the
+    outputs of a regression pass a ReLU, as in the reference.
     """
 
-    def __init__(self, features: int, labels: int, width: int, dropout: float = 0.1) -> None:
+    def __init__(self, features: int, labels: int, width: int, dropout: float = 0.1, relu: bool = False) -> None:
         super().__init__()
         self.hidden1 = nn.Linear(features, width)
         self.hidden2 = nn.Linear(width, width)
@@ -35,6 +38,7 @@ class Aligner(nn.Module):
         self.head = nn.Linear(width, labels)
         self.aux_head = nn.Linear(features, labels)
         self.dropout = nn.Dropout(dropout)
+        self.relu = relu
         self.projection.weight.requires_grad_(False)
 
     def initialise(self, seed: int) -> None:
@@ -57,14 +61,11 @@ class Aligner(nn.Module):
         return F.linear(features, self.projection.weight)
 
     def outputs(self, features: Tensor, projection: Tensor) -> Outputs:
-        """Return the outputs for (B, L) features whose projection (B, L) is already computed.
-
-        The outputs of a regression pass a ReLU, as in the reference.
-        """
+        """Return the outputs for (B, L) features whose projection (B, L) is already computed."""
         hidden = self.dropout(self.hidden1(features).relu())
         hidden = self.dropout(self.hidden2(hidden).relu())
         logits, aux_logits = self.head(hidden), self.aux_head(self.dropout(projection))
-        return Outputs(*positive_if_regression(logits, aux_logits), projection)
+        return Outputs(*scores(logits, aux_logits, self.relu), projection)
 
 
 def train_aligner(
@@ -79,6 +80,8 @@ def train_aligner(
 ) -> list[State]:
     """Train an aligner and return its state (CPU, float32) after each epoch. Global random generators are not changed.
 
+    Raise ArmadaError at the end of an epoch in which a loss was not finite.
+
     Args:
         features: (N, L).
         labels: (N,) class ids, or floats if `classes` is 1; the aligner is trained on their device.
@@ -92,7 +95,8 @@ def train_aligner(
     device = labels.device
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
-        aligner = Aligner(features.shape[1], classes, settings.width, settings.dropout)
+        relu = settings.regression == "relu"
+        aligner = Aligner(features.shape[1], classes, settings.width, settings.dropout, relu)
         aligner.initialise(seed)
         aligner.to(device).train()
         rotation = None
@@ -106,9 +110,10 @@ def train_aligner(
         states = []
         loader = Loader(features, key, settings.batch_size, seed=seed, device=device, max_local_bytes=max_local_bytes)
         with progress(epochs * len(loader), "aligner", "step") as bar:
-            for _ in range(epochs):
+            for epoch in range(epochs):
+                losses = []
                 for batch in loader:
-                    z, y = batch.features.float(), labels[torch.from_numpy(batch.rows).to(device)]
+                    z, y = batch.features.float(), labels[moved(batch.rows, device)]
                     projection = aligner.project(z)
                     if rotation:
                         projection.requires_grad_()
@@ -119,7 +124,10 @@ def train_aligner(
                     if rotation:
                         rotation.step(projection.detach(), projection.grad)
                     optimizer.zero_grad(set_to_none=True)
+                    losses.append(loss.detach())
                     bar.update()
+                if losses:
+                    refuse_not_finite(torch.stack(losses)[:, None], epoch * len(loader), "aligner", "--aligner-lr")
                 if rotation:
                     rotation.restore()
                 states.append(_state(aligner))

@@ -21,12 +21,13 @@ class Outputs(NamedTuple):
     projection: Tensor  # (B, L), points in the shared manifold
 
 
-def positive_if_regression(logits: Tensor, aux_logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Apply a ReLU to the logits of a regression, as the reference does, whose scores are never below zero.
+def scores(logits: Tensor, aux_logits: Tensor, relu: bool) -> tuple[Tensor, Tensor]:
+    """Apply the ReLU of the reference to the logits of a regression if `relu` is set.
 
-    Return the logits (B, C) of a classification unchanged.
+    Such scores are never below zero, and a row whose score is zero has no gradient. Return the logits (B, C) of a
+    classification unchanged.
     """
-    return (logits.relu(), aux_logits.relu()) if logits.shape[1] == 1 else (logits, aux_logits)
+    return (logits.relu(), aux_logits.relu()) if relu and logits.shape[1] == 1 else (logits, aux_logits)
 
 
 class StudentLoss(NamedTuple):

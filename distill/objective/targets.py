@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from distill.dataset.moving import moved
 from distill.dataset.sampled_features import FeatureTable, features_of_epoch
 from distill.objective.aligner import Aligner, State
 from distill.objective.losses import Outputs
+from distill.objective.score_scale import AS_IS, Scale
 from teacher_cache import ChosenRows, ShardRows
 
 BLOCK = 4096  # rows per block of the pass over all rows
@@ -29,6 +31,8 @@ class TeacherTargets:
     states: Sequence[State]  # of the aligner, one per epoch
     width: int  # of the aligner's hidden layers
     max_local_bytes: int | None = None  # the memory limit for features in shards, which are read in windows
+    relu: bool = False  # the outputs of a regression pass a ReLU, as in the reference
+    scale: Scale = AS_IS  # of the labels that the aligner was trained on
 
     @property
     def classes(self) -> int:
@@ -46,15 +50,17 @@ class EpochTargets:
     def __init__(self, teacher_targets: TeacherTargets, epoch: int, device: torch.device) -> None:
         rows, width = teacher_targets.features.shape
         with torch.device("meta"):  # no random initial weights: a resumed run must not advance a generator
-            self._aligner = Aligner(width, teacher_targets.classes, teacher_targets.width).eval()
+            self._aligner = Aligner(
+                width, teacher_targets.classes, teacher_targets.width, relu=teacher_targets.relu
+            ).eval()
         self._aligner.load_state_dict(teacher_targets.states[epoch], assign=True)
         self._aligner.to(device)
         self._logits = torch.empty(rows, teacher_targets.classes, device=device)  # (N, C)
         self._aux_logits = torch.empty_like(self._logits)  # (N, C)
         total = torch.zeros(width, device=device)
         for index, part in feature_blocks(teacher_targets.features, epoch):
-            features = part.to(device).float()
-            place = torch.from_numpy(index).to(device)
+            features = moved(part, device).float()
+            place = moved(index, device)
             outputs = self._aligner(features)
             self._logits[place], self._aux_logits[place] = outputs.logits, outputs.aux_logits
             total += features.sum(0)

@@ -37,6 +37,10 @@ class StudentOutputs(NamedTuple):
         """The mean loss over the answer tokens of the batch; None for a classifier."""
         return None if self.answers is None else self.answers[:, 0].sum() / self.answers[:, 1].sum()
 
+    def head_of(self, tokens: float) -> Tensor | None:
+        """The loss over the answers divided by a number of tokens: of a batch, of which these rows may be a part."""
+        return None if self.answers is None else self.answers[:, 0].sum() / tokens
+
 
 class DistilledStudent(nn.Module):
     """A classifier, or a causal language model with the tokens `first` (C,) that answers start with."""

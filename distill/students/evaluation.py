@@ -1,7 +1,8 @@
 """Evaluation of a student without teacher or aligner: its predictions, its pooled outputs, and a linear probe.
 
-Predictions are computed in float32 and equal those of the exported checkpoint. A linear probe is a logistic regression
-on the pooled outputs of a frozen student; its accuracy measures how much they tell about the labels.
+Predictions are those of the exported checkpoint, computed in the precision of the run and by all its processes. A
+linear probe is a logistic regression on the pooled outputs of a frozen student; its accuracy measures how much they
+tell about the labels.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import torch
 
 from distill.dataset.tokens import Tokens
 from distill.students.pooling import pooled_and_logits
-from teacher_cache import progress
+from distill.students.sharing import ALONE, Shared
+from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,19 +24,37 @@ if TYPE_CHECKING:
 
 @torch.inference_mode()
 def predict(
-    model: PreTrainedModel, tokens: Tokens, device: torch.device, batch_size: int = 64, what: str = "evaluate"
+    model: PreTrainedModel,
+    tokens: Tokens,
+    device: torch.device,
+    batch_size: int = 64,
+    what: str = "evaluate",
+    shared: Shared = ALONE,
 ) -> np.ndarray:
-    """Return the logits (N, C) float32 of all rows, in their order. `what` labels the progress bar."""
+    """Return the logits (N, C) float32 of all rows, in their order. `what` labels the progress bar.
+
+    Raise ArmadaError if a logit is not finite.
+    """
     was_training = model.training
     model.eval()
     order = np.argsort(tokens.lengths, kind="stable")
     logits = np.zeros((len(order), model.config.num_labels), np.float32)
-    with progress(len(order), what, "row") as bar:
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            logits[rows] = model(**tokens.batch(rows, device)).logits.float().cpu().numpy()
+    batches = shared.batches(order, batch_size)
+    found = []
+    with shared.bar(batches, what) as bar, shared.autocast(device):
+        for rows in batches:
+            found.append((rows, model(**tokens.batch(rows, device)).logits.float().cpu().numpy()))
             bar.update(len(rows))
     model.train(was_training)
+    for part in shared.gather(found):
+        for rows, values in part:
+            logits[rows] = values
+    wrong = int((~np.isfinite(logits)).any(1).sum())
+    if wrong:
+        raise ArmadaError(
+            f"{what}: expected finite predictions, found a NaN or an infinity for {wrong} of {len(logits)} rows; "
+            "training diverged: nothing is exported; choose a smaller --lr, or check the student's weights"
+        )
     return logits
 
 

@@ -20,8 +20,9 @@ from torch import Tensor
 from distill.dataset.tokens import Tokens
 from distill.students.loading import StudentSpec, load_stock
 from distill.students.lora import add_lora
-from distill.students.pooling import DECODERS, ModelInputs
-from teacher_cache import ArmadaError, progress
+from distill.students.pooling import ModelInputs
+from distill.students.sharing import ALONE, Shared
+from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -37,6 +38,7 @@ class AnswerTokens:
     first: list[int]  # (C,) the distinct first tokens of answers, sorted
     targets: list[int]  # (N,) the place of each row's first answer token in `first`
     longest: int  # the number of tokens of the longest answer
+    answers_cut: int  # rows whose answer alone is longer than the limit
 
 
 def load_generator(spec: StudentSpec, seed: int) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -46,12 +48,7 @@ def load_generator(spec: StudentSpec, seed: int) -> tuple[PreTrainedModel, PreTr
     """
     from transformers import AutoModelForCausalLM
 
-    model, tokenizer = load_stock(spec, AutoModelForCausalLM, seed, {})
-    if model.config.model_type not in DECODERS:
-        raise ArmadaError(
-            f"{spec.name}: expected a decoder for a generation task ({', '.join(DECODERS)}), "
-            f"found {model.config.model_type}"
-        )
+    model, tokenizer = load_stock(spec, AutoModelForCausalLM, seed, {}, writes=True)
     if spec.lora_rank:
         torch.manual_seed(seed)
         add_lora(model, spec.lora_rank, spec.lora_targets, "")
@@ -59,12 +56,13 @@ def load_generator(spec: StudentSpec, seed: int) -> tuple[PreTrainedModel, PreTr
 
 
 def tokenize_answers(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], answers: Sequence[str], max_length: int
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], answers: Sequence[str], max_length: int | None = None
 ) -> AnswerTokens:
     """Tokenise prompt, answer and end token of each row.
 
-    A row longer than `max_length` tokens loses the start of its prompt; an answer that is too long by itself loses its
-    end. Both count as truncated. Raise ArmadaError if all answers are the same.
+    A row longer than `max_length` tokens loses the start of its prompt, though not the start token; an answer that is
+    too long by itself loses its end. Both count as truncated. `max_length` None cuts nothing. Raise ArmadaError if all
+    answers are the same.
     """
     starts = tokenizer(list(prompts), verbose=False)["input_ids"]
     # A space separates prompt and answer, as in running text; the answer gets no start token.
@@ -73,11 +71,13 @@ def tokenize_answers(
     ends = tokenizer(spaced, add_special_tokens=False, verbose=False)["input_ids"]
     columns: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": [], "labels": [], "pooled": []}
     start_token = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    if max_length is None:
+        max_length = max(len(start) + len(end) for start, end in zip(starts, ends, strict=True)) + 2
     answers_of = [[*end, tokenizer.eos_token_id][: max_length - 1] for end in ends]
     common = min(_common_prefix(answers_of), min(map(len, answers_of)) - 1)
     truncated = 0
     for start, end, answer in zip(starts, ends, answers_of, strict=True):
-        prompt = start[-(max_length - len(answer)) :] or [start_token]
+        prompt = _end_of(start, max_length - len(answer), tokenizer.bos_token_id) or [start_token]
         truncated += len(answer) + len(prompt) < len(start) + len(end) + 1
         columns["input_ids"].append(prompt + answer)
         columns["attention_mask"].append([1] * (len(prompt) + len(answer)))
@@ -89,7 +89,17 @@ def tokenize_answers(
     place = {token: number for number, token in enumerate(first)}
     pad = {"input_ids": tokenizer.pad_token_id, "attention_mask": 0, "labels": NO_LABEL, "pooled": 0}
     targets = [place[answer[common]] for answer in answers_of]
-    return AnswerTokens(Tokens(columns, pad, truncated), first, targets, max(map(len, answers_of)))
+    cut = sum(len(end) + 1 > len(answer) for end, answer in zip(ends, answers_of, strict=True))
+    return AnswerTokens(Tokens(columns, pad, truncated), first, targets, max(map(len, answers_of)), cut)
+
+
+def _end_of(prompt: list[int], room: int, start_token: int | None) -> list[int]:
+    """Return the last `room` tokens of a prompt, the first of which stays the start token if the prompt has one."""
+    if len(prompt) <= room:
+        return prompt
+    if prompt[0] == start_token and room > 1:
+        return [prompt[0], *prompt[-(room - 1) :]]
+    return prompt[-room:]
 
 
 def _common_prefix(answers: Sequence[list[int]]) -> int:
@@ -130,6 +140,7 @@ def generate(
     max_length: int,
     batch_size: int = 16,
     what: str = "generate",
+    shared: Shared = ALONE,
 ) -> list[str]:
     """Return the text that the student generates after each prompt, by greedy decoding until its end token.
 
@@ -141,9 +152,10 @@ def generate(
     tokenizer.padding_side = tokenizer.truncation_side = "left"
     order = np.argsort([len(prompt) for prompt in prompts], kind="stable")
     texts = [""] * len(prompts)
-    with progress(len(prompts), what, "row") as bar:
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
+    batches = shared.batches(order, batch_size)
+    found = []
+    with shared.bar(batches, what) as bar, shared.autocast(model.device):
+        for rows in batches:
             batch = tokenizer(
                 [prompts[row] for row in rows],
                 padding=True,
@@ -156,9 +168,11 @@ def generate(
                 **inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id
             )
             answers = tokenizer.batch_decode(generated[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
-            for row, answer in zip(rows, answers, strict=True):
-                texts[row] = answer.strip()
+            found += [(int(row), answer.strip()) for row, answer in zip(rows, answers, strict=True)]
             bar.update(len(rows))
+    for part in shared.gather(found):
+        for row, answer in part:
+            texts[row] = answer
     tokenizer.padding_side, tokenizer.truncation_side = sides
     model.train(was_training)
     return texts

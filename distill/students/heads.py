@@ -11,18 +11,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from distill.objective.losses import Outputs, positive_if_regression
+from distill.objective.losses import Outputs, scores
 from teacher_cache import ArmadaError
 
 
 class StudentHeads(nn.Module):
-    """The projection P s into the manifold of width L (unconstrained, no bias), and an auxiliary head on it."""
+    """The projection P s into the manifold of width L (unconstrained, no bias), and an auxiliary head on it.
 
-    def __init__(self, hidden: int, features: int, labels: int, dropout: float = 0.1) -> None:
+    With `relu`, the outputs of a regression pass a ReLU, as in the reference.
+    """
+
+    def __init__(self, hidden: int, features: int, labels: int, dropout: float = 0.1, relu: bool = False) -> None:
         super().__init__()
         self.projection = nn.Linear(hidden, features, bias=False)
         self.aux_head = nn.Linear(features, labels)
         self.dropout = nn.Dropout(dropout)
+        self.relu = relu
 
     def initialise(self, seed: int) -> None:
         """Initialise the weights from N(0, 0.02) and the biases with 0. Global random generators are not changed."""
@@ -34,7 +38,7 @@ class StudentHeads(nn.Module):
     def forward(self, pooled: Tensor, logits: Tensor) -> Outputs:
         """Return the outputs of the student, given s (B, H) and the logits (B, C) of its task head."""
         projection = self.projection(pooled)
-        return Outputs(*positive_if_regression(logits, self.aux_head(self.dropout(projection))), projection)
+        return Outputs(*scores(logits, self.aux_head(self.dropout(projection)), self.relu), projection)
 
 
 class WideHead(nn.Module):
@@ -68,7 +72,7 @@ def widen_head(model: nn.Module, features: int, dropout: float, seed: int) -> No
 
     Raise ArmadaError if the model has no linear task head.
     """
-    name, head = _task_head(model)
+    name, head = task_head(model)
     model.set_submodule(name, WideHead(head, features, dropout, seed))
 
 
@@ -79,7 +83,8 @@ def fold_head(model: nn.Module) -> None:
             model.set_submodule(name, module.folded())
 
 
-def _task_head(model: nn.Module) -> tuple[str, nn.Linear]:
+def task_head(model: nn.Module) -> tuple[str, nn.Linear]:
+    """Return the name and the last layer of a classifier's task head. Raise ArmadaError if it is not linear."""
     for name in ("classifier.out_proj", "classifier", "score"):
         try:
             head = model.get_submodule(name)
@@ -87,6 +92,4 @@ def _task_head(model: nn.Module) -> tuple[str, nn.Linear]:
             continue
         if isinstance(head, nn.Linear):
             return name, head
-    raise ArmadaError(
-        f"--control parameter-matched: expected a student with a linear task head, found {type(model).__name__}"
-    )
+    raise ArmadaError(f"expected a student with a linear task head, found {type(model).__name__}")

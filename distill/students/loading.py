@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
 
 from distill.students.lora import add_lora
 from distill.students.offline import is_random, reshape, smollm2_folder
 from distill.students.pooling import DECODERS, check_architecture
 from distill.students.precision import four_bit_config, keep_trainable
+from distill.students.student_files import check_files, check_vocabulary, load_config, load_tokenizer, not_loaded
+from distill.students.weights import WeightsReport, check_weights
 from teacher_cache import ArmadaError, minilm_folder, quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+TASK_HEADS = ("classifier.", "score.")  # the names of classifiers' heads begin so
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,12 @@ class StudentSpec:
     lora_rank: int | None = None  # train low-rank layers and the task head instead of all weights (lora.py)
     lora_targets: tuple[str, ...] | None = None
     load_4bit: bool = False  # load the frozen base in four bits (precision.py)
+    base_bf16: bool = False  # load the frozen base in bfloat16, with low-rank layers only
+
+    @property
+    def is_reduced(self) -> bool:
+        """True if the frozen base has another number format while training than the files, and the export."""
+        return self.load_4bit or self.base_bf16
 
     @property
     def path(self) -> str:
@@ -70,7 +79,7 @@ def load_student(
 
 
 def load_stock(
-    spec: StudentSpec, auto: Any, seed: int, facts: dict[str, Any]
+    spec: StudentSpec, auto: Any, seed: int, facts: dict[str, Any], writes: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return the stock model (float32), cut to `spec.layers` layers, and its tokenizer with a padding token.
 
@@ -79,48 +88,74 @@ def load_stock(
         auto: the Auto class of transformers that loads the model.
         seed: initialises the weights that the checkpoint does not have.
         facts: entries for the configuration.
+        writes: the model has to generate text, so it has to be a decoder.
 
-    Raise ArmadaError if the model cannot be loaded, its architecture is not supported or it has fewer layers, and
-    MissingPackageError if a package is not installed.
+    Its `loaded_weights` is a WeightsReport. Raise ArmadaError if the files are broken or lack weights or a tokenizer,
+    or if the architecture is not supported or has fewer layers, and MissingPackageError if a package is not installed.
     """
-    from transformers import AutoConfig, AutoTokenizer
-
     path = spec.path
-    options = {"quantization_config": four_bit_config()} if spec.load_4bit else {}
-    try:
-        with quiet_transformers(Path(path).exists()):
-            config = AutoConfig.from_pretrained(path, **facts)
-            check_architecture(spec.name, config.model_type)
-            if is_random(spec.name):
-                reshape(config, spec.name)
-            if spec.layers:
-                _truncate(config, spec)
-            tokenizer = AutoTokenizer.from_pretrained(path)
-            if tokenizer.pad_token_id is None:
-                tokenizer.pad_token = tokenizer.eos_token
-            config.pad_token_id = tokenizer.pad_token_id
-            torch.manual_seed(seed)
-            if is_random(spec.name):
-                model = auto.from_config(config, dtype=torch.float32)
-            else:
-                options |= {"config": config, "dtype": torch.float32, "ignore_mismatched_sizes": True}
-                model = auto.from_pretrained(path, **options)
-    except (OSError, ValueError) as error:
+    if Path(path).is_dir():
+        check_files(spec.name, Path(path))
+    config = load_config(spec.name, path)
+    check_architecture(spec.name, config.model_type)
+    if writes and config.model_type not in DECODERS:
         raise ArmadaError(
-            f"{spec.name}: no student here; expected a folder or a hub id, tried {path}: {error}"
-        ) from None
+            f"{spec.name}: expected a decoder for a generation task ({', '.join(DECODERS)}), found {config.model_type}"
+        )
+    for name, value in facts.items():
+        setattr(config, name, value)
+    if is_random(spec.name):
+        reshape(config, spec.name)
+    if spec.layers:
+        _truncate(config, spec)
+    tokenizer = load_tokenizer(spec.name, path)
+    config.pad_token_id = tokenizer.pad_token_id
+    torch.manual_seed(seed)
+    if is_random(spec.name):
+        model = auto.from_config(config, dtype=torch.float32)
+        model.loaded_weights = WeightsReport(tuple(name for name, _ in model.named_parameters()))
+    else:
+        model, info = _stock_model(spec, path, auto, config)
+        any_head = any(name.startswith(TASK_HEADS) for name, _ in model.named_parameters())
+        cut = spec.layers is not None
+        model.loaded_weights = check_weights(spec.name, model, info, any_head=any_head, cut=cut)
+    check_vocabulary(spec.name, model, tokenizer)
     if spec.load_4bit:
         keep_trainable(model)
     return model, tokenizer
 
 
-def length_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:
+def _stock_model(
+    spec: StudentSpec, path: str, auto: Any, config: PretrainedConfig
+) -> tuple[PreTrainedModel, dict[str, Any]]:
+    options = {"quantization_config": four_bit_config()} if spec.load_4bit else {}
+    try:
+        with quiet_transformers(Path(path).exists()):
+            model, info = auto.from_pretrained(
+                path,
+                config=config,
+                dtype=torch.bfloat16 if spec.base_bf16 else torch.float32,
+                ignore_mismatched_sizes=True,  # of the task head; see check_weights
+                output_loading_info=True,
+                trust_remote_code=False,
+                **options,
+            )
+    except Exception as error:  # broken files raise what their readers please
+        raise ArmadaError(not_loaded(spec.name, path, error)) from None
+    return model, info
+
+
+def length_limit(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, max_length: int | None) -> int:
     """Return the maximal number of tokens per row: `max_length`, or less if the student has fewer positions."""
-    config = model.config
+    return positions_of(model.config, tokenizer, max_length)
+
+
+def positions_of(config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase, at_most: int | None = None) -> int:
+    """Return the number of tokens that a student of this configuration can read, or `at_most` if that is less."""
     positions = config.max_position_embeddings
     if config.model_type in ("roberta", "xlm-roberta"):  # their positions start after that of the padding token
         positions -= config.pad_token_id + 1
-    return int(min(max_length, tokenizer.model_max_length, positions))
+    return int(min(positions if at_most is None else at_most, tokenizer.model_max_length, positions))
 
 
 def _truncate(config: PretrainedConfig, spec: StudentSpec) -> None:
@@ -130,9 +165,3 @@ def _truncate(config: PretrainedConfig, spec: StudentSpec) -> None:
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[: spec.layers]
     config.num_hidden_layers = spec.layers
-
-
-def trained_weights(model: nn.Module) -> dict[str, Tensor]:
-    """Return the weights that training changes, on the CPU, by name."""
-    weights = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
-    return {name: value.cpu().contiguous() for name, value in weights.items()}

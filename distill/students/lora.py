@@ -21,10 +21,12 @@ def add_lora(model: nn.Module, rank: int, targets: tuple[str, ...] | None, head:
         targets: add layers to the linear layers whose names end in one of these; None means all linear layers.
         head: the name of the task head, which stays trainable and gets no low-rank layers; "" if there is none.
 
-    Raise ArmadaError if no layer matches `targets`.
+    Raise ArmadaError if one of `targets` matches no layer.
     """
     from peft import LoraConfig, inject_adapter_in_model
 
+    if targets is not None:
+        _check_targets(model, targets, head)
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank,
@@ -42,6 +44,18 @@ def add_lora(model: nn.Module, rank: int, targets: tuple[str, ...] | None, head:
         if parameter.requires_grad:
             # peft creates its layers in the data type in which the base computes, which is bf16 for four bits.
             parameter.data = parameter.data.float()
+
+
+def _check_targets(model: nn.Module, targets: tuple[str, ...], head: str) -> None:
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and not (head and f"{name}.".startswith(f"{head}."))
+    ]
+    lacking = [one for one in targets if not any(f".{name}".endswith(f".{one}") for name in linear)]
+    if lacking or not targets:
+        known = sorted({name.rpartition(".")[2] for name in linear})
+        raise ArmadaError(f"--lora-targets: expected some of {', '.join(known)}, found {', '.join(lacking) or 'none'}")
 
 
 def merge_lora(model: PreTrainedModel) -> None:

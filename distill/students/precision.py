@@ -1,4 +1,4 @@
-"""Number formats: QLoRA (the frozen base in four bits), and whether this machine computes in bfloat16.
+"""Number formats: QLoRA (the frozen base in four bits), and whether this machine has bfloat16.
 
 QLoRA (arXiv 2305.14314) keeps the frozen base in NF4, with quantised scales, while low-rank layers train. The export
 contains no quantised weights: the low-rank layers and the task head are put on the original weights of the base, which
@@ -65,7 +65,10 @@ def on_own_base(trained: dict[str, Tensor], load: Callable[[], PreTrainedModel])
 
 
 def has_bf16() -> bool:
-    """Return True if the GPU, or without one the processor, supports bfloat16. Training uses it then, else float32."""
+    """Return True if the GPU, or without one the processor, has instructions for bfloat16.
+
+    On a processor this says nothing of their speed; see machine_speed.py.
+    """
     if torch.cuda.is_available():
         return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 import numpy as np
 import torch
 
-from distill.dataset.tokens import Tokens, tokenize
+from distill.dataset.tokens import Tokens, default_length, tokenize
+from distill.objective.score_scale import AS_IS, Scale, fold_scale, scale_of, unfold_scale
 from distill.settings import TrainSettings
 from distill.students.evaluation import predict
 from distill.students.generation import generate, load_generator, tokenize_answers
-from distill.students.heads import fold_head
-from distill.students.loading import StudentSpec, length_limit, load_student, trained_weights
+from distill.students.heads import fold_head, task_head
+from distill.students.loading import StudentSpec, length_limit, load_student, positions_of
 from distill.students.lora import merge_lora
 from distill.students.precision import on_own_base
+from distill.students.sharing import ALONE, Shared
+from distill.students.student_files import load_config, load_tokenizer
+from distill.students.weights import trained_weights
 from distill.tasks.cards import Card
 from distill.tasks.metrics import score, score_texts
 from distill.tasks.splits import Split
@@ -28,7 +32,7 @@ from distill.tasks.splits import Split
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-MAX_NEW_TOKENS = 256
+MAX_NEW_TOKENS = 512
 Load: TypeAlias = "Callable[[StudentSpec], tuple[PreTrainedModel, PreTrainedTokenizerBase]]"
 
 
@@ -40,21 +44,34 @@ class TaskModel(Protocol):
     load: Load  # loads the student as it was before training
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
+    limit: int  # tokens per row
     tokens: Tokens  # the training rows
     targets: Sequence[float]  # (N,) what the aligner and the auxiliary heads predict: class ids, or floats
     classes: int  # C, the number of targets; 1 for a regression
-    first: list[int] | None  # (C,) the answer tokens that `targets` index, for a generative student
+    first: list[int] | None  # (C,) the answer tokens that the targets of a generative student count; else None
+    scale: Scale  # from the scores that a regression learns to its labels
+    answers_cut: int  # training rows of a generative student whose answer alone is longer than the limit
 
-    def evaluate(self, split: Split, device: torch.device, what: str) -> dict[str, float]:
-        """Return the metrics of the card for the current weights on a split. `what` labels the progress bar."""
+    def evaluate(self, split: Split, device: torch.device, what: str, shared: Shared = ALONE) -> dict[str, float]:
+        """Return the metrics of the card for the current weights on a split. `what` labels the progress bar.
 
-    def predictions(self, split: Split, device: torch.device, what: str) -> np.ndarray:
+        All processes of `shared` have to call it. Raise ArmadaError if a prediction is not finite.
+        """
+
+    def predictions(self, split: Split, device: torch.device, what: str, shared: Shared = ALONE) -> np.ndarray:
         """Return what `evaluate` scores, in the order of the rows: logits (N, C) float32, or texts (N,)."""
 
 
-def open_task_model(spec: StudentSpec, card: Card, train: Split, settings: TrainSettings) -> TaskModel:
-    """Load the student for a card, and tokenise its training rows. Raise ArmadaError if it does not fit the card."""
-    return (_Generator if card.type == "generation" else _Classifier)(spec, card, train, settings)
+def open_task_model(
+    spec: StudentSpec, card: Card, train: Split, settings: TrainSettings, regression: str = "standardised"
+) -> TaskModel:
+    """Load the student for a card, and tokenise its training rows.
+
+    `regression` is one of REGRESSIONS. Raise ArmadaError if the student does not fit the card.
+    """
+    if card.type == "generation":
+        return _Generator(spec, card, train, settings)
+    return _Classifier(spec, card, train, settings, regression)
 
 
 def finish_task_model(task_model: TaskModel, device: torch.device) -> None:
@@ -63,12 +80,33 @@ def finish_task_model(task_model: TaskModel, device: torch.device) -> None:
     Parameters that were trained in addition to the stock weights are folded or merged into them.
     """
     fold_head(task_model.model)
-    if task_model.spec.load_4bit:
+    if task_model.spec.is_reduced:
         trained = trained_weights(task_model.model)
         del task_model.model  # frees its memory before the student is loaded in full precision
-        task_model.model = on_own_base(trained, lambda: task_model.load(replace(task_model.spec, load_4bit=False))[0])
+        whole = replace(task_model.spec, load_4bit=False, base_bf16=False)
+        task_model.model = on_own_base(trained, lambda: task_model.load(whole)[0])
     merge_lora(task_model.model)
+    if task_model.scale != AS_IS:
+        fold_scale(task_head(task_model.model)[1], task_model.scale)
+        task_model.scale = AS_IS
     task_model.model.to(device)
+
+
+def with_length(spec: StudentSpec, card: Card, train: Split, settings: TrainSettings) -> TrainSettings:
+    """Return the settings with a limit of tokens per row: the given one, or that of `default_length`.
+
+    Only the tokenizer and the configuration of the student are loaded.
+    """
+    if settings.max_length is not None:
+        return settings
+    tokenizer, config = load_tokenizer(spec.name, spec.path), load_config(spec.name, spec.path)
+    config.pad_token_id = tokenizer.pad_token_id
+    if card.type == "generation":
+        answers = [label[0] for label in train.labels]
+        lengths = tokenize_answers(tokenizer, [text for (text,) in train.texts], answers).tokens.lengths
+    else:
+        lengths = tokenize(tokenizer, train.texts).lengths
+    return replace(settings, max_length=default_length(lengths, positions_of(config, tokenizer)))
 
 
 class _Loaded:
@@ -79,24 +117,37 @@ class _Loaded:
         self.spec = spec
         self.load = load
         self.model, self.tokenizer = load(spec)
-        self._limit = length_limit(self.model, self.tokenizer, settings.max_length)
+        self.scale, self.answers_cut = AS_IS, 0
+        self.limit = length_limit(self.model, self.tokenizer, settings.max_length)
 
 
 class _Classifier(_Loaded):
     pipeline = "text-classification"
     first: list[int] | None = None
 
-    def __init__(self, spec: StudentSpec, card: Card, train: Split, settings: TrainSettings) -> None:
+    def __init__(self, spec: StudentSpec, card: Card, train: Split, settings: TrainSettings, regression: str) -> None:
         super().__init__(spec, card, partial(load_student, labels=card.classes, seed=settings.seed), settings)
-        self.tokens = tokenize(self.tokenizer, train.texts, self._limit)
+        self.tokens = tokenize(self.tokenizer, train.texts, self.limit)
         self.targets: Sequence[float] = train.labels
         self.classes = max(len(card.classes), 1)
+        if card.type == "regression" and regression == "standardised":
+            self._standardise(train)
 
-    def evaluate(self, split: Split, device: torch.device, what: str) -> dict[str, float]:
-        return score(self.predictions(split, device, what), split.labels, self._metrics, split.groups)
+    def _standardise(self, train: Split) -> None:
+        """Learn scores standardised by the training rows; a head that the student has already is changed to them."""
+        name, head = task_head(self.model)
+        self.scale = scale_of(train.labels, centred=head.bias is not None)
+        self.targets = self.scale.standardised(train.labels)
+        if f"{name}.weight" not in self.model.loaded_weights.new:
+            unfold_scale(head, self.scale)
 
-    def predictions(self, split: Split, device: torch.device, what: str) -> np.ndarray:
-        return predict(self.model, tokenize(self.tokenizer, split.texts, self._limit), device, what=what)
+    def evaluate(self, split: Split, device: torch.device, what: str, shared: Shared = ALONE) -> dict[str, float]:
+        return score(self.predictions(split, device, what, shared), split.labels, self._metrics, split.groups)
+
+    def predictions(self, split: Split, device: torch.device, what: str, shared: Shared = ALONE) -> np.ndarray:
+        tokens = tokenize(self.tokenizer, split.texts, self.limit)
+        logits = predict(self.model, tokens, device, what=what, shared=shared)
+        return logits * self.scale.deviation + self.scale.mean
 
 
 class _Generator(_Loaded):
@@ -105,18 +156,19 @@ class _Generator(_Loaded):
     def __init__(self, spec: StudentSpec, card: Card, train: Split, settings: TrainSettings) -> None:
         super().__init__(spec, card, partial(load_generator, seed=settings.seed), settings)
         answers = [label[0] for label in train.labels]
-        tokenized = tokenize_answers(self.tokenizer, [text for (text,) in train.texts], answers, self._limit)
+        tokenized = tokenize_answers(self.tokenizer, [text for (text,) in train.texts], answers, self.limit)
         self.tokens = tokenized.tokens
         self.targets: Sequence[float] = tokenized.targets
         self.first: list[int] | None = tokenized.first
         self.classes = len(tokenized.first)
+        self.answers_cut = tokenized.answers_cut
         self._new_tokens = min(tokenized.longest, MAX_NEW_TOKENS)
 
-    def evaluate(self, split: Split, device: torch.device, what: str) -> dict[str, float]:
-        return score_texts(self.predictions(split, device, what).tolist(), split.labels, self._metrics)
+    def evaluate(self, split: Split, device: torch.device, what: str, shared: Shared = ALONE) -> dict[str, float]:
+        return score_texts(self.predictions(split, device, what, shared).tolist(), split.labels, self._metrics)
 
-    def predictions(self, split: Split, device: torch.device, what: str) -> np.ndarray:
+    def predictions(self, split: Split, device: torch.device, what: str, shared: Shared = ALONE) -> np.ndarray:
         prompts = [text for (text,) in split.texts]
-        limit = self._limit + self._new_tokens
-        texts = generate(self.model, self.tokenizer, prompts, self._new_tokens, limit, what=what)
+        limit = length_limit(self.model, self.tokenizer, self.limit + self._new_tokens)
+        texts = generate(self.model, self.tokenizer, prompts, self._new_tokens, limit, what=what, shared=shared)
         return np.array(texts, dtype=np.str_)

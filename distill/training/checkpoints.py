@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from distill.settings import AlignerSettings, TrainSettings, with_baseline
-from distill.students.loading import trained_weights
-from teacher_cache import ArmadaError, atomic_file, sweep_drafts
+from distill.students.weights import trained_weights
+from teacher_cache import ArmadaError, atomic_file, canonical_json, sha256, sweep_drafts
 
 Identity = Mapping[str, Any]
 
@@ -74,16 +74,28 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
+def identity_key(identity: Identity) -> str:
+    """Return the digest that names a run of this identity, wherever its student is."""
+    student = dict(identity.get("student") or {})
+    if "content" in student:
+        student.pop("name", None)
+    return sha256(canonical_json({**identity, "student": student}))
+
+
 def refuse_another(found: Identity, requested: Identity, where: str) -> None:
     """Raise ArmadaError, naming every difference, unless the recorded identity `found` is the requested one.
 
     Settings that a record does not mention have their baseline value, so records written before a setting existed
-    stay valid.
+    stay valid. A student is compared by its content, whatever its path; by its name if the record is older and has no
+    content or commit.
     """
     before, now = (_flat(_in_full(identity)) for identity in (found, requested))
+    skipped = {"student.content", "student.commit"}
+    if same := {name for name in skipped if name in before and name in now}:
+        skipped = {"student.name"} if "student.content" in same else set()
     changed = [
         f"{name} was {before.get(name)!r}, now {now.get(name)!r}"
-        for name in sorted(before.keys() | now.keys())
+        for name in sorted((before.keys() | now.keys()) - skipped)
         if before.get(name) != now.get(name)
     ]
     if changed:

@@ -10,9 +10,10 @@ any number of processes can resume the checkpoint of a sharded run. The steps eq
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from itertools import chain
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -20,11 +21,13 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map_only
 
+from distill.students.sharing import Shared
 from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+_BARRIERS = count()
 RngState = dict[str, Any]
 Tree = TypeVar("Tree")
 Student = TypeVar("Student", bound=nn.Module)
@@ -123,6 +126,36 @@ def gather_rows(values: Tensor, own: Sequence[int], rank: int) -> Tensor:
     torch.distributed.all_gather(parts, values.detach().contiguous())
     parts[rank] = values
     return torch.cat([part[:count] for part, count in zip(parts, own, strict=True)])
+
+
+def wait_for_all(accelerator: Accelerator) -> None:
+    """Return when all ranks have called it, however long that takes.
+
+    A barrier of the process group fails if a rank comes later than the time-out of the group, as where one evaluates or
+    trains an aligner for half an hour. If a rank ends, its launcher ends the others.
+    """
+    if accelerator.num_processes == 1:
+        return
+    store = torch.distributed.distributed_c10d._get_default_store()
+    number = next(_BARRIERS)
+    names = [f"armada/barrier/{number}/{rank}" for rank in range(accelerator.num_processes)]
+    store.set(names[accelerator.process_index], "1")
+    while not store.check(names):
+        time.sleep(0.05)
+
+
+def shared_evaluation(accelerator: Accelerator) -> Shared:
+    """Return how all ranks share an evaluation, in the precision of the run."""
+    from accelerate.utils import gather_object
+
+    def gather(own: Any) -> list[Any]:
+        wait_for_all(accelerator)
+        return list(gather_object([own]))
+
+    precision = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
+    if accelerator.num_processes == 1:
+        return Shared(precision=precision)
+    return Shared(accelerator.process_index, accelerator.num_processes, precision, gather)
 
 
 def rng_states(accelerator: Accelerator) -> list[RngState]:

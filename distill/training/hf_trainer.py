@@ -29,6 +29,7 @@ from transformers import TrainerCallback
 from distill.dataset.join import join
 from distill.objective.aligner_store import aligner_states
 from distill.objective.losses import student_loss
+from distill.objective.score_scale import AS_IS, scale_of
 from distill.objective.targets import EpochTargets, TeacherTargets
 from distill.settings import AlignerSettings, TrainSettings
 from distill.students.heads import StudentHeads
@@ -80,8 +81,14 @@ def targets_from_cache(
     view = join(rows, opened, features, samples=samples, mend=f"--cache {cache}")
     settings = aligner or AlignerSettings()
     classes = 1 if any(isinstance(label, float) for label in labels) else int(max(labels)) + 1
-    states = aligner_states(opened.machine_folder / "aligners", view, classes, epochs, settings, seed, device)
-    return TeacherTargets(torch.from_numpy(view.features), states, settings.width)
+    scale, targets = AS_IS, None
+    if classes == 1 and settings.regression == "standardised":
+        scale = scale_of(view.split.labels)
+        targets = scale.standardised(view.split.labels)
+    folder = opened.machine_folder / "aligners"
+    states = aligner_states(folder, view, classes, epochs, settings, seed, device, targets)
+    relu = settings.regression == "relu"
+    return TeacherTargets(torch.from_numpy(view.features), states, settings.width, relu=relu, scale=scale)
 
 
 class DistilledModel(nn.Module):
@@ -104,7 +111,9 @@ class DistilledModel(nn.Module):
         self._states, self._width = teacher_targets.states, teacher_targets.width
         self.register_buffer("features", torch.as_tensor(teacher_targets.features), persistent=False)
         width = self.features.shape[1]
-        self.heads = StudentHeads(pooled_width(student), width, teacher_targets.classes, self._settings.dropout)
+        self._relu, self._scale = teacher_targets.relu, teacher_targets.scale
+        classes, dropout = teacher_targets.classes, self._settings.dropout
+        self.heads = StudentHeads(pooled_width(student), width, classes, dropout, self._relu)
         self.heads.initialise(self._settings.seed)
         self.callback = _EachEpoch(self)
         self._targets: EpochTargets | None = None
@@ -112,7 +121,7 @@ class DistilledModel(nn.Module):
     def begin(self, epoch: int) -> None:
         """Use the state of the aligner after this epoch from now on, or its last state if there are fewer."""
         state = min(epoch, len(self._states) - 1)
-        targets = TeacherTargets(self.features, self._states, self._width)
+        targets = TeacherTargets(self.features, self._states, self._width, relu=self._relu)
         self._targets = EpochTargets(targets, state, self.features.device)
 
     def forward(
@@ -125,14 +134,20 @@ class DistilledModel(nn.Module):
             self.begin(0)
         assert self._targets is not None  # set by `begin`
         pooled, logits = pooled_and_logits(self.student, tokens)
+        compared = logits
+        if self._scale != AS_IS:  # the student scores in the unit of the labels, the aligner in standard deviations
+            compared, labels = self._scaled(logits), self._scaled(labels)
         terms = student_loss(
             self._targets.outputs(row, self.features[row]),
-            self.heads(pooled, logits),
+            self.heads(pooled, compared),
             labels,
             **self._settings.loss,
             center=self._targets.center,
         )
         return {"loss": terms.total, "logits": logits}
+
+    def _scaled(self, values: Tensor) -> Tensor:
+        return (values - self._scale.mean) / self._scale.deviation
 
 
 class _EachEpoch(TrainerCallback):  # type: ignore[misc]  # transformers has no types

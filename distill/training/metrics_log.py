@@ -40,5 +40,5 @@ class MetricsLog:
         if self._path is not None and rows:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             with self._path.open("a", encoding="utf-8") as stream:
-                stream.writelines(json.dumps(row) + "\n" for row in rows)
+                stream.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
         return rows

@@ -13,6 +13,7 @@ import torch
 from distill.dataset.order import batches
 from distill.dataset.sampled_features import SampledFeatures, features_of_epoch
 from distill.dataset.tokens import Tokens
+from distill.objective.finite import refuse_not_finite
 from distill.objective.losses import manifold_loss
 from distill.settings import TrainSettings
 from distill.students.heads import StudentHeads
@@ -33,6 +34,8 @@ def pretrain_student(
     device: torch.device,
 ) -> list[float]:
     """Train `model` in place and return the mean loss of each epoch. The task head is not changed.
+
+    Raise ArmadaError at the end of an epoch in which a loss was not finite.
 
     Args:
         model: the stock model.
@@ -74,5 +77,6 @@ def pretrain_student(
                 optimizer.zero_grad(set_to_none=True)
                 losses.append(loss.detach())
                 bar.update()
+            refuse_not_finite(torch.stack(losses)[:, None], epoch * len(losses), "pre-training")
             means.append(float(torch.stack(losses).mean()))
     return means

@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 from distill.dataset.loader import Batch, Loader
+from distill.dataset.moving import moved
 from distill.dataset.order import share
 from distill.dataset.tokens import Tokens
 from distill.objective.losses import Outputs, head_loss, student_loss
 from distill.objective.targets import EpochTargets, TeacherTargets
 from distill.settings import TrainSettings
 from distill.students.distilled import DistilledStudent, StudentOutputs
+from distill.students.generation import NO_LABEL
 from distill.students.heads import StudentHeads
 from distill.students.pooling import pooled_width
 from distill.training.distributed import (
@@ -66,7 +69,8 @@ class Steps:
         heads = None
         if teacher_targets:
             width = teacher_targets.features.shape[1]
-            heads = StudentHeads(pooled_width(model), width, teacher_targets.classes, settings.dropout)
+            classes, relu = teacher_targets.classes, teacher_targets.relu
+            heads = StudentHeads(pooled_width(model), width, classes, settings.dropout, relu)
             heads.initialise(settings.seed)
         self._given = self._bare = DistilledStudent(model, heads, first)  # contains the model of the caller
         if is_sharded(accelerator):
@@ -82,6 +86,10 @@ class Steps:
         if self._bare is self._given:
             self._student, self._optimizer = accelerator.prepare(self._bare, optimizer)
         self._student.train()
+        answers = tokens.columns.get("labels")
+        self._answer_tokens = None  # (N,) of a generative student
+        if answers is not None:
+            self._answer_tokens = np.array([sum(label != NO_LABEL for label in row) for row in answers])
 
     def _loader(self, key: str, teacher_targets: TeacherTargets | None, device: torch.device) -> Loader:
         """Return a loader of global batches: each rank takes its share of the texts, and all of the features."""
@@ -99,33 +107,53 @@ class Steps:
         )
 
     def step(self, batch: Batch, epoch_targets: EpochTargets | None) -> Tensor:
-        """Take one optimiser step over a global batch. Return its losses, (2,) or (4,) on the device; see `_loss`."""
+        """Take one optimiser step over a global batch.
+
+        Return its losses and the norm of its gradient, (3,) or (5,) on the device; see `_loss`.
+        """
         count = len(batch.rows)
         parts = np.array_split(np.arange(count), min(self._settings.accumulate, count))
+        answers = self._answer_tokens[batch.rows].sum() if self._answer_tokens is not None else 0
         losses = []
         for number, part in enumerate(parts, 1):
             rows, features = batch.rows[part], batch.features[part[0] : part[-1] + 1]
             weight = len(part) / count
             with self._accelerator.no_sync(self._student) if number < len(parts) else nullcontext():
-                losses.append(weight * self._backward(rows, features, epoch_targets, weight))
-        torch.nn.utils.clip_grad_norm_(self._trained, self._settings.clip_norm)
+                losses.append(weight * self._backward(rows, features, epoch_targets, weight, answers * weight))
+        norm = self._clipped()
         self._optimizer.step()
         self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
-        return torch.stack(losses).sum(0)
+        return torch.cat([torch.stack(losses).sum(0), norm.detach().reshape(1).to(losses[0])])
+
+    def _clipped(self) -> Tensor:
+        """Clip the gradient and return the norm that it had.
+
+        With a loss scale (fp16), too large a gradient is no fault: the scale is halved and the step is left out.
+        """
+        self._accelerator.unscale_gradients(self._optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self._trained, self._settings.clip_norm)
+        norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
+        return torch.zeros_like(norm) if self._accelerator.scaler else norm
 
     def _backward(
-        self, rows: np.ndarray, features: Tensor, epoch_targets: EpochTargets | None, weight: float
+        self, rows: np.ndarray, features: Tensor, epoch_targets: EpochTargets | None, weight: float, tokens: float
     ) -> Tensor:
+        """Add the gradient of a part of the batch. Return its losses.
+
+        `weight` is its share of the rows. The task loss of a generative student is a mean over answer tokens: `tokens`
+        is the number of the whole batch, times `weight`.
+        """
         device = self._accelerator.device
         own = share(rows, self._rank, self._ranks)[0]
         student_outputs = self._student(self._tokens.batch(own, device))
         if self._ranks > 1:
             student_outputs = self._gather(len(rows), student_outputs)
-        index = torch.from_numpy(rows).to(device, non_blocking=True)
+        index = moved(rows, device)
         teacher_outputs = epoch_targets.outputs(index, features) if epoch_targets else None
         center = epoch_targets.center if epoch_targets else None
-        terms = _loss(self._settings, student_outputs, self._labels[index], teacher_outputs, center)
+        head = student_outputs.head_of(tokens)
+        terms = _loss(self._settings, student_outputs, self._labels[index], teacher_outputs, center, head)
         self._accelerator.backward(terms[0] * (weight * self._ranks))
         return terms.detach()
 
@@ -150,6 +178,7 @@ class Steps:
             "schedule": self._schedule.state_dict(),
             "rng": rng_states(self._accelerator),
             "loader": self.loader.state_dict(),
+            "scaler": self._accelerator.scaler.state_dict() if self._accelerator.scaler else {},
         }
 
     def start(self) -> None:
@@ -163,6 +192,8 @@ class Steps:
         self._bare.load_state_dict(weights, strict=False)
         self._optimizer.load_state_dict(shard_optimizer_state(state["optimizer"], self._trained))
         self._schedule.load_state_dict(state["schedule"])
+        if self._accelerator.scaler and state.get("scaler"):
+            self._accelerator.scaler.load_state_dict(state["scaler"])
         self.loader.load_state_dict(state["loader"])
         set_rng_state(state["rng"], self._rank, self._seed + step)
         self.give_back()
@@ -187,11 +218,12 @@ def _loss(
     labels: Tensor,
     teacher_outputs: Outputs | None,
     center: Tensor | None,
+    head: Tensor | None,
 ) -> Tensor:
     """Return (total, task, output alignment, manifold); without a teacher only (total, task)."""
     outputs = student_outputs.outputs
     if outputs is None or teacher_outputs is None:
-        loss = head_loss(student_outputs.logits, labels) if student_outputs.head is None else student_outputs.head
+        loss = head_loss(student_outputs.logits, labels) if head is None else head
         return torch.stack([loss, loss])
-    terms = student_loss(teacher_outputs, outputs, labels, **settings.loss, center=center, head=student_outputs.head)
+    terms = student_loss(teacher_outputs, outputs, labels, **settings.loss, center=center, head=head)
     return torch.stack(terms)

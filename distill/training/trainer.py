@@ -17,16 +17,20 @@ import torch
 from torch import Tensor
 
 from distill.dataset.tokens import Tokens
+from distill.objective.finite import refuse_not_finite
 from distill.objective.targets import EpochTargets, TeacherTargets
 from distill.settings import TrainSettings, changes
 from distill.training.checkpoints import Checkpoints, Identity
-from distill.training.metrics_log import MetricsLog
+from distill.training.distributed import wait_for_all
+from distill.training.metrics_log import TERMS, MetricsLog
 from distill.training.steps import Steps
 from teacher_cache import progress
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
     from transformers import PreTrainedModel
+
+CHECK_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -80,24 +84,30 @@ def train_student(
         accelerator: The processes, the device and the precision.
         teacher_targets: What the student learns from besides its labels; None for plain fine-tuning.
         first: For a language model, the first tokens of its answers; a label is then a place among them.
-        on_epoch: Called on every rank before the epoch's checkpoint is written, so a run that is killed in it calls it
-            again when it is resumed.
+        on_epoch: Called on every rank after the epoch's checkpoint is written. A run that is resumed there calls it
+            again with that epoch, so that one that was killed in it trains no step again.
         on_step: Called after every step with its number.
 
-    Raises ArmadaError if the checkpoints belong to another run.
+    Raises ArmadaError if the checkpoints belong to another run, or at a step whose loss or gradient is not finite; the
+    checkpoint before it is kept.
     """
     steps = Steps(model, tokens, labels, settings, data_digest, teacher_targets, accelerator, first)
     identity = {"settings": changes(settings), "data": data_digest, "taught": teacher_targets is not None}
     records = _Records(steps, checkpoint_config, {**checkpoint_config.identity, **identity}, accelerator)
     place = records.resume()
+    if place.epochs and place.step == place.epoch_start:
+        steps.give_back()
+        on_epoch(place.epochs[-1])
     with progress(steps.total, "student", "step", place.step) as bar:
         while place.step < steps.total:
             epoch, started = len(place.epochs), time.monotonic() - place.seconds
             end = min(place.epoch_start + len(steps.loader), steps.total)
             epoch_targets = EpochTargets(teacher_targets, epoch, accelerator.device) if teacher_targets else None
             for batch in steps.loader:
-                place.losses.append(steps.step(batch, epoch_targets))  # stays on the device: nothing waits for it
+                values = steps.step(batch, epoch_targets)  # stays on the device: nothing waits for it
+                place.losses.append(values[:-1])
                 place.step += 1
+                records.check(place, values)
                 bar.update()
                 on_step(place.step)
                 if place.step % checkpoint_config.save_steps == 0 and place.step < end:
@@ -108,10 +118,10 @@ def train_student(
                     break
             records.write_metrics(place)
             done = _epoch(place, time.monotonic() - started)
-            steps.give_back()
-            on_epoch(done)
             place = _Place(place.step, [*place.epochs, done], place.step)
             records.save(place)
+            steps.give_back()
+            on_epoch(done)
     return place.epochs
 
 
@@ -123,16 +133,33 @@ class _Records:
         self._checkpoints = Checkpoints(config.checkpoints, identity, config.keep)
         self._log = MetricsLog(config.metrics_log if accelerator.is_main_process else None)
         self._logged = 0  # steps in the metrics log
+        self._saved = 0  # steps in the newest checkpoint
+        self._unchecked: list[Tensor] = []  # losses and gradient norms of the last steps
 
     def resume(self) -> _Place:
         """Load the newest checkpoint and cut the metrics log to it; the start of the run if there is none."""
         place = _resume(self._steps, self._checkpoints.load(), self._accelerator.device)
         self._log.cut(place.step)
-        self._logged = place.step
+        self._logged = self._saved = place.step
         return place
+
+    def check(self, place: _Place, values: Tensor) -> None:
+        """Raise ArmadaError if a loss or a gradient is not finite; a GPU is waited for every CHECK_STEPS steps only."""
+        self._unchecked.append(values)
+        if values.device.type == "cpu" or len(self._unchecked) >= CHECK_STEPS:
+            self._check(place)
+
+    def _check(self, place: _Place) -> None:
+        if self._unchecked:
+            before, values = place.step - len(self._unchecked), torch.stack(self._unchecked)
+            names = (*TERMS[: values.shape[1] - 1], "gradient")
+            kept = f" (the checkpoint of step {self._saved} is kept)" if self._saved else ""
+            refuse_not_finite(values, before, "student", names=names, kept=kept)
+            self._unchecked.clear()
 
     def write_metrics(self, place: _Place) -> None:
         """Log the losses of the steps since the last call."""
+        self._check(place)
         losses = place.losses[self._logged - place.epoch_start :]
         values = torch.stack(losses).tolist() if losses else []
         for row in self._log.write(self._logged, len(place.epochs), values):
@@ -144,7 +171,8 @@ class _Records:
         state = self._steps.state_dict()
         if self._accelerator.is_main_process:
             self._checkpoints.save(place.step, {**state, "place": _as_dict(place)})
-        self._accelerator.wait_for_everyone()
+        wait_for_all(self._accelerator)
+        self._saved = place.step
 
 
 def _epoch(place: _Place, seconds: float) -> Epoch:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from pipelines.commands.output import show
+from pipelines.files import json_text
 
 if TYPE_CHECKING:
     from teacher_cache import BuildReport
@@ -171,7 +171,7 @@ def retry(
         Cache(url), reason or ["transient"], max_calls=max_calls, budget_usd=budget_usd, stop=_stop_on_signal()
     )
     if as_json:
-        typer.echo(json.dumps({"retried": [asdict(report) for report in reports]}))
+        typer.echo(json_text({"retried": [asdict(report) for report in reports]}))
     else:
         for report in reports:
             show(asdict(report), False)
@@ -189,7 +189,7 @@ def status(url: Url, as_json: AsJson = False) -> None:
     teachers, tasks = read_status(cache), task_coverage(cache)
     if as_json:
         facts = {"teachers": [asdict(teacher) for teacher in teachers], "tasks": [asdict(task) for task in tasks]}
-        typer.echo(json.dumps({"cache": url, **facts}))
+        typer.echo(json_text({"cache": url, **facts}))
         return
     for teacher in teachers:
         facts = asdict(replace(teacher, encoders=[]))

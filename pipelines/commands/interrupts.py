@@ -7,6 +7,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+INTERRUPTED = 130  # the exit code, as shells expect it
+
 
 class Interruptible(TyperGroup):
     """A group of commands that exit with code 130, as shells expect, on Ctrl-C; finished work is kept."""
@@ -17,4 +19,4 @@ class Interruptible(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             typer.echo("interrupted: run the same command again to continue", err=True)
-            raise typer.Exit(130) from None
+            raise typer.Exit(INTERRUPTED) from None

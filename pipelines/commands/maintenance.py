@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +10,7 @@ import typer
 
 from pipelines.commands.cache import AsJson, Url
 from pipelines.commands.output import show
+from pipelines.files import json_text
 
 
 def verify(
@@ -27,7 +27,7 @@ def verify(
     report = run_verify(url, repair=repair)
     again = run_recompute(Cache(url), recompute) if recompute and (repair or not report.problems) else []
     if as_json:
-        typer.echo(json.dumps({**asdict(report), "recomputed": [asdict(entry) for entry in again]}))
+        typer.echo(json_text({**asdict(report), "recomputed": [asdict(entry) for entry in again]}))
     else:
         show({"commits": report.commits, "shards": report.shards, "bytes": report.bytes}, False)
         for problem in report.problems:

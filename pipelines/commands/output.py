@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import typer
+
+from pipelines.files import json_text
 
 
 def show(facts: dict[str, Any], as_json: bool) -> None:
     """Print facts on standard output, as one JSON object or as one line each."""
     if as_json:
-        typer.echo(json.dumps(facts))
+        typer.echo(json_text(facts))
         return
     for name, value in facts.items():
         if isinstance(value, dict):

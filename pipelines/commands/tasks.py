@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any, Optional
 
 import typer
 
 from pipelines.commands.cache import AsJson
+from pipelines.files import json_text
 
 DataFiles = Annotated[
     Optional[Path],
@@ -34,9 +34,9 @@ def tasks(
         _write_prompts(name, prompts, data_files, as_json)
     elif name:
         facts = load_card(name).model_dump(exclude_none=True)
-        typer.echo(json.dumps(facts, ensure_ascii=False) if as_json else _yaml(facts))
+        typer.echo(json_text(facts, ensure_ascii=False) if as_json else _yaml(facts))
     elif as_json:
-        typer.echo(json.dumps({"tasks": [load_card(n).model_dump() for n in card_names()]}, ensure_ascii=False))
+        typer.echo(json_text({"tasks": [load_card(n).model_dump() for n in card_names()]}, ensure_ascii=False))
     else:
         for card in map(load_card, card_names()):
             typer.echo(f"{card.name:26} {card.type:16} {card.title}")
@@ -53,8 +53,8 @@ def _write_prompts(name: str, path: Path, data_files: Path | None, as_json: bool
         typer.echo(f"{name}: {note}", err=True)
     texts = splits.train.prompts
     _say_what_clip_misses(name, texts)
-    path.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts), "utf-8")
-    typer.echo(json.dumps({"prompts": len(texts), "path": str(path)}) if as_json else f"{len(texts)} prompts: {path}")
+    path.write_text("".join(json_text({"text": text}, ensure_ascii=False) + "\n" for text in texts), "utf-8")
+    typer.echo(json_text({"prompts": len(texts), "path": str(path)}) if as_json else f"{len(texts)} prompts: {path}")
 
 
 def _say_what_clip_misses(name: str, prompts: list[str]) -> None:

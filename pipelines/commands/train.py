@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict
@@ -13,6 +12,7 @@ from typing import Annotated, Any, Optional
 import typer
 
 from pipelines.commands.cache import AsJson
+from pipelines.files import json_text
 from pipelines.run.request import Option, make_request, train_options
 
 Config = Annotated[
@@ -32,7 +32,7 @@ def train(values: Mapping[str, Any], config: Path | None, as_json: bool) -> None
     if os.environ.get("RANK", "0") != "0":  # one of several processes: only the first one prints
         return
     if as_json:
-        typer.echo(json.dumps({"out": str(request.out), **asdict(result)}))
+        typer.echo(json_text({"out": str(request.out), **asdict(result)}))
         return
     if result.reused:
         typer.echo(f"this run is in {request.out} already")
@@ -79,7 +79,8 @@ def _parameter(option: Option) -> inspect.Parameter:
         show_default=False,
         rich_help_panel=PANELS[option.part],
     )
-    type_ = str if "tuple" in str(option.type) else option.type  # separated by commas
+    # Lists are separated by commas. As a Path, an empty text would be the current folder.
+    type_ = str if any(word in str(option.type) for word in ("tuple", "Path")) else option.type
     return _keyword(option.name, Annotated[Optional[type_], info], None)
 
 

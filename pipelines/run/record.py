@@ -51,13 +51,15 @@ def surroundings() -> dict[str, Any]:
     """Software and hardware, which decide no identity but may explain a difference."""
     import torch
 
+    from distill import processor_name
+
     devices = [torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())]
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
         "git": _revision(),
         "machine": {
             "system": platform.platform(),
-            "cpu": _cpu(),
+            "cpu": processor_name(),
             "cores": os.cpu_count(),
             "threads": torch.get_num_threads(),
             "gpus": devices,
@@ -84,13 +86,6 @@ def _revision() -> dict[str, Any] | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return {"revision": revision.strip(), "changed": bool(changes.strip())}
-
-
-def _cpu() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def facts_of(

@@ -6,14 +6,24 @@ words and their values into a RunRequest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from distill import PAPER_ALIGNER, PAPER_LAYERS, PAPER_SETTINGS, AlignerSettings, Declared, TrainSettings, setting
+from distill import (
+    PAPER_ALIGNER,
+    PAPER_LAYERS,
+    PAPER_SETTINGS,
+    PRECISIONS,
+    REGRESSIONS,
+    AlignerSettings,
+    Declared,
+    TrainSettings,
+    setting,
+)
 
 
 @dataclass(frozen=True)
@@ -48,6 +58,17 @@ class RunRequest:
         None, "Names of the adapted layers, separated by commas; default: every linear layer."
     )
     load_4bit: bool = setting(False, "With --lora-rank: hold the frozen weights in four bits while training.")
+    base_precision: str = setting(
+        "fp32", "With --lora-rank: number format of the frozen weights while training.", choices=("fp32", "bf16")
+    )
+    precision: str = setting(
+        "auto", "Number format of the computation; auto: what is fastest, measured once on a CPU.", choices=PRECISIONS
+    )
+    regression: str = setting(
+        "standardised",
+        "Scores of a regression: standardised by the training rows, or through the reference's ReLU.",
+        choices=REGRESSIONS,
+    )
     settings: TrainSettings = field(default_factory=TrainSettings)
     aligner: AlignerSettings = field(default_factory=AlignerSettings)
     save_steps: int = setting(500, "Steps between checkpoints.", at_least=1)
@@ -77,7 +98,7 @@ def train_options() -> Mapping[str, Option]:
     found = [
         *_options(RunRequest, ""),
         *_options(TrainSettings, "settings"),
-        *_options(AlignerSettings, "aligner", skip=("gamma",)),
+        *_options(AlignerSettings, "aligner", skip=("gamma", "regression")),
     ]
     return {option.name: option for option in found}
 
@@ -108,7 +129,7 @@ def make_request(values: Mapping[str, Any], where: str = "") -> RunRequest:
     from_recipe = {}
     if given.get("recipe") == "paper":
         aligner = {f"aligner_{one.name}": getattr(PAPER_ALIGNER, one.name) for one in fields(AlignerSettings)}
-        from_recipe = {"layers": PAPER_LAYERS, **PAPER_SETTINGS, **aligner}
+        from_recipe = {"layers": PAPER_LAYERS, "regression": "relu", **PAPER_SETTINGS, **aligner}
     parts: dict[str, dict[str, Any]] = {"": {}, "settings": {}, "aligner": {}}
     for name, value in {**from_recipe, **given}.items():
         option = train_options().get(name)
@@ -154,6 +175,8 @@ def _converted(option: Option, value: Any, where: str) -> Any:
 
     from teacher_cache import ArmadaError
 
+    if isinstance(value, str) and "Path" in str(option.type) and not value.strip():
+        raise ArmadaError(f"{where or option.flag}: {option.name}: expected a path, found nothing")
     if isinstance(value, str) and "tuple" in str(option.type):
         value = tuple(part.strip() for part in value.split(",") if part.strip())
     try:
@@ -165,19 +188,48 @@ def _converted(option: Option, value: Any, where: str) -> Any:
 
 
 def check_request(request: RunRequest) -> None:
-    """Raise ArmadaError for a value out of bounds, and for options that contradict one another."""
-    from distill import UNDISTILLED, check_settings, find_control, is_random
+    """Raise ArmadaError for a value out of bounds, for options that contradict one another, and for a folder, cache or
+    tracker that can't be used."""
+    from distill import check_settings, find_control
+    from pipelines.run.places import check_cache, check_folder, check_trackers
     from teacher_cache import ArmadaError
 
     check_settings(request)
     check_settings(request.settings)
     check_settings(request.aligner, "--aligner-")
     find_control(request.control)
+    if fault := next(_contradictions(request), None):
+        raise ArmadaError(fault)
+    check_folder("--out", request.out)
+    check_cache(request.cache)
+    check_trackers(request.track)
+
+
+def _contradictions(request: RunRequest) -> Iterator[str]:
+    """Yield a message for each contradiction between options."""
+    from distill import UNDISTILLED, is_random
+
+    settings = request.settings
     if request.samples > 1 and request.max_local_bytes is not None:
-        raise ArmadaError("--samples: several pictures per prompt are joined in memory; leave out --max-local-bytes")
+        yield "--samples: several pictures per prompt are joined in memory; leave out --max-local-bytes"
     if request.load_4bit and not request.lora_rank:
-        raise ArmadaError("--load-4bit: expected --lora-rank N beside it: weights in four bits can't be trained")
+        yield "--load-4bit: expected --lora-rank N beside it: weights in four bits can't be trained"
     if request.load_4bit and is_random(request.student):
-        raise ArmadaError(f"--load-4bit: expected a student with weights of its own, found {request.student}")
+        yield f"--load-4bit: expected a student with weights of its own, found {request.student}"
+    if request.lora_targets is not None and not request.lora_rank:
+        yield "--lora-targets: expected --lora-rank N beside it: without it, all layers train"
+    if request.lora_targets is not None and not request.lora_targets:
+        yield "--lora-targets: expected names of layers, found none"
+    if request.base_precision == "bf16" and not request.lora_rank:
+        yield "--base-precision bf16: expected --lora-rank N beside it: weights that train stay in float32"
+    if request.base_precision == "bf16" and (request.load_4bit or is_random(request.student)):
+        yield "--base-precision bf16: expected a student with weights of its own, and no --load-4bit"
+    if request.base_precision == "bf16" and request.precision not in ("auto", "bf16"):
+        yield f"--base-precision bf16: expected --precision bf16 or auto, found {request.precision}"
+    if settings.accumulate > settings.batch_size:
+        yield (
+            f"--accumulate: expected at most as many parts as the batch has rows ({settings.batch_size}), found "
+            f"{settings.accumulate}"
+        )
     if request.control != UNDISTILLED and not request.cache:
-        raise ArmadaError("--cache URL is missing; only --control undistilled needs none")
+        yield "--cache URL is missing; only --control undistilled needs none"

@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,26 +18,31 @@ from distill import (
     Card,
     Split,
     Splits,
+    TrainSettings,
     View,
-    changes,
     controlled_settings,
     data_digest,
     find_control,
+    identity_key,
     load_card,
     load_splits,
 )
 from pipelines.run.features import FeatureSource, join_view
+from pipelines.run.identity import identity_of, with_length_of
 from pipelines.run.processes import start_processes
 from pipelines.run.record import RunResult, count_parameters, facts_of, finished, write_record
 from pipelines.run.request import RunRequest, check_request
-from teacher_cache import ArmadaError, Cache, canonical_json, sha256
+from pipelines.run.teacher_targets import find_teacher_targets
+from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from distill import BestEpoch, Epoch, TaskModel, TeacherTargets
+    from distill import BestEpoch, Epoch, Precision, TaskModel, TeacherTargets
 
 __all__ = ["RunRequest", "RunResult", "run_training"]
+
+CUT_SILENTLY = 0.01  # share of the training rows
 
 
 def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult:
@@ -58,35 +62,9 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     if select != "last" and not len(getattr(splits, select)):
         raise ArmadaError(f"--select {select}: expected rows in that split of {card.name}, found none")
     view, source = (None, None) if request.control == UNDISTILLED else join_view(request, card, splits)
-    identity = _identity(request, card, splits, view, source)
+    request = replace(request, settings=with_length_of(request, card, view.split if view else splits.train))
+    identity = identity_of(request, card, splits, view, source)
     return finished(request.out, identity) or _train_and_export(request, card, splits, view, source, identity)
-
-
-def _identity(
-    request: RunRequest, card: Card, splits: Splits, view: View | None, source: FeatureSource | None
-) -> dict[str, Any]:
-    """Everything that decides a run's result, except for software and hardware. Settings are those that differ from the
-    baseline, so that a setting added later changes no run's identity."""
-    student = {
-        "name": request.student,
-        "layers": request.layers,
-        "lora_rank": request.lora_rank,
-        "lora_targets": list(request.lora_targets) if request.lora_targets else None,
-        "load_4bit": request.load_4bit or None,
-    }
-    return {
-        "task": card.name,
-        "student": {name: value for name, value in student.items() if value is not None},
-        "control": request.control,
-        "settings": changes(request.settings),
-        "aligner": changes(request.aligner) if view else None,
-        "features": {name: getattr(source, name) for name in ("teacher", "encoder", "dimension")} if source else None,
-        "pictures": {"samples": request.samples, "combine": request.combine} if request.samples > 1 else None,
-        "train_digest": data_digest(view.split if view else splits.train),
-        "validation_digest": data_digest(splits.validation),
-        "test_digest": data_digest(splits.test),
-        "view_digest": view.digest if view else None,
-    }
 
 
 @dataclass(frozen=True)
@@ -99,6 +77,7 @@ class _Run:
     view: View | None
     identity: Mapping[str, Any]
     accelerator: Accelerator
+    precision: Precision
     task_model: TaskModel
     teacher_targets: TeacherTargets | None
     parameters: Mapping[str, int]
@@ -125,13 +104,17 @@ def _train_and_export(
 ) -> RunResult:
     from accelerate.utils import broadcast_object_list
 
+    from distill import wait_for_all
+
     run = _open(request, card, splits, view, identity)
     epochs = _train(run)
     run.accelerator.free_memory()
+    metrics = _evaluate(run)
     results: list[RunResult | None] = [None]
     if run.accelerator.is_main_process:
-        results = [_finish(run, epochs, source)]
+        results = [_finish(run, epochs, source, metrics)]
     if run.accelerator.num_processes > 1:
+        wait_for_all(run.accelerator)
         broadcast_object_list(results)
     run.accelerator.end_training()
     assert results[0] is not None  # the main process has written it
@@ -140,17 +123,28 @@ def _train_and_export(
 
 def _open(request: RunRequest, card: Card, splits: Splits, view: View | None, identity: Mapping[str, Any]) -> _Run:
     """Start the processes, load the student, and train or read the aligner."""
-    from distill import BestEpoch, StudentSpec, open_task_model, widen_head
+    from distill import BestEpoch, StudentSpec, is_sharded, open_task_model, widen_head
 
     settings = request.settings
-    accelerator = start_processes(request)
-    spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets, request.load_4bit)
-    task_model = open_task_model(spec, card, view.split if view else splits.train, settings)
+    accelerator, precision = start_processes(request)
+    spec = StudentSpec(
+        request.student,
+        request.layers,
+        request.lora_rank,
+        request.lora_targets,
+        request.load_4bit,
+        request.base_precision == "bf16",
+    )
+    task_model = open_task_model(spec, card, view.split if view else splits.train, settings, request.regression)
     control = find_control(request.control)
     if view and control and control.wide_head:
         widen_head(task_model.model, view.features.shape[1], settings.dropout, settings.seed)
+    if not is_sharded(accelerator):
+        task_model.model.to(accelerator.device)  # before the features take a share of what is free there
+    if accelerator.is_main_process:
+        _warn_if_cut(task_model, settings)
     has_aligner = view is not None and not (control and control.aligner == "none")
-    targets = _teacher_targets(request, task_model, view, accelerator) if view and has_aligner else None
+    targets = find_teacher_targets(request, task_model, view, accelerator) if view and has_aligner else None
     return _Run(
         request,
         card,
@@ -158,27 +152,30 @@ def _open(request: RunRequest, card: Card, splits: Splits, view: View | None, id
         view,
         identity,
         accelerator,
+        precision,
         task_model,
         targets,
         count_parameters(task_model.model, targets),
-        BestEpoch(request.out / "checkpoints", sha256(canonical_json(identity))),
+        BestEpoch(request.out / "checkpoints", identity_key(identity)),
     )
 
 
 def _train(run: _Run) -> list[Epoch]:
     """Train the student, or resume it; keep the best epoch's weights if the request selects one."""
-    from distill import CheckpointConfig, train_student
+    from distill import CheckpointConfig, shared_evaluation, train_student
 
     request, task_model, accelerator = run.request, run.task_model, run.accelerator
     select = request.settings.select
     rows = getattr(run.splits, select) if select != "last" else None
 
     def offer(epoch: Epoch) -> None:
-        if rows and accelerator.is_main_process:
-            home = task_model.model.device  # main memory, if the student is sharded for training
-            task_model.model.to(accelerator.device)
-            metrics = task_model.evaluate(rows, accelerator.device, select)
-            task_model.model.to(home)
+        if not rows:
+            return
+        home = task_model.model.device  # main memory, if the student is sharded for training
+        task_model.model.to(accelerator.device)
+        metrics = task_model.evaluate(rows, accelerator.device, select, shared_evaluation(accelerator))
+        task_model.model.to(home)
+        if accelerator.is_main_process:
             run.best.offer(task_model.model, epoch.epoch, metrics[run.card.metrics[0]])
 
     return train_student(
@@ -197,19 +194,32 @@ def _train(run: _Run) -> list[Epoch]:
     )
 
 
-def _finish(run: _Run, epochs: list[Epoch], source: FeatureSource | None) -> RunResult:
-    """Evaluate and export the student, write `run.json`, and remove the checkpoints."""
-    from distill import Checkpoints, export_student, finish_task_model, model_card
+def _evaluate(run: _Run) -> dict[str, dict[str, float]]:
+    """Turn the student into the one to export, and return its metrics by split. All processes share the work."""
+    from distill import check_finite, finish_task_model, shared_evaluation, wait_for_all
 
-    request, splits, task_model, accelerator = run.request, run.splits, run.task_model, run.accelerator
-    if request.settings.select != "last":
+    splits, task_model, accelerator = run.splits, run.task_model, run.accelerator
+    if run.request.settings.select != "last":
+        wait_for_all(accelerator)  # the main process writes the best epoch
         run.best.load(task_model.model)
     finish_task_model(task_model, accelerator.device)
+    check_finite(task_model.model, "the trained student")
     named = {"validation": splits.validation, "test": splits.test, **splits.also}
-    metrics = {
-        name: task_model.evaluate(split, accelerator.device, name) if len(split) else {}
+    shared = shared_evaluation(accelerator)
+    return {
+        name: task_model.evaluate(split, accelerator.device, name, shared) if len(split) else {}
         for name, split in named.items()
     }
+
+
+def _finish(
+    run: _Run, epochs: list[Epoch], source: FeatureSource | None, metrics: dict[str, dict[str, float]]
+) -> RunResult:
+    """Export the student, write `run.json`, and remove the checkpoints."""
+    from distill import Checkpoints, export_student, model_card
+
+    request, splits, task_model, accelerator = run.request, run.splits, run.task_model, run.accelerator
+    weights = task_model.model.loaded_weights
     record = {
         "identity": run.identity,
         "settings": {"student": asdict(request.settings), "aligner": asdict(request.aligner) if run.view else None},
@@ -221,10 +231,13 @@ def _finish(run: _Run, epochs: list[Epoch], source: FeatureSource | None) -> Run
         "held_out": splits.held_out,
         "dropped": splits.dropped,
         "truncated": task_model.tokens.truncated,
+        "answers_cut": task_model.answers_cut,
+        "weights": {"new": list(weights.new), "unused": list(weights.unused)},
         "coverage": asdict(run.view.coverage) if run.view else None,
         "features": asdict(source) if source else None,
         "parameters": run.parameters,
-        "precision": accelerator.mixed_precision,
+        "precision": run.precision.used,
+        "precision_reason": run.precision.reason,
         "device": str(accelerator.device),
         "ranks": accelerator.num_processes,
     }
@@ -236,34 +249,14 @@ def _finish(run: _Run, epochs: list[Epoch], source: FeatureSource | None) -> Run
     return result
 
 
-def _teacher_targets(
-    request: RunRequest, task_model: TaskModel, view: View, accelerator: Accelerator
-) -> TeacherTargets:
-    """The features and the aligner's states, trained now or read where an earlier run stored them."""
-    from distill import TeacherTargets, aligner_states, on_device, untrained_states
-
-    settings = replace(request.aligner, gamma=request.settings.gamma)
-    epochs, max_steps = request.settings.epochs, request.settings.max_steps
-    if max_steps:
-        epochs = min(epochs, -(-max_steps // -(-len(view.split) // request.settings.batch_size)))
-    features = on_device(view.features, accelerator.device)
-    teacher_targets = partial(TeacherTargets, view.features if features is None else features)
-    control = find_control(request.control)
-    if control and control.aligner == "untrained":
-        states = untrained_states(view.features.shape[1], task_model.classes, epochs, settings, request.settings.seed)
-        return teacher_targets(states, settings.width, request.max_local_bytes)
-    folder = Cache(str(request.cache)).machine_folder / "aligners"
-    with accelerator.main_process_first():  # the others read what it has trained
-        states = aligner_states(
-            folder,
-            view,
-            task_model.classes,
-            epochs,
-            settings,
-            request.settings.seed,
-            accelerator.device,
-            targets=task_model.targets if task_model.first else None,
-            max_local_bytes=request.max_local_bytes,
-            moved=features,
-        )
-    return teacher_targets(states, settings.width, request.max_local_bytes)
+def _warn_if_cut(task_model: TaskModel, settings: TrainSettings) -> None:
+    """Say on standard error that more than 1 % of the training rows are cut."""
+    rows, cut = len(task_model.tokens), task_model.tokens.truncated
+    if cut <= CUT_SILENTLY * rows:
+        return
+    answers = f", among them {task_model.answers_cut:,} answers" if task_model.answers_cut else ""
+    print(
+        f"warning: {cut:,} of {rows:,} training rows are cut ({cut / rows:.1%}){answers}: the limit is "
+        f"{task_model.limit} tokens; raise --max-length (now {settings.max_length}), or take a student that reads more",
+        file=sys.stderr,
+    )

@@ -19,7 +19,7 @@ from teacher_cache import ArmadaError
 if TYPE_CHECKING:
     import torch
 
-    from distill import Split, TaskModel
+    from distill import Shared, Split, TaskModel
 
 OUTCOME = "outcome.json"
 
@@ -109,11 +109,13 @@ def _finetune(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> 
     from pipelines.run.training import run_training
 
     result = run_training(request_of(study, run, folder, cache, study.settings), splits)
-    student, device, limit = _student(study, folder, splits.train)
-    predictions = {"finetune": student.predictions(splits.test, device, "test")} if study.readouts.finetune else {}
+    student, device, shared = _student(study, folder, splits.train)
+    predictions = {}
+    if study.readouts.finetune:
+        predictions["finetune"] = student.predictions(splits.test, device, "test", shared)
     if study.readouts.probe:
         train, test = (
-            pooled_outputs(student.model, tokenize(student.tokenizer, split.texts, limit), device)
+            pooled_outputs(student.model, tokenize(student.tokenizer, split.texts, student.limit), device)
             for split in (splits.train, splits.test)
         )
         predictions["probe"] = probe(train, splits.train.labels, test, run.seed, student.model.config.num_labels)
@@ -145,15 +147,25 @@ def _few_shot(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> 
         manifold="relational",
     )
     run_training(request, replace(splits, train=splits.train.take_questions(questions[: few.labelled])))
-    trained, device, _ = _student(study, folder, splits.train)
-    return {"few_shot": trained.predictions(splits.test, device, "test")}, _curve(folder), time.monotonic() - started
+    trained, device, shared = _student(study, folder, splits.train)
+    predictions = {"few_shot": trained.predictions(splits.test, device, "test", shared)}
+    return predictions, _curve(folder), time.monotonic() - started
 
 
 def _pretrained(study: Study, few: FewShot, run: Run, folder: Path, cache: str, splits: Any) -> Path:
     """The pre-trained student's folder; made where it isn't there. The task's labels are not given to the training."""
     import torch
 
-    from distill import StudentSpec, export_student, length_limit, load_card, load_student, pretrain_student, tokenize
+    from distill import (
+        StudentSpec,
+        export_student,
+        length_limit,
+        load_card,
+        load_student,
+        pretrain_student,
+        tokenize,
+        with_length,
+    )
     from pipelines.run.features import join_view
     from teacher_cache import ChosenRows
 
@@ -163,6 +175,7 @@ def _pretrained(study: Study, few: FewShot, run: Run, folder: Path, cache: str, 
     request = request_of(study, run, folder, cache, {**study.settings, **few.pretraining}, manifold="relational")
     settings, card = request.settings, load_card(study.task)
     view, _ = join_view(request, card, splits)
+    settings = with_length(StudentSpec(study.student), card, view.split, settings)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, tokenizer = load_student(StudentSpec(study.student, study.layers), card.classes, run.seed)
     tokens = tokenize(tokenizer, view.split.texts, length_limit(model, tokenizer, settings.max_length))
@@ -173,18 +186,19 @@ def _pretrained(study: Study, few: FewShot, run: Run, folder: Path, cache: str, 
     return home
 
 
-def _student(study: Study, folder: Path, train: Split) -> tuple[TaskModel, torch.device, int]:
-    """The exported student of a run as a task model, its device, and the most tokens that it reads of a row."""
+def _student(study: Study, folder: Path, train: Split) -> tuple[TaskModel, torch.device, Shared]:
+    """The exported student of a run as a task model, its device, and the precision of its evaluation."""
     import torch
 
-    from distill import StudentSpec, TrainSettings, length_limit, load_card, open_task_model
+    from distill import Shared, StudentSpec, TrainSettings, load_card, open_task_model
 
-    said = json.loads((folder / "run.json").read_text("utf-8"))["settings"]["student"]
+    record = json.loads((folder / "run.json").read_text("utf-8"))  # evaluate as the run has done
+    said = record["settings"]["student"]
     settings = TrainSettings(max_length=said["max_length"], seed=said["seed"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     student = open_task_model(StudentSpec(str(folder / "student")), load_card(study.task), train, settings)
     student.model.to(device)
-    return student, device, length_limit(student.model, student.tokenizer, said["max_length"])
+    return student, device, Shared(precision=record["precision"])
 
 
 def _curve(folder: Path) -> list[Any]:

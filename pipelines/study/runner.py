@@ -86,7 +86,7 @@ def run_study(path: Path, out: Path, jobs: int = 1, say: Callable[[str], None] =
 
 def check_students(study: Study, splits: Splits, out: Path, cache: str) -> None:
     """Load the student of every arm once. Raise ArmadaError if one cannot do the task, before a teacher is called."""
-    from distill import StudentSpec, load_card, open_task_model
+    from distill import StudentSpec, load_card, open_task_model, with_length
     from pipelines.run.request import check_request
 
     card, seen = load_card(study.task), set()
@@ -95,7 +95,7 @@ def check_students(study: Study, splits: Splits, out: Path, cache: str) -> None:
         check_request(request)
         spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets, request.load_4bit)
         if spec not in seen:
-            open_task_model(spec, card, splits.train, request.settings)
+            open_task_model(spec, card, splits.train, with_length(spec, card, splits.train, request.settings))
             seen.add(spec)
 
 

@@ -11,7 +11,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -68,7 +68,8 @@ def encode(
         parts: Index rows with `path`, in tar order; each part becomes one shard and one commit.
         total: The number of rows in all parts.
         provenance: What the commits record about this build.
-        stop: Called before each part; encoding ends when it returns True.
+        stop: Called before each batch, and ten times per second; encoding ends when it returns True. What is encoded by
+            then is committed, without the batch in the model.
         format: "parquet", or "webdataset" to write each feature beside its picture and prompt in a tar.
 
     Raises CacheError if a picture is damaged or cannot be prepared, or a feature has the wrong shape.
@@ -83,7 +84,11 @@ def encode(
             if stop():
                 break
             prompts = part["prompt"].to_pylist()
-            features = np.concatenate(list(encode_pictures(encoder, read_pictures(cache, part), prompts, bar.update)))
+            batches = list(encode_pictures(encoder, read_pictures(cache, part), prompts, bar.update, stop))
+            if not batches:
+                break
+            features = np.concatenate(batches)
+            part = part.slice(0, len(features))  # what was encoded until `stop`
             sound = is_sound(features, dtype_of(encoder))
             done.add(Encoded(int(sound.sum()), int((~sound).sum())))
             kept, features = part.filter(pa.array(sound)), features[sound]
@@ -97,17 +102,23 @@ def encode(
 
 
 def encode_pictures(
-    encoder: Encoder, pictures: Iterator[bytes], prompts: Sequence[str], done: Callable[[int], object] = lambda _: None
+    encoder: Encoder,
+    pictures: Iterator[bytes],
+    prompts: Sequence[str],
+    done: Callable[[int], object] = lambda _: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[np.ndarray]:
     """Yield the features (B, L) float32 of pictures, batch by batch; `done` is called with the size of each batch.
+
+    The iterator ends early if `stop` returns True; it does not wait for the batch in the model.
 
     If the encoder has two steps, pictures are prepared while the model runs. Raises CacheError if a picture cannot be
     prepared, or the features have another shape than (B, encoder.dimension).
     """
     if isinstance(encoder, TwoStepEncoder):
-        batches = prefetch(encoder, pictures, prompts)
+        batches = prefetch(encoder, pictures, prompts, stop)
     else:
-        batches = _one_by_one(encoder, pictures, prompts)
+        batches = _one_by_one(encoder, pictures, prompts, stop)
     for count, features in batches:
         expected = (count, encoder.dimension)
         if features.shape != expected:
@@ -119,15 +130,29 @@ def encode_pictures(
 
 
 def _one_by_one(
-    encoder: Encoder, pictures: Iterator[bytes], prompts: Sequence[str]
+    encoder: Encoder, pictures: Iterator[bytes], prompts: Sequence[str], stop: Callable[[], bool]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    for start in range(0, len(prompts), encoder.batch_size):
-        texts = prompts[start : start + encoder.batch_size]
-        yield len(texts), encoder.encode([next(pictures) for _ in texts], texts)
+    model = ThreadPoolExecutor(1)
+    interrupted = False
+    try:
+        for start in range(0, len(prompts), encoder.batch_size):
+            texts = prompts[start : start + encoder.batch_size]
+            features = model.submit(encoder.encode, [next(pictures) for _ in texts], texts)
+            if not _is_done(features, stop):
+                return
+            yield len(texts), features.result()
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
+    finally:
+        model.shutdown(wait=not (interrupted or stop()), cancel_futures=True)
 
 
 def prefetch(
-    encoder: TwoStepEncoder, pictures: Iterator[bytes], prompts: Sequence[str]
+    encoder: TwoStepEncoder,
+    pictures: Iterator[bytes],
+    prompts: Sequence[str],
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield the size and the features (B, L) of each batch, preparing the next batch while the model runs.
 
@@ -137,17 +162,33 @@ def prefetch(
     pairs = zip(pictures, prompts, strict=True)
     workers, model = ThreadPoolExecutor(THREADS), ThreadPoolExecutor(1)
     running: deque[tuple[int, Future[np.ndarray]]] = deque()  # one batch in the model, one in preparation
+    interrupted = False
     try:
         while batch := [workers.submit(_prepared, encoder, *pair) for pair in islice(pairs, encoder.batch_size)]:
             running.append((len(batch), model.submit(_features, encoder, batch)))
             if len(running) == 2:
                 count, features = running.popleft()
+                if not _is_done(features, stop):
+                    return
                 yield count, features.result()
         for count, features in running:
+            if not _is_done(features, stop):
+                return
             yield count, features.result()
-    finally:
-        workers.shutdown(cancel_futures=True)
-        model.shutdown(cancel_futures=True)
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
+    finally:  # the model may need seconds for its batch
+        workers.shutdown(wait=not (interrupted or stop()), cancel_futures=True)
+        model.shutdown(wait=not (interrupted or stop()), cancel_futures=True)
+
+
+def _is_done(task: Future[Any], stop: Callable[[], bool]) -> bool:
+    """Wait for a task; return False at once if `stop` returns True."""
+    while not stop():
+        if wait([task], timeout=0.1).done:
+            return True
+    return False
 
 
 def _prepared(encoder: TwoStepEncoder, picture: bytes, prompt: str) -> Any:

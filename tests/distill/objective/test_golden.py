@@ -41,9 +41,9 @@ class Step:
         self.case, self.tensors = case, tensors
         labels, manifold = case["num_labels"], tensors["teacher_features"].shape[1]
         hidden = tensors["student_pooled"].shape[1]
-        self.aligner = Aligner(manifold, labels, tensors["aligner/hidden1.weight"].shape[0]).eval()
+        self.aligner = Aligner(manifold, labels, tensors["aligner/hidden1.weight"].shape[0], relu=True).eval()
         self.aligner.load_state_dict(self.weights("aligner/"))
-        self.heads = StudentHeads(hidden, manifold, labels).eval()
+        self.heads = StudentHeads(hidden, manifold, labels, relu=True).eval()
         self.heads.load_state_dict(self.weights("student/", without="head."))
         self.head = nn.Linear(hidden, labels)
         self.head.load_state_dict(self.weights("student/head."))

@@ -11,9 +11,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
 from distill.dataset.tokens import tokenize
+from distill.objective.score_scale import AS_IS
+from distill.settings import TrainSettings
 from distill.students.evaluation import predict
 from distill.students.loading import StudentSpec, load_student
-from distill.students.task_model import finish_task_model
+from distill.students.task_model import finish_task_model, open_task_model
+from distill.tasks.cards import load_card
+from distill.tasks.splits import Split
 from pipelines.run.request import RunRequest, check_request
 from teacher_cache import ArmadaError, MissingPackageError
 from tests.distill.tiny import save_decoder, save_student
@@ -38,6 +42,8 @@ def spec(tmp_path):
 
 class TaskModel:
     """The part of a task model that `finish_task_model` needs."""
+
+    scale = AS_IS
 
     def __init__(self, spec, model):
         self.spec, self.model = spec, model
@@ -157,3 +163,20 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(tmp_path, 
     spec = StudentSpec(str(save_student(tmp_path)), lora_rank=2, load_4bit=True)
     with pytest.raises(MissingPackageError, match=r"--load-4bit needs the package bitsandbytes: pip install 'armada-d"):
         load_student(spec, LABELS, 0)
+
+
+def test_the_frozen_base_is_held_in_bf16_and_the_export_has_the_weights_of_the_files(tmp_path):
+    path = save_decoder(tmp_path / "student")
+    split = Split([str(row) for row in range(4)], [(f"good {row}",) for row in range(4)], ["a"] * 4, [0, 1, 2, 0])
+    spec = StudentSpec(str(path), lora_rank=2, base_bf16=True)
+    task_model = open_task_model(spec, load_card("demo/sentiment"), split, TrainSettings(max_length=16))
+    kinds = {parameter.requires_grad: parameter.dtype for parameter in task_model.model.parameters()}
+    assert kinds == {True: torch.float32, False: torch.bfloat16}
+    with torch.autocast("cpu", torch.bfloat16):
+        model_out = task_model.model(**task_model.tokens.batch([0, 1], torch.device("cpu"))).logits
+        model_out.float().sum().backward()
+    finish_task_model(task_model, torch.device("cpu"))
+    given = load_file(path / "model.safetensors")
+    found = task_model.model.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in given.items() if not name.startswith("score"))
+    assert {value.dtype for value in found.values()} == {torch.float32}

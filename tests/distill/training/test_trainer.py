@@ -34,7 +34,7 @@ def teacher_targets(epochs=3, seed=0):
 def run(student, tmp_path, targets=None, save_steps=500, on_step=lambda step: None, identity=None, **changes):
     settings = TrainSettings(**{"batch_size": 8, "lr": 1e-3, "epochs": 3, **changes})
     model, tokenizer = load_student(student, LABELS, settings.seed)
-    tokens = tokenize(tokenizer, ROWS.texts, settings.max_length)
+    tokens = tokenize(tokenizer, ROWS.texts, 128)
     epochs = train_student(
         model,
         tokens,

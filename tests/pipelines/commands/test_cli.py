@@ -125,6 +125,21 @@ def test_bad_usage_is_exit_code_2_with_a_message_and_no_traceback(words, message
     assert not Path("/tmp/none").exists()
 
 
+def test_sigint_while_a_batch_is_encoded_ends_the_process_at_once(tmp_path, prompts):
+    cache = tmp_path / "cache"
+    words = command("cache", "build", prompts, *FAKES, "--cache", cache)
+    process = subprocess.Popen(words, env=environment(ARMADA_FAKE_ENCODER_DELAY=60), stderr=subprocess.PIPE, text=True)
+    while not list(cache.glob("images/*/shards/*")):
+        time.sleep(0.02)
+    time.sleep(1)  # the encoder is in its first batch
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    _, errors = process.communicate(timeout=50)
+    assert time.monotonic() - started < 5  # well under a second on an idle machine
+    assert process.returncode == 130, errors
+    assert armada("cache", "build", prompts, *FAKES, "--cache", cache).returncode == 0
+
+
 def test_sigint_keeps_every_picture_and_the_same_command_continues(tmp_path, prompts):
     cache, log = tmp_path / "cache", tmp_path / "log"
     words = command("cache", "build", prompts, *FAKES, "--cache", cache)

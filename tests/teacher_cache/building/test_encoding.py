@@ -2,6 +2,7 @@
 
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -125,3 +126,42 @@ def test_a_device_too_small_for_one_picture_is_an_error():
 
     with pytest.raises(Exception, match="cpu has no memory for one picture; try another device="):
         Full(batch=2).encode([b"x"] * 2, PROMPTS[:2])
+
+
+class Slow(Sizes):
+    """Takes a minute for every batch but the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.started, self.release = threading.Event(), threading.Event()
+
+    def _forward(self, prepared):
+        if self.batches_seen:
+            self.started.set()
+            self.release.wait(60)
+        return super()._forward(prepared)
+
+
+@pytest.mark.parametrize("two_steps", [True, False], ids=["prepared ahead", "in one step"])
+def test_encoding_stops_within_a_second_while_the_model_computes(two_steps):
+    encoder = Slow()
+    given = encoder
+    if not two_steps:
+        given = SimpleNamespace(spec=encoder.spec, dimension=2, batch_size=4, encode=encoder.encode)
+    found, ended = [], []
+
+    def run():
+        found.extend(encode_pictures(given, iter([b"picture"] * 50), PROMPTS, stop=ended.__len__))
+        ended.append("returned")
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    assert encoder.started.wait(30)
+    ended.append("stopped")
+    started = time.monotonic()
+    thread.join(30)
+    took = time.monotonic() - started
+    encoder.release.set()
+    assert ended == ["stopped", "returned"]
+    assert took < 1
+    assert np.concatenate(found)[:, 1].tolist() == [0, 1, 2, 3]  # what was finished is not lost

@@ -1,0 +1,145 @@
+"""The files of a student: they decide what it is, so they are checked before anything is loaded, and name it.
+
+A student is known by the content of its files and not by its path; one of the hub, by its commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from teacher_cache import ArmadaError, canonical_json, quiet_transformers, sha256
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+WEIGHTS = ("*.safetensors", "*.safetensors.index.json", "pytorch_model*.bin", "pytorch_model*.bin.index.json")
+TOKENIZER = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.model")
+LFS = b"version https://git-lfs"
+_PIECE = 1 << 20  # bytes
+
+
+def student_identity(name: str, path: str) -> dict[str, str]:
+    """Return what names a student besides its name: the digest of its files, or its commit on the hub.
+
+    `path` is the folder or hub id that is loaded. A student of an installed package has its name only.
+    """
+    if path != name:
+        return {}
+    folder = Path(path)
+    if folder.is_dir():
+        check_files(name, folder)
+        return {"content": content_digest(folder)}
+    commit = getattr(load_config(name, path), "_commit_hash", None)
+    return {"commit": str(commit)} if commit else {}
+
+
+def content_digest(folder: Path) -> str:
+    """Return the digest of a student's configuration, weights and tokenizer, whatever their folder is called."""
+    names = [path.name for path in sorted(folder.iterdir()) if path.is_file() and _decides(path.name)]
+    return sha256(canonical_json([[name, _file_digest(folder / name)] for name in names]))
+
+
+def _decides(name: str) -> bool:
+    return name == "config.json" or any(fnmatch(name, pattern) for pattern in (*WEIGHTS, *TOKENIZER))
+
+
+def _file_digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(_PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def check_files(name: str, folder: Path) -> None:
+    """Raise ArmadaError, naming the file, if a file of the student can't be what its name says."""
+    if not (folder / "config.json").is_file():
+        raise ArmadaError(
+            f"{name}: no student here; expected a folder that save_pretrained wrote, found no config.json in {folder}"
+        )
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and _decides(path.name) and (fault := _fault(path)):
+            raise ArmadaError(f"{name}: {path}: {fault}; copy the student's files again")
+
+
+def _fault(path: Path) -> str:
+    if not path.stat().st_size:
+        return "" if path.suffix == ".txt" else "the file is empty"
+    with path.open("rb") as stream:
+        start = stream.read(len(LFS))
+    if start == LFS:
+        return 'expected the file itself, found a pointer of git-lfs, which "git lfs pull" replaces'
+    if path.suffix == ".json":
+        try:
+            json.loads(path.read_text("utf-8"))
+        except ValueError as error:
+            return f"expected JSON: {error}"
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(path, "pt") as file:
+                file.keys()
+        except (SafetensorError, OSError) as error:
+            return f"the weights are damaged or cut off: {error}"
+    return ""
+
+
+def load_config(name: str, path: str) -> PretrainedConfig:
+    """Return the configuration of a student. Raise ArmadaError if it has none, or one that needs code of its own."""
+    from transformers import AutoConfig
+
+    try:
+        with quiet_transformers(Path(path).exists()):
+            return AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:
+        raise ArmadaError(not_loaded(name, path, error)) from None
+
+
+def not_loaded(name: str, path: str, error: Exception) -> str:
+    """Return the message for an error of transformers while it loads a student."""
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if "trust_remote_code" in reason:
+        reason = "it needs code of its own, which is never run; expected an architecture of transformers itself"
+    return f"{name}: no student here; expected a folder or a hub id, tried {path}: {reason}"
+
+
+def load_tokenizer(name: str, path: str) -> PreTrainedTokenizerBase:
+    """Return the tokenizer of a student, with a padding token.
+
+    Raise ArmadaError if it has none, or one that knows special tokens only, as transformers makes it for a folder
+    without a tokenizer.
+    """
+    from transformers import AutoTokenizer
+
+    expected = (
+        f"{name}: expected a tokenizer (tokenizer.json, or vocab.txt, or another of transformers) in {path}, found "
+    )
+    mend = f"; save the one that the student was trained with: tokenizer.save_pretrained({path!r})"
+    try:
+        with quiet_transformers(Path(path).exists()):
+            tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except Exception as error:
+        raise ArmadaError(f"{expected}none that loads: {' '.join(str(error).split())}{mend}") from None
+    words = set(tokenizer.get_vocab()) - set(tokenizer.all_special_tokens)
+    if not words:
+        raise ArmadaError(f"{expected}none: the {len(tokenizer)} tokens that it would have are all special{mend}")
+    if tokenizer.pad_token_id is None:
+        if tokenizer.eos_token is None:
+            raise ArmadaError(f"{name}: expected a tokenizer with a padding token or an end token, found neither")
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def check_vocabulary(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ArmadaError if the tokenizer has a token without an embedding."""
+    largest, rows = max(tokenizer.get_vocab().values()) + 1, model.get_input_embeddings().weight.shape[0]
+    if largest > rows:
+        raise ArmadaError(
+            f"{name}: expected an embedding for each of the tokenizer's {largest} tokens, found {rows}; make them as "
+            f"many where tokens were added: model.resize_token_embeddings({largest})"
+        )

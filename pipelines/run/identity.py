@@ -1,0 +1,53 @@
+"""What decides a run: its settings, completed from the card and the training rows, and the identity made of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from distill import Card, Split, Splits, TrainSettings, View, changes, data_digest
+from pipelines.run.features import FeatureSource
+from pipelines.run.request import RunRequest
+
+
+def with_length_of(request: RunRequest, card: Card, train: Split) -> TrainSettings:
+    """The settings with a limit of tokens per row, from the training rows where none is given."""
+    if request.settings.max_length is not None:
+        return request.settings
+    from distill import StudentSpec, with_length
+
+    return with_length(StudentSpec(request.student), card, train, request.settings)
+
+
+def identity_of(
+    request: RunRequest, card: Card, splits: Splits, view: View | None, source: FeatureSource | None
+) -> dict[str, Any]:
+    """Everything that decides a run's result, except for software and hardware. Settings are those that differ from the
+    baseline, so that a setting added later changes no run's identity; so are the options of the student. A student is
+    its content, or its commit on the hub."""
+    from distill import StudentSpec, student_identity
+
+    student = {
+        "name": request.student,
+        **student_identity(request.student, StudentSpec(request.student).path),
+        "layers": request.layers,
+        "lora_rank": request.lora_rank,
+        "lora_targets": list(request.lora_targets) if request.lora_targets else None,
+        "load_4bit": request.load_4bit or None,
+        "base_precision": request.base_precision if request.base_precision != "fp32" else None,
+        "precision": request.precision if request.precision != "auto" else None,
+        # Before 2026-12, scores of a regression had another scale.
+        "regression": request.regression if card.type == "regression" else None,
+    }
+    return {
+        "task": card.name,
+        "student": {name: value for name, value in student.items() if value is not None},
+        "control": request.control,
+        "settings": changes(request.settings),
+        "aligner": changes(request.aligner) if view else None,
+        "features": {name: getattr(source, name) for name in ("teacher", "encoder", "dimension")} if source else None,
+        "pictures": {"samples": request.samples, "combine": request.combine} if request.samples > 1 else None,
+        "train_digest": data_digest(view.split if view else splits.train),
+        "validation_digest": data_digest(splits.validation),
+        "test_digest": data_digest(splits.test),
+        "view_digest": view.digest if view else None,
+    }
