@@ -36,6 +36,8 @@ def train(values: Mapping[str, Any], config: Path | None, as_json: bool) -> None
         return
     if result.reused:
         typer.echo(f"this run is in {request.out} already")
+    if not result.metrics:
+        typer.echo("NO TEST RESULT: the test split has no row with a label", err=True)
     for name, value in result.metrics.items():
         typer.echo(f"test {name:12} {value:.4f}")
     typer.echo(f"student: {request.out / 'student'}")
