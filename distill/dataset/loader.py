@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from distill.dataset.moving import moved
 from distill.dataset.order import batches, share
 from distill.dataset.sampled_features import FeatureTable, SampledFeatures
 from distill.dataset.windows import resident_rows, stream, window_batches
@@ -163,7 +164,7 @@ class Loader(IterableDataset[Batch]):
         """Yield the features of each share in order, gathered in the background unless they are on a device."""
         if self._whole is not None:
             whole = self._whole
-            return (whole.index_select(0, torch.from_numpy(rows).to(whole.device)) for rows in shares)
+            return (whole.index_select(0, moved(rows, whole.device)) for rows in shares)
         if self._resident:
             streamed = stream(self._rows, shares, self._groups)
             return ahead(lambda _: self._pinned(next(streamed)), ((rows,) for rows in shares), self._windows_ahead)

@@ -4,18 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from distill import Card, Split, Splits, TrainSettings, View, changes, data_digest
+from distill import Card, Splits, View, changes, data_digest
 from pipelines.run.features import FeatureSource
 from pipelines.run.request import RunRequest
-
-
-def with_length_of(request: RunRequest, card: Card, train: Split) -> TrainSettings:
-    """The settings with a limit of tokens per row, from the training rows where none is given."""
-    if request.settings.max_length is not None:
-        return request.settings
-    from distill import StudentSpec, with_length
-
-    return with_length(StudentSpec(request.student), card, train, request.settings)
 
 
 def identity_of(

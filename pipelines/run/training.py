@@ -18,7 +18,6 @@ from distill import (
     Card,
     Split,
     Splits,
-    TrainSettings,
     View,
     controlled_settings,
     data_digest,
@@ -28,7 +27,8 @@ from distill import (
     load_splits,
 )
 from pipelines.run.features import FeatureSource, join_view
-from pipelines.run.identity import identity_of, with_length_of
+from pipelines.run.identity import identity_of
+from pipelines.run.lengths import warn_if_cut, with_length_of
 from pipelines.run.processes import start_processes
 from pipelines.run.record import RunResult, count_parameters, facts_of, finished, write_record
 from pipelines.run.request import RunRequest, check_request
@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from distill import BestEpoch, Epoch, Precision, TaskModel, TeacherTargets
 
 __all__ = ["RunRequest", "RunResult", "run_training"]
-
-CUT_SILENTLY = 0.01  # share of the training rows
 
 
 def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult:
@@ -142,7 +140,7 @@ def _open(request: RunRequest, card: Card, splits: Splits, view: View | None, id
     if not is_sharded(accelerator):
         task_model.model.to(accelerator.device)  # before the features take a share of what is free there
     if accelerator.is_main_process:
-        _warn_if_cut(task_model, settings)
+        warn_if_cut(task_model, settings)
     has_aligner = view is not None and not (control and control.aligner == "none")
     targets = find_teacher_targets(request, task_model, view, accelerator) if view and has_aligner else None
     return _Run(
@@ -247,16 +245,3 @@ def _finish(
     run.best.remove()
     Checkpoints(run.checkpoints, {}).remove()
     return result
-
-
-def _warn_if_cut(task_model: TaskModel, settings: TrainSettings) -> None:
-    """Say on standard error that more than 1 % of the training rows are cut."""
-    rows, cut = len(task_model.tokens), task_model.tokens.truncated
-    if cut <= CUT_SILENTLY * rows:
-        return
-    answers = f", among them {task_model.answers_cut:,} answers" if task_model.answers_cut else ""
-    print(
-        f"warning: {cut:,} of {rows:,} training rows are cut ({cut / rows:.1%}){answers}: the limit is "
-        f"{task_model.limit} tokens; raise --max-length (now {settings.max_length}), or take a student that reads more",
-        file=sys.stderr,
-    )

@@ -196,7 +196,8 @@ def _student(study: Study, folder: Path, train: Split) -> tuple[TaskModel, torch
     said = record["settings"]["student"]
     settings = TrainSettings(max_length=said["max_length"], seed=said["seed"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    student = open_task_model(StudentSpec(str(folder / "student")), load_card(study.task), train, settings)
+    spec, card = StudentSpec(str(folder / "student")), load_card(study.task)
+    student = open_task_model(spec, card, train, settings, "relu")  # without a scale: an exported head gives labels
     student.model.to(device)
     return student, device, Shared(precision=record["precision"])
 

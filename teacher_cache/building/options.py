@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from teacher_cache.errors import ArmadaError
 
 
 @dataclass(frozen=True)
@@ -21,6 +24,14 @@ class BuildOptions:
     format: str = "parquet"  # or webdataset
     retry: Sequence[str] = ()  # reasons of earlier failures to request again
     prompts: str = ""  # where the prompts came from, for the dataset card
+
+    def __post_init__(self) -> None:
+        """Raise ArmadaError for a number that is not finite, or negative."""
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(value, int | float) and not 0 <= value < math.inf:
+                flag = one.name.replace("_", "-")
+                raise ArmadaError(f"--{flag}: expected a finite number of at least 0, found {value}")
 
 
 @dataclass(frozen=True)

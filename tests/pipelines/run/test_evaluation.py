@@ -130,7 +130,7 @@ def test_the_record_says_precision_limit_and_new_weights_and_cut_rows_are_a_warn
     assert record["settings"]["student"]["max_length"] == 8
     assert set(record["weights"]["new"]) == {"classifier.weight", "classifier.bias"}
     assert record["truncated"] > 0
-    assert record["identity"]["student"].keys() == {"name", "content"}
+    assert record["identity"]["student"].keys() == {"name", "content", "precision"}
     run_training(make_request({**asked, "max_length": None, "out": str(home / "default")}))
     assert "training rows are cut (" not in capsys.readouterr().err
     record = json.loads((home / "default" / "run.json").read_text())

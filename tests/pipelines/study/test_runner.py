@@ -151,7 +151,7 @@ def test_a_failed_run_is_named_with_its_log_and_the_others_are_done(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"student": "nothing/here"}, "no student here"),
+        ({"student": "nothing/here"}, "nothing/here"),
         (
             {
                 "settings": {"epochs": 1},

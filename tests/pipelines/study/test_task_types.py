@@ -13,7 +13,8 @@ from pipelines.study.config import parse_study
 from pipelines.study.findings import find
 from pipelines.study.predictions import load_predictions, save_predictions, score_predictions
 from pipelines.study.run import Run, run_one
-from pipelines.study.runner import runs_of
+from pipelines.study.runner import check_students, runs_of
+from teacher_cache import ArmadaError
 from tests.distill.tiny import WORDS, save_decoder, save_student
 from tests.pipelines.studies import write_study
 
@@ -80,13 +81,20 @@ def test_a_run_of_a_study_scores_as_train_and_as_scikit_learn(tmp_path, task):
     primary = {"arm": "relational", "against": ["undistilled", "shuffled"], "margin": 0.01}
     study = study_of(tmp_path, task, student, probe=not is_text, primary=primary)
     run = Run("finetune", "undistilled", 0)
-    outcome = run_one(study, run, tmp_path / "run", "", splits)
+    outcome = run_one(study, run, tmp_path / "run", str(tmp_path / "cache"), splits)
     metric = load_card(task).metrics[0]
     trained = json.loads((tmp_path / "run" / "run.json").read_text())["metrics"]["test"]
     assert outcome["readouts"]["finetune"] == pytest.approx(trained, abs=1e-5)
     for readout, found in outcome["readouts"].items():
         predictions = load_predictions(tmp_path / "run", readout)
         assert found[metric] == pytest.approx(by_scikit(task, predictions, splits.test), abs=1e-5)
+
+
+def test_an_encoder_is_refused_for_a_generation_task_before_the_first_call(tmp_path):
+    (tmp_path / "model").mkdir()
+    study = study_of(tmp_path, "reasoning/gsm8k", save_student(tmp_path / "model"))
+    with pytest.raises(ArmadaError, match="expected a decoder for a generation task"):
+        check_students(study, Splits(rows("reasoning/gsm8k", 8), NO_ROWS, NO_ROWS), tmp_path, str(tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("task", TASKS)

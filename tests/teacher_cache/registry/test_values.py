@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from teacher_cache import SpecError, open_encoder, open_teacher
+from teacher_cache import ArmadaError, BuildOptions, SpecError, open_encoder, open_teacher
 from teacher_cache.registry.specs import parse_spec
 from teacher_cache.registry.torch_models import choose_device
 
@@ -35,3 +35,10 @@ def test_a_device_that_this_machine_lacks_is_refused_when_the_spec_is_opened(mon
 def test_no_number_of_a_spec_is_nan_or_infinite(value):
     with pytest.raises(SpecError, match="option price expects a finite number"):
         parse_spec(f"kind?price={value}").options({"price": 0.5})
+
+
+@pytest.mark.parametrize("name", ["budget_usd", "seal_seconds"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -1.0])
+def test_no_number_of_a_build_is_nan_infinite_or_negative(name, value):
+    with pytest.raises(ArmadaError, match=f"--{name.replace('_', '-')}: expected a finite number of at least 0"):
+        BuildOptions(**{name: value})
