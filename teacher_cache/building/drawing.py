@@ -22,9 +22,9 @@ from teacher_cache.building.options import Budget, BuildOptions
 from teacher_cache.building.plan import Plan, requests_of
 from teacher_cache.building.spool import Spool, Wanted
 from teacher_cache.errors import ArmadaError
+from teacher_cache.format.pixels import picture_fault
 from teacher_cache.format.sources import Source
 from teacher_cache.progress_bar import progress
-from teacher_cache.storage.pictures import picture_fault
 from teacher_cache.teachers import REASONS, Failure, Picture, Request, Teacher
 
 if TYPE_CHECKING:

@@ -35,7 +35,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded picture (`suffix` is png, webp or jpg). `cost_usd` is None if the teacher has no price."""
+    """An encoded picture. `suffix` is that of its format (png, jpg, webp, gif, avif or tif); `cost_usd` is None if the
+    teacher has no price."""
 
     image_key: str
     data: bytes
