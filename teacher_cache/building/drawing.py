@@ -153,10 +153,13 @@ class Drawing:
 def _checked(answer: Picture | Failure) -> Picture | Failure:
     """Return the answer, or a failure if its picture is blank or undecodable. Raises ArmadaError if the answer is a
     failure for an unknown reason."""
-    fault = picture_fault(answer.data) if isinstance(answer, Picture) else None
-    if fault:
-        return Failure(answer.image_key, *fault, answer.cost_usd, answer.seconds)
-    if isinstance(answer, Failure) and answer.reason not in REASONS:
+    if isinstance(answer, Picture):
+        fault = picture_fault(answer.data)
+        if fault is None:
+            return answer
+        message = f"{answer.where}: {fault[1]}" if answer.where else fault[1]
+        return Failure(answer.image_key, fault[0], message, answer.cost_usd, answer.seconds)
+    if answer.reason not in REASONS:
         raise ArmadaError(
             f"the teacher returned a failure with the reason {answer.reason!r}; expected one of {', '.join(REASONS)}"
         )

@@ -36,13 +36,14 @@ class Request:
 @dataclass(frozen=True)
 class Picture:
     """An encoded picture. `suffix` is that of its format (png, jpg, webp, gif, avif or tif); `cost_usd` is None if the
-    teacher has no price."""
+    teacher has no price; `where` names the picture in messages about it, if it was read from a file."""
 
     image_key: str
     data: bytes
     suffix: str
     cost_usd: float | None = None
     seconds: float = 0.0
+    where: str = ""
 
 
 @dataclass(frozen=True)
