@@ -38,7 +38,7 @@ from teacher_cache.maintenance.merging import merge
 from teacher_cache.maintenance.recomputation import recompute
 from teacher_cache.maintenance.verification import verify
 from teacher_cache.progress_bar import progress
-from teacher_cache.prompts import check_prompts, read_csv, read_prompts, read_rows
+from teacher_cache.prompts import check_prompts, read_prompts
 from teacher_cache.reading.mapped_rows import MappedRows
 from teacher_cache.reading.reader import Features, choose, failure_reasons, open_features
 from teacher_cache.reading.rows import ChosenRows, FeatureRows
@@ -51,6 +51,7 @@ from teacher_cache.storage.listing import Listing, failure_tables, feature_table
 from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
 from teacher_cache.storage.store import user_folder
 from teacher_cache.storage.writing import commit_features, commit_pictures
+from teacher_cache.tables import read_csv, read_rows
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
 
 __all__ = [

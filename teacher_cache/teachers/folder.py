@@ -16,8 +16,8 @@ from typing import Any
 from teacher_cache.errors import PromptError, SpecError
 from teacher_cache.format.pixels import SUFFIXES, picture_suffix
 from teacher_cache.keys import normalise, sha256
-from teacher_cache.prompts import read_rows
 from teacher_cache.registry.specs import Spec
+from teacher_cache.tables import read_rows
 from teacher_cache.teachers import Failure, Picture, Request
 from teacher_cache.teachers.folder_names import FolderNames
 
