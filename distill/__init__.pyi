@@ -8,6 +8,7 @@ from .controls import (
 )
 from .dataset.join import View as View, data_digest as data_digest, join as join, join_lazily as join_lazily
 from .dataset.loader import Loader as Loader, on_device as on_device
+from .dataset.mending import Mending as Mending, spec_text as spec_text
 from .dataset.order import generator_of as generator_of
 from .dataset.tokens import Tokens as Tokens, tokenize as tokenize
 from .dataset.windows import autocorrelation as autocorrelation
@@ -40,6 +41,7 @@ from .students.task_model import (
 )
 from .tasks.cards import Card as Card, card_names as card_names, load_card as load_card
 from .tasks.metrics import score as score
+from .tasks.prompts import training_prompts as training_prompts
 from .tasks.splits import Split as Split, Splits as Splits, load_splits as load_splits
 from .training.checkpoints import BestEpoch as BestEpoch, Checkpoints as Checkpoints, refuse_another as refuse_another
 from .training.distributed import is_sharded as is_sharded

@@ -22,8 +22,9 @@ _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the rows of a .jsonl, .csv or .parquet file, or of a folder with such an ending and parts inside, each with
-    at least the named columns, or with all columns if none is named.
+    """Return the rows of a .jsonl, .csv or .parquet file, or of a folder with such an ending and parts inside it.
+
+    Each row has at least the named columns, or all columns if none is named.
 
     Raise PromptError if the file does not exist, can't be read, has another ending, or lacks a column.
     """

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from distill.dataset.join import join
+from distill.dataset.mending import Mending, spec_text
 from distill.objective.aligner_store import aligner_states
 from distill.objective.losses import student_loss
 from distill.objective.targets import EpochTargets, TeacherTargets
@@ -34,7 +35,7 @@ from distill.settings import AlignerSettings, TrainSettings
 from distill.students.heads import StudentHeads
 from distill.students.pooling import check_architecture, pooled_and_logits, pooled_width
 from distill.tasks.splits import Split
-from teacher_cache import Cache, choose, open_features, sha256
+from teacher_cache import Cache, Features, choose, open_features, sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
@@ -77,11 +78,18 @@ def targets_from_cache(
     opened = Cache(cache)
     rows = Split([sha256(text.encode()) for text in texts], [(text,) for text in texts], list(texts), list(labels))
     features = open_features(opened, *choose(opened, teacher, encoder))
-    view = join(rows, opened, features, samples=samples, mend=f"--cache {cache}")
+    view = join(rows, opened, features, samples=samples, mend=_mending(opened, features, samples))
     settings = aligner or AlignerSettings()
     classes = 1 if any(isinstance(label, float) for label in labels) else int(max(labels)) + 1
     states = aligner_states(opened.machine_folder / "aligners", view, classes, epochs, settings, seed, device)
     return TeacherTargets(torch.from_numpy(view.features), states, settings.width)
+
+
+def _mending(cache: Cache, features: Features, samples: int) -> Mending:
+    """Return the commands for a gap. The texts are the caller's, and have to be written into a file first."""
+    note = 'where texts.jsonl has a line {"text": ...} for each of the texts'
+    teacher, encoder = spec_text(features.teacher), spec_text(features.encoder)
+    return Mending(("texts.jsonl",), teacher, encoder, str(cache.store), samples, note)
 
 
 class DistilledModel(nn.Module):

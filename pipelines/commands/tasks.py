@@ -43,12 +43,12 @@ def tasks(
 
 
 def _write_prompts(name: str, path: Path, data_files: Path | None, as_json: bool) -> None:
-    from distill import load_card, load_splits
+    from distill import load_card, training_prompts
     from teacher_cache import ArmadaError
 
     if path.suffix != ".jsonl":
         raise ArmadaError(f"--prompts: expected a file ending in .jsonl, found {path}")
-    texts = load_splits(load_card(name), data_files).train.prompts
+    texts = training_prompts(load_card(name), data_files)
     path.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts), "utf-8")
     typer.echo(json.dumps({"prompts": len(texts), "path": str(path)}) if as_json else f"{len(texts)} prompts: {path}")
 

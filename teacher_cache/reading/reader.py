@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.errors import CacheError, NoFileError, SpecError
+from teacher_cache.errors import CacheError, NoFileError, NotBuiltError, SpecError
 from teacher_cache.format.arrow import counts
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import image_key, prompt_key
@@ -92,7 +92,7 @@ class Features:
 def choose(cache: Cache, teacher: str | None, encoder: str | None) -> tuple[Source, Source]:
     """Return the teacher and the encoder with the given digests; None selects the only one that the cache has.
 
-    Raises SpecError if there is none or, without a digest, more than one.
+    Raises NotBuiltError if there is none, SpecError if there is more than one and no digest.
     """
     chosen = _select(cache.teachers(), teacher, "teacher", str(cache.store))
     return chosen, _select(cache.encoders(chosen), encoder, "encoder", f"{cache.store} of teacher {chosen.name}")
@@ -105,7 +105,7 @@ def _select(sources: Sequence[Source], digest: str | None, noun: str, where: str
     names = ", ".join(source.name for source in sources) or "none"
     if found:
         raise SpecError(f"{where}: has several {noun}s ({names}); choose one with --{noun} SPEC")
-    raise SpecError(f"{where}: expected the {noun} {noun}-{(digest or 'any')[:16]}, found: {names}; build it first")
+    raise NotBuiltError(f"{where}: expected the {noun} {noun}-{(digest or 'any')[:16]}, found: {names}; build it first")
 
 
 def open_features(

@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from teacher_cache.errors import CacheError, NoFileError, repair_hint
+from teacher_cache.errors import CacheError, NoCacheError, NoFileError, repair_hint
 from teacher_cache.format.arrow import all_differ, concat, first_of_each
 from teacher_cache.format.commits import Commit, Shard, tar_of
 from teacher_cache.format.shards import FAILURE_COLUMNS, IMAGE_COLUMNS, read_table, write_table
@@ -33,7 +33,7 @@ CACHE_JSON = canonical_json({"format": FORMAT, "made_by": "armada"})
 class Cache:
     """A cache opened for reading and adding. `Cache(url, create=True)` creates it if it does not exist.
 
-    Raise CacheError if there is no cache at the URL, or if it has another format.
+    Raise NoCacheError if there is no cache at the URL, CacheError if it has another format.
     """
 
     def __init__(self, url: str, *, create: bool = False) -> None:
@@ -41,7 +41,7 @@ class Cache:
         self._commits: dict[str, Commit] = {}
         if not self.store.exists("cache.json"):
             if not create:
-                raise CacheError(f"{self.store}: no cache here (no cache.json); make one by: armada cache build")
+                raise NoCacheError(f"{self.store}: no cache here (no cache.json); make one by: armada cache build")
             self.store.write("cache.json", CACHE_JSON)
         found = read_json(self.store, "cache.json").get("format")
         if found != FORMAT:

@@ -1,0 +1,15 @@
+"""The prompts of a task: exactly those that its training looks for, because both come from `load_splits`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from distill.tasks.cards import Card
+from distill.tasks.splits import load_splits
+from teacher_cache import check_prompts
+
+
+def training_prompts(card: Card, files: Path | None = None) -> list[str]:
+    """Return the prompt of each training row of a card: its own rows, or those of `files`, by its columns, cleaning and
+    template, without the rows that are evaluated on. Raise ArmadaError as `load_splits` does."""
+    return check_prompts(load_splits(card, files).train.prompts, str(files or f"task {card.name}"), "prompt")
