@@ -51,6 +51,8 @@ def read_csv(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> lis
         raise PromptError(
             f"{path}: no readable CSV: expected the names of the columns in the first line, found nothing"
         )
+    if encoding == "utf-8" and not set(columns) <= set(header):
+        read_text(path)  # names the line if it is not UTF-8
     _check_columns(path, columns, header)
     wanted = list(columns) or header
     if twice := [column for column in wanted if header.count(column) > 1]:
@@ -71,7 +73,9 @@ def read_csv(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> lis
             return rows
         except (pa.ArrowInvalid, UnicodeDecodeError) as error:
             if size <= block or block == _BLOCKS[-1] or isinstance(error, UnicodeDecodeError):
-                raise PromptError(f"{path}: no readable CSV: {error}") from None
+                if encoding == "utf-8":
+                    read_text(path)  # names the line if it is not UTF-8
+                raise PromptError(f"{path}: no readable CSV: {str(error)[:300]}") from None
             # a row may be larger than a block: read again with larger ones
     raise AssertionError("the last block size returns or raises")
 

@@ -28,6 +28,14 @@ def test_a_csv_file_that_is_broken_is_refused_at_every_block_size(tmp_path, monk
         read_prompts(tmp_path / "p.csv")
 
 
+@pytest.mark.parametrize("text", ["text,n\nfine,1\nna\u00efve,2\n", "text,n\na,1\n"])
+def test_a_csv_file_in_another_encoding_is_refused_by_line(tmp_path, text):
+    encoding, line = ("latin-1", 3) if "\u00ef" in text else ("utf-16", 1)
+    (tmp_path / "p.csv").write_text(text, encoding)
+    with pytest.raises(PromptError, match=rf"p\.csv: line {line}: expected UTF-8, found the byte 0x"):
+        read_prompts(tmp_path / "p.csv")
+
+
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
 def test_the_header_of_a_csv_file_is_csv_too(tmp_path, bom):
     (tmp_path / "p.csv").write_bytes(bom + b'"my text","a, b"\na,1\n')
