@@ -7,7 +7,7 @@ from teacher_cache.building.builder import BuildReport, build
 from teacher_cache.building.encoding import encode
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import Plan, expected_seconds, make_plan, make_requests, missing_features
-from teacher_cache.building.retrying import retry
+from teacher_cache.building.retrying import check_named, retry
 from teacher_cache.encoders import Encoder, open_encoder, source_of_encoder
 from teacher_cache.errors import (
     ArmadaError,
@@ -27,7 +27,7 @@ from teacher_cache.format.shards import (
     feature_schema,
     is_sound,
 )
-from teacher_cache.format.sources import Source
+from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
 from teacher_cache.maintenance.cache_status import TeacherStatus, status
 from teacher_cache.maintenance.compaction import compact
@@ -83,6 +83,7 @@ __all__ = [
     "atomic_write",
     "build",
     "canonical_json",
+    "check_named",
     "check_prompts",
     "choose",
     "commit_features",
@@ -128,6 +129,7 @@ __all__ = [
     "source_of_encoder",
     "source_of_teacher",
     "spec_digest",
+    "spec_to_type",
     "status",
     "user_folder",
     "verify",

@@ -151,6 +151,10 @@ def _exit_with_code(report: BuildReport) -> None:
 @cache_app.command()
 def retry(
     url: Url,
+    teacher: Annotated[
+        Optional[str], typer.Option("--teacher", help="The teacher of the failed rows, with today's options.")
+    ] = None,
+    encoder: Annotated[Optional[str], typer.Option("--encoder", help="For the pictures that come.")] = None,
     reason: Annotated[
         Optional[list[str]], typer.Option("--reason", help="Retry failures of this reason; may be repeated.")
     ] = None,
@@ -158,12 +162,26 @@ def retry(
     budget_usd: BudgetUsd = None,
     as_json: AsJson = False,
 ) -> None:
-    """Retry rows that failed: transient failures, or those of the given reasons."""
-    from teacher_cache import Cache, retry as run_retry
+    """Request rows that failed again, once each: transient failures, or those of the given reasons."""
+    from teacher_cache import ArmadaError, Cache, check_named, open_encoder, open_teacher, retry as run_retry
 
-    reports = run_retry(
-        Cache(url), reason or ["transient"], max_calls=max_calls, budget_usd=budget_usd, stop=_stop_on_signal()
-    )
+    cache, reasons = Cache(url), reason or ["transient"]
+    reports = []
+    if teacher is None or encoder is None:
+        check_named(cache, reasons)
+        if teacher or encoder:
+            raise ArmadaError("cache retry: expected --teacher SPEC and --encoder SPEC together")
+    else:
+        report = run_retry(
+            cache,
+            open_teacher(teacher),
+            open_encoder(encoder),
+            reasons,
+            max_calls=max_calls,
+            budget_usd=budget_usd,
+            stop=_stop_on_signal(),
+        )
+        reports = [report] if report else []
     if as_json:
         typer.echo(json.dumps({"retried": [asdict(report) for report in reports]}))
     else:

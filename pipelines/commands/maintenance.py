@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -19,13 +19,20 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Move damaged files aside and keep the intact rows.")
     ] = False,
+    teacher: Annotated[
+        Optional[list[str]], typer.Option("--teacher", help="Draw rows of this teacher again; may be repeated.")
+    ] = None,
+    encoder: Annotated[
+        Optional[list[str]], typer.Option("--encoder", help="Encode rows with this encoder again; may be repeated.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check every file against its commit; exit with code 3 if a check fails."""
-    from teacher_cache import Cache, recompute as run_recompute, verify as run_verify
+    from teacher_cache import Cache, open_encoder, open_teacher, recompute as run_recompute, verify as run_verify
 
+    named = [open_teacher(spec) for spec in teacher or []], [open_encoder(spec) for spec in encoder or []]
     report = run_verify(url, repair=repair)
-    again = run_recompute(Cache(url), recompute) if recompute and (repair or not report.problems) else []
+    again = run_recompute(Cache(url), recompute, *named) if recompute and (repair or not report.problems) else []
     if as_json:
         typer.echo(json.dumps({**asdict(report), "recomputed": [asdict(entry) for entry in again]}))
     else:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from teacher_cache.errors import ArmadaError
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,12 @@ class Budget:
     max_calls: int | None = None
     max_usd: float | None = None
     price_usd: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ArmadaError for a budget or a price that is negative, infinite or no number."""
+        for name, value in (("--budget-usd", self.max_usd), ("the teacher's price", self.price_usd)):
+            if value is not None and not 0 <= value < math.inf:
+                raise ArmadaError(f"{name}: expected dollars, 0 or more, found {value!r}")
 
     @property
     def is_limited(self) -> bool:

@@ -154,10 +154,18 @@ class Spool:
         )
         self._price(db, answer)
 
-    def note_cost(self, failure: Failure) -> None:
-        """Store the cost of a failed call; the claim stays, because the build repeats the request."""
+    def note_call(self, teacher: str, image_key: str, price_usd: float | None) -> None:
+        """Add a call that no claim is made for, before it is sent: that of a recomputation."""
         with self._database.transaction() as db:
-            self._price(db, failure)
+            db.execute(
+                "INSERT INTO calls(teacher, image_key, cost_usd) VALUES (?, ?, ?)", (teacher, image_key, price_usd)
+            )
+
+    def note_cost(self, answer: Picture | Failure) -> None:
+        """Store the cost of a call whose answer is not recorded; a claim stays, because the build repeats the
+        request."""
+        with self._database.transaction() as db:
+            self._price(db, answer)
 
     @staticmethod
     def _price(db: sqlite3.Connection, answer: Picture | Failure) -> None:

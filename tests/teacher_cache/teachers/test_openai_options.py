@@ -12,9 +12,9 @@ from teacher_cache import SpecError, open_teacher, source_of_teacher
         ("openai:m?sise=1", "unknown option 'sise'; .*: background, base_url, concurrency"),
         ("openai:m?base_url=http://me:secret@host/v1", "without user, password or query"),
         ("openai:m?base_url=ftp://host", "base_url expects http"),
-        ("openai:m?price=cheap", "option price expects dollars per picture, found 'cheap'"),
+        ("openai:m?price=cheap", "option price expects dollars per picture, 0 or more, found 'cheap'"),
         ("openai:m?prices=/nowhere.yaml", "expected {m: "),
-        ("openai:m?seed=yes", "option seed expects one of false, true"),
+        ("openai:m?seed=yes", "option seed expects one of auto, true, false"),
     ],
 )
 def test_the_error_for_a_spec_that_cannot_be_used_names_the_cause(text, message):
