@@ -8,6 +8,7 @@ from teacher_cache.building.encoding import encode
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import Plan, expected_seconds, make_plan, make_requests, missing_features
 from teacher_cache.building.retrying import check_named, retry
+from teacher_cache.building.same_pictures import redraw_notes
 from teacher_cache.encoders import Encoder, open_encoder, source_of_encoder
 from teacher_cache.errors import (
     ArmadaError,
@@ -124,6 +125,7 @@ __all__ = [
     "read_prompts",
     "read_rows",
     "recompute",
+    "redraw_notes",
     "retry",
     "sha256",
     "source_of_encoder",

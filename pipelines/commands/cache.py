@@ -58,6 +58,7 @@ def plan(
         make_requests,
         open_encoder,
         open_teacher,
+        redraw_notes,
         source_of_encoder,
         source_of_teacher,
     )
@@ -80,7 +81,10 @@ def plan(
         "cost_usd": None if price_usd is None else calls * price_usd,
         "seconds": expected_seconds(opened_cache, teacher_source, encoder_source, made),
     }
-    show(facts, as_json)
+    notes = redraw_notes(opened_cache, teacher_source, made.wanted)
+    show({**facts, "notes": notes} if as_json else facts, as_json)
+    for note in notes:
+        typer.echo(f"teacher {teacher_source.spec.get('kind', '')}: {note}", err=True)
 
 
 @cache_app.command()

@@ -23,6 +23,7 @@ from teacher_cache.building.answers import IdenticalPictures, check_answer, chec
 from teacher_cache.building.background import Background
 from teacher_cache.building.options import Budget, BuildOptions
 from teacher_cache.building.plan import Plan, requests_of
+from teacher_cache.building.same_pictures import redraw_notes
 from teacher_cache.building.spool import Spool, Wanted
 from teacher_cache.errors import ArmadaError
 from teacher_cache.format.sources import Source
@@ -82,6 +83,8 @@ class Drawing:
         max_unrecorded = getattr(self.teacher, "concurrency", 0)  # a killed build loses unrecorded answers
         name = f"teacher {self.teacher_source.spec.get('kind', '')}"
         self._identical = IdenticalPictures(name, getattr(self.teacher, "if_identical", ""))
+        for note in redraw_notes(self.background.cache, self.teacher_source, plan.wanted):
+            print(f"{name}: {note}", file=sys.stderr)
         with progress(plan.wanted.num_rows, name, "picture") as bar, ThreadPoolExecutor(1) as recorder:
             tasks: list[Future[None]] = []
             try:

@@ -11,6 +11,7 @@ import numpy as np
 from teacher_cache.errors import SpecError
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import spec_digest
+from teacher_cache.registry.pretrained import Checkpoint
 from teacher_cache.registry.specs import load, parse_spec
 
 DTYPES = ("float16", "float32")
@@ -70,7 +71,9 @@ def source_of_encoder(encoder: Encoder) -> Source:
     """Return the record of an encoder that the cache stores; its spec includes the stored number type. Its `text` is
     shown to users; nothing is opened by it."""
     spec = {**encoder.spec, "dimension": encoder.dimension, "dtype": dtype_of(encoder)}
-    return Source(spec, spec_digest(spec), {"text": getattr(encoder, "text", "")})
+    checkpoint = getattr(encoder, "_checkpoint", None)
+    commit = {"commit": checkpoint.commit} if isinstance(checkpoint, Checkpoint) and checkpoint.commit else {}
+    return Source(spec, spec_digest(spec), {"text": getattr(encoder, "text", ""), **commit})
 
 
 def dtype_of(encoder: Encoder) -> str:

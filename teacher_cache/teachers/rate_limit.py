@@ -49,7 +49,7 @@ class RateLimit:
                 self._next = max(self._next, now + self._pause_s)
                 self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
                 self._paused_at = now
-            return max(0.0, self._next - now)
+            return max(wait_s, self._next - now)
 
     def taken(self) -> None:
         """Note that the server took a request: the next pause is a short one."""

@@ -9,7 +9,7 @@ from teacher_cache import SpecError, open_teacher, source_of_teacher
     ("text", "message"),
     [
         ("openai:", "expected openai:MODEL"),
-        ("openai:m?sise=1", "unknown option 'sise'; .*: background, base_url, concurrency"),
+        ("openai:m?sise=1", "unknown option 'sise'; .*: as, background, base_url, concurrency"),
         ("openai:m?base_url=http://me:secret@host/v1", "without user, password or query"),
         ("openai:m?base_url=ftp://host", "base_url expects http"),
         ("openai:m?price=cheap", "option price expects dollars per picture, 0 or more, found 'cheap'"),
