@@ -6,33 +6,37 @@ A file appears complete or not at all, and no path leads out of the store.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
-from urllib.parse import urlsplit
 
 import fsspec
 from filelock import FileLock, Timeout
 from fsspec.implementations.local import LocalFileSystem
 
-from teacher_cache.errors import CacheError, missing_file
+from teacher_cache.errors import ArmadaError, CacheError, missing_file
 from teacher_cache.storage.atomic_files import publish_file
-from teacher_cache.storage.disk import full_disk_in_words
+from teacher_cache.storage.disk import disk_errors_in_words
+from teacher_cache.storage.user_folders import user_folder
+from teacher_cache.storage.urls import identity, redact
 
 _DRAFT = ".draft-"
+_TIMES = ("mtime", "created", "LastModified", "last_modified", "updated")  # what file systems call it
 
 
 class Store:
     """Immutable files under a root. On a local disk each write is atomic and durable; on an object store it is one PUT.
 
-    Raise CacheError if the URL can't be opened.
+    Raise CacheError if the URL can't be opened. Missing rights, a path that is no folder, and a server that refuses are
+    CacheErrors too.
     """
 
     def __init__(self, url: str) -> None:
@@ -57,14 +61,29 @@ class Store:
         """Return the path of a file in a local store, or None if the store is remote."""
         return Path(self._path(name)) if self.is_local else None
 
+    @contextmanager
+    def _words(self) -> Iterator[None]:
+        """Turn the errors of the file system into CacheErrors, except that a file does not exist."""
+        try:
+            with disk_errors_in_words(str(self)):
+                yield
+        except (ArmadaError, FileNotFoundError):
+            raise
+        except Exception as error:
+            if self.is_local:
+                raise
+            raise CacheError(f"{self}: the store answers {type(error).__name__}: {error}") from error
+
     def exists(self, name: str) -> bool:
         """Return whether a file exists."""
-        return bool(self._fs.exists(self._path(name)))
+        with self._words():
+            return bool(self._fs.exists(self._path(name)))
 
     def names(self, folder: str) -> list[str]:
         """Return the sorted names of the finished files and folders in a folder; none if it does not exist."""
         try:
-            entries = self._fs.ls(self._path(folder), detail=False, refresh=True)
+            with self._words():
+                entries = self._fs.ls(self._path(folder), detail=False, refresh=True)
         except FileNotFoundError:
             return []
         return sorted(name for name in (PurePosixPath(e).name for e in entries) if not name.startswith("."))
@@ -79,7 +98,8 @@ class Store:
     def open(self, name: str) -> Iterator[IO[bytes]]:
         """Open a file as a seekable stream of bytes. Raise NoFileError if it does not exist."""
         try:
-            stream: Any = self._fs.open(self._path(name), "rb")
+            with self._words():
+                stream: Any = self._fs.open(self._path(name), "rb")
         except FileNotFoundError:
             raise missing_file(f"{self}/{name}") from None
         with stream:
@@ -88,7 +108,8 @@ class Store:
     def read_range(self, name: str, offset: int, size: int) -> bytes:
         """Return `size` bytes of a file from `offset`, in one request. Raise NoFileError if it does not exist."""
         try:
-            data: bytes = self._fs.cat_file(self._path(name), start=offset, end=offset + size)
+            with self._words():
+                data: bytes = self._fs.cat_file(self._path(name), start=offset, end=offset + size)
         except FileNotFoundError:
             raise missing_file(f"{self}/{name}") from None
         return data
@@ -106,11 +127,12 @@ class Store:
         It is on the disk of a local cache, so that `publish` can rename it. A lock protects it from `sweep`. Raise
         CacheError if the disk is full.
         """
-        with full_disk_in_words(str(self)):
-            parent = Path(self._root) if self.is_local else None
-            if parent:
-                parent.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=parent))
+        with disk_errors_in_words(str(self)):
+            if self.is_local:
+                folder = Path(self._root) / f"{_DRAFT}{secrets.token_hex(8)}"
+                folder.mkdir(parents=True)  # unlike mkdtemp, with the rights of the umask: the group may sweep it
+            else:
+                folder = Path(tempfile.mkdtemp(prefix=_DRAFT))
             try:
                 with FileLock(folder / "lock"):
                     yield folder / "file"
@@ -153,7 +175,7 @@ class Store:
 
     def remove(self, name: str) -> None:
         """Remove a file if it exists."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self._words():
             self._fs.rm_file(self._path(name))
 
     def quarantine(self, name: str) -> str:
@@ -167,43 +189,32 @@ class Store:
     def publish(self, draft: Path, name: str) -> None:
         """Make a draft appear under its name, atomically and durably."""
         target = self._path(name)
-        if self.is_local:
-            publish_file(draft, Path(target))
-        else:
-            self._fs.put_file(str(draft), target)
+        with self._words():
+            if self.is_local:
+                publish_file(draft, Path(target))
+            else:
+                self._fs.put_file(str(draft), target)
 
-    def machine_folder(self) -> Path:
-        """Return the folder for this machine's files of the cache: its spool, decoded features and aligners.
+    @cached_property
+    def identity(self) -> str:
+        """The one URL of this store, however it is written; see `urls.identity`."""
+        return os.path.realpath(self._root) if self.is_local else identity(self._fs, self._root)
 
-        It is `local` inside a writable local cache, and otherwise `user_folder`. It is created if necessary.
+    def stamp(self, name: str) -> str:
+        """Return when a file was last written, as the store tells it; "" if it doesn't exist or the store can't tell.
+
+        It tells a cache that is made anew at a path from the one that was there.
         """
-        if self.is_local:
-            folder = Path(self._root) / "local"
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
-                    raise
-            if os.access(folder, os.W_OK):
-                return folder
-        folder = self.user_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        try:
+            with self._words():
+                info = self._fs.info(self._path(name))
+        except FileNotFoundError:
+            return ""
+        return next((str(info[key]) for key in _TIMES if info.get(key)), "")
 
-    def user_folder(self) -> Path:
-        """Return this cache's folder in the user's cache folder, named by the digest of its URL. It may not exist."""
-        return user_folder() / hashlib.sha256(str(self).encode()).hexdigest()[:32]
+    def derived_folder(self) -> Path:
+        """Return this cache's folder for data that can be computed again, in the user's cache folder.
 
-
-def user_folder() -> Path:
-    """Return armada's folder in the user's cache home: $XDG_CACHE_HOME/armada or ~/.cache/armada. It may not exist."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "armada"
-
-
-def redact(url: str) -> str:
-    """Return a URL without its user, password and query, which may be secret."""
-    parts = urlsplit(url)
-    if not parts.scheme or not parts.netloc:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
+        It is named by the digest of `identity`, and may be deleted at any time. It may not exist.
+        """
+        return user_folder() / "caches" / hashlib.sha256(self.identity.encode()).hexdigest()[:32]
