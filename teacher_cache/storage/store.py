@@ -51,11 +51,18 @@ class Store:
         return self._root if self.is_local else redact(self.url)
 
     def _path(self, name: str) -> str:
-        """Return the full path of a name. Raise CacheError if it is outside the store."""
+        """Return the full path of a name. Raise CacheError if it is outside the store, also through a symbolic link."""
         path = PurePosixPath(name)
         if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
             raise CacheError(f"{self}: the path {name!r} leaves the cache; refused")
-        return f"{self._root.rstrip('/')}/{name}"
+        full = f"{self._root.rstrip('/')}/{name}"
+        if self.is_local and not self._contains(full):
+            raise CacheError(f"{self}: the path {name!r} leaves the cache through a symbolic link; refused")
+        return full
+
+    def _contains(self, full: str) -> bool:
+        root = os.path.realpath(self._root)
+        return os.path.realpath(full).startswith(root.rstrip("/") + "/")
 
     def local_path(self, name: str) -> Path | None:
         """Return the path of a file in a local store, or None if the store is remote."""
@@ -87,6 +94,37 @@ class Store:
         except FileNotFoundError:
             return []
         return sorted(name for name in (PurePosixPath(e).name for e in entries) if not name.startswith("."))
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the name and the size in bytes of each finished file in a folder, from one listing.
+
+        The size is -1 if the store does not state it. Files behind a symbolic link that leaves the store, and folders,
+        are left out. A folder that does not exist, or leaves the store, has no files.
+        """
+        try:
+            path = self._path(folder)
+        except CacheError:
+            return {}
+        if self.is_local:
+            return dict(sorted(self._scan(path)))
+        try:
+            entries = self._fs.ls(path, detail=True, refresh=True)
+        except FileNotFoundError:
+            return {}
+        files = ((PurePosixPath(e["name"]).name, e.get("size")) for e in entries if e.get("type") != "directory")
+        return {name: -1 if size is None else int(size) for name, size in sorted(files) if not name.startswith(".")}
+
+    def _scan(self, path: str) -> Iterator[tuple[str, int]]:
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if entry.name.startswith(".") or (entry.is_symlink() and not self._contains(entry.path)):
+                        continue
+                    with contextlib.suppress(FileNotFoundError):  # removed after it was listed, or a broken link
+                        if entry.is_file():
+                            yield entry.name, entry.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes. Raise NoFileError if it does not exist."""
