@@ -47,7 +47,7 @@ from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.disk import full_disk_in_words
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
 from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
-from teacher_cache.storage.store import user_folder
+from teacher_cache.storage.user_folders import user_folder
 from teacher_cache.storage.writing import commit_features, commit_pictures
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
 

@@ -4,6 +4,7 @@ for a shard.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import missing_features
 from teacher_cache.building.sealing import seal, seal_samples
 from teacher_cache.building.spool import Spool
+from teacher_cache.building.spool_opening import settle
 from teacher_cache.encoders import Encoder, source_of_encoder
+from teacher_cache.errors import CacheError
 from teacher_cache.format.commits import Provenance
 from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
@@ -35,12 +38,14 @@ class Background:
     provenance: Provenance
     stop: Callable[[], bool]
     total: Encoded = field(default_factory=Encoded)
+    spent_elsewhere: tuple[int, float] = (0, 0.0)  # calls and dollars of other ledgers, as of the last seal
     _sealer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     _encoder: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     _seals: list[Future[None]] = field(default_factory=list)
     _encodings: list[Future[Encoded]] = field(default_factory=list)
 
     def __enter__(self) -> Background:
+        self._count_elsewhere()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -75,6 +80,18 @@ class Background:
             self.total.add(self._encode(rows, missing.num_rows))
         return self.total
 
+    def _count_elsewhere(self) -> None:
+        """Count what other ledgers have spent for the teacher, according to the commits that are here now."""
+        if self.options.max_calls is not None or self.options.budget_usd is not None:
+            self.cache.refresh()
+            self.spent_elsewhere = self.cache.spent(self.teacher_source.digest, without=self.spool.token)
+
+    def settle(self) -> None:
+        """Commit the calls that no seal has committed, such as lost ones. Without the right or room to do so, the next
+        build does it."""
+        with contextlib.suppress(CacheError):
+            settle(self.cache, self.spool, self.provenance)
+
     def _seal(self) -> None:
         rows = self.options.shard_rows
         if self.options.format == "webdataset":
@@ -84,6 +101,7 @@ class Background:
             return
         for index in seal(self.cache, self.spool, self.teacher_source, rows, self.provenance):
             self._encodings.append(self._encoder.submit(self._encode, [index], index.num_rows))
+        self._count_elsewhere()
 
     def _encode(self, parts: Iterable[pa.Table], total: int) -> Encoded:
         return encode(

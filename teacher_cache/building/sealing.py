@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.building.encoding import Encoded, encode_pictures
-from teacher_cache.building.spool import Spool, SpoolRow
+from teacher_cache.building.spool import Spool
+from teacher_cache.building.spool_rows import SpoolRow
 from teacher_cache.encoders import Encoder, dtype_of, source_of_encoder
 from teacher_cache.format.arrow import one_array
 from teacher_cache.format.commits import Provenance
@@ -28,6 +29,8 @@ def seal(
 ) -> list[pa.Table]:
     """Move a teacher's rows from the spool into committed shards. Returns the index table of each new picture shard.
 
+    Each commit says what was ever spent from the spool's ledger.
+
     With `again`, rows that are in the cache already are only deleted: their build was killed after its commit.
     """
     indexes = []
@@ -38,7 +41,7 @@ def seal(
             new = [row for row, is_committed in zip(rows, committed, strict=True) if not is_committed]
             if new:
                 pictures = spool.pictures([row.image_key for row in new])
-                indexes.append(commit_pictures(cache, teacher, [_image_row(row) for row in new], pictures, provenance))
+                indexes.append(commit_pictures(cache, teacher, [_image_row(row) for row in new], pictures, provenance, spent=spool.statement()))
             spool.mark_sealed([row.image_key for row in rows])
         _seal_failures(cache, spool, teacher, shard_rows, provenance)
     return indexes
@@ -78,7 +81,7 @@ def _seal_failures(cache: Cache, spool: Spool, teacher: Source, shard_rows: int,
     for rows in _batches(spool, teacher, "failed", shard_rows):
         columns = [{name: getattr(row, name) for name in FAILURE_COLUMNS.names} for row in rows]
         table = pa.Table.from_pylist(columns, schema=FAILURE_COLUMNS)
-        cache.commit([cache.write_shard(f"failures/{teacher.name}", table)], **provenance.now())
+        commit_failures(cache, teacher, table, provenance, spent=spool.statement())
         spool.mark_sealed([row.image_key for row in rows])
 
 

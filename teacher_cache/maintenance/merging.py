@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from teacher_cache.building.spool import Spool
+from teacher_cache.building.spool_opening import unsealed
 from teacher_cache.errors import CacheError, repair_hint
 from teacher_cache.format.commits import Commit
 from teacher_cache.progress_bar import progress
@@ -22,8 +22,8 @@ from teacher_cache.storage.dataset_card import write_card
 class Merged:
     """What was copied.
 
-    `missing` are the shards that a source's commits name and that it lacks. `unsealed` counts the pictures in the
-    spools of the sources on this machine, which are not copied: a build of the source seals them.
+    `missing` are the shards that a source's commits name and that it lacks. `unsealed` counts the pictures
+    and failures in the spools of the sources on this host, which are not copied: a build of the source seals them.
     """
 
     files: int = 0
@@ -41,8 +41,7 @@ def merge(sources: Sequence[Cache], target: Cache) -> Merged:
             target.register(teacher)
             for encoder in source.encoders(teacher):
                 target.register(teacher, encoder)
-        with Spool(source.machine_folder) as spool:
-            done.unsealed += sum(spool.count(teacher.digest, "drawn") for teacher in source.teachers())
+        done.unsealed += sum(unsealed(source).values())
         commits = {name: source.read_commit(f"commits/{name}") for name in source.store.names("commits")}
         _copy_shards(source, target, list(commits.values()), done)
         for name in commits:

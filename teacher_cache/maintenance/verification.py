@@ -6,16 +6,12 @@ build computes what is still missing.
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from teacher_cache.errors import CacheError
 from teacher_cache.format.commits import Commit, Shard, index_path
+from teacher_cache.maintenance.host_files import host_faults
 from teacher_cache.maintenance.repair import ADOPTED, adopt, save_sound_rows
-from teacher_cache.reading.matrix_store import folders
-from teacher_cache.reading.reader import is_whole
 from teacher_cache.registry.packages import stream_digest
 from teacher_cache.storage.cache import CACHE_JSON, Cache
 from teacher_cache.storage.store import Store
@@ -55,7 +51,7 @@ def verify(url: str, *, repair: bool = False) -> Verified:
     for shard in cache.live(commits):
         _check_shard(cache, shard, repair, found)
     _check_orphans(cache, commits, repair, found)
-    _check_machine_folder(cache, repair, found)
+    found.problems += [Problem(path, "damaged", *words) for path, *words in host_faults(cache, repair)]
     if repair:
         store.sweep()
     return found
@@ -127,30 +123,3 @@ def _check_orphans(cache: Cache, commits: list[Commit], repair: bool, found: Ver
             if mended == ADOPTED and path.endswith(".tar"):
                 known.add(index_path(path))  # `adopt` rebuilt it
             found.problems.append(Problem(path, "orphan", "no commit names it", mended))
-
-
-def _check_machine_folder(cache: Cache, repair: bool, found: Verified) -> None:
-    for path, message in _machine_faults(cache.machine_folder):
-        mended = ""
-        if repair:
-            aside = path.with_name(path.name + ".broken")
-            path.rename(aside)
-            mended = f"moved to {aside.name}"
-        found.problems.append(Problem(f"local/{path.relative_to(cache.machine_folder)}", "damaged", message, mended))
-
-
-def _machine_faults(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield the damaged files and folders of this machine's folder, each with a message."""
-    for matrix in folders(folder / "matrices"):
-        if not is_whole(matrix):
-            yield matrix, "the decoded features differ from their digest; they are decoded again when they are needed"
-    spool = folder / "spool.sqlite"
-    if spool.exists():
-        try:
-            connection = sqlite3.connect(spool)
-            answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            connection.close()
-        except sqlite3.DatabaseError as error:
-            answer = str(error)
-        if answer != "ok":
-            yield spool, f"the spool can't be read: {answer}"

@@ -57,9 +57,12 @@ class Cache:
             self.store.write("cache.json", CACHE_JSON)
 
     @cached_property
-    def machine_folder(self) -> Path:
-        """The folder for this machine's files of the cache: its spool, decoded features and aligners."""
-        return self.store.machine_folder()
+    def derived_folder(self) -> Path:
+        """The folder for what this user computed from the cache on this host: decoded features, aligners, catalogues.
+
+        It is in the user's cache folder, and may be deleted at any time.
+        """
+        return self.store.derived_folder()
 
     # Sources
 

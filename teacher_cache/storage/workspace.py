@@ -86,14 +86,14 @@ def open_workspace(store: Store, ledgers: Callable[[], frozenset[str]]) -> Works
     return found
 
 
-def moved_workspaces(store: Store, own: Workspace) -> Iterator[Workspace]:
+def moved_workspaces(store: Store) -> Iterator[Workspace]:
     """Yield this host's workspaces whose cache was moved to this store.
 
     They have a marker in this cache, and the cache for which they were made is no longer where it was. A workspace
     whose cache still exists belongs to that one: this cache is a copy.
     """
     for marker in _markers(store):
-        if marker["host"] != host_name() or marker["token"] == own.token:
+        if marker["host"] != host_name():
             continue
         for folder in (_spools() / marker["spool"], _spools() / f"{marker['spool']}-{marker['token'][:16]}"):
             found = _read(folder)

@@ -1,0 +1,137 @@
+"""Salvage: a spool that is truncated or no SQLite file is set aside, and what can be read of it goes into a new one.
+
+Each row is read by itself, so that a damaged page costs only the rows on it. A picture is taken over if its bytes have
+the digest that was recorded with it. The damaged file is kept.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from teacher_cache.building.spool_database import RAISE, SpoolDatabase
+from teacher_cache.keys import sha256
+
+_SUFFIXES = ("", "-wal", "-shm")
+_FRESH = "salvaged.sqlite"
+_BLIND = 4096  # rows to try after a damaged page if the number of rows can't be read
+
+
+@dataclass(frozen=True)
+class Salvaged:
+    """Where a damaged spool was moved, and how many pictures and failures were saved."""
+
+    aside: Path
+    pictures: int
+    failures: int
+
+
+def finish_salvage(file: Path) -> None:
+    """Take the new file of a salvage that was killed after it had moved the damaged one aside."""
+    fresh = file.with_name(_FRESH)
+    if fresh.exists() and not file.exists():
+        fresh.rename(file)
+
+
+def salvage(file: Path) -> Salvaged:
+    """Move a damaged spool aside, and put a new one with what can be read of it in its place.
+
+    The caller has made sure that no build is running. A killed salvage is done again, or finished, by the next one.
+    """
+    fresh = file.with_name(_FRESH)
+    for suffix in _SUFFIXES:
+        fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
+    counts = _read_into(file, fresh)
+    number = 1 + sum(1 for _ in file.parent.glob("damaged-*"))
+    aside = file.parent / f"damaged-{number}" / file.name
+    aside.parent.mkdir()
+    for suffix in reversed(_SUFFIXES):
+        with contextlib.suppress(FileNotFoundError):
+            file.with_name(file.name + suffix).rename(aside.with_name(aside.name + suffix))
+    fresh.rename(file)
+    return Salvaged(aside, counts["drawn"], counts["failed"])
+
+
+def _read_into(file: Path, fresh: Path) -> dict[str, int]:
+    """Write what can be read of a damaged file into a new one. Return the number of saved rows by state."""
+    counts = {"drawn": 0, "failed": 0}
+    database = SpoolDatabase(fresh)
+    try:
+        with contextlib.closing(sqlite3.connect(file)) as source:
+            source.execute("PRAGMA writable_schema=ON")  # else SQLite refuses a truncated file as a whole
+            for row in _salvageable(source):
+                _insert(database, "rows", row)
+                if row["state"] == "drawn":
+                    _insert(database, "pictures", {"image_key": row["image_key"], "data": _picture(source, row)})
+                _insert(database, "calls", {name: row[name] for name in ("teacher", "image_key", "cost_usd")})
+                counts[row["state"]] += 1
+            _save_sums(source, database)
+    finally:
+        database.close()
+    return counts
+
+
+def _salvageable(source: sqlite3.Connection) -> Iterator[dict[str, Any]]:
+    """Yield the answered rows that are complete: of drawn ones, those whose picture is."""
+    for row in _rows(source, "rows"):
+        if row["state"] == "failed":
+            yield row | {"owner": None}
+        elif row["state"] == "drawn":
+            data = _picture(source, row)
+            if data is not None and sha256(data) == row["sha256"]:
+                yield row | {"owner": None}
+
+
+def _picture(source: sqlite3.Connection, row: dict[str, Any]) -> bytes | None:
+    with contextlib.suppress(sqlite3.DatabaseError):
+        found = source.execute("SELECT data FROM pictures WHERE image_key = ?", (row["image_key"],)).fetchone()
+        if found:
+            return bytes(found[0])
+    with contextlib.suppress(sqlite3.DatabaseError):  # without the index, which may be what is damaged
+        query = "SELECT data FROM pictures NOT INDEXED WHERE +image_key = ?"
+        found = source.execute(query, (row["image_key"],)).fetchone()
+        return bytes(found[0]) if found else None
+    return None
+
+
+def _rows(source: sqlite3.Connection, table: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table that can be read, one look-up each after the first damaged page."""
+    last = 0
+    with contextlib.suppress(sqlite3.DatabaseError):
+        for number, row in _numbered(source.execute(f"SELECT rowid AS number, * FROM {table} NOT INDEXED ORDER BY rowid")):
+            last = number
+            yield row
+        return
+    end = last + _BLIND
+    with contextlib.suppress(sqlite3.DatabaseError, TypeError):
+        end = int(source.execute(f"SELECT max(rowid) FROM {table} NOT INDEXED").fetchone()[0])
+    for place in range(last + 1, end + 1):
+        with contextlib.suppress(sqlite3.DatabaseError):
+            found = source.execute(f"SELECT rowid AS number, * FROM {table} WHERE rowid = ?", (place,))
+            yield from (row for _, row in _numbered(found))
+
+
+def _numbered(cursor: sqlite3.Cursor) -> Iterator[tuple[int, dict[str, Any]]]:
+    names = [column[0] for column in cursor.description]
+    for values in cursor:
+        row = dict(zip(names, values, strict=True))
+        yield row.pop("number"), row
+
+
+def _insert(database: SpoolDatabase, table: str, row: dict[str, Any]) -> None:
+    marks = ", ".join("?" * len(row))
+    with database.transaction() as db:
+        db.execute(f"INSERT OR IGNORE INTO {table}({', '.join(row)}) VALUES ({marks})", tuple(row.values()))
+
+
+def _save_sums(source: sqlite3.Connection, database: SpoolDatabase) -> None:
+    """Take over the sums of the ledger, which are larger than those of the saved rows, and the rates."""
+    for row in _rows(source, "spent"):
+        with database.transaction() as db:
+            db.execute(RAISE, tuple(row.values()))
+    for row in _rows(source, "rates"):
+        _insert(database, "rates", row)
