@@ -7,8 +7,12 @@ the digest that was recorded with it. The damaged file is kept.
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
+import struct
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from teacher_cache.keys import sha256
 
 _SUFFIXES = ("", "-wal", "-shm")
 _FRESH = "salvaged.sqlite"
+_PAGE = 4096  # bytes, as SQLite makes new files
 _BLIND = 4096  # rows to try after a damaged page if the number of rows can't be read
 
 
@@ -61,8 +66,7 @@ def _read_into(file: Path, fresh: Path) -> dict[str, int]:
     counts = {"drawn": 0, "failed": 0}
     database = SpoolDatabase(fresh)
     try:
-        with contextlib.closing(sqlite3.connect(file)) as source:
-            source.execute("PRAGMA writable_schema=ON")  # else SQLite refuses a truncated file as a whole
+        with _source(file, fresh) as source:
             for row in _salvageable(source):
                 _insert(database, "rows", row)
                 if row["state"] == "drawn":
@@ -73,6 +77,36 @@ def _read_into(file: Path, fresh: Path) -> dict[str, int]:
     finally:
         database.close()
     return counts
+
+
+@contextmanager
+def _source(file: Path, fresh: Path) -> Iterator[sqlite3.Connection]:
+    """Open a damaged file for reading. If its first page, which lists the tables, is what is damaged, open a copy that
+    has the first page of a new spool, whose tables begin at the same pages."""
+    with contextlib.closing(sqlite3.connect(file)) as source:
+        source.execute("PRAGMA writable_schema=ON")  # else SQLite refuses a truncated file as a whole
+        if _lists_tables(source):
+            yield source
+            return
+    with tempfile.TemporaryDirectory(dir=file.parent) as folder:
+        copy, model = Path(folder) / "copy.sqlite", Path(folder) / "model.sqlite"
+        for suffix in _SUFFIXES[:2]:
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(file.with_name(file.name + suffix), copy.with_name(copy.name + suffix))
+        SpoolDatabase(model).close()
+        page = bytearray(model.read_bytes()[:_PAGE])
+        page[28:40] = struct.pack(">3I", copy.stat().st_size // _PAGE, 0, 0)  # the number of pages, none of them free
+        with copy.open("r+b") as stream:
+            stream.write(page)
+        with contextlib.closing(sqlite3.connect(copy)) as source:
+            source.execute("PRAGMA writable_schema=ON")
+            yield source
+
+
+def _lists_tables(source: sqlite3.Connection) -> bool:
+    with contextlib.suppress(sqlite3.DatabaseError):
+        return source.execute("SELECT 1 FROM sqlite_master WHERE name = 'rows'").fetchone() is not None
+    return False
 
 
 def _salvageable(source: sqlite3.Connection) -> Iterator[dict[str, Any]]:

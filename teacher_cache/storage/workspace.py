@@ -78,7 +78,7 @@ def open_workspace(store: Store, ledgers: Callable[[], frozenset[str]]) -> Works
             folder.rename(folder.with_name(f"{folder.name}-{found.token[:16]}"))
             found = None
         stamp = store.stamp("cache.json")
-        if found is None or found.stamp != stamp:
+        if found is None or (stamp and found.stamp != stamp):
             token = found.token if found else _marked_token(store, folder) or secrets.token_hex(16)
             found = Workspace(folder, token, store.identity, host_name(), stamp)
             _write(found)
