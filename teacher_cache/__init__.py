@@ -18,7 +18,7 @@ from teacher_cache.errors import (
     PromptError,
     SpecError,
 )
-from teacher_cache.format.commits import Provenance, index_path
+from teacher_cache.format.commits import Provenance, Spent
 from teacher_cache.format.shards import (
     IMAGE_COLUMNS,
     ImageRow,
@@ -77,6 +77,7 @@ __all__ = [
     "ShardRows",
     "Source",
     "SpecError",
+    "Spent",
     "Teacher",
     "TeacherStatus",
     "atomic_file",
@@ -101,7 +102,6 @@ __all__ = [
     "image_key",
     "image_tables",
     "in_tar_order",
-    "index_path",
     "index_rows",
     "is_sound",
     "list_shards",

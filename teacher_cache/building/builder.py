@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from teacher_cache.building.background import Background
+from teacher_cache.building.completeness import require_complete
 from teacher_cache.building.drawing import Drawing
 from teacher_cache.building.encoding import Encoded
 from teacher_cache.building.options import BuildOptions
@@ -26,7 +27,7 @@ from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
 from teacher_cache.storage.rights import check_writable
-from teacher_cache.storage.writing import FORMATS
+from teacher_cache.storage.samples import FORMATS
 from teacher_cache.teachers import Teacher, source_of_teacher
 
 
@@ -99,6 +100,7 @@ def build_requests(
     started = clock()
     teacher_source, encoder_source = source_of_teacher(teacher), source_of_encoder(encoder)
     provenance = Provenance(clock, options.prompts)
+    require_complete(cache, options.redraw_missing, provenance)
     cache.store.sweep()
     with open_spool(cache) as spool:
         adopt_moved_spools(cache, options.shard_rows, provenance)
@@ -134,6 +136,7 @@ def build_requests(
     )
     if report.drawn or report.encoded or report.calls:
         write_card(cache)
+    cache.log.write_checkpoint()
     return report
 
 

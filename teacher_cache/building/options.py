@@ -20,6 +20,7 @@ class BuildOptions:
     seal_seconds: float = 600.0  # or so long after the last seal: other hosts see only sealed pictures
     format: str = "parquet"  # or webdataset
     retry: Sequence[str] = ()  # reasons of earlier failures to request again
+    redraw_missing: bool = False  # files that commits name and the cache lacks are gone for good: draw them again
     prompts: str = ""  # where the prompts came from, for the dataset card
 
 

@@ -136,7 +136,9 @@ def _rows(source: sqlite3.Connection, table: str) -> Iterator[dict[str, Any]]:
     """Yield the rows of a table that can be read, one look-up each after the first damaged page."""
     last = 0
     with contextlib.suppress(sqlite3.DatabaseError):
-        for number, row in _numbered(source.execute(f"SELECT rowid AS number, * FROM {table} NOT INDEXED ORDER BY rowid")):
+        for number, row in _numbered(
+            source.execute(f"SELECT rowid AS number, * FROM {table} NOT INDEXED ORDER BY rowid")
+        ):
             last = number
             yield row
         return

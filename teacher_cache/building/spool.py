@@ -27,6 +27,7 @@ from teacher_cache.storage.crash_points import crash_point
 from teacher_cache.storage.disk import DiskFullError
 from teacher_cache.teachers import Failure, Picture
 
+
 class StoredError(DiskFullError):
     """The disk is full, and the answers were stored in the place of the reserve."""
 

@@ -59,7 +59,9 @@ class SpoolDatabase:
             self._connection = sqlite3.connect(file, isolation_level=None, timeout=60, check_same_thread=False)
             found = self._connection.execute("PRAGMA user_version").fetchone()[0]
             if found > VERSION:
-                raise CacheError(f"{file}: the spool has version {found}, and this armada knows {VERSION}; update armada")
+                raise CacheError(
+                    f"{file}: the spool has version {found}, and this armada knows {VERSION}; update armada"
+                )
             self._connection.executescript(
                 "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
                 f"{SCHEMA} PRAGMA user_version={VERSION};"
@@ -99,7 +101,9 @@ def spool_errors_in_words(file: Path) -> Iterator[None]:
     except (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.InterfaceError):
         raise
     except sqlite3.OperationalError as error:
-        raise CacheError(f"{file}: the spool can't be read or written: {error}; check the disk and the rights") from error
+        raise CacheError(
+            f"{file}: the spool can't be read or written: {error}; check the disk and the rights"
+        ) from error
     except sqlite3.DatabaseError as error:
         raise CacheError(
             f"{file}: the spool is damaged: {error}; run the same command again: it sets the file aside and saves what "
@@ -115,7 +119,9 @@ def fault(file: Path) -> str:
         with contextlib.closing(sqlite3.connect(file, timeout=60)) as connection:
             answer = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
     except sqlite3.OperationalError as error:
-        raise CacheError(f"{file}: the spool can't be read or written: {error}; check the disk and the rights") from error
+        raise CacheError(
+            f"{file}: the spool can't be read or written: {error}; check the disk and the rights"
+        ) from error
     except sqlite3.DatabaseError as error:
         return str(error)
     return "" if answer == "ok" else answer

@@ -57,7 +57,9 @@ def adopt_moved_spools(cache: Cache, shard_rows: int, provenance: Provenance) ->
     """Seal what waits in the spools of caches that were moved here, commit what they spent, and remove them."""
     for moved in list(moved_workspaces(cache.store)):
         if _is_in_use(moved):
-            _say(f"{moved.folder}: a build of {moved.cache}, which was moved here, still runs; its pictures are left to it")
+            _say(
+                f"{moved.folder}: a build of {moved.cache}, which was moved here, still runs; its pictures are left to it"
+            )
             continue
         with _opened(cache, moved) as spool:
             for source in cache.teachers():
@@ -110,7 +112,9 @@ def _opened(cache: Cache, workspace: Workspace) -> Iterator[Spool]:
         finish_salvage(file)
         if damage := fault(file):
             if _is_in_use(workspace):
-                raise CacheError(f"{file}: the spool is damaged ({damage}), and a build uses it; run again when it has ended")
+                raise CacheError(
+                    f"{file}: the spool is damaged ({damage}), and a build uses it; run again when it has ended"
+                )
             saved = salvage(file)
             _say(
                 f"{file}: the spool is damaged ({damage}); it was moved to {saved.aside}; {saved.pictures} pictures and "

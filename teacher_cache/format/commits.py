@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, TypedDict
 
 from teacher_cache.errors import CacheError
 from teacher_cache.keys import canonical_json
@@ -100,6 +100,14 @@ class NewerFormatError(CacheError):
     """A file was written by a newer armada, in a format that this one can't read."""
 
 
+class ByAndAt(TypedDict):
+    """The keyword arguments of `Cache.commit` that say who commits, when, and where the prompts came from."""
+
+    by: str
+    at: str
+    prompts: str
+
+
 class Provenance:
     """Who commits, when, and where the prompts came from. `clock` returns seconds since the epoch."""
 
@@ -108,7 +116,7 @@ class Provenance:
         self._prompts = prompts
         self._by = f"{getpass.getuser()}@{socket.gethostname()}"
 
-    def now(self) -> dict[str, str]:
+    def now(self) -> ByAndAt:
         """Return the keyword arguments `by`, `at` and `prompts` of `Cache.commit`, at the current time."""
         at = datetime.fromtimestamp(self._clock(), timezone.utc).isoformat(timespec="seconds")
         return {"by": self._by, "at": at, "prompts": self._prompts}
@@ -155,10 +163,12 @@ def parse_commit(digest: str, data: bytes) -> Commit:
             raise NewerFormatError(f"it has format {facts['format']}, and this armada knows {FORMAT}; update armada")
         if canonical_json(facts) != data or facts["format"] != FORMAT:
             raise RefusedCommitError(f"it is no canonical JSON of format {FORMAT}")
+        added, replaced = tuple(_shards(facts["added"])), tuple(_entries(facts["replaced"]))
+        _check_removals(added, replaced)
         return Commit(
             digest,
-            tuple(_shards(facts["added"])),
-            tuple(_entries(facts["replaced"])),
+            added,
+            replaced,
             tuple(_entries(facts.get("lost", []))),
             tuple(_spent(facts["spent"])),
             *(_text(facts, name) for name in ("by", "at", "prompts")),
@@ -188,7 +198,11 @@ def _shard(facts: Mapping[str, Any], patterns: Iterable[re.Pattern[str]]) -> Sha
     for name, kind in _SHARD_FIELDS.items():
         if type(facts[name]) is not kind:
             raise TypeError(f"{name} of a shard")
-    shard = Shard(*(facts[name] for name in _SHARD_FIELDS))
+    return check_shard(Shard(*(facts[name] for name in _SHARD_FIELDS)), patterns)
+
+
+def check_shard(shard: Shard, patterns: Iterable[re.Pattern[str]] = _PATHS) -> Shard:
+    """Return a shard if its path is one of a cache and has its digest; raise RefusedCommitError otherwise."""
     match = next(filter(None, (pattern.fullmatch(shard.path) for pattern in patterns)), None)
     if match is None:
         raise RefusedCommitError(f"it names {shard.path!r}, which is no shard of a cache")
@@ -204,6 +218,14 @@ def _entries(values: Any) -> Iterator[Entry]:
         if not _DIGEST.fullmatch(facts["commit"]) or not isinstance(facts["path"], str):
             raise TypeError("an entry")
         yield Entry(facts["commit"], facts["path"])
+
+
+def _check_removals(added: Iterable[Shard], replaced: Iterable[Entry]) -> None:
+    """Raise RefusedCommitError if a commit replaces pictures or failures by nothing: only features may lose rows."""
+    folders = {shard.path.rpartition("/")[0] for shard in added}
+    for entry in replaced:
+        if not entry.path.startswith("features/") and entry.path.rpartition("/")[0] not in folders:
+            raise RefusedCommitError(f"it replaces {entry.path} by nothing")
 
 
 def _spent(values: Any) -> Iterator[Spent]:

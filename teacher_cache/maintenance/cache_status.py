@@ -82,7 +82,9 @@ def _teacher_status(cache: Cache, spool: Spool | None, teacher: Source, in_spool
     )
 
 
-def _encoder_status(cache: Cache, spool: Spool | None, teacher: Source, encoder: Source, pictures: int) -> EncoderStatus:
+def _encoder_status(
+    cache: Cache, spool: Spool | None, teacher: Source, encoder: Source, pictures: int
+) -> EncoderStatus:
     without = missing_features(cache, teacher, encoder).num_rows
     return EncoderStatus(
         name=encoder.name,

@@ -138,7 +138,7 @@ def open_features(
                 home, name, size, lambda draft: decode(cache, snapshot, draft, fetched, keep_features=mapped)
             )
             if fetched:
-                clear(fetched, [*snapshot.features, *snapshot.images, *snapshot.tars.values()])
+                clear(fetched, [*snapshot.features, *snapshot.indexes])
         except NoFileError:  # a shard was removed after it was listed: another process compacted the cache
             if tries == 1:
                 raise

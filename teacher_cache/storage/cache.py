@@ -17,17 +17,17 @@ import pyarrow as pa
 
 from teacher_cache.errors import CacheError, NoFileError, repair_hint
 from teacher_cache.format.arrow import all_differ, concat, first_of_each
-from teacher_cache.format.commits import FORMAT, Commit, Entry, NewerFormatError, Shard, Spent, commit_bytes
-from teacher_cache.format.shards import FAILURE_COLUMNS, FEATURE_FACTS, IMAGE_COLUMNS, read_table, write_table
+from teacher_cache.format.commits import Commit, Entry, Shard, Spent, commit_bytes
+from teacher_cache.format.shards import FAILURE_COLUMNS, IMAGE_COLUMNS, read_table, schema_of, write_table
 from teacher_cache.format.sources import Source
-from teacher_cache.keys import canonical_json, sha256, spec_digest
+from teacher_cache.keys import sha256
 from teacher_cache.registry.packages import file_digest
+from teacher_cache.storage.cache_json import CACHE_JSON, check_format, read_source
 from teacher_cache.storage.commit_log import CommitLog
 from teacher_cache.storage.crash_points import crash_point
 from teacher_cache.storage.state import CacheState, cache_state, spent_in
 from teacher_cache.storage.store import Store
 
-CACHE_JSON = canonical_json({"format": FORMAT, "made_by": "armada"})
 _TRIES = 3  # to read shards that another process removes meanwhile
 
 
@@ -53,7 +53,9 @@ class Cache:
                     + repair_hint(build_again=False)
                 ) from None
             if not create:
-                raise CacheError(f"{self.store}: no cache here (no cache.json); make one by: armada cache build") from None
+                raise CacheError(
+                    f"{self.store}: no cache here (no cache.json); make one by: armada cache build"
+                ) from None
             self.store.write("cache.json", CACHE_JSON)
 
     @cached_property
@@ -88,12 +90,8 @@ class Cache:
         return [self.source(path) for path in paths if self.store.exists(path)]
 
     def source(self, path: str) -> Source:
-        """Return the source that a teacher.json or encoder.json describes. Raise CacheError if the file was changed."""
-        facts = dict(read_json(self.store, path))
-        spec, digest = facts.pop("spec", None), facts.pop("digest", None)
-        if not isinstance(spec, dict) or spec_digest(spec) != digest:
-            raise CacheError(f"{self.store}/{path}: the digest {digest!r} is not that of the spec; {repair_hint()}")
-        return Source(spec, digest, facts)
+        """Return the source that a teacher.json or encoder.json describes; see `read_source`."""
+        return read_source(self.store, path)
 
     # Commits
 
@@ -108,10 +106,13 @@ class Cache:
         with self._lock:
             if self._state is None:
                 commits = self.commits()
-                folders = {file.path.rpartition("/")[0] for c in commits for shard in c.added for file in shard.files()}
-                listed = {f"{f}/{name}": size for f in sorted(folders) for name, size in self.store.sizes(f).items()}
-                self._state = cache_state(commits, listed)
+                self._state = cache_state(commits, self.listing(commits))
             return self._state
+
+    def listing(self, commits: Iterable[Commit]) -> dict[str, int]:
+        """Return the sizes of the files in all folders that some commits name, from one listing per folder."""
+        folders = {file.path.rpartition("/")[0] for c in commits for shard in c.added for file in shard.files()}
+        return {f"{f}/{name}": size for f in sorted(folders) for name, size in self.store.sizes(f).items()}
 
     def commits(self) -> list[Commit]:
         """Return all commits that count, sorted by digest; `log` names the files that are ignored."""
@@ -134,10 +135,10 @@ class Cache:
             if path.startswith(folder) and all(file.path in state.listed for file in shard.files())
         ]
 
-    def add(self, draft: Path, folder: str, suffix: str, rows: int, index: Shard | None = None) -> Shard:
+    def add(self, draft: Path, folder: str, suffix: str, rows: int) -> Shard:
         """Publish a draft as a shard named by its content. It counts as soon as a commit names it."""
         digest = file_digest(draft)
-        shard = Shard(f"{folder}/{digest[:32]}{suffix}", draft.stat().st_size, rows, digest, index)
+        shard = Shard(f"{folder}/{digest[:32]}{suffix}", draft.stat().st_size, rows, digest)
         self.store.publish(draft, shard.path)
         return shard
 
@@ -240,34 +241,7 @@ class Cache:
                 if sha256(data) != file.sha256:
                     raise CacheError(f"{where}: sha256 differs from the commit's; {repair_hint()}")
                 source = pa.BufferReader(data)
-            return read_table(source, where, columns, schema_of(file.path), file.rows)
-
-
-def schema_of(path: str) -> pa.Schema:
-    """Return the columns that a Parquet file in this folder of a cache has at least."""
-    return {"images": IMAGE_COLUMNS, "features": FEATURE_FACTS, "failures": FAILURE_COLUMNS}[path.split("/")[0]]
-
-
-def check_format(store: Store) -> None:
-    """Raise CacheError if the cache in a store has another format than this armada's, NoFileError if it has none."""
-    found = read_json(store, "cache.json").get("format")
-    if type(found) is int and found > FORMAT:
-        raise NewerFormatError(
-            f"{store}/cache.json: the cache has format {found}, and this armada knows {FORMAT}; update armada"
-        )
-    if found != FORMAT or type(found) is not int:
-        raise CacheError(
-            f"{store}/cache.json: expected format {FORMAT}, found {found!r}; this armada can't read the cache: build a "
-            "new one in another folder"
-        )
-
-
-def read_json(store: Store, path: str) -> dict[str, Any]:
-    """Return the JSON object in a file. Raise CacheError if the file has none, NoFileError if it does not exist."""
-    try:
-        value = json.loads(store.read(path))
-    except (ValueError, RecursionError) as error:
-        raise CacheError(f"{store}/{path}: no readable JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise CacheError(f"{store}/{path}: expected a JSON object, found {type(value).__name__}")
-    return value
+            table = read_table(source, where, schema_of(file.path), columns)
+        if table.num_rows != file.rows:
+            raise CacheError(f"{where}: expected {file.rows} rows, found {table.num_rows}; {repair_hint()}")
+        return table

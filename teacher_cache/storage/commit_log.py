@@ -73,6 +73,15 @@ class CommitLog:
                 faults = self.unreadable if isinstance(found, NewerFormatError) else self.refused
                 faults[f"{digest}.json"] = str(found)
 
+    def is_newer(self, name: str) -> bool:
+        """Return whether a file is a commit of a newer format."""
+        return isinstance(self._parsed.get(name.removesuffix(".json")), NewerFormatError)
+
+    def is_sound_checkpoint(self, name: str) -> bool:
+        """Return whether a file among the checkpoints has its digest and contains only commits that are listed."""
+        texts = self._texts_of(name)
+        return bool(texts) and texts.keys() <= self.commits.keys()
+
     def write_checkpoint(self) -> None:
         """Write a checkpoint if many commits are in none, and remove the one that it contains."""
         listed = self.commits.keys()
@@ -86,6 +95,12 @@ class CommitLog:
             self.store.remove(f"checkpoints/{self._checkpoint}")
         self._folded, self._checkpoint = frozenset(listed), name
 
+    def forget_checkpoint(self) -> None:
+        """Remove the checkpoint, if it contains commits that are gone."""
+        if self.absent:
+            self.store.remove(f"checkpoints/{self._checkpoint}")
+            self._folded, self._checkpoint, self.absent = frozenset(), "", frozenset()
+
     def _parse(self, digest: str) -> Commit | CacheError:
         if digest not in self._parsed:
             try:
@@ -97,6 +112,8 @@ class CommitLog:
     def _read_checkpoint(self) -> None:
         """Take the texts of the largest checkpoint that is sound; without one, all commits are read one by one."""
         listed = self.store.sizes("checkpoints")
+        if self._checkpoint not in listed:
+            self._folded, self._checkpoint = frozenset(), ""
         for name in sorted(listed, key=lambda name: (-listed[name], name)):
             if name == self._checkpoint:
                 return
@@ -108,7 +125,10 @@ class CommitLog:
 
     def _texts_of(self, name: str) -> Mapping[str, bytes]:
         try:
-            facts = json.loads(self.store.read(f"checkpoints/{name}"))
+            data = self.store.read(f"checkpoints/{name}")
+            if f"{sha256(data)}.json" != name:
+                return {}
+            facts = json.loads(data)
             texts = {digest: text.encode("utf-8") for digest, text in facts["commits"].items()}
         except (CacheError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return {}  # it is derived: the commits are read instead

@@ -50,9 +50,7 @@ def disk_errors_in_words(where: str) -> Iterator[None]:
         path = error.filename if isinstance(error.filename, str) else where
         reason = error.strerror or str(error)
         if isinstance(error, PermissionError) or error.errno in _RIGHTS:
-            raise CacheError(
-                f"{path}: {reason}; this user needs the right to read and write {where}"
-            ) from error
+            raise CacheError(f"{path}: {reason}; this user needs the right to read and write {where}") from error
         if error.errno in _PATH:
             raise CacheError(f"{path}: {reason}; expected that {where} is a folder, or can be made one") from error
         raise

@@ -29,6 +29,7 @@ class CacheState:
     missing: tuple[Shard, ...]  # live, not whole, and neither known to be lost nor contained in what they replaced
     entries: Mapping[str, Mapping[Entry, Shard]]  # the live entries of each live path
     replacements: Mapping[Entry, tuple[Commit, ...]]  # the effective commits that replace an entry
+    lost: frozenset[Entry]  # what a commit records as lost; it counts again if its files return
 
     def is_whole(self, shard: Shard) -> bool:
         """Return whether a shard's files, its index included, are listed with their sizes."""
@@ -72,11 +73,10 @@ class CacheState:
 def cache_state(commits: Iterable[Commit], listed: Mapping[str, int]) -> CacheState:
     """Return the state of a cache from its commits and the sizes of its listed files, in linear time."""
     known = {commit.digest: commit for commit in commits}
-    whole = {
-        Entry(commit.digest, shard.path): _is_whole(shard, listed) for commit in known.values() for shard in commit.added
-    }
+    added = ((commit, shard) for commit in known.values() for shard in commit.added)
+    whole = {Entry(commit.digest, shard.path): _is_whole(shard, listed) for commit, shard in added}
     replacements = _replacements(known, whole)
-    lost = {entry for commit in known.values() for entry in commit.lost}
+    lost = frozenset(entry for commit in known.values() for entry in commit.lost)
     live: dict[str, list[tuple[Entry, Shard]]] = defaultdict(list)
     for commit in known.values():
         for shard in commit.added:
@@ -95,7 +95,7 @@ def cache_state(commits: Iterable[Commit], listed: Mapping[str, int]) -> CacheSt
         if not whole[first] and any(e not in lost and e.commit not in contained for e, _ in entries):
             missing.append(chosen[path])
     entries_of = {path: dict(live[path]) for path in chosen}
-    return CacheState(known, listed, chosen, tuple(missing), entries_of, replacements)
+    return CacheState(known, listed, chosen, tuple(missing), entries_of, replacements, lost)
 
 
 def _replacements(commits: Mapping[str, Commit], whole: Mapping[Entry, bool]) -> dict[Entry, tuple[Commit, ...]]:

@@ -23,13 +23,14 @@ from filelock import FileLock, Timeout
 from fsspec.implementations.local import LocalFileSystem
 
 from teacher_cache.errors import ArmadaError, CacheError, missing_file
+from teacher_cache.storage import local_files
 from teacher_cache.storage.atomic_files import publish_file
+from teacher_cache.storage.crash_points import crash_point
 from teacher_cache.storage.disk import disk_errors_in_words
-from teacher_cache.storage.user_folders import user_folder
 from teacher_cache.storage.urls import identity, redact
+from teacher_cache.storage.user_folders import user_folder
 
 _DRAFT = ".draft-"
-_TIMES = ("mtime", "created", "LastModified", "last_modified", "updated")  # what file systems call it
 
 
 class Store:
@@ -56,13 +57,13 @@ class Store:
         if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
             raise CacheError(f"{self}: the path {name!r} leaves the cache; refused")
         full = f"{self._root.rstrip('/')}/{name}"
-        if self.is_local and not self._contains(full):
+        if self.is_local and not local_files.contains(self._real_root, full):
             raise CacheError(f"{self}: the path {name!r} leaves the cache through a symbolic link; refused")
         return full
 
-    def _contains(self, full: str) -> bool:
-        root = os.path.realpath(self._root)
-        return os.path.realpath(full).startswith(root.rstrip("/") + "/")
+    @cached_property
+    def _real_root(self) -> str:
+        return os.path.realpath(self._root)
 
     def local_path(self, name: str) -> Path | None:
         """Return the path of a file in a local store, or None if the store is remote."""
@@ -106,25 +107,15 @@ class Store:
         except CacheError:
             return {}
         if self.is_local:
-            return dict(sorted(self._scan(path)))
+            with self._words():
+                return dict(sorted(local_files.sizes(self._real_root, path)))
         try:
-            entries = self._fs.ls(path, detail=True, refresh=True)
+            with self._words():
+                entries = self._fs.ls(path, detail=True, refresh=True)
         except FileNotFoundError:
             return {}
         files = ((PurePosixPath(e["name"]).name, e.get("size")) for e in entries if e.get("type") != "directory")
         return {name: -1 if size is None else int(size) for name, size in sorted(files) if not name.startswith(".")}
-
-    def _scan(self, path: str) -> Iterator[tuple[str, int]]:
-        try:
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    if entry.name.startswith(".") or (entry.is_symlink() and not self._contains(entry.path)):
-                        continue
-                    with contextlib.suppress(FileNotFoundError):  # removed after it was listed, or a broken link
-                        if entry.is_file():
-                            yield entry.name, entry.stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes. Raise NoFileError if it does not exist."""
@@ -196,9 +187,15 @@ class Store:
     def walk(self, folder: str) -> list[str]:
         """Return the sorted paths of all finished files below a folder, relative to the root."""
         root = self._path(folder)
+        if self.is_local:
+            return sorted(local_files.walk(self._real_root, root))
         base = self._root.rstrip("/") + "/"
         paths = (path[path.index(base) + len(base) :] for path in self._fs.find(root))
-        return sorted(path for path in paths if _DRAFT not in path)
+        return sorted(path for path in paths if not path.startswith(".") and "/." not in path)
+
+    def links_out(self) -> list[str]:
+        """Return the sorted paths of the symbolic links in a local store that lead out of it."""
+        return sorted(local_files.links_out(self._real_root)) if self.is_local else []
 
     def copy_from(self, other: Store, name: str) -> None:
         """Copy a file from another store, under the same name. Raise NoFileError if it does not exist there."""
@@ -211,6 +208,13 @@ class Store:
         with self.open(name) as source, path.open("wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
 
+    def modified(self, name: str) -> float:
+        """Return when a file was written, in seconds since the epoch; 0 if the store does not tell."""
+        try:
+            return float(self._fs.modified(self._path(name)).timestamp())
+        except (NotImplementedError, FileNotFoundError):
+            return 0.0
+
     def remove(self, name: str) -> None:
         """Remove a file if it exists."""
         with contextlib.suppress(FileNotFoundError), self._words():
@@ -220,6 +224,7 @@ class Store:
         """Move a damaged file into the folder `quarantine`, which nothing reads. Return its new path."""
         aside = f"quarantine/{name}"
         target = self._path(aside)
+        crash_point("store.quarantine")
         self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
         self._fs.mv(self._path(name), target)
         return aside
@@ -236,19 +241,7 @@ class Store:
     @cached_property
     def identity(self) -> str:
         """The one URL of this store, however it is written; see `urls.identity`."""
-        return os.path.realpath(self._root) if self.is_local else identity(self._fs, self._root)
-
-    def stamp(self, name: str) -> str:
-        """Return when a file was last written, as the store tells it; "" if it doesn't exist or the store can't tell.
-
-        It tells a cache that is made anew at a path from the one that was there.
-        """
-        try:
-            with self._words():
-                info = self._fs.info(self._path(name))
-        except FileNotFoundError:
-            return ""
-        return next((str(info[key]) for key in _TIMES if info.get(key)), "")
+        return self._real_root if self.is_local else identity(self._fs, self._root)
 
     def derived_folder(self) -> Path:
         """Return this cache's folder for data that can be computed again, in the user's cache folder.

@@ -38,7 +38,7 @@ class Workspace:
     """The folder of the work in progress of one cache, user and host.
 
     `token` names its ledger in the cache's commits and is random, `cache` is the cache's identity (see
-    `Store.identity`), and `stamp` tells when that cache was made.
+    `Store.identity`), and `stamp` tells when that cache was made, or is empty.
     """
 
     folder: Path
@@ -77,7 +77,7 @@ def open_workspace(store: Store, ledgers: Callable[[], frozenset[str]]) -> Works
         if found and not _is_of(found, store, ledgers):
             folder.rename(folder.with_name(f"{folder.name}-{found.token[:16]}"))
             found = None
-        stamp = store.stamp("cache.json")
+        stamp = _stamp(store)
         if found is None or (stamp and found.stamp != stamp):
             token = found.token if found else _marked_token(store, folder) or secrets.token_hex(16)
             found = Workspace(folder, token, store.identity, host_name(), stamp)
@@ -165,13 +165,19 @@ def _is_of(workspace: Workspace, store: Store, ledgers: Callable[[], frozenset[s
     """Return whether a workspace belongs to the cache that is now at its URL, and not to one that was there before."""
     if workspace.cache != store.identity:
         return False
-    stamp = store.stamp("cache.json")
+    stamp = _stamp(store)
     return (
         not stamp  # the store doesn't tell
         or workspace.stamp == stamp
         or any(marker["token"] == workspace.token for marker in _markers(store))
         or workspace.token in ledgers()
     )
+
+
+def _stamp(store: Store) -> str:
+    """Return when a cache was made, by which it differs from one that was at its URL before; "" if nobody knows."""
+    modified = store.modified("cache.json")
+    return repr(modified) if modified else ""
 
 
 def _lives(workspace: Workspace) -> bool:

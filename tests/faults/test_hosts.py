@@ -27,7 +27,12 @@ from tests.faults.forked import start, wait
 
 pytestmark = pytest.mark.faults
 PROMPTS = [f"prompt {i}" for i in range(30)]
-KEYS = {prompt: key for key, _, prompt, _ in (r.values() for r in make_requests(source_of_teacher(fakes.teacher()), PROMPTS).to_pylist())}
+KEYS = {
+    prompt: key
+    for key, _, prompt, _ in (
+        r.values() for r in make_requests(source_of_teacher(fakes.teacher()), PROMPTS).to_pylist()
+    )
+}
 
 
 @pytest.fixture
