@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from teacher_cache.building.spool_opening import open_existing_spool
 from teacher_cache.building.spool_rows import Wanted
 from teacher_cache.format.arrow import concat, counts, first_of_each, one_array
 from teacher_cache.format.sources import Source

@@ -1,12 +1,13 @@
 """Salvage: a spool that is truncated or no SQLite file is set aside, and what can be read of it goes into a new one.
 
-Each row is read by itself, so that a damaged page costs only the rows on it. A picture is taken over if its bytes have
-the digest that was recorded with it. The damaged file is kept.
+Each row is read by itself, so that a damaged page costs only the rows on it. A picture is stored with the facts of its
+row, and is taken over if its bytes have the digest among them. The damaged file is kept.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import sqlite3
 import struct
@@ -67,10 +68,10 @@ def _read_into(file: Path, fresh: Path) -> dict[str, int]:
     database = SpoolDatabase(fresh)
     try:
         with _source(file, fresh) as source:
-            for row in _salvageable(source):
+            for row, picture in _salvageable(source):
                 _insert(database, "rows", row)
-                if row["state"] == "drawn":
-                    _insert(database, "pictures", {"image_key": row["image_key"], "data": _picture(source, row)})
+                if picture:
+                    _insert(database, "pictures", picture)
                 _insert(database, "calls", {name: row[name] for name in ("teacher", "image_key", "cost_usd")})
                 counts[row["state"]] += 1
             _save_sums(source, database)
@@ -109,27 +110,16 @@ def _lists_tables(source: sqlite3.Connection) -> bool:
     return False
 
 
-def _salvageable(source: sqlite3.Connection) -> Iterator[dict[str, Any]]:
-    """Yield the answered rows that are complete: of drawn ones, those whose picture is."""
+def _salvageable(source: sqlite3.Connection) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
+    """Yield the answered rows that are complete, drawn ones with their picture. A picture tells its row itself."""
+    for picture in _rows(source, "pictures"):
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            row = json.loads(picture["row"])
+            if sha256(picture["data"]) == row["sha256"] and row["state"] == "drawn":
+                yield row, picture
     for row in _rows(source, "rows"):
         if row["state"] == "failed":
-            yield row | {"owner": None}
-        elif row["state"] == "drawn":
-            data = _picture(source, row)
-            if data is not None and sha256(data) == row["sha256"]:
-                yield row | {"owner": None}
-
-
-def _picture(source: sqlite3.Connection, row: dict[str, Any]) -> bytes | None:
-    with contextlib.suppress(sqlite3.DatabaseError):
-        found = source.execute("SELECT data FROM pictures WHERE image_key = ?", (row["image_key"],)).fetchone()
-        if found:
-            return bytes(found[0])
-    with contextlib.suppress(sqlite3.DatabaseError):  # without the index, which may be what is damaged
-        query = "SELECT data FROM pictures NOT INDEXED WHERE +image_key = ?"
-        found = source.execute(query, (row["image_key"],)).fetchone()
-        return bytes(found[0]) if found else None
-    return None
+            yield row, None
 
 
 def _rows(source: sqlite3.Connection, table: str) -> Iterator[dict[str, Any]]:

@@ -11,6 +11,7 @@ that planned before that seal does not request the picture again.
 from __future__ import annotations
 
 import contextlib
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -79,14 +80,14 @@ class Spool:
             "granted"; "held" if another running build has claimed the picture; "done" if it was drawn or failed,
             in the spool or in a seal after `planned`; "spent" if the budget does not allow the call.
         """
-        request = wanted.request
+        request, owner = wanted.request, self.locks.owner
         with self._database.transaction() as db:
             row = db.execute(
                 "SELECT state, owner, attempts FROM rows WHERE image_key = ?", (request.image_key,)
             ).fetchone()
             if row and row[0] != "claimed":
                 return "done"
-            if row and row[1] != self.locks.owner and self.locks.is_alive(row[1]):
+            if row and row[1] != owner and self.locks.is_alive(row[1]):
                 return "held"
             query = "SELECT 1 FROM calls WHERE image_key = ? AND sealed > ?"
             if not row and db.execute(query, (request.image_key, planned)).fetchone():
@@ -97,12 +98,11 @@ class Spool:
             db.execute(
                 "INSERT OR REPLACE INTO rows(image_key, teacher, prompt, prompt_key, sample, state, owner, attempts)"
                 " VALUES (?, ?, ?, ?, ?, 'claimed', ?, ?)",
-                (request.image_key, teacher, request.prompt, wanted.prompt_key, request.sample)
-                + (self.locks.owner, attempts),
+                (request.image_key, teacher, request.prompt, wanted.prompt_key, request.sample, owner, attempts),
             )
             db.execute(
                 "INSERT INTO calls(teacher, image_key, cost_usd, build) VALUES (?, ?, ?, ?)",
-                (teacher, request.image_key, budget.price_usd, self.locks.owner),
+                (teacher, request.image_key, budget.price_usd, owner),
             )
             crash_point("spool.claim")
         return "granted"
@@ -129,7 +129,6 @@ class Spool:
 
     def _record(self, db: sqlite3.Connection, answer: Picture | Failure) -> None:
         if isinstance(answer, Picture):
-            db.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?)", (answer.image_key, answer.data))
             facts = ("drawn", answer.suffix, sha256(answer.data), "", "")
         else:
             facts = ("failed", "", "", answer.reason, answer.message)
@@ -138,6 +137,11 @@ class Spool:
             " owner = NULL WHERE image_key = ?",
             (*facts, answer.cost_usd, answer.seconds, answer.image_key),
         )
+        if isinstance(answer, Picture):
+            names = f"teacher, state, {COLUMNS}"
+            row = db.execute(f"SELECT {names} FROM rows WHERE image_key = ?", (answer.image_key,)).fetchone()
+            text = json.dumps(dict(zip(names.split(", "), row, strict=True)))
+            db.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?)", (answer.image_key, text, answer.data))
         self._price(db, answer)
 
     def note_cost(self, failure: Failure) -> None:

@@ -1,6 +1,6 @@
 """The SQLite file of the spool: its tables, and transactions that several processes and threads share.
 
-`rows` and `pictures` hold what is not committed yet; `calls` is the ledger of the calls of running builds and of rows
+`rows` and `pictures` hold what is not committed yet (beside a picture its row as JSON, for a salvage); `calls` is the ledger of the calls of running builds and of rows
 that are not sealed; triggers keep the sums of all calls ever made, per teacher, in `spent`; `rates` are the times
 measured on this host.
 """
@@ -25,7 +25,7 @@ CREATE TABLE IF NOT EXISTS rows(
   sample INTEGER NOT NULL, state TEXT NOT NULL CHECK(state IN ('claimed', 'drawn', 'failed')), owner TEXT,
   attempts INTEGER NOT NULL, suffix TEXT, sha256 TEXT, cost_usd REAL, seconds REAL, reason TEXT, message TEXT);
 CREATE INDEX IF NOT EXISTS rows_by_state ON rows(teacher, state);
-CREATE TABLE IF NOT EXISTS pictures(image_key TEXT PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS pictures(image_key TEXT PRIMARY KEY, row TEXT NOT NULL, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS calls(
   id INTEGER PRIMARY KEY, teacher TEXT NOT NULL, image_key TEXT NOT NULL, cost_usd REAL, sealed INTEGER, build TEXT);
 CREATE TABLE IF NOT EXISTS spent(teacher TEXT PRIMARY KEY, calls INTEGER NOT NULL, cost_usd REAL NOT NULL);

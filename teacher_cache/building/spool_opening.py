@@ -32,7 +32,10 @@ from teacher_cache.storage.workspace import (
 
 @contextmanager
 def open_spool(cache: Cache) -> Iterator[Spool]:
-    """Open this host's spool of a cache, and make it if necessary. Raise CacheError if the state folder can't be used."""
+    """Open this host's spool of a cache, and make it if necessary.
+
+    Raise CacheError if the state folder can't be made or written to, or the spool can't be read.
+    """
     with _opened(cache, open_workspace(cache.store, lambda: _ledgers(cache))) as spool:
         yield spool
 
@@ -58,7 +61,8 @@ def adopt_moved_spools(cache: Cache, shard_rows: int, provenance: Provenance) ->
     for moved in list(moved_workspaces(cache.store)):
         if _is_in_use(moved):
             _say(
-                f"{moved.folder}: a build of {moved.cache}, which was moved here, still runs; its pictures are left to it"
+                f"{moved.folder}: a build of {moved.cache}, which was moved here, still runs; its pictures are left "
+                "to it"
             )
             continue
         with _opened(cache, moved) as spool:
@@ -117,8 +121,8 @@ def _opened(cache: Cache, workspace: Workspace) -> Iterator[Spool]:
                 )
             saved = salvage(file)
             _say(
-                f"{file}: the spool is damaged ({damage}); it was moved to {saved.aside}; {saved.pictures} pictures and "
-                f"{saved.failures} failures that were not sealed could be read and are kept"
+                f"{file}: the spool is damaged ({damage}); it was moved to {saved.aside}; {saved.pictures} pictures "
+                f"and {saved.failures} failures that were not sealed could be read and are kept"
             )
         spool = Spool(workspace.folder, workspace.token)
     with spool:

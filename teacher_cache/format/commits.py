@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import re
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -114,12 +115,20 @@ class Provenance:
     def __init__(self, clock: Callable[[], float], prompts: str = "") -> None:
         self._clock = clock
         self._prompts = prompts
-        self._by = f"{getpass.getuser()}@{socket.gethostname()}"
+        self._by = f"{_user()}@{socket.gethostname()}"
 
     def now(self) -> ByAndAt:
         """Return the keyword arguments `by`, `at` and `prompts` of `Cache.commit`, at the current time."""
         at = datetime.fromtimestamp(self._clock(), timezone.utc).isoformat(timespec="seconds")
         return {"by": self._by, "at": at, "prompts": self._prompts}
+
+
+def _user() -> str:
+    """Return the user's name, or the number of a user without one, as containers have them."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return f"uid-{os.getuid()}"
 
 
 def commit_bytes(

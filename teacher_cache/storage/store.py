@@ -63,7 +63,7 @@ class Store:
 
     @cached_property
     def _real_root(self) -> str:
-        return os.path.realpath(self._root)
+        return str(os.path.realpath(self._root))
 
     def local_path(self, name: str) -> Path | None:
         """Return the path of a file in a local store, or None if the store is remote."""

@@ -1,6 +1,6 @@
 """Where armada keeps this user's files on this host, outside any cache: state, and data that can be computed again.
 
-State (`state_folder`) must not be deleted while a build has unsealed pictures; its folder survives a clearing of caches.
+State (`state_folder`) must not be deleted while a build has unsealed pictures.
 Derived data (`user_folder`) may be deleted at any time.
 """
 
