@@ -19,7 +19,7 @@ from teacher_cache.errors import (
     PromptError,
     SpecError,
 )
-from teacher_cache.format.commits import Provenance, index_path
+from teacher_cache.format.commits import Provenance, Spent
 from teacher_cache.format.shards import (
     IMAGE_COLUMNS,
     ImageRow,
@@ -48,7 +48,7 @@ from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.disk import full_disk_in_words
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
 from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
-from teacher_cache.storage.store import user_folder
+from teacher_cache.storage.user_folders import user_folder
 from teacher_cache.storage.writing import commit_features, commit_pictures
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
 
@@ -78,6 +78,7 @@ __all__ = [
     "ShardRows",
     "Source",
     "SpecError",
+    "Spent",
     "Teacher",
     "TeacherStatus",
     "atomic_file",
@@ -103,7 +104,6 @@ __all__ = [
     "image_key",
     "image_tables",
     "in_tar_order",
-    "index_path",
     "index_rows",
     "is_sound",
     "list_shards",

@@ -1,4 +1,4 @@
-"""Trained aligners by content key: the states after each epoch, kept beside the run's cache and read by every rerun.
+"""Trained aligners by content key: the states after each epoch, kept in the user's cache folder for every rerun.
 
 The key holds all that decides them: the view's digest (rows, labels, pictures, features after the control), the
 settings, the seed, the number of classes. A student's settings are no part of it.
@@ -6,8 +6,6 @@ settings, the seed, the number of classes. A student's settings are no part of i
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from distill.dataset.loader import on_device
 from distill.dataset.sampled_features import SampledFeatures
 from distill.objective.aligner import State, train_aligner
 from distill.settings import AlignerSettings, changes
-from teacher_cache import canonical_json, sha256
+from teacher_cache import atomic_write, canonical_json, sha256
 
 
 def aligner_states(
@@ -49,13 +47,9 @@ def aligner_states(
     table = view.features if moved is None else moved
     taught_labels = torch.tensor(labels, device=device)
     states = train_aligner(table, taught_labels, classes, epochs, settings, seed, view.digest, max_local_bytes)
-    home.mkdir(parents=True, exist_ok=True)
     for epoch, state in enumerate(states):
         data = save(state)
-        descriptor, draft = tempfile.mkstemp(prefix=".draft-", dir=home)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-        os.replace(draft, home / f"epoch-{epoch:04d}-{sha256(data)[:32]}.safetensors")
+        atomic_write(home / f"epoch-{epoch:04d}-{sha256(data)[:32]}.safetensors", data, durable=False)
     return states
 
 

@@ -107,8 +107,11 @@ def build(
         float, typer.Option("--seal-seconds", min=0, help="Seal shards after so many seconds.")
     ] = 600,
     format: Annotated[
-        str, typer.Option("--format", help="parquet, or webdataset: each picture and its feature in one tar.")
+        str, typer.Option("--format", help="parquet, or webdataset: also tars of pictures with their features.")
     ] = "parquet",
+    redraw_missing: Annotated[
+        bool, typer.Option("--redraw-missing", help="Draw again what was in files that are gone for good.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw every missing picture once, and encode every picture without a feature."""
@@ -123,6 +126,7 @@ def build(
         seal_rows=seal_rows,
         seal_seconds=seal_seconds,
         format=format,
+        redraw_missing=redraw_missing,
         prompts=Path(prompts).name if Path(prompts).suffix else prompts,
     )
     opened_teacher, opened_encoder = open_teacher(teacher), open_encoder(encoder)

@@ -5,7 +5,9 @@ Only teachers and encoders that the user names are opened. Their calls are in th
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,8 +17,10 @@ import pyarrow as pa
 from teacher_cache.building.answers import check_answer
 from teacher_cache.building.encoding import encode_pictures
 from teacher_cache.building.spool import Spool
+from teacher_cache.building.spool_opening import open_spool, settle
 from teacher_cache.encoders import Encoder, source_of_encoder
-from teacher_cache.errors import ArmadaError
+from teacher_cache.errors import ArmadaError, CacheError
+from teacher_cache.format.commits import Provenance
 from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.keys import seed_of, sha256
 from teacher_cache.reading.reader import open_features
@@ -81,12 +85,16 @@ def _redraw(cache: Cache, source: Source, teacher: Teacher | None, rows: pa.Tabl
     columns = rows.select(["image_key", "prompt", "sample"]).to_pylist()
     requests = [Request(row["image_key"], row["prompt"], row["sample"], seed_of(row["image_key"])) for row in columns]
     same: set[str] = set()
-    with Spool(cache.machine_folder) as spool:
-        for given in teacher.draw(_noted(spool, source, teacher.price_usd, requests)):
-            answer = check_answer(given, source.name)
-            spool.note_cost(answer)
-            if isinstance(answer, Picture) and sha256(answer.data) == expected.get(answer.image_key):
-                same.add(answer.image_key)
+    with open_spool(cache) as spool:
+        try:
+            for given in teacher.draw(_noted(spool, source, teacher.price_usd, requests)):
+                answer = check_answer(given, source.name)
+                spool.note_cost(answer)
+                if isinstance(answer, Picture) and sha256(answer.data) == expected.get(answer.image_key):
+                    same.add(answer.image_key)
+        finally:
+            with contextlib.suppress(CacheError):  # a cache that can't be written to: the next build here commits it
+                settle(cache, spool, Provenance(time.time, "recomputation"))
     return Recomputed(source.name, len(requests), len(requests) - len(same))
 
 

@@ -10,14 +10,15 @@ import contextlib
 import hashlib
 import mmap
 import os
-import tempfile
 import time
 from collections.abc import Iterable
 from pathlib import Path
 
 from teacher_cache.errors import CacheError, NoFileError
 from teacher_cache.format.commits import Shard
+from teacher_cache.storage.atomic_files import atomic_file
 from teacher_cache.storage.cache import Cache
+from teacher_cache.storage.disk import disk_errors_in_words
 
 TRIES = 3
 
@@ -60,14 +61,8 @@ def _fetched(cache: Cache, shard: Shard, copy: Path) -> bytes | mmap.mmap:
 
 
 def _copy(cache: Cache, shard: Shard, copy: Path) -> None:
-    copy.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".part-", dir=copy.parent)
-    os.close(handle)
-    try:
-        cache.store.copy_to(shard.path, Path(name))
-        os.replace(name, copy)
-    finally:
-        Path(name).unlink(missing_ok=True)
+    with disk_errors_in_words(str(copy.parent)), atomic_file(copy, durable=False) as draft:
+        cache.store.copy_to(shard.path, draft)
 
 
 def _mapped(path: Path, shard: Shard, where: str) -> bytes | mmap.mmap:

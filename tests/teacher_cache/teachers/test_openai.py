@@ -22,7 +22,7 @@ from teacher_cache import (
     source_of_teacher,
     status,
 )
-from teacher_cache.building import drawing
+from teacher_cache.building import retries
 from teacher_cache.teachers import Picture, Request, rate_limit
 from teacher_cache.teachers.http_errors import HopelessError
 from tests import fakes
@@ -34,7 +34,7 @@ PROMPTS = [f"prompt {i}" for i in range(6)]
 @pytest.fixture(autouse=True)
 def _key_and_no_long_waits(monkeypatch):
     monkeypatch.setenv("TEST_IMAGE_KEY", KEY)
-    monkeypatch.setattr(drawing, "_BACKOFF_S", 0.02)
+    monkeypatch.setattr(retries, "_BACKOFF_S", 0.02)
     monkeypatch.setattr(rate_limit, "_PAUSE_S", 0.05)
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from teacher_cache import ArmadaError, BuildOptions, build, source_of_teacher, status
-from teacher_cache.building import drawing
+from teacher_cache.building import retries
 from teacher_cache.teachers import call_streak, rate_limit
 from tests import fakes
 from tests.teacher_cache.image_server import KEY, Reply, error, serving
@@ -19,7 +19,7 @@ PROMPTS = [f"prompt {i}" for i in range(20)]
 @pytest.fixture(autouse=True)
 def _key_and_no_long_waits(monkeypatch):
     monkeypatch.setenv("TEST_IMAGE_KEY", KEY)
-    monkeypatch.setattr(drawing, "_BACKOFF_S", 0.02)
+    monkeypatch.setattr(retries, "_BACKOFF_S", 0.02)
     monkeypatch.setattr(rate_limit, "_PAUSE_S", 0.05)
 
 

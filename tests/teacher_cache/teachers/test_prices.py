@@ -3,7 +3,7 @@
 import pytest
 
 from teacher_cache import ArmadaError, BuildOptions, SpecError, build, open_teacher, recompute, status
-from teacher_cache.building import drawing
+from teacher_cache.building import retries
 from teacher_cache.teachers.prices import Prices, read_prices
 from tests import fakes
 from tests.teacher_cache.image_server import KEY, drawn, serving
@@ -21,7 +21,7 @@ COST = (20 * 5 + 40 * 10 + 1056 * 40) / 1e6
 @pytest.fixture(autouse=True)
 def _key_and_no_long_waits(monkeypatch):
     monkeypatch.setenv("TEST_IMAGE_KEY", KEY)
-    monkeypatch.setattr(drawing, "_BACKOFF_S", 0.02)
+    monkeypatch.setattr(retries, "_BACKOFF_S", 0.02)
 
 
 @pytest.fixture
