@@ -16,10 +16,12 @@ from teacher_cache.errors import (
     CacheError,
     CoverageError,
     MissingPackageError,
+    PictureError,
     PromptError,
     SpecError,
 )
 from teacher_cache.format.commits import Provenance, Spent
+from teacher_cache.format.pixels import as_png, open_picture, picture_suffix
 from teacher_cache.format.shards import (
     IMAGE_COLUMNS,
     ImageRow,
@@ -71,6 +73,7 @@ __all__ = [
     "MappedRows",
     "MissingPackageError",
     "Picture",
+    "PictureError",
     "Plan",
     "PromptError",
     "Provenance",
@@ -81,6 +84,7 @@ __all__ = [
     "Spent",
     "Teacher",
     "TeacherStatus",
+    "as_png",
     "atomic_file",
     "atomic_write",
     "build",
@@ -114,8 +118,10 @@ __all__ = [
     "missing_features",
     "open_encoder",
     "open_features",
+    "open_picture",
     "open_teacher",
     "package_file",
+    "picture_suffix",
     "progress",
     "prompt_key",
     "quiet_transformers",

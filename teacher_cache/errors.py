@@ -20,6 +20,10 @@ class PromptError(ArmadaError):
     """A prompts file has a row that can't be a prompt. The message names the file, the row and the column."""
 
 
+class PictureError(ArmadaError):
+    """Bytes have no usable pixels: an unknown format, damage, or more pixels than are decoded."""
+
+
 class CacheError(ArmadaError):
     """A cache is absent, damaged or of another format. The message names the file."""
 

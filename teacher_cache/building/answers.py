@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from teacher_cache.errors import ArmadaError
+from teacher_cache.format.pixels import picture_fault, picture_suffix
 from teacher_cache.keys import sha256
-from teacher_cache.storage.pictures import picture_fault
 from teacher_cache.teachers import REASONS, Failure, Picture
-from teacher_cache.teachers.picture_formats import suffix_of
 
 _REMEMBERED = 65_536  # pictures whose digests are compared
 
@@ -44,13 +43,12 @@ def check_picture(answer: Picture | Failure) -> Picture | Failure:
     undecodable."""
     if isinstance(answer, Failure):
         return answer
-    suffix = suffix_of(answer.data)
     fault = picture_fault(answer.data)
-    if not fault and not suffix:
-        fault = ("undecodable", f"expected a PNG, JPEG, WebP or AVIF, found {answer.data[:20]!r}")
     if fault:
-        return Failure(answer.image_key, *fault, answer.cost_usd, answer.seconds)
-    return replace(answer, suffix=suffix)
+        where = getattr(answer, "where", "")  # the file that it was read from, if any
+        message = f"{where}: {fault[1]}" if where else fault[1]
+        return Failure(answer.image_key, fault[0], message, answer.cost_usd, answer.seconds)
+    return replace(answer, suffix=picture_suffix(answer.data))
 
 
 @dataclass

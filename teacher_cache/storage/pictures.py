@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -92,20 +91,3 @@ def _by_path(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     edges = np.flatnonzero(np.diff(_codes(rows), prepend=-1, append=-1))
     for start, end in itertools.pairwise(edges.tolist()):
         yield rows["path"][start].as_py(), rows.slice(start, end - start)
-
-
-def picture_fault(data: bytes) -> tuple[str, str] | None:
-    """Return why an answer of a teacher is not a usable picture, as (reason, message), or None if it is one.
-
-    The reason is "undecodable" if the bytes are not a picture, and "blank" if all pixels have the same colour.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return "undecodable", f"{len(data)} bytes that are not a picture: {error}"
-    if (pixels == pixels[0]).all():
-        return "blank", f"every pixel has the colour {tuple(pixels[0].tolist())}"
-    return None

@@ -37,8 +37,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded picture. `suffix` names its format, but its bytes decide. `cost_usd` is None if the teacher has no
-    price."""
+    """An encoded picture. `suffix` is that of its format (png, jpg, webp, gif, avif or tif), but its bytes decide.
+    `cost_usd` is None if the teacher has no price."""
 
     image_key: str
     data: bytes

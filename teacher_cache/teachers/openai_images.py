@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from teacher_cache.errors import SpecError
+from teacher_cache.format.pixels import picture_suffix
 from teacher_cache.registry.specs import Spec
 from teacher_cache.teachers import Failure, Picture, Request
 from teacher_cache.teachers.call_streak import Call, CallStreak
@@ -31,7 +32,6 @@ from teacher_cache.teachers.openai_options import (
     prices_of,
     server_of,
 )
-from teacher_cache.teachers.picture_formats import suffix_of
 from teacher_cache.teachers.rate_limit import RateLimit
 from teacher_cache.teachers.reply_pictures import read_picture, read_reply
 
@@ -132,7 +132,7 @@ class OpenAIImages:
         answers: list[Picture | Failure] = []
         for request, picture in itertools.zip_longest(group, pictures):
             if isinstance(picture, bytes):
-                answers.append(Picture(request.image_key, picture, suffix_of(picture), price, seconds))
+                answers.append(Picture(request.image_key, picture, picture_suffix(picture) or "", price, seconds))
             else:
                 answers.append(self._failure(request, picture or error, price, seconds, is_part=bool(picture)))
         if any(isinstance(picture, bytes) for picture in pictures):

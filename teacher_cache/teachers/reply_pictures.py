@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
 
+from teacher_cache.format.pixels import picture_suffix
 from teacher_cache.teachers.http_errors import error_of, is_refusal, one_line
 from teacher_cache.teachers.http_reply import Limits, ReplyError, StatusError, read_body
-from teacher_cache.teachers.picture_formats import suffix_of
 
 if TYPE_CHECKING:
     from httpx2 import Client
@@ -64,7 +64,7 @@ def read_picture(client: Client, address: str, entry: Any, limits: Limits) -> by
     if not encoded and not url:
         raise _no_picture(facts)
     picture = decode_base64(encoded) if encoded else _fetch(client, address, url, limits)
-    if not suffix_of(picture):
+    if not picture_suffix(picture):
         raise ReplyError("undecodable", f"expected a PNG, JPEG, WebP or AVIF, found {picture[:20]!r}")
     return picture
 
