@@ -55,7 +55,7 @@ class Retries:
         return heapq.heappop(self._heap)
 
     def take_back(self, sent: Sending, answer: Picture | Failure) -> bool:
-        """Schedule the request again if it was turned away, or failed transiently with attempts left; return if it is."""
+        """Schedule the request again if it was turned away, or failed transiently with attempts left. Return if so."""
         if isinstance(answer, Picture):
             return False
         refusals = sent.refusals + 1 if answer.turned_away else 0

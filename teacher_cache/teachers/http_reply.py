@@ -80,7 +80,7 @@ def read_body(client: Client, method: str, url: str, *, limits: Limits, **reques
     try:
         with client.stream(method, url, **request) as response:
             declared = response.headers.get("content-length", "")
-            if declared.isdigit() and int(declared) > limits.bytes:
+            if declared.isdecimal() and int(declared) > limits.bytes:
                 raise ReplyError("undecodable", f"a body of {declared} bytes; at most {limits.bytes} are read")
             body = bytearray()
             for piece in _pieces(response, limits.bytes + 1):

@@ -29,6 +29,7 @@ from teacher_cache.teachers.openai_options import (
     OPENAI,
     OPTIONS,
     check_base_url,
+    check_numbers,
     prices_of,
     server_of,
 )
@@ -46,10 +47,11 @@ class OpenAIImages:
         options = spec.options(OPTIONS)
         if not spec.model:
             raise SpecError(f"{spec.text}: expected openai:MODEL, for example openai:gpt-image-1")
+        check_numbers(spec.text, options)
         self._url = check_base_url(spec.text, options["base_url"])
         self._body = {"model": spec.model, **{name: options[name] for name in BODY if options[name]}}
         self._seed = options["seed"] if options["seed"] != "auto" or self._url != OPENAI else "false"
-        self._n, self.concurrency = max(1, options["n"]), max(1, options["concurrency"])
+        self._n, self.concurrency = options["n"], options["concurrency"]
         self._limits = Limits(options["timeout"], options["max_mb"] * 1_000_000)
         self._key_env = options["key_env"] or ("OPENAI_API_KEY" if self._url == OPENAI else "")
         self._key = ""
@@ -94,7 +96,7 @@ class OpenAIImages:
             raise HopelessError(self._without_key(self._streak.hopeless))
 
     def _client(self) -> Client:
-        key = os.environ.get(self._key_env, "") if self._key_env else ""
+        key = os.environ.get(self._key_env, "").strip() if self._key_env else ""
         if self._key_env and not key:
             raise HopelessError(
                 f"the environment variable {self._key_env} is not set; expected the API key of {self._url}"
@@ -125,6 +127,8 @@ class OpenAIImages:
             error = unusable
             if error.turned_away and not error.unreachable:
                 error.wait_s = self._rate_limit.turned_away(sent_at, error.wait_s)
+        except Exception as unforeseen:  # what no one foresaw in one reply is no error of the others
+            error = ReplyError("undecodable", f"{type(unforeseen).__name__}: {unforeseen}")
         seconds = (time.monotonic() - started) / len(group)
         price = self.price_usd if cost is None else cost / len(pictures)
         if price is not None and self.price_usd is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
@@ -40,6 +41,13 @@ OPTIONS = {
     "licence": "",
 }
 _PORTS = {"http": 80, "https": 443}
+
+
+def check_numbers(text: str, options: Mapping[str, Any]) -> None:
+    """Raise SpecError, naming the spec `text`, for a number that is too small, infinite or none."""
+    for name, least in (("n", 1), ("concurrency", 1), ("max_mb", 1), ("timeout", 0.001), ("rpm", 0)):
+        if not least <= options[name] < math.inf:
+            raise SpecError(f"{text}: option {name} expects a number from {least} on, found {options[name]!r}")
 
 
 def check_base_url(text: str, url: str) -> str:

@@ -2,8 +2,17 @@
 
 import pytest
 
-from teacher_cache import Cache, Source, build, open_teacher, redraw_notes, source_of_teacher, spec_digest
-from teacher_cache.registry.pretrained import warn_unpinned
+from teacher_cache import (
+    Cache,
+    Source,
+    build,
+    open_teacher,
+    redraw_notes,
+    source_of_encoder,
+    source_of_teacher,
+    spec_digest,
+)
+from teacher_cache.registry.pretrained import Checkpoint, warn_unpinned
 from tests import fakes
 from tests.pipelines.cli import armada
 from tests.teacher_cache.image_server import KEY, serving
@@ -92,3 +101,12 @@ def test_a_hub_model_without_a_commit_is_reported_once_with_its_commit(capfd):
     assert all(
         f"org/model is not pinned: its commit is {'c' * 40} now; add revision={'c' * 40}" in line for line in said
     )
+
+
+def test_an_encoders_record_notes_the_commit_of_its_hub_model(tmp_path):
+    folder = tmp_path / "hub" / "models--org--model" / "snapshots" / ("d" * 40) / "vae"
+    encoder = fakes.encoder()
+    encoder._checkpoint = Checkpoint(folder, ())
+    assert source_of_encoder(encoder).facts["commit"] == "d" * 40
+    encoder._checkpoint = Checkpoint(tmp_path, ())
+    assert "commit" not in source_of_encoder(encoder).facts
