@@ -7,7 +7,8 @@ from teacher_cache.building.builder import BuildReport, build
 from teacher_cache.building.encoding import encode
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import Plan, expected_seconds, make_plan, make_requests, missing_features
-from teacher_cache.building.retrying import retry
+from teacher_cache.building.retrying import check_named, retry
+from teacher_cache.building.same_pictures import redraw_notes
 from teacher_cache.encoders import Encoder, open_encoder, source_of_encoder
 from teacher_cache.errors import (
     ArmadaError,
@@ -21,7 +22,7 @@ from teacher_cache.errors import (
     PromptError,
     SpecError,
 )
-from teacher_cache.format.commits import Provenance, index_path
+from teacher_cache.format.commits import Provenance, Spent
 from teacher_cache.format.pixels import as_png, open_picture, picture_suffix
 from teacher_cache.format.shards import (
     IMAGE_COLUMNS,
@@ -31,7 +32,7 @@ from teacher_cache.format.shards import (
     feature_schema,
     is_sound,
 )
-from teacher_cache.format.sources import Source
+from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
 from teacher_cache.maintenance.cache_status import TeacherStatus, status
 from teacher_cache.maintenance.compaction import compact
@@ -51,7 +52,7 @@ from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.disk import full_disk_in_words
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
 from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
-from teacher_cache.storage.store import user_folder
+from teacher_cache.storage.user_folders import user_folder
 from teacher_cache.storage.writing import commit_features, commit_pictures
 from teacher_cache.tables import read_csv, read_rows
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
@@ -85,6 +86,7 @@ __all__ = [
     "ShardRows",
     "Source",
     "SpecError",
+    "Spent",
     "Teacher",
     "TeacherStatus",
     "as_png",
@@ -92,6 +94,7 @@ __all__ = [
     "atomic_write",
     "build",
     "canonical_json",
+    "check_named",
     "check_prompts",
     "choose",
     "commit_features",
@@ -110,7 +113,6 @@ __all__ = [
     "image_key",
     "image_tables",
     "in_tar_order",
-    "index_path",
     "index_rows",
     "is_sound",
     "list_shards",
@@ -134,11 +136,13 @@ __all__ = [
     "read_prompts",
     "read_rows",
     "recompute",
+    "redraw_notes",
     "retry",
     "sha256",
     "source_of_encoder",
     "source_of_teacher",
     "spec_digest",
+    "spec_to_type",
     "status",
     "sweep_drafts",
     "user_folder",

@@ -1,4 +1,4 @@
-"""Trained aligners by content key: the states after each epoch, kept beside the run's cache and read by every rerun.
+"""Trained aligners by content key: the states after each epoch, kept in the user's cache folder for every rerun.
 
 The key holds all that decides them: the view's digest (rows, labels, pictures, features after the control), the
 settings, the seed, the number of classes. A student's settings are no part of it.

@@ -59,7 +59,7 @@ def targets_from_cache(
 ) -> TeacherTargets:
     """Return the features of `texts` from a cache, and the state of the aligner after each epoch.
 
-    The aligner is trained on the first call and kept beside the cache.
+    The aligner is trained on the first call and kept in the user's cache folder.
 
     Args:
         cache: the folder or URL of the cache.
@@ -81,7 +81,7 @@ def targets_from_cache(
     view = join(rows, opened, features, samples=samples, mend=_mending(opened, features, samples))
     settings = aligner or AlignerSettings()
     classes = 1 if any(isinstance(label, float) for label in labels) else int(max(labels)) + 1
-    states = aligner_states(opened.machine_folder / "aligners", view, classes, epochs, settings, seed, device)
+    states = aligner_states(opened.derived_folder / "aligners", view, classes, epochs, settings, seed, device)
     return TeacherTargets(torch.from_numpy(view.features), states, settings.width)
 
 

@@ -70,6 +70,7 @@ def plan(
         make_requests,
         open_encoder,
         open_teacher,
+        redraw_notes,
         source_of_encoder,
         source_of_teacher,
     )
@@ -95,7 +96,10 @@ def plan(
         "cost_usd": None if price_usd is None else calls * price_usd,
         "seconds": expected_seconds(opened_cache, teacher_source, encoder_source, made) if is_there else None,
     }
-    show(facts, as_json)
+    notes = redraw_notes(opened_cache, teacher_source, made.wanted)
+    show({**facts, "notes": notes} if as_json else facts, as_json)
+    for note in notes:
+        typer.echo(f"teacher {teacher_source.spec.get('kind', '')}: {note}", err=True)
 
 
 @cache_app.command()
@@ -119,8 +123,11 @@ def build(
         float, typer.Option("--seal-seconds", min=0, help="Seal shards after so many seconds.")
     ] = 600,
     format: Annotated[
-        str, typer.Option("--format", help="parquet, or webdataset: each picture and its feature in one tar.")
+        str, typer.Option("--format", help="parquet, or webdataset: also tars of pictures with their features.")
     ] = "parquet",
+    redraw_missing: Annotated[
+        bool, typer.Option("--redraw-missing", help="Draw again what was in files that are gone for good.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw every missing picture once, and encode every picture without a feature."""
@@ -135,6 +142,7 @@ def build(
         seal_rows=seal_rows,
         seal_seconds=seal_seconds,
         format=format,
+        redraw_missing=redraw_missing,
         prompts=Path(prompts).name if Path(prompts).suffix else prompts,
     )
     opened_teacher, opened_encoder = open_teacher(teacher), open_encoder(encoder)
@@ -167,6 +175,10 @@ def _exit_with_code(report: BuildReport) -> None:
 @cache_app.command()
 def retry(
     url: Url,
+    teacher: Annotated[
+        Optional[str], typer.Option("--teacher", help="The teacher of the failed rows, with today's options.")
+    ] = None,
+    encoder: Annotated[Optional[str], typer.Option("--encoder", help="For the pictures that come.")] = None,
     reason: Annotated[
         Optional[list[str]], typer.Option("--reason", help="Retry failures of this reason; may be repeated.")
     ] = None,
@@ -174,12 +186,26 @@ def retry(
     budget_usd: BudgetUsd = None,
     as_json: AsJson = False,
 ) -> None:
-    """Retry rows that failed: transient failures, or those of the given reasons."""
-    from teacher_cache import Cache, retry as run_retry
+    """Request rows that failed again, once each: transient failures, or those of the given reasons."""
+    from teacher_cache import ArmadaError, Cache, check_named, open_encoder, open_teacher, retry as run_retry
 
-    reports = run_retry(
-        Cache(url), reason or ["transient"], max_calls=max_calls, budget_usd=budget_usd, stop=_stop_on_signal()
-    )
+    cache, reasons = Cache(url), reason or ["transient"]
+    reports = []
+    if teacher is None or encoder is None:
+        check_named(cache, reasons)
+        if teacher or encoder:
+            raise ArmadaError("cache retry: expected --teacher SPEC and --encoder SPEC together")
+    else:
+        report = run_retry(
+            cache,
+            open_teacher(teacher),
+            open_encoder(encoder),
+            reasons,
+            max_calls=max_calls,
+            budget_usd=budget_usd,
+            stop=_stop_on_signal(),
+        )
+        reports = [report] if report else []
     if as_json:
         typer.echo(json.dumps({"retried": [asdict(report) for report in reports]}))
     else:

@@ -246,7 +246,7 @@ def _teacher_targets(
     if control and control.aligner == "untrained":
         states = untrained_states(view.features.shape[1], task_model.classes, epochs, settings, request.settings.seed)
         return teacher_targets(states, settings.width, request.max_local_bytes)
-    folder = Cache(str(request.cache)).machine_folder / "aligners"
+    folder = Cache(str(request.cache)).derived_folder / "aligners"
     with accelerator.main_process_first():  # the others read what it has trained
         states = aligner_states(
             folder,

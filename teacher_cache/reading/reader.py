@@ -129,8 +129,8 @@ def open_features(
     snapshot = take_snapshot(cache, teacher, encoder)
     size = snapshot.rows * (snapshot.dimension * snapshot.dtype.itemsize + _ROW_BYTES)
     mapped = max_local_bytes is None or size <= max_local_bytes
-    home = cache.machine_folder / "matrices"
-    fetched = cache.machine_folder / "fetched" if mapped else None
+    home = cache.derived_folder / "matrices"
+    fetched = cache.derived_folder / "fetched" if mapped else None
     name, size = (snapshot.digest, size) if mapped else (f"{snapshot.digest}-keys", snapshot.rows * _ROW_BYTES)
     for _ in range(2):
         try:
@@ -138,7 +138,7 @@ def open_features(
                 home, name, size, lambda draft: decode(cache, snapshot, draft, fetched, keep_features=mapped)
             )
             if fetched:
-                clear(fetched, [*snapshot.features, *snapshot.images, *snapshot.tars.values()])
+                clear(fetched, [*snapshot.features, *snapshot.indexes])
         except NoFileError:  # a shard was removed after it was listed: another process compacted the cache
             if tries == 1:
                 raise

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.errors import CacheError, missing_file, repair_hint
+from teacher_cache.errors import CacheError, repair_hint
 from teacher_cache.format.arrow import one_array
-from teacher_cache.format.commits import index_path
+from teacher_cache.format.shards import ImageRow
 from teacher_cache.keys import sha256
 from teacher_cache.storage.cache import Cache
 
@@ -49,15 +49,13 @@ def index_rows(cache: Cache, places: pa.Table, limit: int) -> Iterator[pa.Table]
     """Yield the complete index rows (IMAGE_COLUMNS and `path`) of some pictures, in tar order.
 
     `places` has the columns `image_key`, `image_sha256` and `path`. A table has at most `limit` rows, so that a million
-    prompts are never in memory at once. Raise NoFileError if an index does not exist.
+    prompts are never in memory at once. Raise NoFileError if an index does not exist any more.
     """
-    shards = {shard.path: shard for commit in cache.commits() for shard in commit.added}
+    shards = {shard.path: shard for commit in cache.commits() for shard in commit.added if shard.index}
+    shards |= cache.state.live
     pending: list[pa.Table] = []
     for path, group in _by_path(places.take(pc.sort_indices(_codes(places)))):
-        shard = shards[index_path(path)]
-        table = cache.table(shard)
-        if table is None:
-            raise missing_file(f"{cache.store}/{shard.path}")
+        table = cache.table(shards[path])
         place = pc.index_in(table["image_key"], one_array(group["image_key"]))
         is_canonical = pc.fill_null(pc.equal(pc.take(group["image_sha256"], place), table["image_sha256"]), False)
         rows = table.append_column("path", pa.repeat(path, table.num_rows)).filter(is_canonical)
@@ -69,6 +67,12 @@ def index_rows(cache: Cache, places: pa.Table, limit: int) -> Iterator[pa.Table]
     rest = pa.concat_tables(pending) if pending else None
     if rest is not None and rest.num_rows:
         yield rest
+
+
+def image_rows(rows: pa.Table) -> list[ImageRow]:
+    """Return the facts of index rows as they are stored beside the pictures."""
+    names = list(ImageRow.__dataclass_fields__)
+    return [ImageRow(**row) for row in rows.select(names).to_pylist()]
 
 
 def in_tar_order(rows: pa.Table) -> pa.Table:

@@ -120,8 +120,8 @@ def test_two_machines_on_one_folder_repeat_only_calls_that_were_not_committed(tm
 
     def on_machine(number):
         cache = Cache(str(shared))
-        cache.__dict__["machine_folder"] = tmp_path / f"machine{number}"
-        cache.machine_folder.mkdir()
+        cache.__dict__["derived_folder"] = tmp_path / f"machine{number}"
+        cache.derived_folder.mkdir()
         prompts = PROMPTS if number == 0 else PROMPTS[::-1]
         build(cache, prompts, fakes.teacher(), fakes.encoder(), OPTIONS)
 

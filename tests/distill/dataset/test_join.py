@@ -136,7 +136,7 @@ def test_shuffled_moves_features_and_loses_none(cache, features):
 
 
 def test_a_matrix_damaged_on_this_machine_is_refused(cache, features):
-    (path,) = cache.machine_folder.glob("matrices/*/features.npy")
+    (path,) = cache.derived_folder.glob("matrices/*/features.npy")
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)

@@ -42,7 +42,7 @@ def test_maintenance_commands_print_one_json_object_and_keep_the_rows(tmp_path, 
         assert result.returncode == 0, result.stderr
         return json.loads(result.stdout)
 
-    assert facts("verify", cache, "--recompute", 2)["problems"] == []
+    assert facts("verify", cache, "--recompute", 2, *FAKES)["problems"] == []
     done = facts("compact", cache, "--vacuum")
     assert done["shards_after"] < done["shards_before"]
     facts("merge", cache, other)

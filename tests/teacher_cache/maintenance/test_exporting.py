@@ -65,7 +65,7 @@ def test_stock_libraries_read_feature_shards(built):
     query = f"SELECT count(*), any_value(len(feature)) FROM '{pattern}'"
     assert duckdb.connect().execute(query).fetchall() == [(30, 8)]
     files = sorted(str(path) for path in Path(str(built.store)).glob("features/*/*/shards/*.parquet"))
-    dataset = load_dataset("parquet", data_files=files, split="train", cache_dir=str(built.machine_folder / "hf"))
+    dataset = load_dataset("parquet", data_files=files, split="train", cache_dir=str(built.derived_folder / "hf"))
     frame = pandas.read_parquet(files[0])
     features = open_features(built, *choose(built, None, None))
     for read in (dataset[0], frame.iloc[0]):

@@ -136,7 +136,7 @@ def test_a_broken_spool_is_named_and_moved_aside(built):
 
 
 def test_recompute_finds_no_difference_if_nothing_changed(built):
-    results = recompute(Cache(str(built)), 5)
+    results = recompute(Cache(str(built)), 5, [opened()[0]], [opened()[1]])
     assert [result.asked for result in results] == [0, 5]
     assert results[0].skipped == "the teacher isn't deterministic, or doesn't say so"
     assert results[1].differing == 0
@@ -146,17 +146,25 @@ def test_recompute_finds_no_difference_if_nothing_changed(built):
 def test_recompute_finds_an_encoder_that_changed_without_a_new_spec(built, monkeypatch):
     encode = fakes.FakeEncoder.encode
     monkeypatch.setattr(fakes.FakeEncoder, "encode", lambda self, *words: encode(self, *words) * 1.1)
-    assert recompute(Cache(str(built)), 5)[1].differing == 5
+    assert recompute(Cache(str(built)), 5, (), [opened()[1]])[1].differing == 5
 
 
 def test_recompute_finds_a_teacher_that_claims_to_be_deterministic_and_is_not(cache, monkeypatch):
     monkeypatch.setattr(fakes.FakeTeacher, "deterministic", True, raising=False)
     build(cache, PROMPTS, *opened())
-    assert recompute(cache, 4)[0].differing == 0
+    assert recompute(cache, 4, [opened()[0]])[0].differing == 0
     monkeypatch.setattr(
         fakes.FakeTeacher, "_answer", lambda self, r: fakes.Picture(r.image_key, fakes.png(0), "png", None)
     )
-    assert recompute(cache, 4)[0].differing == 4
+    assert recompute(cache, 4, [opened()[0]])[0].differing == 4
+
+
+def test_recompute_opens_nothing_that_the_user_did_not_name(built):
+    with pytest.raises(ArmadaError, match=r"--recompute 5 --teacher tests\.fakes:FakeTeacher --encoder tests\.fakes"):
+        recompute(Cache(str(built)), 5)
+    teacher, encoder = recompute(Cache(str(built)), 5, (), [opened()[1]])
+    assert (teacher.asked, teacher.skipped) == (0, "not named: add --teacher tests.fakes:FakeTeacher")
+    assert encoder.asked == 5
 
 
 def test_verifying_a_missing_cache_is_an_error(tmp_path):

@@ -94,7 +94,7 @@ def opened(cache, **options):
 
 
 def only(cache, pattern):
-    (path,) = cache.machine_folder.glob(pattern)
+    (path,) = cache.derived_folder.glob(pattern)
     return path
 
 

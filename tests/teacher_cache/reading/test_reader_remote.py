@@ -41,7 +41,7 @@ def test_a_remote_cache_is_fetched_once_and_its_copies_are_removed(remote, monke
     features = opened(remote)
     assert np.array_equal(features.take(features.rows_of(PROMPTS)), expected(PROMPTS))
     assert len(fetched) == len(set(fetched)) == 10  # five of features, five indexes of pictures
-    assert list((remote.machine_folder / "fetched").iterdir()) == []
+    assert list((remote.derived_folder / "fetched").iterdir()) == []
     opened(Cache(remote.store.url))
     assert len(fetched) == 10
 
@@ -68,7 +68,7 @@ def test_a_failed_download_continues_where_it_stopped(remote, monkeypatch):
     fetched = copies(monkeypatch, fail)
     with pytest.raises(CacheError, match=r"expected \d+ bytes, found 0"):
         opened(remote)
-    complete = {path.name for path in (remote.machine_folder / "fetched").iterdir()}
+    complete = {path.name for path in (remote.derived_folder / "fetched").iterdir()}
     assert len(complete) == 4
     monkeypatch.undo()
     fetched = copies(monkeypatch)
@@ -96,10 +96,10 @@ def test_windows_have_the_same_rows_and_store_no_matrix(cache, remote, where, tm
     rows = features.rows_of(PROMPTS[::-1])
     assert np.array_equal(features.take(rows), expected(PROMPTS[::-1]))
     assert features.pictures_of(rows) == opened(cache).pictures_of(opened(cache).rows_of(PROMPTS[::-1]))
-    kept = folders(source.machine_folder / "matrices")
+    kept = folders(source.derived_folder / "matrices")
     if where != "local":
         assert [folder.name.endswith("-keys") for folder in kept] == [True]
-        assert not list(source.machine_folder.glob("fetched/*"))
+        assert not list(source.derived_folder.glob("fetched/*"))
     assert all(reader.is_whole(folder) for folder in kept)
     with pytest.raises(CacheError, match="there is no matrix; use take"):
         _ = features.matrix
