@@ -18,7 +18,6 @@ from teacher_cache import (
     build,
     choose,
     compact,
-    export,
     open_encoder,
     open_features,
     source_of_encoder,

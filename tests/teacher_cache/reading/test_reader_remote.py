@@ -5,7 +5,7 @@ continues where it stopped.
 import numpy as np
 import pytest
 
-from teacher_cache import Cache, CacheError, build, export, merge
+from teacher_cache import Cache, CacheError, build, merge
 from teacher_cache.reading import reader
 from teacher_cache.reading.matrix_store import folders
 from teacher_cache.storage.store import Store
