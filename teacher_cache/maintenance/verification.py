@@ -68,6 +68,7 @@ def verify(url: str, *, repair: bool = False) -> Verified:
         return found
     for path in store.links_out():
         found.add(path, "link", "the symbolic link leads out of the cache, and is not followed: copy the file here")
+    cache.log.reads_checkpoints = False  # each commit is read
     _check_sources(cache, repair, found)
     _check_log(cache, repair, found)
     commits = cache.commits()
@@ -134,6 +135,15 @@ def _check_log(cache: Cache, repair: bool, found: Verified) -> None:
     store, log = cache.store, cache.log
     commits = cache.commits()
     found.commits = len(commits) + len(log.unreadable)
+    texts: dict[str, bytes] = {}
+    for name in store.sizes("checkpoints"):
+        of_checkpoint = log.texts_of_checkpoint(name)
+        texts |= of_checkpoint
+        if not of_checkpoint:
+            if repair:
+                store.remove(f"checkpoints/{name}")
+            message = "it does not have the digest in its name; it is derived from the commits"
+            found.add(f"checkpoints/{name}", "damaged", message, "removed" if repair else "")
     for name, reason in [*log.refused.items(), *log.unreadable.items()]:
         path = f"commits/{name}"
         if log.is_newer(name):
@@ -141,19 +151,22 @@ def _check_log(cache: Cache, repair: bool, found: Verified) -> None:
             continue
         mended = f"moved to {store.quarantine(path)}" if repair else ""
         found.add(path, "damaged" if name in log.unreadable else "refused", reason, mended)
-    for name in store.sizes("checkpoints"):
-        if not log.is_sound_checkpoint(name):
+    listed = store.sizes("commits")
+    for digest, data in texts.items():
+        path = f"commits/{digest}.json"
+        if f"{digest}.json" not in listed:
             if repair:
-                store.remove(f"checkpoints/{name}")
-            message = "it does not have its digest, or names commits that are gone; it is derived from the commits"
-            found.add(f"checkpoints/{name}", "damaged", message, "removed" if repair else "")
+                store.write(path, data)
+            if path not in {problem.path for problem in found.problems}:
+                message = "a checkpoint contains it, and it does not exist; the copy of the cache may be incomplete"
+                found.add(path, "missing", message, "written again from the checkpoint" if repair else "")
+    if repair:
+        cache.refresh()
+        commits = cache.commits()
     stated = commits_on_card(cache)
     if stated > len(commits):
         message = f"it states {stated} commits, and {len(commits)} are here; the copy of the cache may be incomplete"
         found.add("README.md", "missing", message, "written anew" if repair else "")
-    if repair:
-        log.forget_checkpoint()
-        cache.refresh()
 
 
 def _check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified) -> None:
