@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -56,8 +56,8 @@ class Verified:
         self.problems.append(Problem(path, kind, message, mended))
 
 
-def verify(url: str, *, repair: bool = False) -> Verified:
-    """Check every file of a cache, and mend it if `repair` is set.
+def verify(url: str, *, repair: bool = False, clock: Callable[[], float] = time.time) -> Verified:
+    """Check every file of a cache, and mend it if `repair` is set. `clock` returns seconds since the epoch.
 
     Raise CacheError if there is no cache at the URL or it has another format.
     """
@@ -71,10 +71,10 @@ def verify(url: str, *, repair: bool = False) -> Verified:
     cache.log.reads_checkpoints = False  # each commit is read
     _check_sources(cache, repair, found)
     _check_log(cache, repair, found)
-    commits = cache.commits()
+    commits, provenance = cache.commits(), Provenance(clock, "repair")
     for shard in list(cache.state.live.values()):
-        _check_shard(cache, shard, repair, found)
-    _check_orphans(cache, commits, repair, found)
+        _check_shard(cache, shard, repair, found, provenance)
+    _check_orphans(cache, commits, repair, found, provenance)
     _check_machine_folder(cache, repair, found)
     if repair and found.problems:
         store.sweep()
@@ -169,10 +169,9 @@ def _check_log(cache: Cache, repair: bool, found: Verified) -> None:
         found.add("README.md", "missing", message, "written anew" if repair else "")
 
 
-def _check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified) -> None:
+def _check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified, provenance: Provenance) -> None:
     found.shards += 1
     found.bytes += shard.bytes
-    provenance = Provenance(time.time, "repair")
     damaged, missing, messages = [], [], []
     for file in shard.files():
         try:
@@ -200,12 +199,11 @@ def _check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified) -> N
         found.add(path, "missing", message, mended)
 
 
-def _check_orphans(cache: Cache, commits: list[Commit], repair: bool, found: Verified) -> None:
+def _check_orphans(cache: Cache, commits: list[Commit], repair: bool, found: Verified, provenance: Provenance) -> None:
     """Find files that no commit names: a build was killed before its commit, or the commit was damaged."""
     cache.refresh()
     known = {file.path for c in [*commits, *cache.commits()] for shard in c.added for file in shard.files()}
     known |= {problem.path for problem in found.problems}
-    provenance = Provenance(time.time, "repair")
     paths = [path for folder in FOLDERS for path in cache.store.walk(folder)]
     for path in sorted(paths, key=lambda path: not path.endswith(".tar")):
         if path in known or path.endswith(("/teacher.json", "/encoder.json")) or not cache.store.exists(path):
