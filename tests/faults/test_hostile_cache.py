@@ -93,6 +93,11 @@ def use(folder, tmp_path):
         features = open_features(opened, *choose(opened, None, None))
         return features.take(np.arange(len(features)))
 
+    def checked(repair):
+        found = attempt(lambda: verify(str(folder), repair=repair))
+        messages.extend(f"{problem.path}: {problem.message}" for problem in (found.problems if found else []))
+
+    checked(repair=False)
     attempt(read)
     attempt(lambda: status(cache()))
     attempt(lambda: build(cache(), PROMPTS, fakes.teacher(), fakes.encoder()))
@@ -103,9 +108,7 @@ def use(folder, tmp_path):
     messages += [f"{path}: {reason}" for path, reason in (merged.refused if merged else {}).items()]
     attempt(lambda: recompute(cache(), 2))
     attempt(lambda: compact(cache(), vacuum=True, retain_hours=0))
-    for repair in (False, True):
-        found = attempt(lambda repair=repair: verify(str(folder), repair=repair))
-        messages += [f"{problem.path}: {problem.message}" for problem in (found.problems if found else [])]
+    checked(repair=True)
     return messages
 
 
@@ -134,19 +137,12 @@ def test_attack_path_a_commit_that_names_anything_but_shards_is_ignored_as_a_who
     facts = [{"path": path, "bytes": 6, "rows": 1, "sha256": digest}]
     facts.append({"path": good.path, "bytes": good.bytes, "rows": good.rows, "sha256": good.sha256})
     name = commit(victim, added=facts)
-    assert name in Cache(str(victim)).log.refused or not Cache(str(victim)).commits() or refused(victim, name)
     messages = use(victim, tmp_path)
     assert named(messages, name)
     assert outside() == before
     assert rows_of(Cache(str(victim))) == rows
     assert not (tmp_path / "target" / "local" / "aligners").exists()
     assert verify(str(victim)).problems == []
-
-
-def refused(folder, name):
-    cache = Cache(str(folder))
-    cache.commits()
-    return name in cache.log.refused
 
 
 def test_attack_path_a_replacement_of_pictures_by_nothing_is_ignored(victim, tmp_path):
@@ -292,7 +288,7 @@ def test_attack_index_of_another_tar_is_named_and_made_again_from_the_tar(victim
     data = commit_bytes([Shard(tar.path, tar.bytes, tar.rows, tar.sha256, index)], **WHO)
     (victim / "commits" / f"{sha256(data)}.json").write_bytes(data)
     found = verify(str(victim), repair=True).problems
-    assert any(problem.path == index.path and "is not the index of this tar" in problem.message for problem in found)
+    assert any(problem.path == index.path and "is not the index of its tar" in problem.message for problem in found)
     assert verify(str(victim)).problems == []
     assert {key: digest for key, (digest, _) in rows_of(Cache(str(victim))).items()} == {
         key: digest for key, (digest, _) in rows.items()
