@@ -54,6 +54,7 @@ class TeacherStatus:
 
 def status(cache: Cache) -> list[TeacherStatus]:
     """Return the status of a cache, one entry per teacher."""
+    cache.refresh()
     with Spool(cache.machine_folder) as spool:
         return [_teacher_status(cache, spool, teacher) for teacher in cache.teachers()]
 
