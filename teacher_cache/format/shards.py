@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -52,6 +53,8 @@ FAILURE_COLUMNS = pa.schema(
 FEATURE_FACTS = pa.schema(
     [("image_key", pa.string()), ("image_sha256", pa.string()), ("prompt_key", pa.string()), ("sample", pa.int32())]
 )
+_OPTIONAL = ("cost_usd", "seconds")  # columns in which a value may be missing
+_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -98,28 +101,30 @@ def index_of(path: Path) -> pa.Table:
     Raise CacheError if the tar can't be read to its end, or if it is not as `write_samples` writes it: a picture has
     not the digest that its facts state, or a key has two pictures.
     """
-    rows: list[dict[str, Any]] = []
-    facts: dict[str, dict[str, Any]] = {}  # by key
-    seen = set()
+    pictures: dict[str, dict[str, Any]] = {}  # by key; a picture's facts may come before it or after it
+    facts: dict[str, dict[str, Any]] = {}
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
                 data = _content(tar, member)
                 key, _, suffix = member.name.partition(".")
+                if not _KEY.fullmatch(key):
+                    raise CacheError(f"{path}: expected files named by image keys, found {member.name!r}")
                 if suffix == "json":
                     if key in facts:
                         raise CacheError(f"{path}: expected one {key}.json, found two")
                     facts[key] = {**asdict(ImageRow(image_key=key, suffix="", **json.loads(data)))}
                     continue
-                if key in seen:
+                if key in pictures:
                     raise CacheError(f"{path}: expected one picture of the key {key}, found two")
-                seen.add(key)
-                row = facts[key] | {"suffix": suffix, "offset": member.offset_data, "bytes": member.size}
-                if sha256(data) != row["image_sha256"]:
-                    raise CacheError(f"{path}: the picture {member.name} differs from its sha256")
-                rows.append(row)
-        if len(rows) != len(facts):
-            raise CacheError(f"{path}: expected a picture for each of {len(facts)} keys, found {len(rows)}")
+                place = {"suffix": suffix, "offset": member.offset_data, "bytes": member.size}
+                pictures[key] = place | {"image_sha256": sha256(data)}
+        if pictures.keys() != facts.keys():
+            raise CacheError(f"{path}: expected a picture for each of {len(facts)} keys, found {len(pictures)}")
+        for key, picture in pictures.items():
+            if picture["image_sha256"] != facts[key]["image_sha256"]:
+                raise CacheError(f"{path}: the picture {key}.{picture['suffix']} differs from its sha256")
+        rows = [facts[key] | picture for key, picture in pictures.items()]
         return pa.Table.from_pylist(rows, schema=IMAGE_COLUMNS)
     except (tarfile.TarError, pa.ArrowException, ValueError, TypeError, KeyError, OSError, RecursionError) as error:
         raise CacheError(f"{path}: no readable tar of pictures: {error!r}") from None
@@ -168,9 +173,10 @@ def schema_of(path: str) -> pa.Schema:
 def read_table(
     stream: IO[bytes] | pa.BufferReader, name: str, schema: pa.Schema, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Return some or all columns of a Parquet shard, without the file's metadata.
+    """Return some columns of a Parquet shard, by default those of the schema and `feature`, without its metadata.
 
-    Raise CacheError, which names `name`, if the file is unreadable or lacks a column of the schema.
+    Raise CacheError, which names `name`, if the file is unreadable, lacks a column of the schema, or has no value in a
+    row that must have one.
     """
     try:
         file = parquet.ParquetFile(stream, page_checksum_verification=True)
@@ -180,7 +186,13 @@ def read_table(
             if types != [field.type]:
                 text = ", ".join(map(str, types)) or "no such column"
                 raise CacheError(f"{name}: expected a column {field.name} of type {field.type}, found {text}")
-        return file.read(list(columns) if columns else None).replace_schema_metadata(None)
+        names = list(columns or [*schema.names, *(name for name in found.names if name == "feature")])
+        if len(set(names)) < len(names):
+            raise CacheError(f"{name}: expected one column feature, found several")
+        table = file.read(names).select(names).replace_schema_metadata(None)
+        if empty := [column for column in names if table[column].null_count and column not in _OPTIONAL]:
+            raise CacheError(f"{name}: expected a value in each row of the column {empty[0]}")
+        return table
     except (pa.ArrowException, ValueError, KeyError, OSError) as error:
         raise CacheError(f"{name}: no readable Parquet: {error}") from None
 
