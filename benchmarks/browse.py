@@ -98,7 +98,7 @@ def main() -> None:
         cache = options.cache or Path(folder) / "cache"
         prompts = [f"a picture of a {THINGS[number % len(THINGS)]} {number}" for number in range(options.pictures)]
         build(Cache(str(cache), create=True), prompts, SyntheticTeacher(), SyntheticEncoder())
-        shutil.rmtree(Cache(str(cache)).machine_folder / "catalogues", ignore_errors=True)  # so that it is built again
+        shutil.rmtree(Cache(str(cache)).derived_folder / "catalogues", ignore_errors=True)  # so that it is built again
         facts = {"pictures": options.pictures, **measure(cache, Path(folder) / "gallery", options.repeats)}
     missed = [
         f"{how}: {name} {facts[how][name]['worst']:.3f} over {bound}"

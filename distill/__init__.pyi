@@ -8,6 +8,7 @@ from .controls import (
 )
 from .dataset.join import View as View, data_digest as data_digest, join as join, join_lazily as join_lazily
 from .dataset.loader import Loader as Loader, on_device as on_device
+from .dataset.mending import Mending as Mending, spec_text as spec_text
 from .dataset.order import generator_of as generator_of
 from .dataset.tokens import Tokens as Tokens, tokenize as tokenize
 from .dataset.windows import autocorrelation as autocorrelation
@@ -55,6 +56,7 @@ from .tasks.metrics import (
     score_texts as score_texts,
     text_scores as text_scores,
 )
+from .tasks.prompts import training_prompts as training_prompts
 from .tasks.splits import Split as Split, Splits as Splits, load_splits as load_splits
 from .training.checkpoints import (
     BestEpoch as BestEpoch,

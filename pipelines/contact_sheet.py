@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache import Cache, choose, image_key, in_tar_order, prompt_key, read_pictures
+from teacher_cache import Cache, choose, image_key, in_tar_order, open_picture, prompt_key, read_pictures
 
 _SIDE, _TEXT, _GAP, _COLUMNS = 224, 84, 16, 4  # pixels
 
@@ -38,7 +37,7 @@ def draw_contact_sheet(cache: Cache, prompts: Sequence[str], path: Path) -> Path
         left = _GAP + place % _COLUMNS * (_SIDE + _GAP)
         top = _GAP + place // _COLUMNS * (_SIDE + _TEXT + _GAP)
         if key in pictures:
-            picture = Image.open(io.BytesIO(pictures[key])).convert("RGB").resize((_SIDE, _SIDE))
+            picture = open_picture(pictures[key]).resize((_SIDE, _SIDE))
             sheet.paste(picture, (left, top))
         words = textwrap.wrap(" ".join(prompt.split()), 34, max_lines=4, placeholder=" ...")
         draw.multiline_text((left, top + _SIDE + 6), "\n".join(words), fill="#222222", font=font, spacing=3)

@@ -7,7 +7,8 @@ from teacher_cache.building.builder import BuildReport, build
 from teacher_cache.building.encoding import encode
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import Plan, expected_seconds, make_plan, make_requests, missing_features
-from teacher_cache.building.retrying import retry
+from teacher_cache.building.retrying import check_named, retry
+from teacher_cache.building.same_pictures import redraw_notes
 from teacher_cache.encoders import Encoder, open_encoder, source_of_encoder
 from teacher_cache.errors import (
     ArmadaError,
@@ -15,10 +16,14 @@ from teacher_cache.errors import (
     CacheError,
     CoverageError,
     MissingPackageError,
+    NoCacheError,
+    NotBuiltError,
+    PictureError,
     PromptError,
     SpecError,
 )
-from teacher_cache.format.commits import Provenance, index_path
+from teacher_cache.format.commits import Provenance, Spent
+from teacher_cache.format.pixels import as_png, open_picture, picture_suffix
 from teacher_cache.format.shards import (
     IMAGE_COLUMNS,
     ImageRow,
@@ -27,7 +32,7 @@ from teacher_cache.format.shards import (
     feature_schema,
     is_sound,
 )
-from teacher_cache.format.sources import Source
+from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
 from teacher_cache.maintenance.cache_status import TeacherStatus, status
 from teacher_cache.maintenance.compaction import compact
@@ -36,7 +41,7 @@ from teacher_cache.maintenance.merging import merge
 from teacher_cache.maintenance.recomputation import recompute
 from teacher_cache.maintenance.verification import verify
 from teacher_cache.progress_bar import progress
-from teacher_cache.prompts import check_prompts, read_csv, read_prompts, read_rows
+from teacher_cache.prompts import check_prompts, read_prompts
 from teacher_cache.reading.mapped_rows import MappedRows
 from teacher_cache.reading.reader import Features, choose, failure_reasons, open_features
 from teacher_cache.reading.rows import ChosenRows, FeatureRows
@@ -47,8 +52,9 @@ from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.disk import full_disk_in_words
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
 from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
-from teacher_cache.storage.store import user_folder
+from teacher_cache.storage.user_folders import user_folder
 from teacher_cache.storage.writing import commit_features, commit_pictures
+from teacher_cache.tables import read_csv, read_rows
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
 from teacher_cache.teachers.prompt_window import BeyondWindow, PromptWindow, beyond_window, clip_window, count_beyond
 
@@ -71,7 +77,10 @@ __all__ = [
     "Listing",
     "MappedRows",
     "MissingPackageError",
+    "NoCacheError",
+    "NotBuiltError",
     "Picture",
+    "PictureError",
     "Plan",
     "PromptError",
     "PromptWindow",
@@ -80,13 +89,16 @@ __all__ = [
     "ShardRows",
     "Source",
     "SpecError",
+    "Spent",
     "Teacher",
     "TeacherStatus",
+    "as_png",
     "atomic_file",
     "atomic_write",
     "beyond_window",
     "build",
     "canonical_json",
+    "check_named",
     "check_prompts",
     "choose",
     "clip_window",
@@ -107,7 +119,6 @@ __all__ = [
     "image_key",
     "image_tables",
     "in_tar_order",
-    "index_path",
     "index_rows",
     "is_sound",
     "list_shards",
@@ -118,8 +129,10 @@ __all__ = [
     "missing_features",
     "open_encoder",
     "open_features",
+    "open_picture",
     "open_teacher",
     "package_file",
+    "picture_suffix",
     "progress",
     "prompt_key",
     "quiet_transformers",
@@ -129,11 +142,13 @@ __all__ = [
     "read_prompts",
     "read_rows",
     "recompute",
+    "redraw_notes",
     "retry",
     "sha256",
     "source_of_encoder",
     "source_of_teacher",
     "spec_digest",
+    "spec_to_type",
     "status",
     "sweep_drafts",
     "user_folder",

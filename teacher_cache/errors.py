@@ -16,8 +16,16 @@ class SpecError(ArmadaError):
     """The spec of a teacher or an encoder has an unknown kind, or an option that its kind does not have."""
 
 
+class NotBuiltError(SpecError):
+    """A cache has no features of a teacher or an encoder: the build has not run yet."""
+
+
 class PromptError(ArmadaError):
     """A prompts file has a row that can't be a prompt. The message names the file, the row and the column."""
+
+
+class PictureError(ArmadaError):
+    """Bytes have no usable pixels: an unknown format, damage, or more pixels than are decoded."""
 
 
 class CacheError(ArmadaError):
@@ -26,6 +34,10 @@ class CacheError(ArmadaError):
 
 class NoFileError(CacheError):
     """A file of a cache does not exist."""
+
+
+class NoCacheError(CacheError):
+    """There is no cache at a folder or URL."""
 
 
 class CoverageError(ArmadaError):

@@ -19,6 +19,7 @@ __all__ = ["pytest_sessionfinish", "pytest_terminal_summary"]
 @pytest.fixture(autouse=True)
 def _user_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "user-state"))
 
 
 @pytest.fixture

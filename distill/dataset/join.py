@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from distill.controls import apply_control, find_control, permutation
+from distill.dataset.mending import Mending
 from distill.dataset.sampled_features import SampledFeatures
 from distill.tasks.splits import Split
 from teacher_cache import ArmadaError, Cache, ChosenRows, CoverageError, Features, ShardRows, failure_reasons, is_sound
@@ -75,7 +76,7 @@ def join(
     drop_missing: bool = False,
     control: str | None = None,
     seed: int = 0,
-    mend: str = "",
+    mend: Mending | None = None,
 ) -> View:
     """Join a split with the features of a cache by key, and copy the features into memory.
 
@@ -88,10 +89,10 @@ def join(
         drop_missing: leave out rows without a sound feature instead of raising.
         control: the control that changes the features (the means, or each of the K features).
         seed: the seed of the control and of "draw".
-        mend: the command that completes the cache, for the error message.
+        mend: makes the commands that complete the cache, for the error message.
 
-    Raise CoverageError, with the coverage and `mend`, if a row has no sound feature and `drop_missing` is false, or if
-    no row has one.
+    Raise CoverageError, with the coverage and the commands of `mend`, if a row has no sound feature and `drop_missing`
+    is false, or if no row has one.
     """
     rows, places, coverage = _match(split, cache, features, samples, drop_missing, mend)
     values = features.take(places.reshape(-1))  # (N * K, L)
@@ -116,7 +117,7 @@ def join_lazily(
     drop_missing: bool = False,
     control: str | None = None,
     seed: int = 0,
-    mend: str = "",
+    mend: Mending | None = None,
 ) -> View:
     """Join like `join`, with one picture per prompt and without copying the features.
 
@@ -136,7 +137,7 @@ def join_lazily(
 
 
 def _match(
-    split: Split, cache: Cache, features: Features, samples: int, drop: bool, mend: str
+    split: Split, cache: Cache, features: Features, samples: int, drop: bool, mend: Mending | None
 ) -> tuple[Split, np.ndarray, Coverage]:
     """Return the rows whose features are all present and sound, the places (N, K) of those features, and the coverage.
 
@@ -164,8 +165,7 @@ def _match(
         samples=samples,
     )
     if not coverage.is_full and not (drop and len(kept)):
-        ways = f"complete the cache with: {mend}\nor leave these rows out with: --missing drop" if len(kept) else mend
-        raise CoverageError(f"{coverage.in_words()}\n{ways}")
+        raise CoverageError("\n".join([coverage.in_words(), *_ways(coverage, mend)]))
     return split.take(kept.tolist()), places[kept], coverage
 
 
@@ -176,6 +176,15 @@ def _in_whole_questions(split: Split, rows: np.ndarray) -> np.ndarray:
     present = set(rows.tolist())
     whole = [row for question in split.questions if present.issuperset(question) for row in question]
     return np.array(sorted(whole), rows.dtype)
+
+
+def _ways(coverage: Coverage, mend: Mending | None) -> list[str]:
+    """Return what the user can do about rows without a sound feature."""
+    may_drop = coverage.found > 0
+    if mend and coverage.missing:
+        return [mend.advice(coverage.failures, may_drop=may_drop)]
+    ways = ["no build replaces a feature that is not finite or zero: use another encoder"] if coverage.broken else []
+    return [*ways, "or leave these rows out with: --missing drop"] if may_drop else ways
 
 
 def _means(values: np.ndarray, samples: int) -> np.ndarray:

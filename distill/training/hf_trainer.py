@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 
 from distill.dataset.join import join
+from distill.dataset.mending import Mending, spec_text
 from distill.objective.aligner_store import aligner_states
 from distill.objective.losses import student_loss
 from distill.objective.score_scale import AS_IS, scale_of
@@ -35,7 +36,7 @@ from distill.settings import AlignerSettings, TrainSettings
 from distill.students.heads import StudentHeads
 from distill.students.pooling import check_architecture, pooled_and_logits, pooled_width
 from distill.tasks.splits import Split
-from teacher_cache import Cache, choose, open_features, sha256
+from teacher_cache import Cache, Features, choose, open_features, sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
@@ -59,7 +60,7 @@ def targets_from_cache(
 ) -> TeacherTargets:
     """Return the features of `texts` from a cache, and the state of the aligner after each epoch.
 
-    The aligner is trained on the first call and kept beside the cache.
+    The aligner is trained on the first call and kept in the user's cache folder.
 
     Args:
         cache: the folder or URL of the cache.
@@ -78,17 +79,24 @@ def targets_from_cache(
     opened = Cache(cache)
     rows = Split([sha256(text.encode()) for text in texts], [(text,) for text in texts], list(texts), list(labels))
     features = open_features(opened, *choose(opened, teacher, encoder))
-    view = join(rows, opened, features, samples=samples, mend=f"--cache {cache}")
+    view = join(rows, opened, features, samples=samples, mend=_mending(opened, features, samples))
     settings = aligner or AlignerSettings()
     classes = 1 if any(isinstance(label, float) for label in labels) else int(max(labels)) + 1
     scale, targets = AS_IS, None
     if classes == 1 and settings.regression == "standardised":
         scale = scale_of(view.split.labels)
         targets = scale.standardised(view.split.labels)
-    folder = opened.machine_folder / "aligners"
+    folder = opened.derived_folder / "aligners"
     states = aligner_states(folder, view, classes, epochs, settings, seed, device, targets)
     relu = settings.regression == "relu"
     return TeacherTargets(torch.from_numpy(view.features), states, settings.width, relu=relu, scale=scale)
+
+
+def _mending(cache: Cache, features: Features, samples: int) -> Mending:
+    """Return the commands for a gap. The texts are the caller's, and have to be written into a file first."""
+    note = 'where texts.jsonl has a line {"text": ...} for each of the texts'
+    teacher, encoder = spec_text(features.teacher), spec_text(features.encoder)
+    return Mending(("texts.jsonl",), teacher, encoder, str(cache.store), samples, note)
 
 
 class DistilledModel(nn.Module):

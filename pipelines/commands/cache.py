@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Optional
+from uuid import uuid4
 
 import typer
 
@@ -22,12 +23,21 @@ cache_app = typer.Typer(
     help="Stage one: draw pictures and compute features once, and keep them in shards.", no_args_is_help=True
 )
 
-Prompts = Annotated[str, typer.Argument(help="A task card's name, or a .jsonl, .csv, .parquet or .txt file.")]
+Prompts = Annotated[
+    str,
+    typer.Argument(help="A task card's name, or a .jsonl, .csv, .parquet or .txt file; with --task, a card's rows."),
+]
 Url = Annotated[str, typer.Argument(help="The cache: a folder or any fsspec URL.")]
 CacheUrl = Annotated[str, typer.Option("--cache", help="The cache: a folder or any fsspec URL.")]
 TeacherSpec = Annotated[str, typer.Option("--teacher", help="KIND[:MODEL][?OPTION=VALUE&...], for example pictogram.")]
 EncoderSpec = Annotated[str, typer.Option("--encoder", help="For example efficientnet-lite0.")]
-Column = Annotated[str, typer.Option("--text-column", help="The column of the prompts.")]
+Column = Annotated[
+    Optional[str], typer.Option("--text-column", help="The column of the prompts, used as they are; default text.")
+]
+Task = Annotated[
+    Optional[str],
+    typer.Option("--task", help="PROMPTS has rows of this card: build the prompts that its training looks for."),
+]
 Samples = Annotated[int, typer.Option("--samples", min=1, help="Pictures per prompt.")]
 Limit = Annotated[Optional[int], typer.Option("--limit", min=1, help="Use only the first N unique prompts.")]
 MaxCalls = Annotated[
@@ -45,7 +55,8 @@ def plan(
     teacher: TeacherSpec,
     encoder: EncoderSpec,
     cache: CacheUrl,
-    text_column: Column = "text",
+    text_column: Column = None,
+    task: Task = None,
     samples: Samples = 1,
     limit: Limit = None,
     as_json: AsJson = False,
@@ -53,21 +64,26 @@ def plan(
     """Show what a build would do: rows, pictures and features at hand, calls to make. Nothing is called or written."""
     from teacher_cache import (
         Cache,
+        NoCacheError,
         beyond_window,
         expected_seconds,
         make_plan,
         make_requests,
         open_encoder,
         open_teacher,
+        redraw_notes,
         source_of_encoder,
         source_of_teacher,
     )
 
     opened_teacher = open_teacher(teacher)
     teacher_source, encoder_source = source_of_teacher(opened_teacher), source_of_encoder(open_encoder(encoder))
-    texts = _read_prompts(prompts, text_column)
+    texts = _read_prompts(prompts, text_column, task)
     requests = make_requests(teacher_source, texts, samples, limit)
-    opened_cache = Cache(cache)
+    try:
+        opened_cache, is_there = Cache(cache), True
+    except NoCacheError:  # plan for an empty one, which is in memory only
+        opened_cache, is_there = Cache(f"memory://armada-plan-{uuid4()}", create=True), False
     made = make_plan(opened_cache, teacher_source, encoder_source, requests, rows=len(texts))
     calls = made.wanted.num_rows
     price_usd = opened_teacher.price_usd
@@ -79,12 +95,15 @@ def plan(
         "failed": dict(made.failed),
         "calls": calls,
         "cost_usd": None if price_usd is None else calls * price_usd,
-        "seconds": expected_seconds(opened_cache, teacher_source, encoder_source, made),
+        "seconds": expected_seconds(opened_cache, teacher_source, encoder_source, made) if is_there else None,
     }
     beyond = beyond_window(opened_teacher, requests["prompt"].to_pylist())
-    if beyond and as_json:
-        facts["beyond_window"] = asdict(beyond)
+    notes = redraw_notes(opened_cache, teacher_source, made.wanted)
+    if as_json:
+        facts |= {"notes": notes, **({"beyond_window": asdict(beyond)} if beyond else {})}
     show(facts, as_json)
+    for note in notes:
+        typer.echo(f"teacher {teacher_source.spec.get('kind', '')}: {note}", err=True)
     if beyond and beyond.prompts:
         typer.echo(beyond.in_words(), err=True)
 
@@ -95,7 +114,8 @@ def build(
     teacher: TeacherSpec,
     encoder: EncoderSpec,
     cache: CacheUrl,
-    text_column: Column = "text",
+    text_column: Column = None,
+    task: Task = None,
     samples: Samples = 1,
     limit: Limit = None,
     max_calls: MaxCalls = None,
@@ -109,8 +129,11 @@ def build(
         float, typer.Option("--seal-seconds", min=0, help="Seal shards after so many seconds.")
     ] = 600,
     format: Annotated[
-        str, typer.Option("--format", help="parquet, or webdataset: each picture and its feature in one tar.")
+        str, typer.Option("--format", help="parquet, or webdataset: also tars of pictures with their features.")
     ] = "parquet",
+    redraw_missing: Annotated[
+        bool, typer.Option("--redraw-missing", help="Draw again what was in files that are gone for good.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw every missing picture once, and encode every picture without a feature."""
@@ -125,6 +148,7 @@ def build(
         seal_rows=seal_rows,
         seal_seconds=seal_seconds,
         format=format,
+        redraw_missing=redraw_missing,
         prompts=Path(prompts).name if Path(prompts).suffix else prompts,
     )
     opened_teacher, opened_encoder = open_teacher(teacher), open_encoder(encoder)
@@ -132,7 +156,7 @@ def build(
         if not hasattr(opened_teacher, "concurrency"):
             raise ArmadaError(f"--concurrency: the teacher {teacher} accepts one request at a time; leave it out")
         opened_teacher.concurrency = concurrency
-    texts = _read_prompts(prompts, text_column)
+    texts = _read_prompts(prompts, text_column, task)
     report = run_build(
         Cache(cache, create=True), texts, opened_teacher, opened_encoder, options, stop=_stop_on_signal()
     )
@@ -157,6 +181,10 @@ def _exit_with_code(report: BuildReport) -> None:
 @cache_app.command()
 def retry(
     url: Url,
+    teacher: Annotated[
+        Optional[str], typer.Option("--teacher", help="The teacher of the failed rows, with today's options.")
+    ] = None,
+    encoder: Annotated[Optional[str], typer.Option("--encoder", help="For the pictures that come.")] = None,
     reason: Annotated[
         Optional[list[str]], typer.Option("--reason", help="Retry failures of this reason; may be repeated.")
     ] = None,
@@ -164,12 +192,26 @@ def retry(
     budget_usd: BudgetUsd = None,
     as_json: AsJson = False,
 ) -> None:
-    """Retry rows that failed: transient failures, or those of the given reasons."""
-    from teacher_cache import Cache, retry as run_retry
+    """Request rows that failed again, once each: transient failures, or those of the given reasons."""
+    from teacher_cache import ArmadaError, Cache, check_named, open_encoder, open_teacher, retry as run_retry
 
-    reports = run_retry(
-        Cache(url), reason or ["transient"], max_calls=max_calls, budget_usd=budget_usd, stop=_stop_on_signal()
-    )
+    cache, reasons = Cache(url), reason or ["transient"]
+    reports = []
+    if teacher is None or encoder is None:
+        check_named(cache, reasons)
+        if teacher or encoder:
+            raise ArmadaError("cache retry: expected --teacher SPEC and --encoder SPEC together")
+    else:
+        report = run_retry(
+            cache,
+            open_teacher(teacher),
+            open_encoder(encoder),
+            reasons,
+            max_calls=max_calls,
+            budget_usd=budget_usd,
+            stop=_stop_on_signal(),
+        )
+        reports = [report] if report else []
     if as_json:
         typer.echo(json_text({"retried": [asdict(report) for report in reports]}))
     else:
@@ -206,18 +248,31 @@ def status(url: Url, as_json: AsJson = False) -> None:
         typer.echo("no teacher has drawn into this cache yet")
 
 
-def _read_prompts(prompts: str, column: str) -> list[str]:
-    from distill import card_names, load_card, load_splits
-    from teacher_cache import ArmadaError, check_prompts, read_prompts
+def _read_prompts(prompts: str, column: str | None, task: str | None) -> list[str]:
+    """Return the prompts of a card, of a card's rows in a file or folder, or of a column of a file."""
+    from distill import card_names, load_card, training_prompts
+    from teacher_cache import ArmadaError, read_prompts
 
-    if prompts in card_names():
-        return check_prompts(load_splits(load_card(prompts)).train.prompts, f"task {prompts}", "prompt")
     path = Path(prompts)
+    if task and column:
+        raise ArmadaError("--text-column: the card of --task has the columns; leave out one of the two")
+    if task:
+        if prompts in card_names() and not path.exists():
+            raise ArmadaError(f"--task: expected rows of the card {task} before it, found the card {prompts}")
+        card = load_card(task)
+        if not path.exists():
+            raise ArmadaError(f"{prompts}: no such file or folder")
+        return training_prompts(card, path)
+    if prompts in card_names():
+        if column:
+            raise ArmadaError(f"--text-column: the card {prompts} has its own columns; leave it out")
+        return training_prompts(load_card(prompts))
     if not path.suffix:
+        found = "a folder; name its card by --task" if path.is_dir() else "neither"
         raise ArmadaError(
-            f"{prompts}: expected a file or a task, found neither; known tasks: {', '.join(card_names())}"
+            f"{prompts}: expected a file or a task, found {found}; known tasks: {', '.join(card_names())}"
         )
-    return read_prompts(path, column)
+    return read_prompts(path, column or "text")
 
 
 def _stop_on_signal() -> Callable[[], bool]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
@@ -19,13 +19,20 @@ def verify(
     repair: Annotated[
         bool, typer.Option("--repair", help="Move damaged files aside and keep the intact rows.")
     ] = False,
+    teacher: Annotated[
+        Optional[list[str]], typer.Option("--teacher", help="Draw rows of this teacher again; may be repeated.")
+    ] = None,
+    encoder: Annotated[
+        Optional[list[str]], typer.Option("--encoder", help="Encode rows with this encoder again; may be repeated.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check every file against its commit; exit with code 3 if a check fails."""
-    from teacher_cache import Cache, recompute as run_recompute, verify as run_verify
+    from teacher_cache import Cache, open_encoder, open_teacher, recompute as run_recompute, verify as run_verify
 
+    named = [open_teacher(spec) for spec in teacher or []], [open_encoder(spec) for spec in encoder or []]
     report = run_verify(url, repair=repair)
-    again = run_recompute(Cache(url), recompute) if recompute and (repair or not report.problems) else []
+    again = run_recompute(Cache(url), recompute, *named) if recompute and (repair or not report.problems) else []
     if as_json:
         typer.echo(json_text({**asdict(report), "recomputed": [asdict(entry) for entry in again]}))
     else:
@@ -49,12 +56,23 @@ def verify(
 def compact(
     url: Url,
     vacuum: Annotated[bool, typer.Option("--vacuum", help="Remove the files that compaction replaced.")] = False,
+    retain: Annotated[
+        float, typer.Option("--retain", min=0, help="Keep files for so many hours after they were replaced.")
+    ] = 24,
     as_json: AsJson = False,
 ) -> None:
-    """Rewrite many small shards as a few large ones; no file is removed without --vacuum."""
+    """Rewrite many small shards as a few large ones; no file is removed without --vacuum.
+
+    Exit with code 3 if replaced files stay because what replaces them is damaged.
+    """
     from teacher_cache import Cache, compact as run_compact
 
-    show(asdict(run_compact(Cache(url), vacuum=vacuum)), as_json)
+    done = run_compact(Cache(url), vacuum=vacuum, retain_hours=retain)
+    show({**asdict(done), "kept": done.kept if as_json else len(done.kept)}, as_json)
+    if done.kept:
+        path, reason = next(iter(done.kept.items()))
+        typer.echo(f"{path} stays: {reason}; run: armada cache verify {url} --repair", err=True)
+        raise typer.Exit(3)
 
 
 def merge(
@@ -67,19 +85,19 @@ def merge(
     if len(paths) < 2:
         raise ArmadaError("merge: expected at least two caches, SRC... DST")
     done = run_merge([Cache(path) for path in paths[:-1]], Cache(paths[-1], create=True))
-    facts = {**asdict(done), "missing": done.missing if as_json else len(done.missing)}
-    show(facts, as_json)
-    if done.missing:
+    lists = {"missing": done.missing, "refused": done.refused}
+    show({**asdict(done), **(lists if as_json else {name: len(found) for name, found in lists.items()})}, as_json)
+    if done.missing or done.refused:
         raise typer.Exit(3)
 
 
 def export(
     url: Url,
-    out: Annotated[str, typer.Argument(help="The new cache.")],
-    to: Annotated[str, typer.Option("--to", help="The new format: parquet or webdataset.")],
+    out: Annotated[str, typer.Argument(help="The folder or URL to write to.")],
+    to: Annotated[str, typer.Option("--to", help="parquet: a new cache; webdataset: tars of samples.")],
     as_json: AsJson = False,
 ) -> None:
-    """Write the same pictures and features in the other format; nothing is drawn or encoded again."""
+    """Write the same pictures and features again; nothing is drawn or encoded again."""
     from teacher_cache import Cache, export as run_export
 
-    show({"features": run_export(Cache(url), Cache(out, create=True), to), "out": str(Path(out))}, as_json)
+    show({"features": run_export(Cache(url), out, to), "out": str(Path(out))}, as_json)

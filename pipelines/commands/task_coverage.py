@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from distill import card_names, load_card, load_splits
+from distill import card_names, load_card, training_prompts
 from teacher_cache import ArmadaError, Cache, make_plan, make_requests
 
 
@@ -30,7 +30,7 @@ def task_coverage(cache: Cache) -> list[TaskCoverage]:
     found = []
     for task in sorted({commit.prompts for commit in cache.commits()} & set(card_names())):
         try:
-            prompts = load_splits(load_card(task)).train.prompts
+            prompts = training_prompts(load_card(task))
         except ArmadaError as error:
             found.append(TaskCoverage(task, unknown=str(error)))
             continue

@@ -43,15 +43,16 @@ def tasks(
 
 
 def _write_prompts(name: str, path: Path, data_files: Path | None, as_json: bool) -> None:
-    from distill import load_card, load_splits
+    from distill import load_card, load_splits, training_prompts
     from teacher_cache import ArmadaError
 
     if path.suffix != ".jsonl":
         raise ArmadaError(f"--prompts: expected a file ending in .jsonl, found {path}")
-    splits = load_splits(load_card(name), data_files)
+    card = load_card(name)
+    splits = load_splits(card, data_files)
     for note in splits.notes:
         typer.echo(f"{name}: {note}", err=True)
-    texts = splits.train.prompts
+    texts = training_prompts(card, data_files, splits)
     _say_what_clip_misses(name, texts)
     path.write_text("".join(json_text({"text": text}, ensure_ascii=False) + "\n" for text in texts), "utf-8")
     typer.echo(json_text({"prompts": len(texts), "path": str(path)}) if as_json else f"{len(texts)} prompts: {path}")

@@ -6,7 +6,6 @@ A result is at most one page, and rows have one stable order in every query.
 from __future__ import annotations
 
 import json
-import re
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,15 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.gallery.catalogue_build import fold, make_catalogue
-from teacher_cache import ArmadaError, Cache, CacheError, read_picture
+from teacher_cache import ArmadaError, Cache, CacheError, PictureError, as_png, picture_suffix, read_picture
 
 PAGE = 48  # rows
 WORDS = 100  # most words per search; SQLite limits the length of a statement
-KINDS = {
-    "png": re.compile(rb"\x89PNG\r\n\x1a\n"),
-    "jpeg": re.compile(rb"\xff\xd8\xff"),
-    "webp": re.compile(rb"RIFF....WEBP", re.DOTALL),
-}
+KINDS = {"png": "png", "jpg": "jpeg", "webp": "webp", "gif": "gif", "avif": "avif"}  # that browsers show, by suffix
 
 
 @dataclass(frozen=True)
@@ -181,19 +176,20 @@ class Catalogue:
                 yield CatalogueRow(*row)
 
     def picture(self, row: CatalogueRow) -> tuple[bytes, str]:
-        """Return a row's picture and its kind: png, jpeg or webp.
+        """Return a row's picture and its kind, a value of KINDS; a picture that browsers can't show becomes a PNG.
 
-        Raise ArmadaError if no picture was drawn, CacheError if it is missing, changed or of another kind.
+        Raise ArmadaError if no picture was drawn, CacheError if it is missing, changed or of an unknown format.
         """
         if row.path is None:
             raise ArmadaError(f"{row.image_key}: no picture was drawn: {row.reason}")
         data = read_picture(self.cache, asdict(row))
-        for kind, pattern in KINDS.items():
-            if pattern.match(data):
-                return data, kind
-        raise CacheError(
-            f"{row.path}: picture {row.image_key}: expected a PNG, JPEG or WebP, found another format; it is not shown"
-        )
+        suffix = picture_suffix(data)
+        if suffix in KINDS:
+            return data, KINDS[suffix]
+        try:
+            return as_png(data), "png"
+        except PictureError as error:
+            raise CacheError(f"{row.path}: picture {row.image_key}: {error}; it is not shown") from None
 
 
 def open_catalogue(cache: Cache) -> Catalogue:

@@ -93,7 +93,7 @@ def _remove_others(folder: Path, path: Path) -> None:
 
 def catalogue_folder(cache: Cache) -> Path:
     """Return the folder of a cache's catalogues, in the user's folder: a cache may come from an unknown source."""
-    folder = cache.store.user_folder() / "catalogues"
+    folder = cache.derived_folder / "catalogues"
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

@@ -47,7 +47,7 @@ FORMAT = 1
 MARK, MADE_BY = "gallery.json", "armada cache browse"
 _OURS = re.compile(  # the only files that an export may remove
     r"(pictures|failures)-\d+-\d+\.html|search/\d+-\d+\.js|rows/[0-9a-f]{2}/[0-9a-f]{64}\.html"
-    r"|pictures/[0-9a-f]{2}/[0-9a-f]{64}\.(png|jpeg|webp)"
+    r"|pictures/[0-9a-f]{2}/[0-9a-f]{64}\.(png|jpeg|webp|gif|avif)"
 )
 _TOGETHER = 512  # rows per batch, for reading pictures and finding neighbours
 
@@ -147,7 +147,7 @@ class _Export:
 
     def _picture(self, row: CatalogueRow) -> str | Exception:
         stem = f"pictures/{(row.image_sha256 or '')[:2]}/{row.image_sha256}"
-        for kind in KINDS:
+        for kind in KINDS.values():
             if (self._folder / f"{stem}.{kind}").exists():
                 self._kept.add(self._folder / f"{stem}.{kind}")
                 return f"{stem}.{kind}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, replace
 from typing import Any
 
-from distill import Card, Splits, View, find_control, join, join_lazily
+from distill import Card, Mending, Splits, View, find_control, join, join_lazily, spec_text
 from pipelines.run.request import RunRequest
 from teacher_cache import (
     Cache,
+    CoverageError,
+    NotBuiltError,
     canonical_json,
     choose,
     open_encoder,
@@ -38,17 +41,17 @@ def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, Fe
     if control and control.encoder and not (request.encoder or "").startswith(control.encoder.partition(":")[0]):
         request = replace(request, encoder=control.encoder)
     encoder = source_of_encoder(open_encoder(request.encoder)).digest if request.encoder else None
-    chosen = choose(cache, teacher, encoder)
-    names = (request.teacher or chosen[0].facts.get("text"), request.encoder or chosen[1].facts.get("text"))
-    several = f" --samples {request.samples}" if request.samples > 1 else ""
-    words = f"--teacher '{names[0]}' --encoder '{names[1]}' --cache {cache.store}{several}"
+    try:
+        chosen = choose(cache, teacher, encoder)
+    except NotBuiltError as error:
+        raise CoverageError(f"{error}\n{_mending(request, card, cache).advice()}") from None
     limit = request.max_local_bytes
     features = open_features(cache, *chosen, max_local_bytes=limit)
     how: dict[str, Any] = {
         "drop_missing": request.missing == "drop",
         "control": request.control,
         "seed": request.settings.seed,
-        "mend": f"{_prompts_first(request, card)} {words}",
+        "mend": _mending(request, card, cache),
     }
     if limit is None:
         view = join(splits.train, cache, features, samples=request.samples, combine=request.combine, **how)
@@ -59,11 +62,22 @@ def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, Fe
     return view, FeatureSource(chosen[0].name, chosen[1].name, view.features.shape[1], digest)
 
 
-def _prompts_first(request: RunRequest, card: Card) -> str:
-    """The start of the command that builds what is missing; a user's rows become prompts by the card's template."""
-    file = request.data_files
-    if file is None:
-        return f"armada cache build {card.name}"
-    if card.prompt == "{text}" and file.is_file():
-        return f"armada cache build {file}"
-    return f"armada tasks {card.name} --data-files {file} --prompts prompts.jsonl && armada cache build prompts.jsonl"
+def _mending(request: RunRequest, card: Card, cache: Cache) -> Mending:
+    """Return the commands that build what a run's training looks for, from the same rows by the same card.
+
+    A teacher or an encoder that the request doesn't name is the only one that the cache has.
+    """
+    teachers = cache.teachers() if not (request.teacher and request.encoder) else []
+    teacher = teachers[0] if len(teachers) == 1 else None
+    encoders = cache.encoders(teacher) if teacher and not request.encoder else []
+    names = (
+        request.teacher or spec_text(teacher),
+        request.encoder or spec_text(encoders[0] if len(encoders) == 1 else None),
+    )
+    prompts: tuple[str, ...] = (card.name,)
+    note = ["tasks", card.name, "--prompts", "prompts.jsonl"]
+    if request.data_files is not None:
+        prompts = (str(request.data_files), "--task", card.name)
+        note = ["tasks", card.name, "--data-files", str(request.data_files), "--prompts", "prompts.jsonl"]
+    listed = f"these prompts are listed by: {shlex.join(['armada', *note])}"
+    return Mending(prompts, *names, str(cache.store), request.samples, listed)

@@ -39,7 +39,7 @@ def find_teacher_targets(
     taught = None if task_model.targets is view.split.labels else task_model.targets
     read_or_train = partial(
         aligner_states,
-        Cache(str(request.cache)).machine_folder / "aligners",
+        Cache(str(request.cache)).derived_folder / "aligners",
         view,
         task_model.classes,
         epochs,

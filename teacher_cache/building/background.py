@@ -4,6 +4,7 @@ for a shard.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,13 +15,18 @@ import pyarrow as pa
 from teacher_cache.building.encoding import Encoded, encode
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import missing_features
-from teacher_cache.building.sealing import seal, seal_samples
+from teacher_cache.building.sealing import seal
 from teacher_cache.building.spool import Spool
+from teacher_cache.building.spool_opening import settle
 from teacher_cache.encoders import Encoder, source_of_encoder
+from teacher_cache.errors import CacheError, NoFileError
 from teacher_cache.format.commits import Provenance
 from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.pictures import index_rows
+from teacher_cache.storage.samples import samples_folder, write_missing_samples
+
+_TRIES = 3
 
 
 @dataclass
@@ -35,12 +41,14 @@ class Background:
     provenance: Provenance
     stop: Callable[[], bool]
     total: Encoded = field(default_factory=Encoded)
+    spent_elsewhere: tuple[int, float] = (0, 0.0)  # calls and dollars of other ledgers, as of the last seal
     _sealer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     _encoder: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
     _seals: list[Future[None]] = field(default_factory=list)
     _encodings: list[Future[Encoded]] = field(default_factory=list)
 
     def __enter__(self) -> Background:
+        self._count_elsewhere()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -70,20 +78,49 @@ class Background:
             self.total.add(encoded.result())
         if not self.stop():
             self.total.refused = 0  # pictures whose feature was refused are missing, and counted again below
-            missing = missing_features(self.cache, self.teacher_source, source_of_encoder(self.encoder), keys)
-            rows = index_rows(self.cache, missing, self.options.shard_rows)
-            self.total.add(self._encode(rows, missing.num_rows))
+            self._encode_missing(keys)
         return self.total
+
+    def _count_elsewhere(self) -> None:
+        """Count what other ledgers have spent for the teacher, according to the commits that are here now."""
+        if self.options.max_calls is not None or self.options.budget_usd is not None:
+            self.cache.refresh()
+            self.spent_elsewhere = self.cache.spent(self.teacher_source.digest, without=self.spool.token)
+
+    def settle(self) -> None:
+        """Commit the calls that no seal has committed, such as lost ones. Without the right or room to do so, the next
+        build does it."""
+        with contextlib.suppress(CacheError):
+            settle(self.cache, self.spool, self.provenance)
+
+    def _encode_missing(self, keys: pa.Array) -> None:
+        """Encode the pictures of `keys` without a feature. If a vacuum removes their tars meanwhile, plan again."""
+        encoder = source_of_encoder(self.encoder)
+        for tries in range(_TRIES, 0, -1):
+            self.cache.refresh()
+            try:
+                missing = missing_features(self.cache, self.teacher_source, encoder, keys)
+                rows = index_rows(self.cache, missing, self.options.shard_rows)
+                self.total.add(self._encode(rows, missing.num_rows))
+                break
+            except NoFileError:
+                if tries == 1:
+                    raise
+        if self.options.format == "webdataset":
+            folder = samples_folder(self.teacher_source, encoder)
+            write_missing_samples(self.cache, self.teacher_source, encoder, self.cache.store, folder)
 
     def _seal(self) -> None:
         rows = self.options.shard_rows
-        if self.options.format == "webdataset":
-            self.total.add(
-                seal_samples(self.cache, self.spool, self.teacher_source, self.encoder, rows, self.provenance)
-            )
-            return
         for index in seal(self.cache, self.spool, self.teacher_source, rows, self.provenance):
-            self._encodings.append(self._encoder.submit(self._encode, [index], index.num_rows))
+            self._encodings.append(self._encoder.submit(self._encode_sealed, index))
+        self._count_elsewhere()
+
+    def _encode_sealed(self, index: pa.Table) -> Encoded:
+        try:
+            return self._encode([index], index.num_rows)
+        except NoFileError:
+            return Encoded()  # another process compacted and vacuumed the cache; `finish` encodes these pictures
 
     def _encode(self, parts: Iterable[pa.Table], total: int) -> Encoded:
         return encode(

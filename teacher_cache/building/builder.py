@@ -13,25 +13,28 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from teacher_cache.building.background import Background
+from teacher_cache.building.completeness import require_complete
 from teacher_cache.building.drawing import Drawing
 from teacher_cache.building.encoding import Encoded
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import Plan, make_plan, make_requests
 from teacher_cache.building.sealing import seal
-from teacher_cache.building.spool import Spool
+from teacher_cache.building.spool_opening import adopt_moved_spools, open_spool, total_spent
 from teacher_cache.encoders import Encoder, source_of_encoder
 from teacher_cache.errors import ArmadaError
 from teacher_cache.format.commits import Provenance
+from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
-from teacher_cache.storage.writing import FORMATS
+from teacher_cache.storage.rights import check_writable
+from teacher_cache.storage.samples import FORMATS
 from teacher_cache.teachers import Teacher, source_of_teacher
 
 
 @dataclass(frozen=True)
 class BuildReport:
-    """What a build found and did. `calls` and `cost_usd` count this build only; the totals count all builds of this
-    machine so far."""
+    """What a build found and did. `calls` and `cost_usd` count this build only; the totals count all builds of the
+    cache so far, on all hosts, as far as their commits are here."""
 
     rows: int
     unique_prompts: int
@@ -97,34 +100,50 @@ def build_requests(
     started = clock()
     teacher_source, encoder_source = source_of_teacher(teacher), source_of_encoder(encoder)
     provenance = Provenance(clock, options.prompts)
+    require_complete(cache, options.redraw_missing, provenance)
     cache.store.sweep()
-    cache.register(teacher_source, encoder_source)
-    with Spool(cache.machine_folder) as spool:
+    with open_spool(cache) as spool:
+        adopt_moved_spools(cache, options.shard_rows, provenance)
+        if spool.unsealed():
+            check_writable(cache.store, _folders(teacher_source, encoder_source))
+        cache.register(teacher_source, encoder_source)
         for source in cache.teachers():
-            if spool.count(source.digest, "drawn") or spool.count(source.digest, "failed"):
+            if source.digest in spool.unsealed():
                 seal(cache, spool, source, options.shard_rows, provenance, again=True)
         planned = spool.last_seal()
         plan = make_plan(cache, teacher_source, encoder_source, requests, rows=rows, retry=options.retry)
-        before = spool.spent(teacher_source.digest)
+        if plan.wanted.num_rows or plan.features_at_hand < len(plan.keys):
+            check_writable(cache.store, _folders(teacher_source, encoder_source))
         with Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background:
             drawing = Drawing(spool, teacher, teacher_source, options, background, stop, clock)
-            if plan.wanted.num_rows:
-                drawing.run(plan, planned)
-            encoded = background.finish(plan.keys)
+            try:
+                if plan.wanted.num_rows:
+                    drawing.run(plan, planned)
+                encoded = background.finish(plan.keys)
+            finally:
+                background.settle()
         spool.add_rate(f"encoder {encoder_source.name}", encoded.written + encoded.refused, encoded.seconds)
-        total = spool.spent(teacher_source.digest)
+        own = spool.spent_by_this_build()
+        total = total_spent(cache, spool, teacher_source)
     report = _report(
         plan,
         drawing,
         encoded,
-        before=before,
+        own=own,
         total=total,
         seconds=clock() - started,
         stopped=drawing.stopped or ("interrupted" if stop() else ""),
     )
     if report.drawn or report.encoded or report.calls:
         write_card(cache)
+    cache.log.write_checkpoint()
     return report
+
+
+def _folders(teacher: Source, encoder: Source) -> list[str]:
+    """Return the folders of a cache into which a build writes."""
+    images = [f"images/{teacher.name}/{kind}" for kind in ("shards", "indexes")]
+    return [*images, f"features/{teacher.name}/{encoder.name}/shards", f"failures/{teacher.name}", "commits"]
 
 
 def _report(
@@ -132,18 +151,18 @@ def _report(
     drawing: Drawing,
     encoded: Encoded,
     *,
-    before: tuple[int, float],
+    own: tuple[int, float],
     total: tuple[int, float],
     seconds: float,
     stopped: str,
 ) -> BuildReport:
-    """Return the report of a build; `before` and `total` are the spool's calls and cost before and after it."""
+    """Return the report of a build; `own` are its own calls and cost, `total` those of all builds of the cache."""
     return BuildReport(
         rows=plan.rows,
         unique_prompts=plan.unique_prompts,
         pictures_at_hand=plan.pictures_at_hand,
         features_at_hand=plan.features_at_hand,
-        calls=total[0] - before[0],
+        calls=own[0],
         drawn=drawing.drawn,
         failed={
             reason: plan.failed.get(reason, 0) + drawing.failed.get(reason, 0)
@@ -151,7 +170,7 @@ def _report(
         },
         encoded=encoded.written,
         features_refused=encoded.refused,
-        cost_usd=total[1] - before[1],
+        cost_usd=own[1],
         calls_total=total[0],
         cost_usd_total=total[1],
         seconds=seconds,

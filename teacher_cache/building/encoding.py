@@ -28,7 +28,8 @@ from teacher_cache.keys import sha256
 from teacher_cache.progress_bar import progress
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.pictures import read_pictures
-from teacher_cache.storage.writing import commit_features, commit_samples, image_rows
+from teacher_cache.storage.samples import samples_folder, write_sample_tar
+from teacher_cache.storage.writing import commit_features
 
 THREADS = min(16, os.cpu_count() or 1)  # that prepare pictures; decoding and resizing release the interpreter's lock
 
@@ -70,7 +71,7 @@ def encode(
         provenance: What the commits record about this build.
         stop: Called before each batch, and ten times per second; encoding ends when it returns True. What is encoded by
             then is committed, without the batch in the model.
-        format: "parquet", or "webdataset" to write each feature beside its picture and prompt in a tar.
+        format: "parquet", or "webdataset" to write also each picture with its facts and its feature into a tar.
 
     Raises CacheError if a picture is damaged or cannot be prepared, or a feature has the wrong shape.
     """
@@ -92,11 +93,13 @@ def encode(
             sound = is_sound(features, dtype_of(encoder))
             done.add(Encoded(int(sound.sum()), int((~sound).sum())))
             kept, features = part.filter(pa.array(sound)), features[sound]
-            if format == "webdataset" and len(features):
-                facts = image_rows(kept)
-                commit_samples(cache, teacher, encoder_source, facts, read_pictures(cache, kept), features, provenance)
-            elif len(features):
-                commit_features(cache, teacher, encoder_source, kept, features, provenance)
+            if not len(features):
+                continue
+            shard = commit_features(cache, teacher, encoder_source, kept, features, provenance)
+            if format == "webdataset":
+                name = shard.path.rpartition("/")[2].removesuffix(".parquet")
+                path = f"{samples_folder(teacher, encoder_source)}/{name}.tar"
+                write_sample_tar(cache, cache.store, path, kept, features.astype(dtype_of(encoder)))
     done.seconds = time.monotonic() - started
     return done
 

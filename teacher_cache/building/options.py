@@ -15,14 +15,15 @@ class BuildOptions:
 
     samples: int = 1  # pictures per prompt
     limit: int | None = None  # build only the first unique prompts
-    max_calls: int | None = None  # of the teacher, over all builds of this machine
-    budget_usd: float | None = None  # for the teacher, over all builds of this machine
+    max_calls: int | None = None  # of the teacher, over all builds of the cache
+    budget_usd: float | None = None  # for the teacher, over all builds of the cache
     attempts: int = 5  # calls per picture in one build if they fail transiently
     shard_rows: int = 8192  # pictures per shard, at most
-    seal_rows: int = 2048  # seal when this many pictures are in the spool,
-    seal_seconds: float = 600.0  # or this long after the last seal: other machines see only sealed pictures
+    seal_rows: int = 2048  # seal when so many pictures are in the spool,
+    seal_seconds: float = 600.0  # or so long after the last seal: other hosts see only sealed pictures
     format: str = "parquet"  # or webdataset
     retry: Sequence[str] = ()  # reasons of earlier failures to request again
+    redraw_missing: bool = False  # files that commits name and the cache lacks are gone for good: draw them again
     prompts: str = ""  # where the prompts came from, for the dataset card
 
     def __post_init__(self) -> None:
@@ -36,12 +37,19 @@ class BuildOptions:
 
 @dataclass(frozen=True)
 class Budget:
-    """Caps on all calls ever made on this machine for a teacher, in number and in dollars; `price_usd` is reserved
-    before each call."""
+    """Caps on all calls ever made for a teacher and a cache, in number and in dollars; `price_usd` is reserved before
+    each call. `elsewhere` are the calls and dollars that other ledgers have spent, according to the cache's commits."""
 
     max_calls: int | None = None
     max_usd: float | None = None
     price_usd: float | None = None
+    elsewhere: tuple[int, float] = (0, 0.0)
+
+    def __post_init__(self) -> None:
+        """Raise ArmadaError for a budget or a price that is negative, infinite or no number."""
+        for name, value in (("--budget-usd", self.max_usd), ("the teacher's price", self.price_usd)):
+            if value is not None and not 0 <= value < math.inf:
+                raise ArmadaError(f"{name}: expected dollars, 0 or more, found {value!r}")
 
     @property
     def is_limited(self) -> bool:
@@ -49,7 +57,8 @@ class Budget:
         return self.max_calls is not None or self.max_usd is not None
 
     def allows(self, calls: int, usd: float) -> bool:
-        """Return whether one more call is within the caps, after `calls` that cost `usd` dollars."""
+        """Return whether one more call is within the caps, after `calls` from this ledger that cost `usd` dollars."""
+        calls, usd = calls + self.elsewhere[0], usd + self.elsewhere[1]
         if self.max_calls is not None and calls >= self.max_calls:
             return False
         return self.max_usd is None or usd + (self.price_usd or 0.0) <= self.max_usd + 1e-9

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.building.spool import Spool, Wanted
+from teacher_cache.building.spool_opening import open_existing_spool
+from teacher_cache.building.spool_rows import Wanted
 from teacher_cache.format.arrow import concat, counts, first_of_each, one_array
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import image_key, normalise, prompt_key, seed_of
@@ -126,12 +127,11 @@ def requests_of(wanted: pa.Table) -> Iterator[Wanted]:
 
 
 def expected_seconds(cache: Cache, teacher: Source, encoder: Source, plan: Plan) -> float | None:
-    """Return how many seconds the plan's calls and encodings take at the rates measured on this machine; None if the
+    """Return how many seconds the plan's calls and encodings take at the rates measured on this host; None if the
     rate of one of them has not been measured yet."""
-    path = cache.machine_folder / "spool.sqlite"
-    if not path.exists():
-        return None
-    with Spool(cache.machine_folder) as spool:
+    with open_existing_spool(cache) as spool:
+        if spool is None:
+            return None
         call = spool.seconds_per_row(f"teacher {teacher.name}")
         encoding = spool.seconds_per_row(f"encoder {encoder.name}")
     calls, features = plan.wanted.num_rows, len(plan.keys) - plan.features_at_hand

@@ -1,7 +1,12 @@
-"""Retry: request failed pictures again, from the teachers that the cache records."""
+"""Retry: request failed pictures again, each once, from the teacher that the user names.
+
+What a cache's files say of a teacher is shown to the user and never opened: it may be a stranger's, and choose a
+server, a module or the variable that holds a key.
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
@@ -10,42 +15,70 @@ import pyarrow.compute as pc
 from teacher_cache.building.builder import BuildReport, build_requests
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import REQUEST_COLUMNS
-from teacher_cache.encoders import same_encoder
+from teacher_cache.encoders import Encoder
 from teacher_cache.errors import ArmadaError
 from teacher_cache.format.arrow import one_array
+from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.storage.cache import Cache
-from teacher_cache.teachers import REASONS, same_teacher
+from teacher_cache.teachers import REASONS, Teacher, source_of_teacher
 
 
 def retry(
     cache: Cache,
-    reasons: Sequence[str],
+    teacher: Teacher,
+    encoder: Encoder,
+    reasons: Sequence[str] = ("transient",),
     *,
     max_calls: int | None = None,
     budget_usd: float | None = None,
     stop: Callable[[], bool] = lambda: False,
-) -> list[BuildReport]:
-    """Request again the pictures that failed for one of these reasons, and encode them.
+) -> BuildReport | None:
+    """Request again, once each, the teacher's pictures that failed for one of these reasons, and encode them.
 
-    Returns one report per teacher and encoder. Raises ArmadaError if a reason is unknown, or if the installed teacher
-    or encoder is no longer the one that the cache records.
+    Features for other encoders are computed by a build with them, without a call. Returns None if there is nothing to
+    retry. Raises ArmadaError if a reason is unknown, or if only other teachers have failed in this cache.
     """
+    source = source_of_teacher(teacher)
+    requests = failed_requests(cache, source, reasons)
+    if not requests.num_rows:
+        others = [other for other in cache.teachers() if failed_requests(cache, other, reasons).num_rows]
+        if others:
+            raise ArmadaError(
+                f"{cache.store}: no picture of {source.name} failed for these reasons, but pictures of "
+                f"{', '.join(other.name for other in others)}; {retry_command(cache, others[0])}"
+            )
+        return None
+    options = BuildOptions(max_calls=max_calls, budget_usd=budget_usd, retry=tuple(reasons), prompts="retry")
+    return build_requests(cache, requests, requests.num_rows, teacher, encoder, options, stop=stop)
+
+
+def failed_requests(cache: Cache, teacher: Source, reasons: Sequence[str]) -> pa.Table:
+    """Return a teacher's pictures that failed for one of these reasons, as REQUEST_COLUMNS. Raises ArmadaError if a
+    reason is unknown."""
     unknown = sorted(set(reasons) - set(REASONS))
     if unknown:
         raise ArmadaError(f"--reason: expected one of {', '.join(REASONS)}, found {unknown[0]!r}")
-    options = BuildOptions(max_calls=max_calls, budget_usd=budget_usd, retry=tuple(reasons), prompts="retry")
-    reports = []
+    failures = cache.failures(teacher)
+    drawn = one_array(cache.images(teacher, [])["image_key"])
+    chosen = pc.and_(
+        pc.is_in(failures["reason"], pa.array(list(reasons), pa.string())),
+        pc.invert(pc.is_in(failures["image_key"], drawn)),
+    )
+    return failures.filter(chosen).select(REQUEST_COLUMNS.names)
+
+
+def check_named(cache: Cache, reasons: Sequence[str]) -> None:
+    """Raise ArmadaError, with the command to use, if pictures failed for one of these reasons: the user has to name
+    their teacher and an encoder."""
     for teacher in cache.teachers():
-        failures = cache.failures(teacher)
-        drawn = one_array(cache.images(teacher, [])["image_key"])
-        chosen = pc.and_(
-            pc.is_in(failures["reason"], pa.array(list(reasons), pa.string())),
-            pc.invert(pc.is_in(failures["image_key"], drawn)),
-        )
-        requests = failures.filter(chosen).select(REQUEST_COLUMNS.names)
-        if requests.num_rows:
-            opened = same_teacher(teacher)
-            for encoder in cache.encoders(teacher):
-                reopened = same_encoder(encoder)
-                reports.append(build_requests(cache, requests, requests.num_rows, opened, reopened, options, stop=stop))
-    return reports
+        if failed_requests(cache, teacher, reasons).num_rows:
+            raise ArmadaError(f"{cache.store}: name the teacher and the encoder; {retry_command(cache, teacher)}")
+
+
+def retry_command(cache: Cache, teacher: Source) -> str:
+    """Return the command that retries a teacher's failures, with the specs that the cache records."""
+    encoders = [spec_to_type(encoder) for encoder in cache.encoders(teacher)] or ["SPEC"]
+    return (
+        "the cache's own files say, and only you can judge: armada cache retry "
+        f"{shlex.quote(str(cache.store))} --teacher {spec_to_type(teacher)} --encoder {encoders[0]}"
+    )

@@ -5,28 +5,27 @@ If a build is killed between the commit and the deletion, the next seal deletes 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.building.encoding import Encoded, encode_pictures
-from teacher_cache.building.spool import Spool, SpoolRow
-from teacher_cache.encoders import Encoder, dtype_of, source_of_encoder
+from teacher_cache.building.spool import Spool
+from teacher_cache.building.spool_rows import SpoolRow
 from teacher_cache.format.arrow import one_array
 from teacher_cache.format.commits import Provenance
-from teacher_cache.format.shards import FAILURE_COLUMNS, ImageRow, is_sound
+from teacher_cache.format.shards import FAILURE_COLUMNS, ImageRow
 from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
-from teacher_cache.storage.writing import commit_pictures, commit_samples
+from teacher_cache.storage.writing import commit_failures, commit_pictures
 
 
 def seal(
     cache: Cache, spool: Spool, teacher: Source, shard_rows: int, provenance: Provenance, *, again: bool = False
 ) -> list[pa.Table]:
     """Move a teacher's rows from the spool into committed shards. Returns the index table of each new picture shard.
+
+    Each commit says what was ever spent from the spool's ledger.
 
     With `again`, rows that are in the cache already are only deleted: their build was killed after its commit.
     """
@@ -38,47 +37,21 @@ def seal(
             new = [row for row, is_committed in zip(rows, committed, strict=True) if not is_committed]
             if new:
                 pictures = spool.pictures([row.image_key for row in new])
-                indexes.append(commit_pictures(cache, teacher, [_image_row(row) for row in new], pictures, provenance))
+                indexes.append(
+                    commit_pictures(
+                        cache, teacher, [_image_row(row) for row in new], pictures, provenance, spent=spool.statement()
+                    )
+                )
             spool.mark_sealed([row.image_key for row in rows])
         _seal_failures(cache, spool, teacher, shard_rows, provenance)
     return indexes
-
-
-def seal_samples(
-    cache: Cache, spool: Spool, teacher: Source, encoder: Encoder, shard_rows: int, provenance: Provenance
-) -> Encoded:
-    """Seal for `--format webdataset`: encode the spool's pictures first, and write each beside its feature.
-
-    A picture whose feature is refused is written into a tar of pictures only.
-    """
-    done = Encoded()
-    started = time.monotonic()
-    with spool.sealing:
-        for rows in _batches(spool, teacher, "drawn", shard_rows):
-            keys = [row.image_key for row in rows]
-            parts = encode_pictures(encoder, spool.pictures(keys), [row.prompt for row in rows])
-            features = np.concatenate(list(parts))
-            sound = is_sound(features, dtype_of(encoder))
-            facts = [_image_row(row) for row in rows]
-            for kept, vectors in ((sound, features[sound]), (~sound, None)):
-                chosen = [fact for fact, keep in zip(facts, kept, strict=True) if keep]
-                pictures = spool.pictures([fact.image_key for fact in chosen])
-                if chosen and vectors is not None:
-                    commit_samples(cache, teacher, source_of_encoder(encoder), chosen, pictures, vectors, provenance)
-                elif chosen:
-                    commit_pictures(cache, teacher, chosen, pictures, provenance)
-            done.add(Encoded(int(sound.sum()), int((~sound).sum())))
-            spool.mark_sealed(keys)
-        done.seconds = time.monotonic() - started
-        _seal_failures(cache, spool, teacher, shard_rows, provenance)
-    return done
 
 
 def _seal_failures(cache: Cache, spool: Spool, teacher: Source, shard_rows: int, provenance: Provenance) -> None:
     for rows in _batches(spool, teacher, "failed", shard_rows):
         columns = [{name: getattr(row, name) for name in FAILURE_COLUMNS.names} for row in rows]
         table = pa.Table.from_pylist(columns, schema=FAILURE_COLUMNS)
-        cache.commit([cache.write_shard(f"failures/{teacher.name}", table)], **provenance.now())
+        commit_failures(cache, teacher, table, provenance, spent=spool.statement())
         spool.mark_sealed([row.image_key for row in rows])
 
 

@@ -1,7 +1,8 @@
 """The SQLite file of the spool: its tables, and transactions that several processes and threads share.
 
-`rows` and `pictures` hold what is not committed yet; `calls` is the ledger of all calls, and triggers keep its sums per
-teacher in `spent`; `rates` are the times measured on this machine.
+`rows` and `pictures` hold what is not committed yet (beside a picture its row as JSON, for a salvage); `calls` is the ledger of the calls of running builds and of rows
+that are not sealed; triggers keep the sums of all calls ever made, per teacher, in `spent`; `rates` are the times
+measured on this host.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from teacher_cache.storage.disk import full_disk_in_words
+from teacher_cache.errors import CacheError
+from teacher_cache.storage.disk import disk_errors_in_words
 
-_SCHEMA = """
+VERSION = 2
+SCHEMA = """
 CREATE TABLE IF NOT EXISTS rows(
   image_key TEXT PRIMARY KEY, teacher TEXT NOT NULL, prompt TEXT NOT NULL, prompt_key TEXT NOT NULL,
   sample INTEGER NOT NULL, state TEXT NOT NULL CHECK(state IN ('claimed', 'drawn', 'failed')), owner TEXT,
   attempts INTEGER NOT NULL, suffix TEXT, sha256 TEXT, cost_usd REAL, seconds REAL, reason TEXT, message TEXT);
 CREATE INDEX IF NOT EXISTS rows_by_state ON rows(teacher, state);
-CREATE TABLE IF NOT EXISTS pictures(image_key TEXT PRIMARY KEY, data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS pictures(image_key TEXT PRIMARY KEY, row TEXT NOT NULL, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS calls(
-  id INTEGER PRIMARY KEY, teacher TEXT NOT NULL, image_key TEXT NOT NULL, cost_usd REAL, sealed INTEGER);
+  id INTEGER PRIMARY KEY, teacher TEXT NOT NULL, image_key TEXT NOT NULL, cost_usd REAL, sealed INTEGER, build TEXT);
 CREATE TABLE IF NOT EXISTS spent(teacher TEXT PRIMARY KEY, calls INTEGER NOT NULL, cost_usd REAL NOT NULL);
 CREATE TRIGGER IF NOT EXISTS call_made AFTER INSERT ON calls BEGIN
   INSERT INTO spent VALUES (new.teacher, 1, coalesce(new.cost_usd, 0)) ON CONFLICT(teacher) DO UPDATE
@@ -36,24 +39,38 @@ CREATE TABLE IF NOT EXISTS rates(name TEXT PRIMARY KEY, rows INTEGER NOT NULL, s
 CREATE INDEX IF NOT EXISTS calls_by_key ON calls(image_key);
 CREATE INDEX IF NOT EXISTS calls_by_seal ON calls(sealed);
 """
+RAISE = (  # the sums of a teacher, if these are larger
+    "INSERT INTO spent(teacher, calls, cost_usd) VALUES (?, ?, ?) ON CONFLICT(teacher) DO UPDATE"
+    " SET calls = max(calls, excluded.calls), cost_usd = max(cost_usd, excluded.cost_usd)"
+)
 
 
 class SpoolDatabase:
-    """One connection, which all threads of a build share. Raises CacheError if the disk is full."""
+    """One connection, which all threads of a build share.
+
+    Raises DiskFullError if the disk is full, and CacheError if the file can't be read or written.
+    """
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._lock = threading.RLock()  # of this build's threads, for the connection
-        with full_disk_in_words(str(file)):
+        with spool_errors_in_words(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
             self._connection = sqlite3.connect(file, isolation_level=None, timeout=60, check_same_thread=False)
+            found = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            if found > VERSION:
+                raise CacheError(
+                    f"{file}: the spool has version {found}, and this armada knows {VERSION}; update armada"
+                )
             self._connection.executescript(
-                "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;" + _SCHEMA
+                "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+                f"{SCHEMA} PRAGMA user_version={VERSION};"
             )
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """Commit the statements of the block together, or none of them if the block raises."""
-        with self._lock, full_disk_in_words(str(self._file)):
+        with self._lock, spool_errors_in_words(self._file):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
@@ -65,11 +82,46 @@ class SpoolDatabase:
 
     def read(self, query: str, *values: Any) -> list[Any]:
         """Return the rows of a query; inside a transaction of this thread it sees the transaction's changes."""
-        with self._lock:
+        with self._lock, spool_errors_in_words(self._file):
             return self._connection.execute(query, values).fetchall()
 
     def close(self) -> None:
         """Give free pages back to the file system, unless another build is writing, and close the connection."""
-        with contextlib.suppress(sqlite3.OperationalError):  # another build is writing; it will shrink the file
+        with contextlib.suppress(sqlite3.DatabaseError):  # another build is writing; it will shrink the file
             self._connection.executescript("PRAGMA incremental_vacuum")  # `execute` would free only one page
         self._connection.close()
+
+
+@contextmanager
+def spool_errors_in_words(file: Path) -> Iterator[None]:
+    """Turn the errors of a spool's file into CacheErrors that name it: a full disk, missing rights, damage."""
+    try:
+        with disk_errors_in_words(str(file)):
+            yield
+    except (sqlite3.ProgrammingError, sqlite3.IntegrityError, sqlite3.InterfaceError):
+        raise
+    except sqlite3.OperationalError as error:
+        raise CacheError(
+            f"{file}: the spool can't be read or written: {error}; check the disk and the rights"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise CacheError(
+            f"{file}: the spool is damaged: {error}; run the same command again: it sets the file aside and saves what "
+            "can be read of it"
+        ) from error
+
+
+def fault(file: Path) -> str:
+    """Return why a spool's file can't be used, or "" if it is sound or does not exist. Reads the whole file."""
+    if not file.exists():
+        return ""
+    try:
+        with contextlib.closing(sqlite3.connect(file, timeout=60)) as connection:
+            answer = str(connection.execute("PRAGMA quick_check(1)").fetchone()[0])
+    except sqlite3.OperationalError as error:
+        raise CacheError(
+            f"{file}: the spool can't be read or written: {error}; check the disk and the rights"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        return str(error)
+    return "" if answer == "ok" else answer

@@ -9,8 +9,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from teacher_cache.errors import SpecError
-from teacher_cache.format.sources import Source, check_same
+from teacher_cache.format.sources import Source
 from teacher_cache.keys import spec_digest
+from teacher_cache.registry.pretrained import Checkpoint
 from teacher_cache.registry.specs import load, parse_spec
 
 DTYPES = ("float16", "float32")
@@ -32,7 +33,8 @@ class Encoder(Protocol):
     batch_size: int  # pictures per call of `encode`
 
     def encode(self, pictures: Sequence[bytes], prompts: Sequence[str]) -> np.ndarray:
-        """Return the features (B, dimension) float32 of B pictures (PNG, JPEG or WebP) and their prompts."""
+        """Return the features (B, dimension) float32 of B pictures, for `teacher_cache.open_picture`, and their
+        prompts."""
         ...
 
 
@@ -67,19 +69,14 @@ def open_encoder(text: str) -> Encoder:
 
 
 def source_of_encoder(encoder: Encoder) -> Source:
-    """Return the record of an encoder that the cache stores; its spec includes the stored number type."""
+    """Return the record of an encoder that the cache stores; its spec includes the stored number type. Its `text` is
+    shown to users; nothing is opened by it."""
     spec = {**encoder.spec, "dimension": encoder.dimension, "dtype": dtype_of(encoder)}
-    return Source(spec, spec_digest(spec), {"text": getattr(encoder, "text", "")})
+    checkpoint = getattr(encoder, "_checkpoint", None)
+    commit = {"commit": checkpoint.commit} if isinstance(checkpoint, Checkpoint) and checkpoint.commit else {}
+    return Source(spec, spec_digest(spec), {"text": getattr(encoder, "text", ""), **commit})
 
 
 def dtype_of(encoder: Encoder) -> str:
     """Return the number type in which features are stored: float16, or float32 if the spec has `?dtype=float32`."""
     return str(getattr(encoder, "dtype", "float16"))
-
-
-def same_encoder(source: Source) -> Encoder:
-    """Open the encoder of a source again, by the text of its spec. Raises SpecError if that text names another encoder
-    now."""
-    opened = open_encoder(str(source.facts.get("text")))
-    check_same(source, source_of_encoder(opened), "encoder")
-    return opened

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from teacher_cache.encoders.model_encoder import ModelEncoder, decode
+from teacher_cache.encoders.model_encoder import ModelEncoder
 from teacher_cache.encoders.model_types import ConvolutionalModel
 from teacher_cache.errors import SpecError
+from teacher_cache.format.pixels import open_picture
 from teacher_cache.registry.packages import file_digest, import_package, package_file
 from teacher_cache.registry.specs import Spec
 
@@ -67,7 +68,7 @@ class EfficientNetLite0(ModelEncoder[ConvolutionalModel, np.ndarray]):
         """Return the pixels (3, S, S) float32. The prompt is ignored."""
         from PIL import Image
 
-        image = decode(picture).resize((self._size, self._size), Image.Resampling.BICUBIC)
+        image = open_picture(picture).resize((self._size, self._size), Image.Resampling.BICUBIC)
         return ((np.asarray(image, np.float32) - 127) / 128).transpose(2, 0, 1)
 
     def _forward(self, prepared: Sequence[np.ndarray]) -> Tensor:

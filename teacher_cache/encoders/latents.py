@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from teacher_cache.encoders.model_encoder import ModelEncoder, decode
+from teacher_cache.encoders.model_encoder import ModelEncoder
 from teacher_cache.encoders.model_types import Autoencoder, ImageToImagePipeline
 from teacher_cache.errors import SpecError
+from teacher_cache.format.pixels import open_picture
 from teacher_cache.keys import seed_of, sha256
 from teacher_cache.registry.packages import import_package, quiet_transformers
 from teacher_cache.registry.pretrained import DIFFUSERS, TRANSFORMERS, Checkpoint, brief, find_checkpoint
@@ -180,4 +181,4 @@ def _latent_dimension(spec: Spec, vae: Checkpoint, size: int) -> int:
 def _resized(picture: bytes, size: int) -> Image:
     from PIL.Image import Resampling
 
-    return decode(picture).resize((size, size), Resampling.BICUBIC)
+    return open_picture(picture).resize((size, size), Resampling.BICUBIC)

@@ -6,7 +6,6 @@ the batch size is part of the spec. If a batch does not fit into the memory, its
 
 from __future__ import annotations
 
-import io
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,7 +19,6 @@ from teacher_cache.registry.specs import Spec
 from teacher_cache.registry.torch_models import choose_device, run_in_batches
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from torch import Tensor
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16")
@@ -115,13 +113,6 @@ class ModelEncoder(ABC, Generic[Model, Prepared]):
         if name == "fp32":
             return nullcontext()
         return torch.autocast(kind, dtype={"fp16": torch.float16, "bf16": torch.bfloat16}[name])
-
-
-def decode(picture: bytes) -> Image:
-    """Decode a picture (PNG, JPEG or WebP) into a PIL image, RGB."""
-    import PIL.Image
-
-    return PIL.Image.open(io.BytesIO(picture)).convert("RGB")
 
 
 def unit_norm(features: np.ndarray) -> np.ndarray:

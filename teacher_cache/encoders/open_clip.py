@@ -16,9 +16,10 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from teacher_cache.encoders.model_encoder import ModelEncoder, decode
+from teacher_cache.encoders.model_encoder import ModelEncoder
 from teacher_cache.encoders.model_types import ImageTower
 from teacher_cache.errors import SpecError
+from teacher_cache.format.pixels import open_picture
 from teacher_cache.registry.packages import import_package
 from teacher_cache.registry.pretrained import brief, weights_digest
 from teacher_cache.registry.specs import Spec
@@ -84,7 +85,7 @@ class OpenClip(ModelEncoder[ImageTower, "Tensor"]):
 
     def prepare(self, picture: bytes, prompt: str) -> Tensor:
         """Return the pixels (3, S, S) float32 that open_clip's own transform computes. The prompt is ignored."""
-        pixels: Tensor = self._transform(decode(picture))
+        pixels: Tensor = self._transform(open_picture(picture))
         return pixels
 
     def _forward(self, prepared: Sequence[Tensor]) -> Tensor:

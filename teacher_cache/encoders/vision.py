@@ -11,9 +11,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from teacher_cache.encoders.model_encoder import ModelEncoder, decode
+from teacher_cache.encoders.model_encoder import ModelEncoder
 from teacher_cache.encoders.model_types import TransformersModel
 from teacher_cache.errors import SpecError
+from teacher_cache.format.pixels import open_picture
 from teacher_cache.registry.packages import import_package
 from teacher_cache.registry.pretrained import TRANSFORMERS, MissingWeightsError, brief, find_checkpoint, load_pretrained
 from teacher_cache.registry.specs import Spec
@@ -98,7 +99,7 @@ class VisionTower(ModelEncoder[TransformersModel, "Tensor"]):
 
     def prepare(self, picture: bytes, prompt: str) -> Tensor:
         """Return the pixels (3, S, S) that the checkpoint's image processor computes. The prompt is ignored."""
-        pixels: Tensor = self._processor(images=decode(picture), return_tensors="pt")["pixel_values"][0]
+        pixels: Tensor = self._processor(images=open_picture(picture), return_tensors="pt")["pixel_values"][0]
         return pixels
 
     def _forward(self, prepared: Sequence[Tensor]) -> Tensor:

@@ -1,13 +1,14 @@
 """Shards: the bytes of a cache's immutable files. The same rows give the same bytes and therefore the same digest.
 
 Pictures are stored in a WebDataset tar (`KEY.png`, `KEY.json`) with an index in Parquet. Features and failures are
-stored in Parquet, a feature as a fixed-size list, so that any Parquet reader can use them. Nothing is unpickled.
+stored in Parquet, a feature as a fixed-size list, so that any Parquet reader can use them.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -20,6 +21,7 @@ import pyarrow.parquet as parquet
 
 from teacher_cache.errors import CacheError
 from teacher_cache.format.arrow import one_array
+from teacher_cache.keys import sha256
 
 IMAGE_COLUMNS = pa.schema(
     [
@@ -31,8 +33,6 @@ IMAGE_COLUMNS = pa.schema(
         ("suffix", pa.string()),
         ("offset", pa.int64()),
         ("bytes", pa.int64()),
-        ("feature_offset", pa.int64()),  # of the picture's .npy member; null if there is none
-        ("feature_bytes", pa.int64()),
         ("cost_usd", pa.float64()),
         ("seconds", pa.float64()),
         ("attempts", pa.int32()),
@@ -50,6 +50,11 @@ FAILURE_COLUMNS = pa.schema(
         ("cost_usd", pa.float64()),
     ]
 )
+FEATURE_FACTS = pa.schema(
+    [("image_key", pa.string()), ("image_sha256", pa.string()), ("prompt_key", pa.string()), ("sample", pa.int32())]
+)
+_OPTIONAL = ("cost_usd", "seconds")  # columns in which a value may be missing
+_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -69,11 +74,10 @@ class ImageRow:
 
 def write_samples(
     path: Path, rows: Sequence[ImageRow], pictures: Iterable[bytes], features: np.ndarray | None = None
-) -> pa.Table:
-    """Write a tar of pictures, one per row and in the order of the rows.
+) -> None:
+    """Write a WebDataset tar, one sample per row and in the order of the rows.
 
-    Each picture is stored with its facts (.json) and, if `features` (N, L) are given, its feature (.npy). Return the
-    index (IMAGE_COLUMNS), with byte offsets read back from the written file.
+    A sample is a picture with its facts (.json) and, if `features` (N, L) are given, its feature (.npy).
     """
     import webdataset
 
@@ -85,72 +89,63 @@ def write_samples(
             sample = {"__key__": row.image_key, row.suffix: picture}
             sample["json"] = json.dumps(facts, sort_keys=True, ensure_ascii=False).encode("utf-8")
             if vector is not None:
-                sample["npy"] = _npy(vector)
+                data = io.BytesIO()
+                np.save(data, vector, allow_pickle=False)
+                sample["npy"] = data.getvalue()
             tar.write(sample)
-    return index_of(path, rows)
 
 
-def index_of(path: Path, rows: Sequence[ImageRow] | None = None) -> pa.Table:
-    """Return the index of a tar (IMAGE_COLUMNS). If `rows` are not given, their facts are read from the .json members.
+def index_of(path: Path) -> pa.Table:
+    """Return the index of a tar of pictures (IMAGE_COLUMNS), in the order of the tar, from the .json members.
 
-    Raise CacheError if the tar can't be read to its end, or if `write_samples` did not write it.
+    Raise CacheError if the tar can't be read to its end, or if it is not as `write_samples` writes it: a picture has
+    not the digest that its facts state, or a key has two pictures.
     """
-    places: dict[str, dict[str, tuple[int, int]]] = {}  # key -> suffix -> offset and size in bytes
-    found: list[ImageRow] = []
+    pictures: dict[str, dict[str, Any]] = {}  # by key; a picture's facts may come before it or after it
+    facts: dict[str, dict[str, Any]] = {}
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar:
+                data = _content(tar, member)
                 key, _, suffix = member.name.partition(".")
-                places.setdefault(key, {})[suffix] = (member.offset_data, member.size)
-                if suffix == "json" and rows is None:
-                    facts = json.loads(tar.extractfile(member).read())  # type: ignore[union-attr]
-                    found.append(ImageRow(image_key=key, suffix="", **facts))
-    except (tarfile.TarError, ValueError, TypeError, OSError) as error:
-        raise CacheError(f"{path}: no readable tar of samples: {error}") from None
-    index = []
-    for row in found if rows is None else rows:
-        members = dict(places[row.image_key])
-        members.pop("json", None)
-        feature = members.pop("npy", (None, None))
-        ((suffix, (offset, size)),) = members.items()
-        index.append(
-            {
-                **asdict(row),
-                "suffix": suffix,
-                "offset": offset,
-                "bytes": size,
-                "feature_offset": feature[0],
-                "feature_bytes": feature[1],
-            }
-        )
-    return pa.Table.from_pylist(index, schema=IMAGE_COLUMNS)
+                if not _KEY.fullmatch(key):
+                    raise CacheError(f"{path}: expected files named by image keys, found {member.name!r}")
+                if suffix == "json":
+                    if key in facts:
+                        raise CacheError(f"{path}: expected one {key}.json, found two")
+                    facts[key] = {**asdict(ImageRow(image_key=key, suffix="", **json.loads(data)))}
+                    continue
+                if key in pictures:
+                    raise CacheError(f"{path}: expected one picture of the key {key}, found two")
+                place = {"suffix": suffix, "offset": member.offset_data, "bytes": member.size}
+                pictures[key] = place | {"image_sha256": sha256(data)}
+        if pictures.keys() != facts.keys():
+            raise CacheError(f"{path}: expected a picture for each of {len(facts)} keys, found {len(pictures)}")
+        for key, picture in pictures.items():
+            if picture["image_sha256"] != facts[key]["image_sha256"]:
+                raise CacheError(f"{path}: the picture {key}.{picture['suffix']} differs from its sha256")
+        rows = [facts[key] | picture for key, picture in pictures.items()]
+        return pa.Table.from_pylist(rows, schema=IMAGE_COLUMNS)
+    except (tarfile.TarError, pa.ArrowException, ValueError, TypeError, KeyError, OSError, RecursionError) as error:
+        raise CacheError(f"{path}: no readable tar of pictures: {error!r}") from None
 
 
-def _npy(vector: np.ndarray) -> bytes:
-    stream = io.BytesIO()
-    np.save(stream, vector, allow_pickle=False)
-    return stream.getvalue()
-
-
-def read_npy(data: bytes) -> np.ndarray:
-    """Return the vector (L,) of the bytes of a .npy file, without unpickling."""
-    vector: np.ndarray = np.load(io.BytesIO(data), allow_pickle=False)
-    return vector
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = tar.extractfile(member) if member.isreg() else None
+    if stream is None:
+        raise CacheError(f"{tar.name!s}: expected only files, found {member.name!r}")
+    return stream.read()
 
 
 def feature_schema(dimension: int, dtype: str, metadata: Mapping[str, str]) -> pa.Schema:
     """Return the columns of a feature shard. The metadata describe the features to readers of a single file."""
-    value = {"float16": pa.float16(), "float32": pa.float32()}[dtype]
-    return pa.schema(
-        [
-            ("image_key", pa.string()),
-            ("image_sha256", pa.string()),
-            ("prompt_key", pa.string()),
-            ("sample", pa.int32()),
-            ("feature", pa.list_(value, dimension)),
-        ],
-        metadata={name: str(text) for name, text in metadata.items()},
-    )
+    schema = FEATURE_FACTS.append(pa.field("feature", feature_type(dimension, dtype)))
+    return schema.with_metadata({name: str(text) for name, text in metadata.items()})
+
+
+def feature_type(dimension: int, dtype: str) -> pa.DataType:
+    """Return the type of the column of features, a fixed-size list."""
+    return pa.list_({"float16": pa.float16(), "float32": pa.float32()}[dtype], dimension)
 
 
 def write_table(path: Path, table: pa.Table) -> None:
@@ -170,12 +165,35 @@ def write_table(path: Path, table: pa.Table) -> None:
     )
 
 
-def read_table(stream: IO[bytes], name: str, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return some or all columns of a Parquet shard. Raise CacheError, which names `name`, if it is unreadable."""
+def schema_of(path: str) -> pa.Schema:
+    """Return the columns that a Parquet file in this folder of a cache has at least."""
+    return {"images": IMAGE_COLUMNS, "features": FEATURE_FACTS, "failures": FAILURE_COLUMNS}[path.split("/")[0]]
+
+
+def read_table(
+    stream: IO[bytes] | pa.BufferReader, name: str, schema: pa.Schema, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Return some columns of a Parquet shard, by default those of the schema and `feature`, without its metadata.
+
+    Raise CacheError, which names `name`, if the file is unreadable, lacks a column of the schema, or has no value in a
+    row that must have one.
+    """
     try:
-        names = list(columns) if columns else None
-        return parquet.read_table(stream, columns=names, page_checksum_verification=True)
-    except (pa.ArrowInvalid, OSError) as error:
+        file = parquet.ParquetFile(stream, page_checksum_verification=True)
+        found = file.schema_arrow
+        for field in schema:
+            types = [found.field(place).type for place in found.get_all_field_indices(field.name)]
+            if types != [field.type]:
+                text = ", ".join(map(str, types)) or "no such column"
+                raise CacheError(f"{name}: expected a column {field.name} of type {field.type}, found {text}")
+        names = list(columns or [*schema.names, *(name for name in found.names if name == "feature")])
+        if len(set(names)) < len(names):
+            raise CacheError(f"{name}: expected one column feature, found several")
+        table = file.read(names).select(names).replace_schema_metadata(None)
+        if empty := [column for column in names if table[column].null_count and column not in _OPTIONAL]:
+            raise CacheError(f"{name}: expected a value in each row of the column {empty[0]}")
+        return table
+    except (pa.ArrowException, ValueError, KeyError, OSError) as error:
         raise CacheError(f"{name}: no readable Parquet: {error}") from None
 
 

@@ -1,20 +1,22 @@
-"""Sources: the teachers and encoders of a cache, as it records them."""
+"""Sources: the teachers and encoders of a cache, as it records them.
+
+A record describes; nothing is opened by it: a cache may be a stranger's.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-from teacher_cache.errors import SpecError
 
 
 @dataclass(frozen=True)
 class Source:
     """A teacher or an encoder: its spec, the spec's digest, and facts that change no key.
 
-    Facts are the licence, the price, whether it is deterministic, and `text`: the spec that opens it again.
+    Facts are the licence, the price, whether it is deterministic, and `text`: the spec that its user typed.
     """
 
     spec: Mapping[str, Any]
@@ -28,10 +30,8 @@ class Source:
         return f"{kind}-{self.digest[:16]}"
 
 
-def check_same(source: Source, opened: Source, noun: str) -> None:
-    """Raise SpecError if `opened` is not the recorded `source`; `noun` is "teacher" or "encoder"."""
-    if opened.digest != source.digest:
-        raise SpecError(
-            f"{source.facts.get('text')} is now another {noun} than {source.name} "
-            "(another version of a package or model?); install the former version, or build with the new one"
-        )
+def spec_to_type(source: Source) -> str:
+    """Return the spec of a source as a user types it into a shell: one word without control characters, or SPEC if the
+    cache does not record it."""
+    text = "".join(c for c in str(source.facts.get("text") or "") if c.isprintable())[:500]
+    return shlex.quote(text) if text else "SPEC"

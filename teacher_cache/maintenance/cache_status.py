@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from teacher_cache.building.plan import missing_features
 from teacher_cache.building.spool import Spool
+from teacher_cache.building.spool_opening import open_existing_spool, total_spent, unsealed
 from teacher_cache.format.arrow import counts, one_array
 from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
@@ -19,7 +20,7 @@ from teacher_cache.storage.cache import Cache
 
 @dataclass(frozen=True)
 class EncoderStatus:
-    """The features of one teacher's pictures by one encoder. `per_second` is the rate measured on this machine."""
+    """The features of one teacher's pictures by one encoder. `per_second` is the rate measured on this host."""
 
     name: str
     spec: dict[str, Any]
@@ -31,11 +32,11 @@ class EncoderStatus:
 
 @dataclass(frozen=True)
 class TeacherStatus:
-    """The pictures of one teacher in the whole cache, and the calls and their cost on this machine.
+    """The pictures of one teacher in the whole cache, and the calls and their cost, of all hosts.
 
-    `in_spool` counts the pictures that were drawn here and are not sealed yet, `in_flight` the calls without an answer
-    (of a running build, or of a killed one). `per_second` is the rate measured on this machine, and
-    `seconds_per_picture` the mean duration of a call.
+    What other hosts have not committed yet is not included. `in_spool` counts the pictures and failures that this host
+    has not sealed yet, `in_flight` its calls without an answer (of a running build, or of a killed one). `per_second`
+    is the rate measured on this host, and `seconds_per_picture` the mean duration of a call.
     """
 
     name: str
@@ -54,23 +55,25 @@ class TeacherStatus:
 
 def status(cache: Cache) -> list[TeacherStatus]:
     """Return the status of a cache, one entry per teacher."""
-    with Spool(cache.machine_folder) as spool:
-        return [_teacher_status(cache, spool, teacher) for teacher in cache.teachers()]
+    cache.refresh()
+    waiting = unsealed(cache)
+    with open_existing_spool(cache) as spool:
+        return [_teacher_status(cache, spool, teacher, waiting.get(teacher.digest, 0)) for teacher in cache.teachers()]
 
 
-def _teacher_status(cache: Cache, spool: Spool, teacher: Source) -> TeacherStatus:
+def _teacher_status(cache: Cache, spool: Spool | None, teacher: Source, in_spool: int) -> TeacherStatus:
     images = cache.images(teacher, ["seconds"])
     failures = cache.failures(teacher)
     failures = failures.filter(pc.invert(pc.is_in(failures["image_key"], one_array(images["image_key"]))))
-    calls, cost = spool.spent(teacher.digest)
+    calls, cost = total_spent(cache, spool, teacher)
     encoders = cache.encoders(teacher)
     return TeacherStatus(
         name=teacher.name,
         spec=dict(teacher.spec),
         pictures=images.num_rows,
         failures=counts(failures["reason"]),
-        in_spool=spool.count(teacher.digest, "drawn"),
-        in_flight=spool.count(teacher.digest, "claimed"),
+        in_spool=in_spool,
+        in_flight=spool.count(teacher.digest, "claimed") if spool else 0,
         calls=calls,
         cost_usd=cost,
         per_second=_rate(spool, f"teacher {teacher.name}"),
@@ -80,7 +83,9 @@ def _teacher_status(cache: Cache, spool: Spool, teacher: Source) -> TeacherStatu
     )
 
 
-def _encoder_status(cache: Cache, spool: Spool, teacher: Source, encoder: Source, pictures: int) -> EncoderStatus:
+def _encoder_status(
+    cache: Cache, spool: Spool | None, teacher: Source, encoder: Source, pictures: int
+) -> EncoderStatus:
     without = missing_features(cache, teacher, encoder).num_rows
     return EncoderStatus(
         name=encoder.name,
@@ -92,8 +97,8 @@ def _encoder_status(cache: Cache, spool: Spool, teacher: Source, encoder: Source
     )
 
 
-def _rate(spool: Spool, name: str) -> float | None:
-    seconds = spool.seconds_per_row(name)
+def _rate(spool: Spool | None, name: str) -> float | None:
+    seconds = spool.seconds_per_row(name) if spool else None
     return 1 / seconds if seconds else None
 
 

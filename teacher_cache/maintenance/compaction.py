@@ -8,55 +8,68 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.format.arrow import first_of_each, one_array
-from teacher_cache.format.commits import Provenance, Shard, tar_of
+from teacher_cache.format.commits import Provenance, Shard
 from teacher_cache.format.shards import feature_matrix
 from teacher_cache.format.sources import Source
+from teacher_cache.maintenance.repair import check_features
+from teacher_cache.maintenance.vacuum import RETAIN_HOURS, remove_replaced
 from teacher_cache.progress_bar import progress
 from teacher_cache.storage.cache import Cache
-from teacher_cache.storage.pictures import read_pictures
-from teacher_cache.storage.writing import commit_features, commit_pictures, image_rows
+from teacher_cache.storage.pictures import image_rows, read_pictures
+from teacher_cache.storage.writing import commit_failures, commit_features, commit_pictures
 
 
 @dataclass
 class Compacted:
-    """The numbers of shards before and after, and of the files and bytes that the vacuum removed."""
+    """The numbers of shards before and after, and of the files and bytes that the vacuum removed.
+
+    `kept` are the replaced files that stay because what replaces them is damaged, each with the reason.
+    """
 
     shards_before: int = 0
     shards_after: int = 0
     removed: int = 0
     removed_bytes: int = 0
+    kept: dict[str, str] = field(default_factory=dict)
 
 
 def compact(
-    cache: Cache, *, shard_rows: int = 8192, vacuum: bool = False, clock: Callable[[], float] = time.time
+    cache: Cache,
+    *,
+    shard_rows: int = 8192,
+    vacuum: bool = False,
+    retain_hours: float = RETAIN_HOURS,
+    clock: Callable[[], float] = time.time,
 ) -> Compacted:
-    """Compact the pictures and the Parquet features of every teacher into shards of at most `shard_rows` rows.
+    """Compact the pictures, features and failures of every teacher into shards of at most `shard_rows` rows.
 
-    With `vacuum`, remove the files of all shards that are replaced. Tars of samples (pictures with features) stay as
-    they are. Raise CacheError if a shard is damaged.
+    With `vacuum`, also remove the files that were replaced at least `retain_hours` ago, see `remove_replaced`. A group
+    with a missing shard stays as it is. Raise CacheError if a shard is damaged.
     """
+    cache.refresh()
     done = Compacted(shards_before=len(cache.shards()))
     provenance = Provenance(clock, "compaction")
     for teacher in cache.teachers():
-        folder = f"images/{teacher.name}/shards/"
-        for group in _groups([s for s in cache.shards(folder) if s.path.endswith(".parquet")], shard_rows):
+        for group in _groups(cache.shards(f"images/{teacher.name}/"), shard_rows):
             _compact_pictures(cache, teacher, group, provenance)
         for encoder in cache.encoders(teacher):
-            folder = f"features/{teacher.name}/{encoder.name}/shards/"
-            shards = [s for s in cache.shards(folder) if s.path.endswith(".parquet") and not tar_of(s.path)]
             stale = _stale_features(cache, teacher, encoder)
-            for group in _groups(shards, shard_rows):
+            for group in _groups(cache.shards(f"features/{teacher.name}/{encoder.name}/shards/"), shard_rows):
                 _compact_features(cache, teacher, encoder, group, stale, provenance)
+        for group in _groups(cache.shards(f"failures/{teacher.name}/"), shard_rows):
+            _compact_failures(cache, teacher, group, provenance)
     done.shards_after = len(cache.shards())
     if vacuum:
-        _vacuum(cache, done)
+        removed = remove_replaced(cache, retain_hours, clock)
+        done.removed, done.removed_bytes, done.kept = removed.files, removed.bytes, removed.kept
+    cache.log.write_checkpoint()
     return done
 
 
@@ -76,18 +89,13 @@ def _groups(shards: Sequence[Shard], shard_rows: int) -> Iterator[list[Shard]]:
 
 
 def _compact_pictures(cache: Cache, teacher: Source, group: Sequence[Shard], provenance: Provenance) -> None:
-    tables = []
-    for shard in group:
-        table, tar = cache.table(shard), tar_of(shard.path)
-        if table is None or not cache.store.exists(tar):
-            return  # verify and build handle a missing shard
-        tables.append(table.append_column("path", pa.repeat(tar, table.num_rows)))
-    rows = pa.concat_tables(tables).sort_by([("image_key", "ascending"), ("image_sha256", "ascending")])
+    found = [cache.table(shard).append_column("path", pa.repeat(shard.path, shard.rows)) for shard in group]
+    rows = pa.concat_tables(found).sort_by([("image_key", "ascending"), ("image_sha256", "ascending")])
     rows = first_of_each(rows, "image_key")
-    replaced = [path for shard in group for path in (shard.path, tar_of(shard.path))]
+    replaced = cache.state.entries_of(group)
     with progress(rows.num_rows, "compact pictures", "picture") as bar:
         pictures = _counted(_one_by_one(cache, rows), bar.update)
-        commit_pictures(cache, teacher, image_rows(rows), pictures, provenance, replaced)
+        commit_pictures(cache, teacher, image_rows(rows), pictures, provenance, replaced=replaced)
 
 
 def _one_by_one(cache: Cache, rows: pa.Table) -> Iterator[bytes]:
@@ -118,20 +126,21 @@ def _pairs(rows: pa.Table) -> pa.ChunkedArray:
 def _compact_features(
     cache: Cache, teacher: Source, encoder: Source, group: Sequence[Shard], stale: pa.Array, provenance: Provenance
 ) -> None:
-    found = [cache.table(shard) for shard in group]
-    tables = [table for table in found if table is not None]
-    if len(tables) < len(group):
-        return
+    tables = [cache.table(shard) for shard in group]
+    for shard, table in zip(group, tables, strict=True):
+        check_features(cache, shard.path, table)
     table = pa.concat_tables(tables)
     table = first_of_each(table.filter(pc.invert(pc.is_in(_pairs(table), stale))), "image_key")
-    features = np.asarray(feature_matrix(table["feature"]), np.float32)
-    commit_features(cache, teacher, encoder, table, features, provenance, [shard.path for shard in group])
+    replaced = cache.state.entries_of(group)
+    if table.num_rows:
+        features = np.asarray(feature_matrix(table["feature"]), np.float32)
+        commit_features(cache, teacher, encoder, table, features, provenance, replaced=replaced)
+    else:  # each of them was computed from a picture that is not canonical
+        cache.commit([], replaced=replaced, **provenance.now())
 
 
-def _vacuum(cache: Cache, done: Compacted) -> None:
-    live = {shard.path for shard in cache.shards()}
-    for shard in {shard.path: shard for commit in cache.commits() for shard in commit.added}.values():
-        if shard.path not in live and cache.store.exists(shard.path):
-            cache.store.remove(shard.path)
-            done.removed += 1
-            done.removed_bytes += shard.bytes
+def _compact_failures(cache: Cache, teacher: Source, group: Sequence[Shard], provenance: Provenance) -> None:
+    table = pa.concat_tables([cache.table(shard) for shard in group])
+    order = [("image_key", "ascending"), ("attempts", "descending"), ("message", "ascending")]
+    table = first_of_each(table.sort_by(order), "image_key")
+    commit_failures(cache, teacher, table, provenance, replaced=cache.state.entries_of(group))

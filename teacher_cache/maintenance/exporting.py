@@ -1,6 +1,6 @@
-"""Export: write a cache again in the other format.
+"""Export: write the pictures and features of a cache again, as another cache or as WebDataset samples.
 
-Pictures and features are copied, not drawn or encoded again. A killed export continues when it is run again.
+They are copied, not drawn or encoded again. A killed export continues when it is run again.
 """
 
 from __future__ import annotations
@@ -20,38 +20,60 @@ from teacher_cache.progress_bar import progress
 from teacher_cache.reading.reader import open_features
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
-from teacher_cache.storage.pictures import index_rows, read_pictures
-from teacher_cache.storage.writing import FORMATS, commit_features, commit_pictures, commit_samples, image_rows
+from teacher_cache.storage.pictures import image_rows, index_rows, read_pictures
+from teacher_cache.storage.samples import FORMATS, write_missing_samples
+from teacher_cache.storage.store import Store
+from teacher_cache.storage.writing import commit_failures, commit_features, commit_pictures
 
 
-def export(cache: Cache, out: Cache, format: str, *, shard_rows: int = 8192) -> int:
-    """Write all pictures and features of a cache that `out` lacks into `out`. Return the number of features written.
+def export(cache: Cache, url: str, format: str, *, shard_rows: int = 8192) -> int:
+    """Write what a cache has into the folder or URL `url`, unless it is there. Return the number of features written.
 
     Args:
         cache: The cache to read.
-        out: The cache to write.
-        format: "parquet" (features in Parquet, pictures in tars) or "webdataset" (both in tars of samples).
-        shard_rows: The largest number of rows of a shard.
+        url: Where to write.
+        format: "parquet" (a cache with the same rows, in shards of `shard_rows`) or "webdataset" (tars in
+            `TEACHER/ENCODER/` with a sample per feature: the picture, its facts and the feature).
+        shard_rows: The largest number of rows of a shard of a new cache.
 
     Raise ArmadaError for another format, CacheError if `cache` is damaged.
     """
     if format not in FORMATS:
         raise ArmadaError(f"--to: expected one of {', '.join(FORMATS)}, found {format!r}")
+    cache.refresh()
+    if format == "webdataset":
+        return _export_samples(cache, Store(url))
+    return _export_cache(cache, Cache(url, create=True), shard_rows)
+
+
+def _export_samples(cache: Cache, out: Store) -> int:
+    return sum(
+        write_missing_samples(cache, teacher, encoder, out, f"{teacher.name}/{encoder.name}")
+        for teacher in cache.teachers()
+        for encoder in cache.encoders(teacher)
+    )
+
+
+def _export_cache(cache: Cache, out: Cache, shard_rows: int) -> int:
     provenance = Provenance(time.time, f"export of {cache.store}")
     written = 0
     for teacher in cache.teachers():
         out.register(teacher)
-        encoders = cache.encoders(teacher)
-        for encoder in encoders:
-            out.register(teacher, encoder)
-            written += _export_features(cache, out, teacher, encoder, format, shard_rows, provenance)
         _export_pictures(cache, out, teacher, shard_rows, provenance)
+        for encoder in cache.encoders(teacher):
+            out.register(teacher, encoder)
+            written += _export_features(cache, out, teacher, encoder, shard_rows, provenance)
+        failures, known = cache.failures(teacher), out.failures(teacher)
+        lacking = failures.filter(pc.invert(pc.is_in(failures["image_key"], one_array(known["image_key"]))))
+        if lacking.num_rows:
+            commit_failures(out, teacher, lacking, provenance)
     write_card(out)
+    out.log.write_checkpoint()
     return written
 
 
 def _export_features(
-    cache: Cache, out: Cache, teacher: Source, encoder: Source, format: str, shard_rows: int, provenance: Provenance
+    cache: Cache, out: Cache, teacher: Source, encoder: Source, shard_rows: int, provenance: Provenance
 ) -> int:
     features = open_features(cache, teacher, encoder)
     images = cache.images(teacher, ["path"])
@@ -60,17 +82,13 @@ def _export_features(
     with progress(places.num_rows, f"export {encoder.name}", "row") as bar:
         for part in index_rows(cache, places, shard_rows):
             vectors = features.take(features.rows_of_keys(part["image_key"])).astype(np.float32)
-            if format == "webdataset":
-                pictures = read_pictures(cache, part)
-                commit_samples(out, teacher, encoder, image_rows(part), pictures, vectors, provenance)
-            else:
-                commit_features(out, teacher, encoder, part, vectors, provenance)
+            commit_features(out, teacher, encoder, part, vectors, provenance)
             bar.update(part.num_rows)
     return int(places.num_rows)
 
 
 def _export_pictures(cache: Cache, out: Cache, teacher: Source, shard_rows: int, provenance: Provenance) -> None:
-    """Write the pictures that `out` still lacks, which are those that none of its tars of samples contains."""
+    """Write the pictures that `out` lacks."""
     images, existing = cache.images(teacher, ["path"]), out.images(teacher, [])
     places = images.filter(pc.invert(pc.is_in(images["image_key"], one_array(existing["image_key"]))))
     for part in index_rows(cache, places, shard_rows):

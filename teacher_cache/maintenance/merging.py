@@ -6,30 +6,33 @@ have different pictures for one key, readers take the one with the smallest dige
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from teacher_cache.building.spool import Spool
+from teacher_cache.building.spool_opening import unsealed
 from teacher_cache.errors import CacheError, repair_hint
-from teacher_cache.format.commits import Commit
+from teacher_cache.format.commits import Commit, Shard
 from teacher_cache.progress_bar import progress
 from teacher_cache.registry.packages import file_digest
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
+from teacher_cache.storage.state import CacheState, cache_state
 
 
 @dataclass
 class Merged:
     """What was copied.
 
-    `missing` are the shards that a source's commits name and that it lacks. `unsealed` counts the pictures in the
-    spools of the sources on this machine, which are not copied: a build of the source seals them.
+    `missing` are the files that a source lacks: shards that its commits name, and commits that can't be read. `refused`
+    are the files among its commits that are ignored, each with the reason. `unsealed` counts the pictures and
+    failures in the spools of the sources on this host, which are not copied: a build of the source seals them.
     """
 
     files: int = 0
     bytes: int = 0
     commits: int = 0
     missing: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
     unsealed: int = 0
 
 
@@ -37,37 +40,60 @@ def merge(sources: Sequence[Cache], target: Cache) -> Merged:
     """Copy shards, specs and commits into `target`. Raise CacheError if a shard's digest is not that of its commit."""
     done = Merged()
     for source in sources:
+        source.refresh()
+        target.refresh()
         for teacher in source.teachers():
             target.register(teacher)
             for encoder in source.encoders(teacher):
                 target.register(teacher, encoder)
-        with Spool(source.machine_folder) as spool:
-            done.unsealed += sum(spool.count(teacher.digest, "drawn") for teacher in source.teachers())
-        commits = {name: source.read_commit(f"commits/{name}") for name in source.store.names("commits")}
-        _copy_shards(source, target, list(commits.values()), done)
-        for name in commits:
-            if not target.store.exists(f"commits/{name}"):
-                target.store.copy_from(source.store, f"commits/{name}")
+        done.unsealed += sum(unsealed(source).values())
+        _copy_shards(source, target, done)
+        for commit in source.commits():
+            if commit.digest not in target.state.commits:
+                target.store.copy_from(source.store, f"commits/{commit.digest}.json")
                 done.commits += 1
+        done.missing += [f"{source.store}/commits/{name}" for name in source.log.unreadable]
+        done.refused |= {f"{source.store}/commits/{name}": reason for name, reason in source.log.refused.items()}
+    target.refresh()
     write_card(target)
+    target.log.write_checkpoint()
     return done
 
 
-def _copy_shards(source: Cache, target: Cache, commits: Sequence[Commit], done: Merged) -> None:
-    shards = source.live(commits)
-    with progress(len(shards), f"merge {source.store}", "shard") as bar:
-        for shard in shards:
-            if not source.store.exists(shard.path):
-                done.missing.append(f"{source.store}/{shard.path}")
-            elif not target.store.exists(shard.path):
-                with target.store.draft() as draft:
-                    source.store.copy_to(shard.path, draft)
-                    if file_digest(draft) != shard.sha256:
-                        raise CacheError(
-                            f"{source.store}/{shard.path}: sha256 differs from the commit's; "
-                            f"{repair_hint(build_again=False)} there; what was copied stays"
-                        )
-                    target.store.publish(draft, shard.path)
-                done.files += 1
-                done.bytes += shard.bytes
+def _copy_shards(source: Cache, target: Cache, done: Merged) -> None:
+    """Copy the files that count in both caches together and that the target lacks."""
+    there = target.listing([*source.commits(), *target.commits()])
+    union = _union(source.state, target.state, there)
+    done.missing += [f"{source.store}/{shard.path}" for shard in union.missing]
+    files = {file.path: file for live in union.entries.values() for shard in live.values() for file in shard.files()}
+    lacking = [file for file in files.values() if there.get(file.path) not in (file.bytes, -1)]
+    wanted = [file for file in lacking if source.state.listed.get(file.path) in (file.bytes, -1)]
+    with progress(len(wanted), f"merge {source.store}", "file") as bar:
+        for file in wanted:
+            _copy(source, target, file)
+            done.files += 1
+            done.bytes += file.bytes
             bar.update()
+
+
+def _copy(source: Cache, target: Cache, file: Shard) -> None:
+    with target.store.draft() as draft:
+        source.store.copy_to(file.path, draft)
+        if file_digest(draft) != file.sha256:
+            raise CacheError(
+                f"{source.store}/{file.path}: sha256 differs from the commit's; "
+                f"{repair_hint(build_again=False)} there; what was copied stays"
+            )
+        target.store.publish(draft, file.path)
+
+
+def _union(source: CacheState, target: CacheState, there: Mapping[str, int]) -> CacheState:
+    """Return the state that the target, which lists the files `there`, has with all that the source has."""
+    commits: dict[str, Commit] = {**source.commits, **target.commits}
+    listed = {**source.listed, **there}
+    for commit in commits.values():
+        for shard in commit.added:
+            for file in shard.files():
+                if file.bytes in (source.listed.get(file.path), there.get(file.path)):
+                    listed[file.path] = file.bytes
+    return cache_state(commits.values(), listed)

@@ -1,56 +1,102 @@
 """Repair: save everything that is still sound, because pictures cost money.
 
-Sound pictures of a damaged tar are written into a new one, an index is rebuilt from its tar, and a complete file that
-no commit names is committed.
+A damaged file is moved aside, never deleted. What is sound in it is committed anew, and the same commit records the
+file as lost: if a sound copy of it arrives later, by a copy or a merge, its rows count again.
 """
 
 from __future__ import annotations
 
-import contextlib
-import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 
 from teacher_cache.errors import CacheError
-from teacher_cache.format.commits import Provenance, Shard, index_path, tar_of
-from teacher_cache.format.shards import index_of, read_table
+from teacher_cache.format.arrow import first_of_each
+from teacher_cache.format.commits import Entry, Provenance, Shard, check_shard
+from teacher_cache.format.shards import feature_type, index_of, read_table, schema_of
 from teacher_cache.format.sources import Source
-from teacher_cache.keys import sha256
+from teacher_cache.keys import image_key, prompt_key, sha256
 from teacher_cache.registry.packages import file_digest
 from teacher_cache.storage.cache import Cache
-from teacher_cache.storage.pictures import read_pictures
-from teacher_cache.storage.writing import commit_pictures, image_rows
+from teacher_cache.storage.pictures import image_rows, read_pictures
+from teacher_cache.storage.state import cache_state
+from teacher_cache.storage.writing import commit_pictures
 
 ADOPTED = "committed"
 
 
-def _provenance() -> Provenance:
-    return Provenance(time.time, "repair")
-
-
-def save_sound_rows(cache: Cache, shard: Shard, aside: str = "") -> str:
-    """Save what is sound of a damaged or missing shard. Return what was done, for the report; "" if nothing was.
-
-    `aside` is the path to which the damaged file was moved, or "" if the file is missing.
-    """
+def fault_of(cache: Cache, shard: Shard) -> str:
+    """Return what is wrong with the content of a shard whose files have their digests, "" if nothing is."""
     try:
-        if shard.path.endswith(".tar") and aside:
-            return _save_pictures(cache, shard, aside)
-        tar = tar_of(shard.path)
-        if tar and cache.store.exists(tar):
-            return "index rebuilt from its tar" if _rebuild_index(cache, tar) else "its tar is damaged too"
+        table = cache.table(shard)
+        if shard.index:
+            with cache.store.draft() as draft:
+                cache.store.copy_to(shard.path, draft)
+                if not index_of(draft).equals(table):
+                    return f"{shard.index.path} is not the index of its tar"
+        elif shard.path.startswith("features/"):
+            check_features(cache, shard.path, table)
     except CacheError as error:
-        return f"nothing saved: {error}"
+        return str(error)
     return ""
 
 
-def _save_pictures(cache: Cache, shard: Shard, aside: str) -> str:
-    """Write the pictures of a damaged tar that still have their digest into a new tar."""
+def mend(cache: Cache, shard: Shard, damaged: Sequence[str], provenance: Provenance) -> str:
+    """Save what is sound of a live shard. Return what was done, for the report.
+
+    `damaged` are the paths of its files that are damaged: they are moved aside first. Its other files may be missing. A
+    repair that is killed continues when it is run again.
+    """
+    lost = _lost_without(cache, shard)
+    is_gone = bool(damaged)
+    asides = {path: cache.store.quarantine(path) for path in damaged}
+    done, aside = "", asides.get(shard.path, f"quarantine/{shard.path}")
+    try:
+        if shard.index and cache.store.exists(shard.path):
+            rebuilt = _rebuilt(cache, shard.path)
+            if rebuilt is not None:
+                _publish_index(cache, shard, rebuilt, provenance)
+                return "; ".join([*(f"moved to {path}" for path in asides.values()), "index made again from its tar"])
+            asides[shard.path] = aside = cache.store.quarantine(shard.path)
+        if cache.store.exists(aside):
+            is_gone = True  # an earlier repair was killed after it had moved the file
+            done = _saved(cache, shard, aside, lost, provenance) if shard.index else ""
+    except CacheError as error:
+        done = f"nothing saved: {error}"
+    if is_gone and not done.endswith("pictures saved"):
+        cache.commit([], lost=lost, **provenance.now())
+    cache.refresh()
+    return "; ".join([*(f"moved to {path}" for path in asides.values()), *filter(None, [done])])
+
+
+def _rebuilt(cache: Cache, tar: str) -> pa.Table | None:
+    """Return the index of a tar, or None if the tar is damaged."""
+    with cache.store.draft() as draft:
+        cache.store.copy_to(tar, draft)
+        if not tar.endswith(f"/{file_digest(draft)[:32]}.tar"):
+            return None
+        try:
+            return index_of(draft)
+        except CacheError:
+            return None
+
+
+def _publish_index(cache: Cache, shard: Shard, index: pa.Table, provenance: Provenance) -> None:
+    """Write an index, and commit it with its tar unless it is the index that the commits name."""
+    written = cache.write_shard(f"{shard.path.rpartition('/shards/')[0]}/indexes", index)
+    if written != shard.index:
+        added = replace(shard, rows=index.num_rows, index=written)
+        cache.commit([added], replaced=cache.state.entries_of([shard]), **provenance.now())
+    cache.refresh()
+
+
+def _saved(cache: Cache, shard: Shard, aside: str, lost: Sequence[Entry], provenance: Provenance) -> str:
+    """Write the pictures of a damaged tar, which was moved to `aside`, that still have their digest into a new tar."""
     teacher = _teacher_of(cache, shard.path)
-    index = next((other for other in cache.shards() if tar_of(other.path) == shard.path), None)
-    table = cache.table(index) if index else None
-    if table is None or teacher is None:
+    if not shard.index or teacher is None or not cache.store.exists(shard.index.path):
         return ""
+    table = cache.table(shard)
     places: list[int] = []
     with cache.store.open(aside) as stream:
         for place, row in enumerate(table.select(["offset", "bytes", "image_sha256"]).to_pylist()):
@@ -59,41 +105,85 @@ def _save_pictures(cache: Cache, shard: Shard, aside: str) -> str:
                 places.append(place)
     if not places:
         return "no picture in it is sound"
-    sound = table.take(pa.array(places, pa.int64()))
-    pictures = read_pictures(cache, sound.append_column("path", pa.repeat(aside, sound.num_rows)))
-    commit_pictures(cache, teacher, image_rows(sound), pictures, _provenance())
-    return f"{len(places)} of {table.num_rows} pictures saved"
+    sound = first_of_each(table.take(pa.array(places, pa.int64())), "image_key")
+    sound = sound.append_column("path", pa.repeat(aside, sound.num_rows))
+    commit_pictures(cache, teacher, image_rows(sound), read_pictures(cache, sound), provenance, lost=lost)
+    return f"{sound.num_rows} of {table.num_rows} pictures saved"
 
 
-def _rebuild_index(cache: Cache, tar: str) -> bool:
-    """Rebuild the index of a tar and commit both under their names. Return False if the tar is not complete."""
-    with cache.store.draft() as draft:
-        cache.store.copy_to(tar, draft)
-        digest = file_digest(draft)
-        if digest[:32] != tar.rpartition("/")[2].removesuffix(".tar"):
-            return False
-        index = index_of(draft)
-        shard = Shard(tar, draft.stat().st_size, index.num_rows, digest)
-    cache.commit([shard, cache.write_shard("", index, index_path(tar))], **_provenance().now())
-    return True
+def _lost_without(cache: Cache, shard: Shard) -> list[Entry]:
+    """Return the entries that are lost with a shard: its own, and those that it replaced and whose files are gone."""
+    state = cache.state
+    listed = {path: size for path, size in state.listed.items() if path != shard.path}
+    after = cache_state(state.commits.values(), listed)
+    before = {other.path for other in state.missing}
+    lost = [other for other in after.missing if other.path not in before or other.path == shard.path]
+    return [*state.entries_of([shard]), *after.entries_of(lost)]
 
 
-def adopt(cache: Cache, path: str) -> str:
-    """Commit a file that no commit names, or move it aside if it is not complete.
+def accept_loss(cache: Cache, shard: Shard, provenance: Provenance) -> str:
+    """Record that a missing shard is lost, if what it replaced contains its rows. Return what was done."""
+    if any(shard.path == other.path for other in cache.state.missing):
+        return ""
+    cache.commit([], lost=cache.state.entries_of([shard]), **provenance.now())
+    return "its rows are in the shards that it replaced, which count again"
+
+
+def adopt(cache: Cache, path: str, provenance: Provenance) -> str:
+    """Commit a file that no commit names, or move it aside if it is not a sound shard of this cache.
 
     Return ADOPTED or where the file was moved, for the report.
     """
-    with contextlib.suppress(CacheError):
+    try:
+        shard = _adopted(cache, path)
+        cache.commit([shard], **provenance.now())
+        return ADOPTED
+    except CacheError as error:
+        return f"moved to {cache.store.quarantine(path)}: {error}"
+
+
+def _adopted(cache: Cache, path: str) -> Shard:
+    """Return the shard of a file. Raise CacheError if it is not one that this cache could have written."""
+    with cache.store.draft() as draft:
+        cache.store.copy_to(path, draft)
+        shard = Shard(path, draft.stat().st_size, 0, file_digest(draft))
         if path.endswith(".tar"):
-            if _rebuild_index(cache, path):
-                return ADOPTED
-        elif path.endswith(".parquet") and not tar_of(path):
-            data = cache.store.read(path)
-            if sha256(data)[:32] == path.rpartition("/")[2].removesuffix(".parquet"):
-                rows = read_table(pa.BufferReader(data), path).num_rows
-                cache.commit([Shard(path, len(data), rows, sha256(data))], **_provenance().now())
-                return ADOPTED
-    return f"moved to {cache.store.quarantine(path)}"
+            index = index_of(draft)
+        else:
+            with draft.open("rb") as stream:
+                table = read_table(stream, path, schema_of(path))
+    teacher = _teacher_of(cache, path)
+    if path.endswith(".tar"):
+        if teacher:  # otherwise the next build writes teacher.json again
+            _check_keys(teacher, index)
+        check_shard(shard)
+        written = cache.write_shard(f"{path.rpartition('/shards/')[0]}/indexes", index)
+        return replace(shard, rows=index.num_rows, index=written)
+    if path.startswith("features/"):
+        check_features(cache, path, table)
+    return check_shard(replace(shard, rows=table.num_rows))
+
+
+def _check_keys(teacher: Source, index: pa.Table) -> None:
+    """Raise CacheError if a picture's key is not that of its request to the teacher."""
+    for row in index.select(["image_key", "prompt_key", "prompt", "sample"]).to_pylist():
+        prompt = prompt_key(row["prompt"])
+        if (prompt, image_key(teacher.digest, prompt, row["sample"])) != (row["prompt_key"], row["image_key"]):
+            raise CacheError(f"the key {row['image_key']} is not that of its prompt")
+
+
+def check_features(cache: Cache, path: str, table: pa.Table) -> None:
+    """Raise CacheError if a table is not of features, or not as the encoder of its folder computes them."""
+    teacher = _teacher_of(cache, path)
+    encoders = {encoder.name: encoder for encoder in cache.encoders(teacher)} if teacher else {}
+    encoder = encoders.get(path.split("/")[2])
+    found = table.schema.field("feature").type if table.column_names.count("feature") == 1 else pa.null()
+    length = found.list_size if pa.types.is_fixed_size_list(found) else 1
+    # Without its encoder.json, which the next build writes again, any feature is accepted.
+    types = [feature_type(length, dtype) for dtype in ("float16", "float32")]
+    types = [feature_type(encoder.spec["dimension"], encoder.spec["dtype"])] if encoder else types
+    if found not in types or table["feature"].null_count:
+        raise CacheError(f"{path}: expected a column feature of type {' or '.join(map(str, types))}, found {found}")
 
 
 def _teacher_of(cache: Cache, path: str) -> Source | None:

@@ -1,23 +1,25 @@
 """Verification: compare every file of a cache with what its commits state.
 
 A repair moves damaged files aside, saves what is sound in them, and commits sound files that no commit names. The next
-build computes what is still missing.
+build computes what is still missing. A cache of another format is refused and stays as it is.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
+import json
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from teacher_cache.errors import CacheError
-from teacher_cache.format.commits import Commit, Shard, index_path
-from teacher_cache.maintenance.repair import ADOPTED, adopt, save_sound_rows
-from teacher_cache.reading.matrix_store import folders
-from teacher_cache.reading.reader import is_whole
+from teacher_cache.errors import CacheError, NoFileError
+from teacher_cache.format.commits import FORMAT, Commit, Provenance, Shard
+from teacher_cache.keys import sha256
+from teacher_cache.maintenance.host_files import host_faults
+from teacher_cache.maintenance.repair import ADOPTED, accept_loss, adopt, fault_of, mend
 from teacher_cache.registry.packages import stream_digest
-from teacher_cache.storage.cache import CACHE_JSON, Cache
+from teacher_cache.storage.cache import Cache
+from teacher_cache.storage.cache_json import CACHE_JSON, check_format
+from teacher_cache.storage.dataset_card import commits_on_card, write_card
 from teacher_cache.storage.store import Store
 
 FOLDERS = ("images", "features", "failures")
@@ -25,7 +27,11 @@ FOLDERS = ("images", "features", "failures")
 
 @dataclass(frozen=True)
 class Problem:
-    """A file with a fault. `kind` is "damaged", "missing" or "orphan"; `mended` states what the repair did."""
+    """A file with a fault; `mended` states what the repair did.
+
+    `kind` is "damaged", "missing", "orphan" (no commit names it), "refused" (it is no commit of a cache, or names what
+    it may not), "newer" (of a newer format) or "link" (it leads out of the cache).
+    """
 
     path: str
     kind: str
@@ -42,37 +48,73 @@ class Verified:
     bytes: int = 0
     problems: list[Problem] = field(default_factory=list)
 
+    def add(self, path: str, kind: str, message: str, mended: str = "") -> None:
+        """Add a problem."""
+        self.problems.append(Problem(path, kind, message, mended))
 
-def verify(url: str, *, repair: bool = False) -> Verified:
-    """Check every file of a cache, and mend it if `repair` is set. Raise CacheError if there is no cache at the URL."""
+
+def verify(url: str, *, repair: bool = False, clock: Callable[[], float] = time.time) -> Verified:
+    """Check every file of a cache, and mend it if `repair` is set. `clock` returns seconds since the epoch.
+
+    Raise CacheError if there is no cache at the URL or it has another format.
+    """
     found = Verified()
     store = Store(url)
     cache = _open(store, url, repair, found)
     if cache is None:
         return found
+    for path in store.links_out():
+        found.add(path, "link", "the symbolic link leads out of the cache, and is not followed: copy the file here")
+    cache.log.reads_checkpoints = False  # each commit is read
     _check_sources(cache, repair, found)
-    commits = _check_commits(cache, repair, found)
-    for shard in cache.live(commits):
-        _check_shard(cache, shard, repair, found)
-    _check_orphans(cache, commits, repair, found)
-    _check_machine_folder(cache, repair, found)
-    if repair:
+    _check_log(cache, repair, found)
+    commits, provenance = cache.commits(), Provenance(clock, "repair")
+    for shard in list(cache.state.live.values()):
+        _check_shard(cache, shard, repair, found, provenance)
+    _check_orphans(cache, commits, repair, found, provenance)
+    found.problems += [Problem(path, "damaged", *words) for path, *words in host_faults(cache, repair)]
+    if repair and found.problems:
         store.sweep()
+        cache.refresh()
+        write_card(cache)
     return found
 
 
 def _open(store: Store, url: str, repair: bool, found: Verified) -> Cache | None:
     """Return the cache, or None if its cache.json is damaged and not mended."""
-    if not store.exists("cache.json") and not store.names("commits"):
-        return Cache(url)  # it raises the error that there is no cache
-    if not store.exists("cache.json") or store.read("cache.json") != CACHE_JSON:
-        message = f"expected {CACHE_JSON.decode()}"
+    try:
+        data = store.read("cache.json")
+    except NoFileError:
+        data = b""
+        if not store.names("commits"):
+            return Cache(url)  # it raises the error that there is no cache
+    if data != CACHE_JSON:
+        if _states_format(data):
+            check_format(store)
+        for name in store.names("commits")[:8]:  # without a readable cache.json, the commits tell the format
+            _check_format_of(store, name)
         if repair:
             store.write("cache.json", CACHE_JSON)
-        found.problems.append(Problem("cache.json", "damaged", message, "written again" if repair else ""))
+        found.add("cache.json", "damaged", f"expected {CACHE_JSON.decode()}", "written anew" if repair else "")
         if not repair:
             return None
     return Cache(url)
+
+
+def _states_format(data: bytes) -> bool:
+    try:
+        return type(json.loads(data)["format"]) is int
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return False
+
+
+def _check_format_of(store: Store, name: str) -> None:
+    data = store.read(f"commits/{name}")
+    if _states_format(data) and json.loads(data)["format"] != FORMAT and sha256(data) == name.removesuffix(".json"):
+        raise CacheError(
+            f"{store}: cache.json can't be read, and commits/{name} has format {json.loads(data)['format']}, which is "
+            f"not this armada's {FORMAT}; nothing was changed"
+        )
 
 
 def _check_sources(cache: Cache, repair: bool, found: Verified) -> None:
@@ -82,75 +124,88 @@ def _check_sources(cache: Cache, repair: bool, found: Verified) -> None:
                 cache.source(path)
             except CacheError as error:
                 mended = cache.store.quarantine(path) if repair else ""
-                found.problems.append(Problem(path, "damaged", str(error), mended and f"moved to {mended}"))
+                found.add(path, "damaged", str(error), mended and f"moved to {mended}")
 
 
-def _check_commits(cache: Cache, repair: bool, found: Verified) -> list[Commit]:
-    commits = []
-    for name in cache.store.names("commits"):
-        found.commits += 1
-        try:
-            commits.append(cache.read_commit(f"commits/{name}"))
-        except CacheError as error:
-            mended = cache.store.quarantine(f"commits/{name}") if repair else ""
-            found.problems.append(Problem(f"commits/{name}", "damaged", str(error), mended and f"moved to {mended}"))
-    return commits
+def _check_log(cache: Cache, repair: bool, found: Verified) -> None:
+    """Check the files among the commits, the checkpoints, and how many commits the card states."""
+    store, log = cache.store, cache.log
+    commits = cache.commits()
+    found.commits = len(commits) + len(log.unreadable)
+    texts: dict[str, bytes] = {}
+    for name in store.sizes("checkpoints"):
+        of_checkpoint = log.texts_of_checkpoint(name)
+        texts |= of_checkpoint
+        if not of_checkpoint:
+            if repair:
+                store.remove(f"checkpoints/{name}")
+            message = "it does not have the digest in its name; it is derived from the commits"
+            found.add(f"checkpoints/{name}", "damaged", message, "removed" if repair else "")
+    for name, reason in [*log.refused.items(), *log.unreadable.items()]:
+        path = f"commits/{name}"
+        if log.is_newer(name):
+            found.add(path, "newer", reason)
+            continue
+        mended = f"moved to {store.quarantine(path)}" if repair else ""
+        found.add(path, "damaged" if name in log.unreadable else "refused", reason, mended)
+    listed = store.sizes("commits")
+    for digest, data in texts.items():
+        path = f"commits/{digest}.json"
+        if f"{digest}.json" not in listed:
+            if repair:
+                store.write(path, data)
+            if path not in {problem.path for problem in found.problems}:
+                message = "a checkpoint contains it, and it does not exist; the copy of the cache may be incomplete"
+                found.add(path, "missing", message, "written again from the checkpoint" if repair else "")
+    if repair:
+        cache.refresh()
+        commits = cache.commits()
+    stated = commits_on_card(cache)
+    if stated > len(commits):
+        message = f"it states {stated} commits, and {len(commits)} are here; the copy of the cache may be incomplete"
+        found.add("README.md", "missing", message, "written anew" if repair else "")
 
 
-def _check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified) -> None:
+def _check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified, provenance: Provenance) -> None:
     found.shards += 1
     found.bytes += shard.bytes
-    if not cache.store.exists(shard.path):
-        message = "a commit names it, but it does not exist; its rows count as missing"
-        found.problems.append(Problem(shard.path, "missing", message, save_sound_rows(cache, shard) if repair else ""))
-        return
-    with cache.store.open(shard.path) as stream:
-        digest, size = stream_digest(stream), stream.tell()
-    if digest != shard.sha256:
-        message = f"expected {shard.bytes} bytes of sha256 {shard.sha256[:12]}, found {size} of {digest[:12]}"
-        mended = ""
-        if repair:
-            aside = cache.store.quarantine(shard.path)
-            mended = "; ".join(filter(None, [f"moved to {aside}", save_sound_rows(cache, shard, aside)]))
-        found.problems.append(Problem(shard.path, "damaged", message, mended))
-
-
-def _check_orphans(cache: Cache, commits: list[Commit], repair: bool, found: Verified) -> None:
-    """Find files that no commit names: a build was killed before its commit, or the commit was damaged."""
-    known = {shard.path for commit in commits for shard in commit.added}
-    known |= {problem.path for problem in found.problems}
-    for folder in FOLDERS:
-        for path in sorted(cache.store.walk(folder), key=lambda path: not path.endswith(".tar")):
-            if path in known or path.endswith(("/teacher.json", "/encoder.json")):
-                continue
-            mended = adopt(cache, path) if repair else ""
-            if mended == ADOPTED and path.endswith(".tar"):
-                known.add(index_path(path))  # `adopt` rebuilt it
-            found.problems.append(Problem(path, "orphan", "no commit names it", mended))
-
-
-def _check_machine_folder(cache: Cache, repair: bool, found: Verified) -> None:
-    for path, message in _machine_faults(cache.machine_folder):
-        mended = ""
-        if repair:
-            aside = path.with_name(path.name + ".broken")
-            path.rename(aside)
-            mended = f"moved to {aside.name}"
-        found.problems.append(Problem(f"local/{path.relative_to(cache.machine_folder)}", "damaged", message, mended))
-
-
-def _machine_faults(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Yield the damaged files and folders of this machine's folder, each with a message."""
-    for matrix in folders(folder / "matrices"):
-        if not is_whole(matrix):
-            yield matrix, "the decoded features differ from their digest; they are decoded again when they are needed"
-    spool = folder / "spool.sqlite"
-    if spool.exists():
+    damaged, missing, messages = [], [], []
+    for file in shard.files():
         try:
-            connection = sqlite3.connect(spool)
-            answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            connection.close()
-        except sqlite3.DatabaseError as error:
-            answer = str(error)
-        if answer != "ok":
-            yield spool, f"the spool can't be read: {answer}"
+            with cache.store.open(file.path) as stream:
+                digest, size = stream_digest(stream), stream.tell()
+        except NoFileError:
+            missing.append(file.path)
+            continue
+        if digest != file.sha256:
+            damaged.append(file.path)
+            messages.append(f"expected {file.bytes} bytes of sha256 {file.sha256[:12]}, found {size} of {digest[:12]}")
+    if not damaged and not missing and (fault := fault_of(cache, shard)):
+        damaged.append(shard.index.path if shard.index and shard.index.path in fault else shard.path)
+        messages.append(fault)
+    known_lost = all(entry in cache.state.lost for entry in cache.state.entries_of([shard]))
+    if missing and not damaged and known_lost:
+        return  # a build was told to draw its rows again, or a repair has saved what was sound
+    mended = mend(cache, shard, damaged, provenance) if repair and (damaged or missing) else ""
+    for path, message in zip(damaged, messages, strict=True):
+        found.add(path, "damaged", message, mended)
+    if repair and missing and not damaged and not mended:
+        mended = accept_loss(cache, shard, provenance)
+    for path in missing:
+        message = "a commit names it, but it does not exist; if it is gone for good, build with --redraw-missing"
+        found.add(path, "missing", message, mended)
+
+
+def _check_orphans(cache: Cache, commits: list[Commit], repair: bool, found: Verified, provenance: Provenance) -> None:
+    """Find files that no commit names: a build was killed before its commit, or the commit was damaged."""
+    cache.refresh()
+    known = {file.path for c in [*commits, *cache.commits()] for shard in c.added for file in shard.files()}
+    known |= {problem.path for problem in found.problems}
+    paths = [path for folder in FOLDERS for path in cache.store.walk(folder)]
+    for path in sorted(paths, key=lambda path: not path.endswith(".tar")):
+        if path in known or path.endswith(("/teacher.json", "/encoder.json")) or not cache.store.exists(path):
+            continue
+        mended = adopt(cache, path, provenance) if repair else ""
+        if mended == ADOPTED:
+            known |= {file.path for file in cache.state.live[path].files()}
+        found.add(path, "orphan", "no commit names it", mended)

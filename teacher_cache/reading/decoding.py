@@ -90,7 +90,7 @@ def decode(cache: Cache, snapshot: Snapshot, draft: Path, fetched: Path | None, 
     finally:
         if matrix:
             matrix.close()
-    images = _in_parallel(read_index, snapshot.images, threads_for(cache))
+    images = _in_parallel(read_index, snapshot.indexes, threads_for(cache))
     kept = _canonical_places(facts, np.concatenate([np.empty((0, 64), np.uint8), *images]))
     if len(kept) < rows:
         facts, sums, sound = facts[kept], sums[kept], sound[kept]

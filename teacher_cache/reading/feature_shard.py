@@ -17,7 +17,7 @@ import pyarrow.parquet as parquet
 
 from teacher_cache.errors import CacheError, repair_hint
 from teacher_cache.format.commits import Shard
-from teacher_cache.format.shards import feature_matrix, read_npy
+from teacher_cache.format.shards import feature_matrix
 from teacher_cache.reading.fetching import shard_bytes
 from teacher_cache.reading.key_table import from_hex
 from teacher_cache.storage.cache import Cache
@@ -29,13 +29,12 @@ _FACTS = ["image_key", "image_sha256"]
 
 @dataclass(frozen=True)
 class FeatureShard:
-    """An open feature shard: a Parquet file of features, or the index of a tar of samples."""
+    """An open feature shard: a Parquet file of features."""
 
     where: str  # its address, for messages
     shape: tuple[int, int]  # (n, L), as the commit and the encoder's spec state it
     dtype: np.dtype[Any]
-    data: bytes | mmap.mmap  # of the Parquet file
-    tar: bytes | mmap.mmap | None  # the samples, if `data` is their index
+    data: bytes | mmap.mmap  # of the file
 
     def facts(self) -> np.ndarray:
         """Return the image key and the picture digest of each row, (n, 64) uint8."""
@@ -45,7 +44,12 @@ class FeatureShard:
         """Yield the features in order, in blocks (b, L). Raises CacheError if their shape or type is not the expected
         one."""
         rows = 0
-        for block in self._columns() if self.tar is None else self._members(self.tar):
+        for table in _batches(self.data, self.where, ["feature"]):
+            column = table["feature"]
+            if not pa.types.is_fixed_size_list(column.type) or column.null_count:
+                expected = f"a list of {self.shape[1]} numbers per row"
+                raise CacheError(f"{self.where}: expected {expected}, found {column.type}; {repair_hint()}")
+            block = feature_matrix(column)
             rows += len(block)
             if rows > self.shape[0] or block.shape[1] != self.shape[1] or block.dtype != self.dtype:
                 raise self._mismatch((rows, block.shape[1]), block.dtype)
@@ -59,41 +63,17 @@ class FeatureShard:
             f"{repair_hint(build_again=False)}"
         )
 
-    def _columns(self) -> Iterator[np.ndarray]:
-        for table in _batches(self.data, self.where, ["feature"]):
-            yield feature_matrix(table["feature"])
-
-    def _members(self, tar: bytes | mmap.mmap) -> Iterator[np.ndarray]:
-        """Read the .npy members of a tar of samples. They must have the same header, so that only the first one is
-        parsed; the others are compared with it byte by byte."""
-        first = b""
-        for table in _batches(self.data, self.where, ["feature_offset", "feature_bytes"]):
-            offsets, sizes = (table[name].to_numpy() for name in ("feature_offset", "feature_bytes"))
-            size = int(sizes[0])
-            first = first or bytes(tar[int(offsets[0]) : int(offsets[0]) + size])
-            vector = read_npy(first)
-            header = len(first) - vector.nbytes
-            members = np.frombuffer(b"".join([tar[start : start + size] for start in offsets.tolist()]), np.uint8)
-            if (sizes != len(first)).any() or len(members) != size * len(offsets):
-                raise CacheError(f"{self.where}: expected features of one size, found several")
-            members = members.reshape(-1, size)
-            if (members[:, :header] != np.frombuffer(first[:header], np.uint8)).any():
-                raise CacheError(f"{self.where}: expected features of one shape and type, found several")
-            yield np.ascontiguousarray(members[:, header:]).view(vector.dtype)
-
 
 def open_shard(cache: Cache, snapshot: Snapshot, shard: Shard, fetched: Path | None = None) -> FeatureShard:
     """Open a shard of a snapshot. A remote one is copied into the folder `fetched`, or read into memory without it.
 
     Raises CacheError if the shard is damaged, NoFileError if it is missing.
     """
-    tar = snapshot.tars.get(shard.path)
     return FeatureShard(
         f"{cache.store}/{shard.path}",
         (shard.rows, snapshot.dimension),
         snapshot.dtype,
         shard_bytes(cache, shard, fetched),
-        shard_bytes(cache, tar, fetched) if tar else None,
     )
 
 
@@ -112,7 +92,10 @@ def _batches(data: bytes | mmap.mmap, where: str, columns: Sequence[str], rows: 
     """Yield columns of a Parquet file, whose digest has been checked, in tables of up to `rows` rows."""
     try:
         file = parquet.ParquetFile(pa.BufferReader(pa.py_buffer(data)), pre_buffer=False)
+        for column in columns:
+            if file.schema_arrow.names.count(column) != 1:
+                raise CacheError(f"{where}: expected one column {column}, found {file.schema_arrow.names}")
         for batch in file.iter_batches(rows, columns=list(columns), use_threads=False):
             yield pa.Table.from_batches([batch])
-    except (pa.ArrowInvalid, OSError, KeyError) as error:
+    except (pa.ArrowException, ValueError, OSError, KeyError) as error:
         raise CacheError(f"{where}: expected a readable Parquet file: {error}") from None

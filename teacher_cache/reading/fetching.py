@@ -18,6 +18,7 @@ from teacher_cache.errors import CacheError, missing_file, repair_hint
 from teacher_cache.format.commits import Shard
 from teacher_cache.storage.atomic_files import atomic_file, sweep_drafts
 from teacher_cache.storage.cache import Cache
+from teacher_cache.storage.disk import disk_errors_in_words
 
 TRIES = 3
 
@@ -61,7 +62,7 @@ def _fetched(cache: Cache, shard: Shard, copy: Path) -> bytes | mmap.mmap:
 
 def _copy(cache: Cache, shard: Shard, copy: Path) -> None:
     sweep_drafts(copy.parent)
-    with atomic_file(copy, durable=False) as draft:
+    with disk_errors_in_words(str(copy.parent)), atomic_file(copy, durable=False) as draft:
         cache.store.copy_to(shard.path, draft)
 
 

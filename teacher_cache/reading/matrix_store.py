@@ -20,8 +20,8 @@ from filelock import FileLock, Timeout
 
 from teacher_cache.errors import CacheError
 from teacher_cache.keys import sha256
-from teacher_cache.storage.disk import full_disk_in_words
-from teacher_cache.storage.store import user_folder
+from teacher_cache.storage.disk import disk_errors_in_words
+from teacher_cache.storage.user_folders import user_folder
 
 LIMIT_VARIABLE = "ARMADA_MATRIX_BYTES"
 DEFAULT_LIMIT = 64 << 30  # bytes
@@ -72,8 +72,9 @@ def acquire(home: Path, name: str, size: int, build: Callable[[Path], None], lim
     while True:
         with contextlib.suppress(FileNotFoundError):
             return Lease(folder, _share(folder))
-        home.mkdir(parents=True, exist_ok=True)
-        with FileLock(home / f".lock-{name}"), full_disk_in_words(str(home)):
+        with disk_errors_in_words(str(home)):
+            home.mkdir(parents=True, exist_ok=True)
+        with FileLock(home / f".lock-{name}"), disk_errors_in_words(str(home)):
             if not (folder / _IN_USE).exists():
                 shutil.rmtree(folder, ignore_errors=True)
                 make_room(size, limit_bytes() if limit is None else limit)

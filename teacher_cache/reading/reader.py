@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.errors import CacheError, NoFileError, SpecError
+from teacher_cache.errors import CacheError, NoFileError, NotBuiltError, SpecError
 from teacher_cache.format.arrow import counts
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import image_key, prompt_key
@@ -92,7 +92,7 @@ class Features:
 def choose(cache: Cache, teacher: str | None, encoder: str | None) -> tuple[Source, Source]:
     """Return the teacher and the encoder with the given digests; None selects the only one that the cache has.
 
-    Raises SpecError if there is none or, without a digest, more than one.
+    Raises NotBuiltError if there is none, SpecError if there is more than one and no digest.
     """
     chosen = _select(cache.teachers(), teacher, "teacher", str(cache.store))
     return chosen, _select(cache.encoders(chosen), encoder, "encoder", f"{cache.store} of teacher {chosen.name}")
@@ -105,7 +105,7 @@ def _select(sources: Sequence[Source], digest: str | None, noun: str, where: str
     names = ", ".join(source.name for source in sources) or "none"
     if found:
         raise SpecError(f"{where}: has several {noun}s ({names}); choose one with --{noun} SPEC")
-    raise SpecError(f"{where}: expected the {noun} {noun}-{(digest or 'any')[:16]}, found: {names}; build it first")
+    raise NotBuiltError(f"{where}: expected the {noun} {noun}-{(digest or 'any')[:16]}, found: {names}; build it first")
 
 
 def open_features(
@@ -129,8 +129,8 @@ def open_features(
     snapshot = take_snapshot(cache, teacher, encoder)
     size = snapshot.rows * (snapshot.dimension * snapshot.dtype.itemsize + _ROW_BYTES)
     mapped = max_local_bytes is None or size <= max_local_bytes
-    home = cache.machine_folder / "matrices"
-    fetched = cache.machine_folder / "fetched" if mapped else None
+    home = cache.derived_folder / "matrices"
+    fetched = cache.derived_folder / "fetched" if mapped else None
     name, size = (snapshot.digest, size) if mapped else (f"{snapshot.digest}-keys", snapshot.rows * _ROW_BYTES)
     for _ in range(2):
         try:
@@ -138,7 +138,7 @@ def open_features(
                 home, name, size, lambda draft: decode(cache, snapshot, draft, fetched, keep_features=mapped)
             )
             if fetched:
-                clear(fetched, [*snapshot.features, *snapshot.images, *snapshot.tars.values()])
+                clear(fetched, [*snapshot.features, *snapshot.indexes])
         except NoFileError:  # a shard was removed after it was listed: another process compacted the cache
             if tries == 1:
                 raise

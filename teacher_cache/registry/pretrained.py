@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +43,12 @@ class Checkpoint:
 
     folder: Path
     files: tuple[str, ...]
+
+    @property
+    def commit(self) -> str:
+        """The hub's commit, if the folder is in the hub's cache, else ""."""
+        places = (self.folder, *self.folder.parents)
+        return next((place.name for place in places if place.parent.name == "snapshots"), "")
 
     @property
     def digest(self) -> str:
@@ -107,12 +115,25 @@ def _download(spec: Spec, model: str, revision: str, patterns: list[str]) -> Pat
     from huggingface_hub.errors import HfHubHTTPError
 
     try:
-        return Path(huggingface_hub.snapshot_download(model, revision=revision or None, allow_patterns=patterns))
+        found = Path(huggingface_hub.snapshot_download(model, revision=revision or None, allow_patterns=patterns))
+        warn_unpinned(spec.text, model, revision, found.name)
+        return found
     except (OSError, ValueError, HfHubHTTPError) as error:
         raise SpecError(
             f"{spec.text}: no model there; tried the folder {Path(model).absolute()} and the hub's {model!r}: "
             f'{brief(error)}; expected a folder that "save_pretrained" wrote, or a hub id'
         ) from None
+
+
+@cache
+def warn_unpinned(text: str, model: str, revision: str, commit: str) -> None:
+    """Say on standard error, once, which commit a hub model has now, if `revision` is none: a branch may move."""
+    if not re.fullmatch("[0-9a-f]{40}", revision):
+        print(
+            f"{text}: {model} is not pinned: its commit is {commit} now; add revision={commit} to the spec, so that a "
+            "later commit does not change the model under you",
+            file=sys.stderr,
+        )
 
 
 def brief(error: Exception) -> str:

@@ -6,51 +6,65 @@ a file that no commit names. Adding needs neither a lock nor a server.
 
 from __future__ import annotations
 
-import contextlib
 import json
+import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from teacher_cache.errors import CacheError, NoFileError, repair_hint
+from teacher_cache.errors import CacheError, NoCacheError, NoFileError, repair_hint
 from teacher_cache.format.arrow import all_differ, concat, first_of_each
-from teacher_cache.format.commits import Commit, Shard, tar_of
-from teacher_cache.format.shards import FAILURE_COLUMNS, IMAGE_COLUMNS, read_table, write_table
+from teacher_cache.format.commits import Commit, Entry, Shard, Spent, commit_bytes, parse_commit
+from teacher_cache.format.shards import FAILURE_COLUMNS, IMAGE_COLUMNS, read_table, schema_of, write_table
 from teacher_cache.format.sources import Source
-from teacher_cache.keys import canonical_json, sha256, spec_digest
+from teacher_cache.keys import sha256
 from teacher_cache.registry.packages import file_digest
+from teacher_cache.storage.cache_json import CACHE_JSON, check_format, read_source
+from teacher_cache.storage.commit_log import CommitLog
 from teacher_cache.storage.crash_points import crash_point
+from teacher_cache.storage.state import CacheState, cache_state, spent_in
 from teacher_cache.storage.store import Store
 
-FORMAT = 1
-CACHE_JSON = canonical_json({"format": FORMAT, "made_by": "armada"})
+_TRIES = 3  # to read shards that another process removes meanwhile
 
 
 class Cache:
     """A cache opened for reading and adding. `Cache(url, create=True)` creates it if it does not exist.
 
-    Raise CacheError if there is no cache at the URL, or if it has another format.
+    What it returns is the state at its last `refresh`; opening and committing refresh it. Raise NoCacheError if there
+    is no cache at the URL, CacheError if it has another format.
     """
 
     def __init__(self, url: str, *, create: bool = False) -> None:
         self.store = Store(url)
-        self._commits: dict[str, Commit] = {}
-        if not self.store.exists("cache.json"):
+        self.log = CommitLog(self.store)
+        self._state: CacheState | None = None
+        self._is_fresh = False  # whether the log was refreshed since the last commit
+        self._lock = threading.RLock()
+        try:
+            check_format(self.store)
+        except NoFileError:
+            if self.store.names("commits"):
+                raise CacheError(
+                    f"{self.store}: there are commits but no cache.json; wait until the copy is complete, or "
+                    + repair_hint(build_again=False)
+                ) from None
             if not create:
-                raise CacheError(f"{self.store}: no cache here (no cache.json); make one by: armada cache build")
+                raise NoCacheError(
+                    f"{self.store}: no cache here (no cache.json); make one by: armada cache build"
+                ) from None
             self.store.write("cache.json", CACHE_JSON)
-        found = read_json(self.store, "cache.json").get("format")
-        if found != FORMAT:
-            raise CacheError(f"{self.store}/cache.json: expected format {FORMAT}, found {found!r}; update armada")
 
     @cached_property
-    def machine_folder(self) -> Path:
-        """The folder for this machine's files of the cache: its spool, decoded features and aligners."""
-        return self.store.machine_folder()
+    def derived_folder(self) -> Path:
+        """The folder for what this user computed from the cache on this host: decoded features, aligners, catalogues.
+
+        It is in the user's cache folder, and may be deleted at any time.
+        """
+        return self.store.derived_folder()
 
     # Sources
 
@@ -76,85 +90,81 @@ class Cache:
         return [self.source(path) for path in paths if self.store.exists(path)]
 
     def source(self, path: str) -> Source:
-        """Return the source that a teacher.json or encoder.json describes. Raise CacheError if the file was changed."""
-        facts = dict(read_json(self.store, path))
-        spec, digest = facts.pop("spec", None), facts.pop("digest", None)
-        if not isinstance(spec, dict) or spec_digest(spec) != digest:
-            raise CacheError(f"{self.store}/{path}: the digest {digest!r} is not that of the spec; {repair_hint()}")
-        return Source(spec, digest, facts)
+        """Return the source that a teacher.json or encoder.json describes; see `read_source`."""
+        return read_source(self.store, path)
 
     # Commits
 
-    def commits(self) -> list[Commit]:
-        """List all commits; each is read only once. Raise CacheError if one was changed."""
-        names = self.store.names("commits")
-        for name in names:
-            if name not in self._commits:
-                self._commits[name] = self.read_commit(f"commits/{name}")
-        return [self._commits[name] for name in names]
+    def refresh(self) -> None:
+        """List commits and files again when they are needed next: other processes may have added some."""
+        with self._lock:
+            self._state, self._is_fresh = None, False
 
-    def read_commit(self, path: str) -> Commit:
-        """Return a commit. Raise CacheError if the file's digest is not the one in its name."""
-        data = self.store.read(path)
-        if sha256(data) != path.rpartition("/")[2].removesuffix(".json"):
-            raise CacheError(f"{self.store}/{path}: the content doesn't have the digest in its name; {repair_hint()}")
-        facts = json.loads(data)
-        added = tuple(Shard(**entry) for entry in facts["added"])
-        return Commit(added, tuple(facts["replaced"]), facts["by"], facts["at"], facts.get("prompts", ""))
+    @property
+    def state(self) -> CacheState:
+        """What counts in the cache, as it was at the last refresh."""
+        with self._lock:
+            if self._state is None:
+                commits = self.commits()
+                self._state = cache_state(commits, self.listing(commits))
+            return self._state
+
+    def listing(self, commits: Iterable[Commit]) -> dict[str, int]:
+        """Return the sizes of the files in all folders that some commits name, from one listing per folder."""
+        folders = {file.path.rpartition("/")[0] for c in commits for shard in c.added for file in shard.files()}
+        return {f"{f}/{name}": size for f in sorted(folders) for name, size in self.store.sizes(f).items()}
+
+    def commits(self) -> list[Commit]:
+        """Return all commits that count, sorted by digest; `log` names the files that are ignored."""
+        with self._lock:
+            if not self._is_fresh:
+                self.log.refresh()
+                self._is_fresh = True
+            return list(self.log.commits.values())
+
+    def spent(self, teacher_digest: str, without: str = "") -> tuple[int, float]:
+        """Return the calls that all ledgers but one have committed for a teacher, and their cost in dollars."""
+        return spent_in(self.commits(), teacher_digest, without)
 
     def shards(self, folder: str = "") -> list[Shard]:
-        """Return the live shards below a folder, sorted by path; see `live`."""
-        return [shard for shard in self.live(self.commits()) if shard.path.startswith(folder)]
+        """Return the live shards below a folder whose files are there, sorted by path. See `CacheState`."""
+        state = self.state
+        return [shard for path, shard in state.live.items() if path.startswith(folder) and state.is_readable(shard)]
 
-    def live(self, commits: Sequence[Commit]) -> list[Shard]:
-        """Return the live shards of some commits, sorted by path: those that are added and not replaced.
-
-        A commit replaces shards only while each shard that it added exists or is itself replaced. If a compacted shard
-        is lost, the shards that it replaced are live again.
-        """
-        replaced: set[str] = set()
-        pending = [commit for commit in commits if commit.replaced]
-        while pending:
-            effective = [c for c in pending if all(s.path in replaced or self.store.exists(s.path) for s in c.added)]
-            if not effective:
-                break
-            replaced.update(path for commit in effective for path in commit.replaced)
-            pending = [commit for commit in pending if commit not in effective]
-        live = {shard.path: shard for commit in commits for shard in commit.added if shard.path not in replaced}
-        return [live[path] for path in sorted(live)]
-
-    def add(self, draft: Path, folder: str, suffix: str, rows: int, path: str = "") -> Shard:
-        """Publish a draft as a shard named by its content, or at `path`. It counts as soon as a commit names it."""
+    def add(self, draft: Path, folder: str, suffix: str, rows: int) -> Shard:
+        """Publish a draft as a shard named by its content. It counts as soon as a commit names it."""
         digest = file_digest(draft)
-        shard = Shard(path or f"{folder}/{digest[:32]}{suffix}", draft.stat().st_size, rows, digest)
+        shard = Shard(f"{folder}/{digest[:32]}{suffix}", draft.stat().st_size, rows, digest)
         self.store.publish(draft, shard.path)
         return shard
 
-    def write_shard(self, folder: str, table: pa.Table, path: str = "") -> Shard:
+    def write_shard(self, folder: str, table: pa.Table) -> Shard:
         """Write a table as a Parquet shard. It counts as soon as a commit names it."""
         with self.store.draft() as draft:
             write_table(draft, table)
-            return self.add(draft, folder, ".parquet", table.num_rows, path)
+            return self.add(draft, folder, ".parquet", table.num_rows)
 
     def commit(
-        self, added: Sequence[Shard], *, by: str, at: str, replaced: Iterable[str] = (), prompts: str = ""
+        self,
+        added: Sequence[Shard],
+        *,
+        by: str,
+        at: str,
+        replaced: Iterable[Entry] = (),
+        lost: Iterable[Entry] = (),
+        spent: Iterable[Spent] = (),
+        prompts: str = "",
     ) -> str:
-        """Write a commit, so that its shards count, all at once. Return the commit's digest.
+        """Write a commit, from which on its shards count, all at once. Return its digest. See `Commit`.
 
-        `by`, `at` and `prompts` come from `Provenance.now`; `replaced` are the paths of shards that no longer count.
+        Raise RefusedCommitError, and write nothing, if readers would ignore the commit.
         """
-        facts = {
-            "format": FORMAT,
-            "added": [asdict(shard) for shard in sorted(added, key=lambda shard: shard.path)],
-            "replaced": sorted(replaced),
-            "by": by,
-            "at": at,
-            "prompts": prompts,
-        }
-        data = canonical_json(facts)
+        data = commit_bytes(added, replaced=replaced, lost=lost, spent=spent, by=by, at=at, prompts=prompts)
+        parse_commit(sha256(data), data)
         crash_point("cache.commit")
         self.store.write(f"commits/{sha256(data)}.json", data)
         crash_point("cache.committed")
+        self.refresh()
         return sha256(data)
 
     # Rows
@@ -167,17 +177,14 @@ class Cache:
         """
         schema = IMAGE_COLUMNS.append(pa.field("path", pa.dictionary(pa.int32(), pa.string())))
         names = schema.names if columns is None else list(dict.fromkeys(["image_key", "image_sha256", *columns]))
-        stored = [name for name in names if name != "path"]
-        found = []
-        for folder in (f"images/{teacher.name}/shards/", f"features/{teacher.name}/"):
-            found += self.tables(folder, stored, indexes=True)
-        paths = pa.array([tar_of(shard.path) for shard, _ in found], pa.string())
+        found = self.tables(f"images/{teacher.name}/", [name for name in names if name != "path"], check=True)
+        paths = pa.array([shard.path for shard, _ in found], pa.string())
         tables = []
         for number, (_, table) in enumerate(found):
             path = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(number, pa.int32()), table.num_rows), paths)
             tables.append(table.append_column("path", path).select(names))
         table = concat(tables, pa.schema([schema.field(name) for name in names]))
-        if len(tables) < 2 or all_differ(table["image_key"]):
+        if all_differ(table["image_key"]):
             return table
         ordered = table.sort_by([("image_key", "ascending"), ("image_sha256", "ascending")])
         return first_of_each(ordered, "image_key")
@@ -198,55 +205,43 @@ class Cache:
         return concat([table for _, table in found], pa.schema([(name, pa.string()) for name in columns]))
 
     def tables(
-        self, folder: str, columns: Sequence[str] | None = None, *, indexes: bool = False, tries: int = 3
+        self, folder: str, columns: Sequence[str] | None = None, *, check: bool = False
     ) -> list[tuple[Shard, pa.Table]]:
-        """Return the Parquet shards below a folder with their tables; with `indexes`, only the indexes of tars.
+        """Return the live shards below a folder with the tables of their rows; see `table`.
 
-        Missing shards, and indexes whose tar is missing, are left out. If one is missing and the commits have changed
-        meanwhile (another process compacted the cache), all tables are read again, at most `tries` times in all.
+        If another process removes one meanwhile (it compacted the cache), all are listed and read again. Raise
+        NoFileError if one is removed at each try.
         """
-        shards = self.shards(folder)
-        wanted = [shard for shard in shards if shard.path.endswith(".parquet") and (tar_of(shard.path) or not indexes)]
-        found = []
-        for shard in wanted:
-            table, tar = self.table(shard, columns, check=indexes), tar_of(shard.path)
-            if table is not None and (not tar or self.store.exists(tar)):
-                found.append((shard, table))
-        if len(found) < len(wanted) and tries > 1 and self.shards(folder) != shards:
-            return self.tables(folder, columns, indexes=indexes, tries=tries - 1)
-        return found
+        for tries in range(_TRIES, 0, -1):
+            try:
+                return [(shard, self.table(shard, columns, check=check)) for shard in self.shards(folder)]
+            except NoFileError:
+                if tries == 1:
+                    raise
+                self.refresh()
+        return []
 
-    def table(self, shard: Shard, columns: Sequence[str] | None = None, *, check: bool = False) -> pa.Table | None:
-        """Return the table of a Parquet shard, without the file's metadata, or None if the file is missing.
+    def table(self, shard: Shard, columns: Sequence[str] | None = None, *, check: bool = False) -> pa.Table:
+        """Return the rows of a shard, of a tar those of its index, without the file's metadata.
 
         The size and the checksum of each page are always compared; the file's digest is compared if all columns are
-        read or `check` is set. Raise CacheError if one differs.
+        read or `check` is set. Raise CacheError if one differs or the columns are not those of the folder, and
+        NoFileError if the file does not exist.
         """
-        if not self.store.exists(shard.path):
-            return None
-        with contextlib.suppress(NoFileError), self.store.open(shard.path) as stream:
+        file = shard.index or shard
+        where = f"{self.store}/{file.path}"
+        with self.store.open(file.path) as stream:
             size = stream.seek(0, 2)
-            if size != shard.bytes:
-                raise CacheError(
-                    f"{self.store}/{shard.path}: expected {shard.bytes} bytes, found {size}; {repair_hint()}"
-                )
+            if size != file.bytes:
+                raise CacheError(f"{where}: expected {file.bytes} bytes, found {size}; {repair_hint()}")
             stream.seek(0)
             source: Any = stream
             if check or columns is None:
                 data = stream.read()
-                if sha256(data) != shard.sha256:
-                    raise CacheError(f"{self.store}/{shard.path}: sha256 differs from the commit's; {repair_hint()}")
+                if sha256(data) != file.sha256:
+                    raise CacheError(f"{where}: sha256 differs from the commit's; {repair_hint()}")
                 source = pa.BufferReader(data)
-            return read_table(source, f"{self.store}/{shard.path}", columns).replace_schema_metadata(None)
-        return None  # another process removed it after the check above
-
-
-def read_json(store: Store, path: str) -> dict[str, Any]:
-    """Return the JSON object in a file. Raise CacheError if the file has none, NoFileError if it does not exist."""
-    try:
-        value = json.loads(store.read(path))
-    except ValueError as error:
-        raise CacheError(f"{store}/{path}: no readable JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise CacheError(f"{store}/{path}: expected a JSON object, found {type(value).__name__}")
-    return value
+            table = read_table(source, where, schema_of(file.path), columns)
+        if table.num_rows != file.rows:
+            raise CacheError(f"{where}: expected {file.rows} rows, found {table.num_rows}; {repair_hint()}")
+        return table

@@ -19,6 +19,8 @@ POINTS = (
     "store.renamed",  # the file is renamed, the folder not yet synced
     "cache.commit",  # all shards are written, the commit is not
     "cache.committed",  # the commit is written, its rows are still in the spool
+    "vacuum.remove",  # a replaced file is about to be removed
+    "store.quarantine",  # a damaged file is about to be moved aside
 )
 _passed: Counter[str] = Counter()
 

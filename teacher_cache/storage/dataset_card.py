@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import re
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as parquet
 import yaml
 
+from teacher_cache.errors import NoFileError
 from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
+
+_HEAD_BYTES = 1 << 16
+_MEASURED_SHARDS = 8
 
 
 def write_card(cache: Cache) -> None:
@@ -32,6 +39,7 @@ def card_text(cache: Cache) -> str:
         "license_name": "; ".join(licences) or "unknown",
         "tags": ["armada", "synthetic-images", "image-embeddings"],
         "configs": [{"config_name": "features", "data_files": "features/**/*.parquet"}],
+        "armada_commits": len(commits),  # a copy that has fewer is not complete
     }
     facts = [
         f"- Built from {dates[0]} to {dates[-1]}" if dates else "- Nothing committed yet",
@@ -44,6 +52,16 @@ def card_text(cache: Cache) -> str:
         "Written by armada. The key of a row identifies the request that was sent to the teacher.",
     ]
     return "\n".join([*head, *title, "", *facts, "", *sections])
+
+
+def commits_on_card(cache: Cache) -> int:
+    """Return how many commits the cache had when its card was written; 0 if it has no card that states it."""
+    try:
+        head = cache.store.read_range("README.md", 0, _HEAD_BYTES)
+    except NoFileError:
+        return 0
+    found = re.search(rb"^armada_commits: ([0-9]{1,12})$", head, re.MULTILINE)
+    return int(found[1]) if found else 0
 
 
 def _teacher_section(cache: Cache, teacher: Source) -> str:
@@ -71,13 +89,13 @@ def _teacher_section(cache: Cache, teacher: Source) -> str:
 def largest_rounding_error(cache: Cache, teacher: Source, encoder: Source) -> str:
     """Return the largest relative rounding error that the feature shards recorded, as text.
 
-    It is relative to a feature's largest number; "unmeasured" if no shard recorded one.
+    It is relative to a feature's largest number; "unmeasured" if no shard recorded one. Only the first shards are
+    read, so that the number of requests does not grow with the cache.
     """
     found = []
-    for shard in cache.shards(f"features/{teacher.name}/{encoder.name}/shards/"):
-        if shard.path.endswith(".parquet") and cache.store.exists(shard.path):
-            with cache.store.open(shard.path) as stream:
-                metadata = parquet.read_schema(stream).metadata or {}
+    for shard in cache.shards(f"features/{teacher.name}/{encoder.name}/shards/")[:_MEASURED_SHARDS]:
+        with contextlib.suppress(NoFileError, pa.ArrowException, ValueError), cache.store.open(shard.path) as stream:
+            metadata = parquet.read_schema(stream).metadata or {}
             if text := metadata.get(b"armada.max_rounding_error"):
                 found.append(float(text))
     return f"{max(found):.1e}" if found else "unmeasured"

@@ -5,23 +5,21 @@ Even a million prompts are never in memory at once. A listing's digest changes i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pyarrow as pa
 
-from teacher_cache.errors import missing_file
-from teacher_cache.format.commits import Shard, tar_of
+from teacher_cache.format.commits import Shard
 from teacher_cache.format.shards import FAILURE_COLUMNS, IMAGE_COLUMNS
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import sha256
 from teacher_cache.storage.cache import Cache
-from teacher_cache.storage.snapshot import existing
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The live shards that exist, sorted by path, and the digest of their paths."""
+    """The live shards whose files are listed, sorted by path, and the digest of their paths."""
 
     digest: str
     shards: tuple[Shard, ...]
@@ -32,9 +30,9 @@ class Listing:
 
 
 def list_shards(cache: Cache) -> Listing:
-    """List the live shards of a cache that exist now. An index whose tar is missing is left out."""
-    found = existing(cache, cache.shards())
-    shards = tuple(shard for path, shard in found.items() if not tar_of(path) or tar_of(path) in found)
+    """List the live shards of a cache that exist now. A tar whose index is missing is left out."""
+    cache.refresh()
+    shards = tuple(cache.shards())
     return Listing(sha256("\n".join(shard.path for shard in shards).encode()), shards)
 
 
@@ -44,11 +42,9 @@ def image_tables(cache: Cache, listing: Listing, teacher: Source) -> Iterator[pa
     A key may occur several times: the picture with the smallest digest is canonical. Raise NoFileError if a shard was
     removed after it was listed.
     """
-    for folder in (f"images/{teacher.name}/shards/", f"features/{teacher.name}/"):
-        for shard in listing.below(folder):
-            if tar := tar_of(shard.path):
-                table = _read(cache, shard, IMAGE_COLUMNS.names)
-                yield table.append_column("path", pa.repeat(tar, table.num_rows))
+    for shard in listing.below(f"images/{teacher.name}/"):
+        table = cache.table(shard, IMAGE_COLUMNS.names, check=True)
+        yield table.append_column("path", pa.repeat(shard.path, table.num_rows))
 
 
 def failure_tables(cache: Cache, listing: Listing, teacher: Source) -> Iterator[pa.Table]:
@@ -58,7 +54,7 @@ def failure_tables(cache: Cache, listing: Listing, teacher: Source) -> Iterator[
     NoFileError if a shard was removed after it was listed.
     """
     for shard in listing.below(f"failures/{teacher.name}/"):
-        yield _read(cache, shard, FAILURE_COLUMNS.names)
+        yield cache.table(shard, FAILURE_COLUMNS.names, check=True)
 
 
 def feature_tables(cache: Cache, listing: Listing, teacher: Source, encoder: Source) -> Iterator[pa.Table]:
@@ -67,12 +63,4 @@ def feature_tables(cache: Cache, listing: Listing, teacher: Source, encoder: Sou
     Raise NoFileError if a shard was removed after it was listed.
     """
     for shard in listing.below(f"features/{teacher.name}/{encoder.name}/shards/"):
-        if shard.path.endswith(".parquet"):
-            yield _read(cache, shard, ["image_key", "image_sha256"], check=False)
-
-
-def _read(cache: Cache, shard: Shard, columns: Sequence[str], *, check: bool = True) -> pa.Table:
-    table = cache.table(shard, columns, check=check)
-    if table is None:
-        raise missing_file(f"{cache.store}/{shard.path}")
-    return table
+        yield cache.table(shard, ["image_key", "image_sha256"])

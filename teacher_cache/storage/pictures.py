@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -11,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.errors import CacheError, missing_file, repair_hint
-from teacher_cache.format.arrow import one_array
-from teacher_cache.format.commits import index_path
+from teacher_cache.errors import CacheError, repair_hint
+from teacher_cache.format.arrow import first_of_each, one_array
+from teacher_cache.format.shards import ImageRow
 from teacher_cache.keys import sha256
 from teacher_cache.storage.cache import Cache
 
@@ -50,18 +49,17 @@ def index_rows(cache: Cache, places: pa.Table, limit: int) -> Iterator[pa.Table]
     """Yield the complete index rows (IMAGE_COLUMNS and `path`) of some pictures, in tar order.
 
     `places` has the columns `image_key`, `image_sha256` and `path`. A table has at most `limit` rows, so that a million
-    prompts are never in memory at once. Raise NoFileError if an index does not exist.
+    prompts are never in memory at once. Raise NoFileError if an index does not exist any more.
     """
-    shards = {shard.path: shard for commit in cache.commits() for shard in commit.added}
+    shards = {shard.path: shard for commit in cache.commits() for shard in commit.added if shard.index}
+    shards |= cache.state.live
     pending: list[pa.Table] = []
     for path, group in _by_path(places.take(pc.sort_indices(_codes(places)))):
-        shard = shards[index_path(path)]
-        table = cache.table(shard)
-        if table is None:
-            raise missing_file(f"{cache.store}/{shard.path}")
+        table = cache.table(shards[path])
         place = pc.index_in(table["image_key"], one_array(group["image_key"]))
         is_canonical = pc.fill_null(pc.equal(pc.take(group["image_sha256"], place), table["image_sha256"]), False)
         rows = table.append_column("path", pa.repeat(path, table.num_rows)).filter(is_canonical)
+        rows = first_of_each(rows, "image_key")
         pending.append(rows.sort_by([("offset", "ascending")]))
         while sum(table.num_rows for table in pending) >= limit:
             rows = pa.concat_tables(pending)
@@ -70,6 +68,12 @@ def index_rows(cache: Cache, places: pa.Table, limit: int) -> Iterator[pa.Table]
     rest = pa.concat_tables(pending) if pending else None
     if rest is not None and rest.num_rows:
         yield rest
+
+
+def image_rows(rows: pa.Table) -> list[ImageRow]:
+    """Return the facts of index rows as they are stored beside the pictures."""
+    names = list(ImageRow.__dataclass_fields__)
+    return [ImageRow(**row) for row in rows.select(names).to_pylist()]
 
 
 def in_tar_order(rows: pa.Table) -> pa.Table:
@@ -88,20 +92,3 @@ def _by_path(rows: pa.Table) -> Iterator[tuple[str, pa.Table]]:
     edges = np.flatnonzero(np.diff(_codes(rows), prepend=-1, append=-1))
     for start, end in itertools.pairwise(edges.tolist()):
         yield rows["path"][start].as_py(), rows.slice(start, end - start)
-
-
-def picture_fault(data: bytes) -> tuple[str, str] | None:
-    """Return why an answer of a teacher is not a usable picture, as (reason, message), or None if it is one.
-
-    The reason is "undecodable" if the bytes are not a picture, and "blank" if all pixels have the same colour.
-    """
-    from PIL import Image
-
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return "undecodable", f"{len(data)} bytes that are not a picture: {error}"
-    if (pixels == pixels[0]).all():
-        return "blank", f"every pixel has the colour {tuple(pixels[0].tolist())}"
-    return None

@@ -6,33 +6,35 @@ folder, and reads no shard.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from teacher_cache.format.commits import Shard, tar_of
+from teacher_cache.errors import repair_hint
+from teacher_cache.format.commits import Shard
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import canonical_json, sha256
 from teacher_cache.storage.cache import Cache
 
-LAYOUT = 2  # version of the decoded files
+LAYOUT = 3  # version of the decoded files
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The live shards that exist: those with features (Parquet, or the index of a tar), and the indexes of pictures.
-
-    `tars` are the tars of the indexes, by the path of the index.
-    """
+    """The live shards that exist: those with features, and the tars of pictures with their indexes."""
 
     teacher: Source
     encoder: Source
     features: tuple[Shard, ...]
     images: tuple[Shard, ...]
-    tars: Mapping[str, Shard]
+
+    @property
+    def indexes(self) -> list[Shard]:
+        """The indexes of the pictures."""
+        return [tar.index for tar in self.images if tar.index]
 
     @property
     def rows(self) -> int:
@@ -53,38 +55,22 @@ class Snapshot:
     @cached_property
     def digest(self) -> str:
         """The snapshot's identity: 32 hexadecimal digits."""
-        shards = [[shard.sha256 for shard in group] for group in (self.features, self.images)]
+        shards = [[shard.sha256 for shard in group] for group in (self.features, self.indexes)]
         return sha256(canonical_json([LAYOUT, self.teacher.digest, self.encoder.digest, *shards]))[:32]
 
 
-def take_snapshot(cache: Cache, teacher: Source, encoder: Source, *, tries: int = 3) -> Snapshot:
-    """Return the snapshot of now. Missing shards are left out.
+def take_snapshot(cache: Cache, teacher: Source, encoder: Source) -> Snapshot:
+    """Return the snapshot of now, from one listing per folder. Missing shards are left out.
 
-    If one is missing and the commits have changed meanwhile (another process compacted the cache), all shards are
-    listed again, at most `tries` times in all.
+    Commits that can't be read are named on standard error.
     """
-    pictures, features = f"images/{teacher.name}/", f"features/{teacher.name}/{encoder.name}/"
-    others = f"features/{teacher.name}/"  # tars of samples contain pictures too
-    while True:
-        live = [shard for shard in cache.shards() if shard.path.startswith((pictures, others))]
-        found = existing(cache, live)
-        tries -= 1
-        if len(found) == len(live) or not tries or set(cache.shards()) >= set(live):
-            break
-    tables = [shard for path, shard in found.items() if path.endswith(".parquet")]
-    tables = [shard for shard in tables if not tar_of(shard.path) or tar_of(shard.path) in found]
-    indexes = [shard for shard in tables if tar_of(shard.path)]
+    cache.refresh()
+    cache.commits()
+    for name, reason in cache.log.unreadable.items():
+        print(f"{cache.store}/commits/{name} is ignored: {reason}; {repair_hint()}", file=sys.stderr)
     return Snapshot(
         teacher,
         encoder,
-        tuple(shard for shard in tables if shard.path.startswith(features)),
-        tuple(indexes),
-        {index.path: found[tar_of(index.path)] for index in indexes},
+        tuple(cache.shards(f"features/{teacher.name}/{encoder.name}/shards/")),
+        tuple(cache.shards(f"images/{teacher.name}/")),
     )
-
-
-def existing(cache: Cache, shards: Sequence[Shard]) -> dict[str, Shard]:
-    """Return the shards whose files exist, by path, with one listing per folder instead of one look-up per file."""
-    folders = {shard.path.rpartition("/")[0] for shard in shards}
-    names = {f"{folder}/{name}" for folder in folders for name in cache.store.names(folder)}
-    return {shard.path: shard for shard in shards if shard.path in names}

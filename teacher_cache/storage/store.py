@@ -6,25 +6,29 @@ A file appears complete or not at all, and no path leads out of the store.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import os
+import secrets
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
-from urllib.parse import urlsplit
 
 import fsspec
 from filelock import FileLock, Timeout
 from fsspec.implementations.local import LocalFileSystem
 
-from teacher_cache.errors import CacheError, missing_file
+from teacher_cache.errors import ArmadaError, CacheError, missing_file
+from teacher_cache.storage import local_files
 from teacher_cache.storage.atomic_files import publish_file
-from teacher_cache.storage.disk import full_disk_in_words
+from teacher_cache.storage.crash_points import crash_point
+from teacher_cache.storage.disk import disk_errors_in_words
+from teacher_cache.storage.urls import identity, redact
+from teacher_cache.storage.user_folders import user_folder
 
 _DRAFT = ".draft-"
 
@@ -32,7 +36,8 @@ _DRAFT = ".draft-"
 class Store:
     """Immutable files under a root. On a local disk each write is atomic and durable; on an object store it is one PUT.
 
-    Raise CacheError if the URL can't be opened.
+    Raise CacheError if the URL can't be opened. Missing rights, a path that is no folder, and a server that refuses are
+    CacheErrors too.
     """
 
     def __init__(self, url: str) -> None:
@@ -47,27 +52,70 @@ class Store:
         return self._root if self.is_local else redact(self.url)
 
     def _path(self, name: str) -> str:
-        """Return the full path of a name. Raise CacheError if it is outside the store."""
+        """Return the full path of a name. Raise CacheError if it is outside the store, also through a symbolic link."""
         path = PurePosixPath(name)
         if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
             raise CacheError(f"{self}: the path {name!r} leaves the cache; refused")
-        return f"{self._root.rstrip('/')}/{name}"
+        full = f"{self._root.rstrip('/')}/{name}"
+        if self.is_local and not local_files.contains(self._real_root, full):
+            raise CacheError(f"{self}: the path {name!r} leaves the cache through a symbolic link; refused")
+        return full
+
+    @cached_property
+    def _real_root(self) -> str:
+        return str(os.path.realpath(self._root))
 
     def local_path(self, name: str) -> Path | None:
         """Return the path of a file in a local store, or None if the store is remote."""
         return Path(self._path(name)) if self.is_local else None
 
+    @contextmanager
+    def _words(self) -> Iterator[None]:
+        """Turn the errors of the file system into CacheErrors, except that a file does not exist."""
+        try:
+            with disk_errors_in_words(str(self)):
+                yield
+        except (ArmadaError, FileNotFoundError):
+            raise
+        except Exception as error:
+            if self.is_local:
+                raise
+            raise CacheError(f"{self}: the store answers {type(error).__name__}: {error}") from error
+
     def exists(self, name: str) -> bool:
         """Return whether a file exists."""
-        return bool(self._fs.exists(self._path(name)))
+        with self._words():
+            return bool(self._fs.exists(self._path(name)))
 
     def names(self, folder: str) -> list[str]:
         """Return the sorted names of the finished files and folders in a folder; none if it does not exist."""
         try:
-            entries = self._fs.ls(self._path(folder), detail=False, refresh=True)
+            with self._words():
+                entries = self._fs.ls(self._path(folder), detail=False, refresh=True)
         except FileNotFoundError:
             return []
         return sorted(name for name in (PurePosixPath(e).name for e in entries) if not name.startswith("."))
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Return the name and the size in bytes of each finished file in a folder, from one listing.
+
+        The size is -1 if the store does not state it. Files behind a symbolic link that leaves the store, and folders,
+        are left out. A folder that does not exist, or leaves the store, has no files.
+        """
+        try:
+            path = self._path(folder)
+        except CacheError:
+            return {}
+        if self.is_local:
+            with self._words():
+                return dict(sorted(local_files.sizes(self._real_root, path)))
+        try:
+            with self._words():
+                entries = self._fs.ls(path, detail=True, refresh=True)
+        except FileNotFoundError:
+            return {}
+        files = ((PurePosixPath(e["name"]).name, e.get("size")) for e in entries if e.get("type") != "directory")
+        return {name: -1 if size is None else int(size) for name, size in sorted(files) if not name.startswith(".")}
 
     def read(self, name: str) -> bytes:
         """Return a file's bytes. Raise NoFileError if it does not exist."""
@@ -79,7 +127,8 @@ class Store:
     def open(self, name: str) -> Iterator[IO[bytes]]:
         """Open a file as a seekable stream of bytes. Raise NoFileError if it does not exist."""
         try:
-            stream: Any = self._fs.open(self._path(name), "rb")
+            with self._words():
+                stream: Any = self._fs.open(self._path(name), "rb")
         except FileNotFoundError:
             raise missing_file(f"{self}/{name}") from None
         with stream:
@@ -88,7 +137,8 @@ class Store:
     def read_range(self, name: str, offset: int, size: int) -> bytes:
         """Return `size` bytes of a file from `offset`, in one request. Raise NoFileError if it does not exist."""
         try:
-            data: bytes = self._fs.cat_file(self._path(name), start=offset, end=offset + size)
+            with self._words():
+                data: bytes = self._fs.cat_file(self._path(name), start=offset, end=offset + size)
         except FileNotFoundError:
             raise missing_file(f"{self}/{name}") from None
         return data
@@ -106,11 +156,12 @@ class Store:
         It is on the disk of a local cache, so that `publish` can rename it. A lock protects it from `sweep`. Raise
         CacheError if the disk is full.
         """
-        with full_disk_in_words(str(self)):
-            parent = Path(self._root) if self.is_local else None
-            if parent:
-                parent.mkdir(parents=True, exist_ok=True)
-            folder = Path(tempfile.mkdtemp(prefix=_DRAFT, dir=parent))
+        with disk_errors_in_words(str(self)):
+            if self.is_local:
+                folder = Path(self._root) / f"{_DRAFT}{secrets.token_hex(8)}"
+                folder.mkdir(parents=True)  # unlike mkdtemp, with the rights of the umask: the group may sweep it
+            else:
+                folder = Path(tempfile.mkdtemp(prefix=_DRAFT))
             try:
                 with FileLock(folder / "lock"):
                     yield folder / "file"
@@ -136,9 +187,15 @@ class Store:
     def walk(self, folder: str) -> list[str]:
         """Return the sorted paths of all finished files below a folder, relative to the root."""
         root = self._path(folder)
+        if self.is_local:
+            return sorted(local_files.walk(self._real_root, root))
         base = self._root.rstrip("/") + "/"
         paths = (path[path.index(base) + len(base) :] for path in self._fs.find(root))
-        return sorted(path for path in paths if _DRAFT not in path)
+        return sorted(path for path in paths if not path.startswith(".") and "/." not in path)
+
+    def links_out(self) -> list[str]:
+        """Return the sorted paths of the symbolic links in a local store that lead out of it."""
+        return sorted(local_files.links_out(self._real_root)) if self.is_local else []
 
     def copy_from(self, other: Store, name: str) -> None:
         """Copy a file from another store, under the same name. Raise NoFileError if it does not exist there."""
@@ -151,15 +208,26 @@ class Store:
         with self.open(name) as source, path.open("wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
 
+    def modified(self, name: str) -> float:
+        """Return when a file was written, in seconds since the epoch; 0 if the store does not tell."""
+        try:
+            return float(self._fs.modified(self._path(name)).timestamp())
+        except (NotImplementedError, FileNotFoundError):
+            return 0.0
+
     def remove(self, name: str) -> None:
         """Remove a file if it exists."""
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self._words():
             self._fs.rm_file(self._path(name))
 
     def quarantine(self, name: str) -> str:
         """Move a damaged file into the folder `quarantine`, which nothing reads. Return its new path."""
-        aside = f"quarantine/{name}"
+        aside, number = f"quarantine/{name}", 1
+        while self.exists(aside):
+            number += 1
+            aside = f"quarantine/{name}.{number}"
         target = self._path(aside)
+        crash_point("store.quarantine")
         self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
         self._fs.mv(self._path(name), target)
         return aside
@@ -167,43 +235,20 @@ class Store:
     def publish(self, draft: Path, name: str) -> None:
         """Make a draft appear under its name, atomically and durably."""
         target = self._path(name)
-        if self.is_local:
-            publish_file(draft, Path(target))
-        else:
-            self._fs.put_file(str(draft), target)
+        with self._words():
+            if self.is_local:
+                publish_file(draft, Path(target))
+            else:
+                self._fs.put_file(str(draft), target)
 
-    def machine_folder(self) -> Path:
-        """Return the folder for this machine's files of the cache: its spool, decoded features and aligners.
+    @cached_property
+    def identity(self) -> str:
+        """The one URL of this store, however it is written; see `urls.identity`."""
+        return self._real_root if self.is_local else identity(self._fs, self._root)
 
-        It is `local` inside a writable local cache, and otherwise `user_folder`. It is created if necessary.
+    def derived_folder(self) -> Path:
+        """Return this cache's folder for data that can be computed again, in the user's cache folder.
+
+        It is named by the digest of `identity`, and may be deleted at any time. It may not exist.
         """
-        if self.is_local:
-            folder = Path(self._root) / "local"
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
-                    raise
-            if os.access(folder, os.W_OK):
-                return folder
-        folder = self.user_folder()
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-
-    def user_folder(self) -> Path:
-        """Return this cache's folder in the user's cache folder, named by the digest of its URL. It may not exist."""
-        return user_folder() / hashlib.sha256(str(self).encode()).hexdigest()[:32]
-
-
-def user_folder() -> Path:
-    """Return armada's folder in the user's cache home: $XDG_CACHE_HOME/armada or ~/.cache/armada. It may not exist."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "armada"
-
-
-def redact(url: str) -> str:
-    """Return a URL without its user, password and query, which may be secret."""
-    parts = urlsplit(url)
-    if not parts.scheme or not parts.netloc:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
+        return user_folder() / "caches" / hashlib.sha256(self.identity.encode()).hexdigest()[:32]

@@ -1,22 +1,25 @@
-"""Writing: pictures as a tar with its index, samples (pictures and features in one tar), or features as Parquet.
-
-The files of one call are committed together.
-"""
+"""Writing: pictures as a tar with its index, features and failures as Parquet, and the commit that adds each."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.format.commits import Provenance, index_path
-from teacher_cache.format.shards import ImageRow, feature_column, feature_schema, write_samples
+from teacher_cache.format.commits import Entry, Provenance, Shard, Spent
+from teacher_cache.format.shards import (
+    FEATURE_FACTS,
+    ImageRow,
+    feature_column,
+    feature_schema,
+    index_of,
+    write_samples,
+)
 from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
-
-FORMATS = ("parquet", "webdataset")  # how features are stored: in Parquet, or beside their pictures in tars
 
 
 def commit_pictures(
@@ -25,50 +28,22 @@ def commit_pictures(
     rows: Sequence[ImageRow],
     pictures: Iterable[bytes],
     provenance: Provenance,
-    replaced: Iterable[str] = (),
+    *,
+    replaced: Iterable[Entry] = (),
+    lost: Iterable[Entry] = (),
+    spent: Iterable[Spent] = (),
 ) -> pa.Table:
     """Write and commit pictures, in the order of `rows`.
 
     Return the index (IMAGE_COLUMNS and `path`, the tar's path).
     """
-    return _commit_tar(cache, f"images/{teacher.name}/shards", rows, pictures, provenance, replaced=replaced)
-
-
-def commit_samples(
-    cache: Cache,
-    teacher: Source,
-    encoder: Source,
-    rows: Sequence[ImageRow],
-    pictures: Iterable[bytes],
-    features: np.ndarray,
-    provenance: Provenance,
-) -> pa.Table:
-    """Write and commit pictures with their features (N, L), in the order of `rows`.
-
-    Return the index (IMAGE_COLUMNS and `path`, the tar's path).
-    """
-    stored = features.astype(encoder.spec["dtype"])
-    metadata = feature_metadata(teacher, encoder, features, stored)
-    folder = f"features/{teacher.name}/{encoder.name}/shards"
-    return _commit_tar(cache, folder, rows, pictures, provenance, features=stored, metadata=metadata)
-
-
-def _commit_tar(
-    cache: Cache,
-    folder: str,
-    rows: Sequence[ImageRow],
-    pictures: Iterable[bytes],
-    provenance: Provenance,
-    *,
-    features: np.ndarray | None = None,
-    metadata: Mapping[str, str] | None = None,
-    replaced: Iterable[str] = (),
-) -> pa.Table:
     with cache.store.draft() as draft:
-        index = write_samples(draft, rows, pictures, features)
-        tar = cache.add(draft, folder, ".tar", len(rows))
-    written = cache.write_shard(folder, index.replace_schema_metadata(metadata), index_path(tar.path))
-    cache.commit([tar, written], replaced=replaced, **provenance.now())
+        write_samples(draft, rows, pictures)
+        index = index_of(draft)
+        tar = cache.add(draft, f"images/{teacher.name}/shards", ".tar", len(rows))
+    # The index comes after the tar, from which a repair can make it again if this process is killed here.
+    tar = replace(tar, index=cache.write_shard(f"images/{teacher.name}/indexes", index))
+    cache.commit([tar], replaced=replaced, lost=lost, spent=spent, **provenance.now())
     return index.append_column("path", pa.repeat(tar.path, index.num_rows))
 
 
@@ -96,12 +71,6 @@ def _largest(features: np.ndarray) -> np.ndarray:
     return largest
 
 
-def image_rows(rows: pa.Table) -> list[ImageRow]:
-    """Return the facts of index rows as they are stored beside the pictures."""
-    names = list(ImageRow.__dataclass_fields__)
-    return [ImageRow(**row) for row in rows.select(names).to_pylist()]
-
-
 def commit_features(
     cache: Cache,
     teacher: Source,
@@ -109,18 +78,36 @@ def commit_features(
     rows: pa.Table,
     features: np.ndarray,
     provenance: Provenance,
-    replaced: Iterable[str] = (),
-) -> None:
-    """Write features (N, L) as one Parquet shard, sorted by key, and commit it.
+    *,
+    replaced: Iterable[Entry] = (),
+    spent: Iterable[Spent] = (),
+) -> Shard:
+    """Write features (N, L) as one Parquet shard, sorted by key, commit it and return it.
 
-    `rows` has the columns image_key, image_sha256, prompt_key and sample, in the order of `features`.
+    `rows` has the columns of FEATURE_FACTS, in the order of `features`.
     """
     order = pc.sort_indices(rows["image_key"]).to_numpy()
     rows, features = rows.take(order), features[order]
-    columns = [rows[name].combine_chunks() for name in ("image_key", "image_sha256", "prompt_key", "sample")]
+    columns = [rows[name].combine_chunks() for name in FEATURE_FACTS.names]
     dtype = encoder.spec["dtype"]
     stored = features.astype(dtype)
     schema = feature_schema(features.shape[1], dtype, feature_metadata(teacher, encoder, features, stored))
     table = pa.table([*columns, feature_column(stored)], schema=schema)
     shard = cache.write_shard(f"features/{teacher.name}/{encoder.name}/shards", table)
-    cache.commit([shard], replaced=replaced, **provenance.now())
+    cache.commit([shard], replaced=replaced, spent=spent, **provenance.now())
+    return shard
+
+
+def commit_failures(
+    cache: Cache,
+    teacher: Source,
+    failures: pa.Table,
+    provenance: Provenance,
+    *,
+    replaced: Iterable[Entry] = (),
+    spent: Iterable[Spent] = (),
+) -> Shard:
+    """Write failures (FAILURE_COLUMNS) as one Parquet shard, commit it and return it."""
+    shard = cache.write_shard(f"failures/{teacher.name}", failures)
+    cache.commit([shard], replaced=replaced, spent=spent, **provenance.now())
+    return shard

@@ -10,9 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from teacher_cache.format.sources import Source, check_same
+from teacher_cache.errors import SpecError
+from teacher_cache.format.sources import Source
 from teacher_cache.keys import spec_digest
 from teacher_cache.registry.specs import load, parse_spec
+from teacher_cache.teachers.prices import check_price
 
 BUILT_IN = {
     "pictogram": "teacher_cache.teachers.pictogram:Pictogram",
@@ -35,19 +37,25 @@ class Request:
 
 @dataclass(frozen=True)
 class Picture:
-    """An encoded picture (`suffix` is png, webp or jpg). `cost_usd` is None if the teacher has no price."""
+    """An encoded picture. `suffix` is that of its format (png, jpg, webp, gif, avif or tif), but its bytes decide.
+    `cost_usd` is None if the teacher has no price; `where` names the file that it was read from, for messages."""
 
     image_key: str
     data: bytes
     suffix: str
     cost_usd: float | None = None
     seconds: float = 0.0
+    where: str = ""
 
 
 @dataclass(frozen=True)
 class Failure:
     """A request that yielded no picture. `reason` is one of REASONS, `message` explains it to the user. If
-    `retry_after_s` is set, the build sends the request again, after that many seconds at the earliest."""
+    `retry_after_s` is set, the build sends the request again, after that many seconds at the earliest.
+
+    `turned_away`: the server did not take the request, for a cause that is not the prompt's (a limit on requests, no
+    connection, no money). The same call is sent again: it counts neither as a call nor as an attempt, and its picture
+    stays missing if the build stops before."""
 
     image_key: str
     reason: str
@@ -55,14 +63,16 @@ class Failure:
     cost_usd: float | None = None
     seconds: float = 0.0
     retry_after_s: float | None = None
+    turned_away: bool = False
 
 
 class Teacher(Protocol):
     """The interface of a teacher. `spec` contains every setting that changes a picture, and no other.
 
     Optional attributes: `deterministic = True` promises the same bytes for the same request, which `verify --recompute`
-    checks; `concurrency` is the largest number of requests in flight; `window` is how much of a prompt the teacher
-    reads, a PromptWindow (prompt_window.py).
+    checks; `concurrency` is the largest number of requests in flight; `if_identical` is what to do if it gives one
+    picture for several samples of a prompt; `window` is how much of a prompt the teacher reads, a PromptWindow
+    (prompt_window.py).
     """
 
     spec: Mapping[str, Any]
@@ -81,26 +91,29 @@ class Teacher(Protocol):
 def open_teacher(text: str) -> Teacher:
     """Return the teacher that a spec names; its model is loaded at its first request.
 
-    Raises SpecError if the spec names no known teacher or has an unknown option.
+    Raises SpecError if the spec names no known teacher or has an unknown option, or if the teacher lacks an attribute
+    of the interface or has a price that is none.
     """
     teacher: Teacher = load("teacher", BUILT_IN, parse_spec(text))
+    if lacking := [name for name in ("spec", "licence", "price_usd", "draw") if not hasattr(teacher, name)]:
+        raise SpecError(f"{text}: the teacher has no {lacking[0]}; expected the attributes of teacher_cache.Teacher")
+    source_of_teacher(teacher)
     return teacher
 
 
 def source_of_teacher(teacher: Teacher) -> Source:
-    """Return the record of a teacher that the cache stores."""
+    """Return the record of a teacher that the cache stores. Its `text` is shown to users; nothing is opened by it.
+
+    Raises SpecError if the price is negative, infinite or no number, or if the spec is no JSON.
+    """
+    text = str(getattr(teacher, "text", ""))
     facts = {
         "licence": teacher.licence,
-        "price_usd": teacher.price_usd,
+        "price_usd": None if teacher.price_usd is None else check_price(text or "the teacher", teacher.price_usd),
         "deterministic": getattr(teacher, "deterministic", False),
-        "text": getattr(teacher, "text", ""),
+        "text": text,
     }
-    return Source(teacher.spec, spec_digest(teacher.spec), facts)
-
-
-def same_teacher(source: Source) -> Teacher:
-    """Open the teacher of a source again, by the text of its spec. Raises SpecError if that text names another teacher
-    now."""
-    opened = open_teacher(str(source.facts.get("text")))
-    check_same(source, source_of_teacher(opened), "teacher")
-    return opened
+    try:
+        return Source(teacher.spec, spec_digest(teacher.spec), facts)
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{text}: the teacher's spec can't be written as JSON: {error}") from None

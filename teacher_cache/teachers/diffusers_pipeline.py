@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from teacher_cache.errors import SpecError
 from teacher_cache.keys import sha256
 from teacher_cache.registry.packages import import_package, quiet_transformers
-from teacher_cache.registry.pretrained import brief, weights_digest
+from teacher_cache.registry.pretrained import brief, warn_unpinned, weights_digest
 from teacher_cache.registry.specs import Spec
 from teacher_cache.registry.torch_models import choose_device, quiet_diffusers, run_in_batches
 from teacher_cache.teachers import Failure, Picture, Request
@@ -225,6 +225,7 @@ def _find(spec: Spec, revision: str) -> tuple[str, dict[str, str], str]:
             f'{brief(error)}; expected a folder that "save_pretrained" wrote, or a hub id'
         ) from None
     commit = Path(index).parent.name  # .../snapshots/COMMIT/model_index.json
+    warn_unpinned(spec.text, spec.model, revision, commit)
     return spec.model, {"model": spec.model, "revision": commit}, commit
 
 

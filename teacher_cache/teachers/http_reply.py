@@ -1,15 +1,16 @@
-"""Read HTTP replies within limits of size and time, without following redirects to other hosts."""
+"""Read HTTP replies within limits of size and time, without following redirects."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from httpx2 import Client
+    from httpx2 import Client, Response
 
 
 @dataclass(frozen=True)
@@ -29,12 +30,33 @@ class StatusError(Exception):
 
 
 class ReplyError(Exception):
-    """No reply, or one that cannot be used: cut off, too slow, too large, no picture. `reason` is one of REASONS.
-    `sent` is True if the server may have received the request, and so may bill it."""
+    """No reply, an error, or a reply that cannot be used: cut off, too slow, too large, no picture.
 
-    def __init__(self, reason: str, message: str, *, sent: bool = True) -> None:
+    Args:
+        reason: One of REASONS.
+        message: For the user.
+        billed: Whether the provider may bill the call.
+        turned_away: Whether the server did not take the request, for a cause that is not the request's: a limit on
+            requests, or no connection.
+        unreachable: Whether there was no connection.
+        wait_s: The seconds that the server asks to wait.
+        ambiguous: Whether the error may concern every request, and not only this prompt.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        message: str,
+        *,
+        billed: bool = True,
+        turned_away: bool = False,
+        unreachable: bool = False,
+        wait_s: float = 0.0,
+        ambiguous: bool = False,
+    ) -> None:
         super().__init__(message)
-        self.reason, self.sent = reason, sent
+        self.reason, self.billed, self.turned_away, self.unreachable = reason, billed, turned_away, unreachable
+        self.wait_s, self.ambiguous = wait_s, ambiguous
 
 
 def open_client(connections: int, limits: Limits) -> Client:
@@ -43,7 +65,8 @@ def open_client(connections: int, limits: Limits) -> Client:
     httpx = _httpx()
     pool = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     timeout = httpx.Timeout(limits.seconds, connect=min(30.0, limits.seconds))
-    client: Client = httpx.Client(limits=pool, timeout=timeout, follow_redirects=False)
+    headers = {"accept-encoding": "identity"}  # pictures don't shrink
+    client: Client = httpx.Client(limits=pool, timeout=timeout, follow_redirects=False, headers=headers)
     return client
 
 
@@ -57,10 +80,10 @@ def read_body(client: Client, method: str, url: str, *, limits: Limits, **reques
     try:
         with client.stream(method, url, **request) as response:
             declared = response.headers.get("content-length", "")
-            if declared.isdigit() and int(declared) > limits.bytes:
+            if declared.isdecimal() and int(declared) > limits.bytes:
                 raise ReplyError("undecodable", f"a body of {declared} bytes; at most {limits.bytes} are read")
             body = bytearray()
-            for piece in response.iter_bytes():
+            for piece in _pieces(response, limits.bytes + 1):
                 body += piece
                 if len(body) > limits.bytes:
                     raise ReplyError("undecodable", f"a body of more than {limits.bytes} bytes")
@@ -70,13 +93,32 @@ def read_body(client: Client, method: str, url: str, *, limits: Limits, **reques
                 raise StatusError(response.status_code, response.headers, bytes(body))
             return bytes(body)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        raise ReplyError("transient", f"no connection: {error}", sent=False) from None
+        message = f"no connection: {error}"
+        raise ReplyError("transient", message, billed=False, turned_away=True, unreachable=True) from None
+    except httpx.PoolTimeout:
+        raise ReplyError("transient", "no free connection", billed=False, turned_away=True) from None
     except httpx.TimeoutException:
         raise ReplyError("transient", f"no reply within {limits.seconds:g} s") from None
-    except (httpx.TransportError, httpx.DecodingError) as error:
+    except (httpx.TransportError, httpx.DecodingError, zlib.error) as error:
         raise ReplyError("transient", f"the reply was cut off: {error}") from None
     except httpx.InvalidURL as error:
-        raise ReplyError("undecodable", f"no usable URL: {error}", sent=False) from None
+        raise ReplyError("undecodable", f"no usable URL: {error}", billed=False) from None
+
+
+def _pieces(response: Response, limit: int) -> Iterator[bytes]:
+    """Yield the body piece by piece, decompressed if it is compressed; a piece has at most `limit` bytes."""
+    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        yield from response.iter_raw()
+        return
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise ReplyError("undecodable", f"the reply's content-encoding is {encoding!r}; expected identity or gzip")
+    decompressor = zlib.decompressobj(wbits=47)  # gzip or zlib, by its first bytes
+    for piece in response.iter_raw():
+        yield decompressor.decompress(piece, limit)
+        if decompressor.unconsumed_tail:  # longer than the limit
+            yield b"\0" * limit
+    yield decompressor.flush(1 << 16)[:limit]
 
 
 def _httpx() -> ModuleType:

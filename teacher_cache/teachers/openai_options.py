@@ -1,17 +1,18 @@
-"""The options of the openai teacher: the server's address, the fields of a request's body, the price per picture."""
+"""The options of the openai teacher: the server's address and name, the fields of a request's body, prices."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from teacher_cache.errors import SpecError
 from teacher_cache.registry.specs import Spec
+from teacher_cache.teachers.prices import Prices, check_price, read_prices
 
 OPENAI = "https://api.openai.com/v1"
-BODY = {  # sent unchanged if given; they change the picture, and so are part of its key
+KEY_BODY = {  # sent unchanged if given; they change the picture, and so are part of its key
     "size": "",
     "quality": "",
     "style": "",
@@ -19,13 +20,16 @@ BODY = {  # sent unchanged if given; they change the picture, and so are part of
     "moderation": "",
     "output_format": "",
     "output_compression": 0,
-    "response_format": "",
 }
+BODY = {**KEY_BODY, "response_format": ""}  # how a picture is sent is not part of its key
 OPTIONS = {
     **BODY,
     "base_url": OPENAI,
+    "as": "",  # the server's name in the key, in place of its address; or the address that it had when it drew
     "revision": "",  # the user's own name for the server's model version: part of the key
-    "seed": False,  # whether to send each picture's own seed; not every server accepts one
+    # Whether to send each picture's own seed. auto: for the second and later samples of a prompt, except to OpenAI,
+    # whose pictures differ without one; the first sample has the key that it has without --samples.
+    "seed": ("auto", "true", "false"),
     "n": 1,  # pictures of one prompt per call, with --samples
     "concurrency": 8,
     "rpm": 0.0,  # requests per minute; 0 is no limit
@@ -33,41 +37,56 @@ OPTIONS = {
     "max_mb": 50,  # the largest body of a reply
     "key_env": "",  # the environment variable that contains the API key; OPENAI_API_KEY for OpenAI's own server
     "price": "",  # dollars per picture
-    "prices": "",  # or a YAML file: {model: {"1024x1024 high": 0.167, default: 0.04}}
+    "prices": "",  # or a YAML file in the form of prices.yaml
     "licence": "",
 }
+_PORTS = {"http": 80, "https": 443}
+
+
+def check_numbers(text: str, options: Mapping[str, Any]) -> None:
+    """Raise SpecError, naming the spec `text`, for a number that is too small, infinite or none."""
+    for name, least in (("n", 1), ("concurrency", 1), ("max_mb", 1), ("timeout", 0.001), ("rpm", 0)):
+        if not least <= options[name] < math.inf:
+            raise SpecError(f"{text}: option {name} expects a number from {least} on, found {options[name]!r}")
 
 
 def check_base_url(text: str, url: str) -> str:
-    """Return the URL without a trailing slash. Raises SpecError, naming the spec `text`, if it is not an http(s) URL or
-    contains a user, a password or a query."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc or parts.query:
+    """Return the URL in one form: host in lower case, no default port, no trailing slash. Raises SpecError, naming the
+    spec `text`, if it is not an http(s) URL or contains a user, a password or a query."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), "", None
+    unusable = "@" in parts.netloc or parts.query or parts.fragment or not url.isprintable() or " " in url
+    if parts.scheme not in _PORTS or not host or unusable:
         raise SpecError(f"{text}: base_url expects http(s)://HOST/PATH without user, password or query, found {url!r}")
-    return url.rstrip("/")
+    shown = f"[{host}]" if ":" in host else host
+    shown += f":{port}" if port and port != _PORTS[parts.scheme] else ""
+    return f"{parts.scheme}://{shown}{parts.path.rstrip('/')}"
 
 
-def price_usd(spec: Spec, options: Mapping[str, Any]) -> float | None:
-    """Return the dollars per picture: the option `price`, or the most specific entry of the table `prices`.
+def server_of(spec: Spec, options: Mapping[str, Any], url: str) -> dict[str, str]:
+    """Return the part of a teacher's spec that identifies its server: its name if one is given, else its address."""
+    name = str(options["as"])
+    if not name.isprintable() or name != name.strip():
+        raise SpecError(f"{spec.text}: option as expects a name of printable characters, found {name!r}")
+    if "://" in name:
+        return {"endpoint": check_base_url(spec.text, name)}
+    return {"server": name} if name else {"endpoint": url}
 
-    None if neither is given. Raises SpecError if the price is no number or the table has no entry for the model.
+
+def prices_of(spec: Spec, options: Mapping[str, Any], url: str) -> Prices:
+    """Return the prices: of the user's table `prices`, or the shipped one; the option `price` is that of a picture.
+
+    Raises SpecError if one is no price, or the user's table has no entry for the model.
     """
+    size, quality = options["size"], options["quality"]
+    prices = read_prices(spec.text, spec.model, size, quality, file=options["prices"], is_openai=url == OPENAI)
     if options["price"]:
         try:
-            return float(options["price"])
-        except ValueError:
-            raise SpecError(
-                f"{spec.text}: option price expects dollars per picture, found {options['price']!r}"
-            ) from None
-    if not options["prices"]:
-        return None
-    import yaml
-
-    try:
-        table = yaml.safe_load(Path(options["prices"]).read_text("utf-8"))[spec.model]
-        size, quality = options["size"], options["quality"]
-        names = (f"{size} {quality}", size, quality, "default")
-        return float(next(table[name] for name in names if name in table))
-    except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, StopIteration):
-        expected = f"expected {{{spec.model}: {{'SIZE QUALITY' or default: dollars per picture}}}}"
-        raise SpecError(f"{spec.text}: {options['prices']}: {expected}") from None
+            return Prices(check_price(spec.text, options["price"]), prices.tokens)
+        except SpecError:
+            expected = "option price expects dollars per picture, 0 or more"
+            raise SpecError(f"{spec.text}: {expected}, found {options['price']!r}") from None
+    return prices

@@ -1,6 +1,7 @@
 """An OpenAI-compatible image server on the loopback interface that draws real PNGs and misbehaves on demand.
 
-`plan(prompt, n)` returns how the server treats the n-th request (from 1) for a prompt: one of FAULTS, "ok" or "url".
+`plan(prompt, n)` returns how the server treats the n-th request (from 1) for a prompt: one of FAULTS, "ok" or "url", or
+a Reply, which it sends as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tests.fakes import png
@@ -37,6 +39,25 @@ FAULTS = (
 LATE_S = 3.0
 
 
+@dataclass(frozen=True)
+class Reply:
+    """A reply: its status, its body (bytes, or a value that is sent as JSON) and its headers."""
+
+    status: int
+    body: object = b""
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+def error(status: int, headers: dict[str, str] | None = None, **facts: object) -> Reply:
+    """Return an error in OpenAI's format."""
+    return Reply(status, {"error": {"message": "no", "type": "invalid_request_error", **facts}}, headers or {})
+
+
+def drawn(picture: bytes, **facts: object) -> Reply:
+    """Return a reply with one picture as base64; `facts` stand beside its data."""
+    return Reply(200, {"created": 1, "data": [{"b64_json": base64.b64encode(picture).decode()}]} | facts)
+
+
 class ImageServer(ThreadingHTTPServer):
     """`requested` counts the requests by prompt and `fetched` the downloads by path. `bodies`, `keys` (authorization
     headers) and `times` (seconds) have one entry per request."""
@@ -44,7 +65,7 @@ class ImageServer(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, plan: Callable[[str, int], str]) -> None:
+    def __init__(self, plan: Callable[[str, int], str | Reply]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.plan = plan
         self.requested: Counter[str] = Counter()
@@ -75,6 +96,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(503, b"busy")
         elif "gone" in self.path:
             self._send(404, b"purged")
+        elif "loop" in self.path:
+            self._head(302, {"Location": self.path, "Content-Length": "0"})
+        elif "to-file" in self.path:
+            self._head(302, {"Location": "file:///etc/passwd", "Content-Length": "0"})
+        elif "moved" in self.path:
+            place = f"../final/{self.path.rpartition('/')[2]}"
+            self._head(302, {"Location": place, "Content-Length": "0"})
         else:
             self._send(200, png(int(self.path.rpartition("/")[2], 16) % 2**32), "image/png")
 
@@ -91,9 +119,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, b'{"error": {"message": "no such path"}}')
             return
         seeds = [int(hashlib.sha256(f"{prompt}/{k}".encode()).hexdigest()[:8], 16) for k in range(body.get("n", 1))]
-        self._act(self.server.plan(prompt, number), seeds)
+        action = self.server.plan(prompt, number)
+        if action == "fixed seed":  # one picture per seed, whatever the prompt
+            action, seeds = "ok", [int(body.get("seed", 42))]
+        self._act(action, seeds)
 
-    def _act(self, action: str, seeds: list[int]) -> None:
+    def _act(self, action: str | Reply, seeds: list[int]) -> None:
+        if isinstance(action, Reply):
+            body = action.body if isinstance(action.body, bytes) else json.dumps(action.body).encode()
+            self._send(action.status, body, headers=action.headers)
+            return
         pictures = [png(seed) for seed in seeds]
         echo = f"of {self.headers.get('authorization', '')}"  # a careless server that repeats the key
         if action == "ok":
@@ -168,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(plan: Callable[[str, int], str] = lambda prompt, number: "ok") -> Iterator[ImageServer]:
+def serving(plan: Callable[[str, int], str | Reply] = lambda prompt, number: "ok") -> Iterator[ImageServer]:
     """Yield a running server."""
     server = ImageServer(plan)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)

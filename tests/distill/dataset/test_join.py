@@ -1,12 +1,13 @@
 """The join fails closed, and the digest of a view depends on everything that training uses."""
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from distill.dataset.join import join, join_lazily
+from distill.dataset.mending import Mending
 from teacher_cache import CacheError, CoverageError, build, choose, open_features
 from teacher_cache.reading.key_table import row_sums
 from teacher_cache.reading.mapped_rows import MappedRows
@@ -14,6 +15,7 @@ from tests import fakes
 from tests.distill.tiny import split
 
 ROWS = split(12)
+MENDING = Mending(("rows.csv", "--task", "t"), "T", "E", "c")
 
 
 @pytest.fixture
@@ -31,19 +33,30 @@ def test_each_row_is_joined_with_its_own_feature(cache, features):
 
 def test_a_row_added_after_the_build_stops_with_a_coverage_report(cache, features):
     with pytest.raises(CoverageError) as caught:
-        join(split(13), cache, features, mend="armada cache build rows.csv")
+        join(split(13), cache, features, mend=MENDING)
     message = str(caught.value)
     assert "12 of 13 training rows have a feature" in message
     assert "missing: 1" in message
     assert split(13).prompts[-1] in message
-    assert "armada cache build rows.csv" in message
+    assert (
+        "complete the cache with: armada cache build rows.csv --task t --teacher T --encoder E --cache c\n" in message
+    )
 
 
 def test_a_removed_feature_stops(cache, features):
     (path,) = Path(str(cache.store)).glob("features/*/*/shards/*")
     path.unlink()
     with pytest.raises(CoverageError, match="0 of 12"):
-        join(ROWS, cache, open_features(cache, *choose(cache, None, None)), mend="build")
+        join(ROWS, cache, open_features(cache, *choose(cache, None, None)), mend=MENDING)
+
+
+def test_a_row_whose_teacher_failed_is_mended_by_a_retry_for_its_reason(cache, features):
+    build(cache, ["[refused] x", "[permanent] y"], fakes.teacher(), fakes.encoder())
+    rows = type(ROWS)(["a", "b"], [("x",), ("y",)], ["[refused] x", "[permanent] y"], [0, 1])
+    with pytest.raises(CoverageError) as caught:
+        join(rows, cache, features, samples=2, mend=replace(MENDING, samples=2, cache="my cache"))
+    assert "--cache 'my cache' --samples 2; armada cache retry 'my cache' --teacher T --encoder E" in str(caught.value)
+    assert str(caught.value).endswith("--reason permanent --reason refused")
 
 
 def test_drop_keeps_only_the_rows_with_a_feature(cache, features):
@@ -54,7 +67,7 @@ def test_drop_keeps_only_the_rows_with_a_feature(cache, features):
 
 def test_drop_leaves_no_question_without_some_of_its_choices(cache, features):
     asked = split(13)
-    questions = dataclasses.replace(asked, groups=[f"q{row // 2}" for row in range(11)] + ["q5", "q0"])
+    questions = replace(asked, groups=[f"q{row // 2}" for row in range(11)] + ["q5", "q0"])
     view = join(questions, cache, features, drop_missing=True)
     assert len(view.split) == 10  # the last row has no feature, and two others ask the same question
     assert "q0" not in view.split.groups
@@ -81,7 +94,7 @@ def test_a_lazy_join_fails_closed_too(cache, max_local_bytes):
     build(cache, prompts, fakes.teacher(), fakes.encoder())
     features = open_features(cache, *choose(cache, None, None), max_local_bytes=max_local_bytes)
     with pytest.raises(CoverageError, match=r"11 of 12 .*\n  missing: 1 \(the teacher failed: refused 1\)"):
-        join_lazily(rows, cache, features, mend="build")
+        join_lazily(rows, cache, features, mend=MENDING)
     assert join_lazily(rows, cache, features, drop_missing=True).features.shape == (11, 8)
 
 
@@ -96,13 +109,14 @@ def test_the_report_gives_the_reasons_of_failures(cache):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0])
 def test_a_feature_that_is_not_sound_counts_as_missing(cache, features, value):
-    import dataclasses
 
     matrix = np.array(features.matrix)
     matrix[3] = value
-    broken = dataclasses.replace(features, rows=MappedRows(matrix, row_sums(matrix)))
-    with pytest.raises(CoverageError, match="not finite or zero: 1"):
-        join(ROWS, cache, broken)
+    broken = replace(features, rows=MappedRows(matrix, row_sums(matrix)))
+    with pytest.raises(CoverageError, match="not finite or zero: 1") as caught:
+        join(ROWS, cache, broken, mend=MENDING)
+    assert "no build replaces a feature that is not finite or zero" in str(caught.value)
+    assert "armada cache build" not in str(caught.value)
 
 
 def test_the_digest_depends_on_rows_labels_features_and_control(cache, features):
@@ -130,7 +144,7 @@ def test_shuffled_moves_features_and_loses_none(cache, features):
 
 
 def test_a_matrix_damaged_on_this_machine_is_refused(cache, features):
-    (path,) = cache.machine_folder.glob("matrices/*/features.npy")
+    (path,) = cache.derived_folder.glob("matrices/*/features.npy")
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes(data)

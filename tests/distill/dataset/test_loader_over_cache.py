@@ -132,7 +132,7 @@ def test_the_shuffled_control_is_the_same_in_all_modes(built):
 
 def test_damage_that_is_found_during_training_stops_it(built):
     loader, _ = loader_of(built, mode="mapped")
-    (path,) = built.machine_folder.glob("matrices/*/features.npy")
+    (path,) = built.derived_folder.glob("matrices/*/features.npy")
     with path.open("r+b") as stream:
         stream.seek(-3, 2)
         byte = stream.read(1)

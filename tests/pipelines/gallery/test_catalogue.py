@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import io
 import os
 import shutil
 import sqlite3
@@ -9,12 +10,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipelines.gallery import catalogue_build
 from pipelines.gallery.catalogue import PAGE, Query, open_catalogue
 from pipelines.gallery.neighbours import neighbours
-from teacher_cache import ArmadaError, Cache, CacheError, choose, compact, open_features
+from pipelines.gallery.static_export import export_gallery
+from teacher_cache import (
+    ArmadaError,
+    Cache,
+    CacheError,
+    build,
+    choose,
+    compact,
+    open_features,
+    open_picture,
+    open_teacher,
+)
 from teacher_cache.keys import sha256
+from tests import fakes
 from tests.pipelines.galleries import FAILING, ODD, PLAIN, PROMPTS, SCRIPT, fill
 
 
@@ -228,3 +242,23 @@ def test_neighbours_in_blocks_equal_those_of_the_whole_matrix(filled, monkeypatc
         assert np.allclose([one.cosine for one in near], cosines[place][order], atol=1e-5)
     assert neighbours(features, ["0" * 64, keys[1]], 500)[0] == []
     assert len(neighbours(features, ["0" * 64, keys[1]], 500)[1]) == 95
+
+
+def test_a_picture_is_shown_in_a_format_that_browsers_have(tmp_path, cache):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    formats = {"png": "PNG", "jpeg": "JPEG", "webp": "WEBP", "gif": "GIF", "avif": "AVIF", "tif": "TIFF"}
+    for name, format in formats.items():
+        Image.open(io.BytesIO(fakes.png(len(name)))).save(folder / f"{name}.{name}", format)
+    build(cache, list(formats), open_teacher(f"folder:{folder}"), fakes.encoder())
+    catalogue = open_catalogue(cache)
+    shown = {row.prompt: catalogue.picture(row) for row in catalogue.walk(catalogue.teachers[0])}
+    assert {prompt: kind for prompt, (_, kind) in shown.items()} == {**{name: name for name in formats}, "tif": "png"}
+    for prompt, (data, _) in shown.items():
+        stored = (folder / f"{prompt}.{prompt}").read_bytes()
+        assert np.array_equal(np.asarray(open_picture(data)), np.asarray(open_picture(stored)))
+        assert (data == stored) == (prompt != "tif")
+    exported = export_gallery(cache, tmp_path / "gallery")
+    assert (exported.pictures, exported.unreadable) == (6, 0)
+    endings = {path.suffix for path in (tmp_path / "gallery").glob("pictures/*/*")}
+    assert endings == {".png", ".jpeg", ".webp", ".gif", ".avif"}

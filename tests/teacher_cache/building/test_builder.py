@@ -17,7 +17,7 @@ from teacher_cache import (
     source_of_teacher,
     status,
 )
-from teacher_cache.storage.pictures import picture_fault
+from teacher_cache.format.pixels import picture_fault
 from tests import fakes
 
 PROMPTS = [f"prompt {i}" for i in range(23)]

@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from teacher_cache import ArmadaError, BuildOptions, Failure, build, source_of_teacher, status
-from teacher_cache.building import drawing
+from teacher_cache.building import retries
 from tests import fakes
 
 PROMPTS = [f"prompt {i}" for i in range(6)]
@@ -15,7 +15,7 @@ PROMPTS = [f"prompt {i}" for i in range(6)]
 
 @pytest.fixture(autouse=True)
 def _no_long_waits(monkeypatch):
-    monkeypatch.setattr(drawing, "_BACKOFF_S", 0.01)
+    monkeypatch.setattr(retries, "_BACKOFF_S", 0.01)
 
 
 class Shaky(fakes.FakeTeacher):
@@ -49,7 +49,7 @@ def test_a_transient_failure_is_retried_until_it_succeeds_or_no_attempts_are_lef
 
 
 def test_every_attempt_is_reserved_from_the_budget_and_recorded_with_its_actual_cost(cache, monkeypatch):
-    monkeypatch.setattr(drawing, "_BACKOFF_S", 0.5)  # so that the other prompt comes first
+    monkeypatch.setattr(retries, "_BACKOFF_S", 0.5)  # so that the other prompt comes first
     teacher = shaky(price="0.1")
     report = build(cache, ["prompt 1", "prompt 0"], teacher, fakes.encoder(), BuildOptions(budget_usd=0.15))
     assert (report.stopped, report.cost_usd, report.calls, report.drawn) == ("budget", 0.1, 2, 1)

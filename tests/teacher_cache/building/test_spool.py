@@ -3,8 +3,11 @@
 import pytest
 
 from teacher_cache.building.options import Budget
-from teacher_cache.building.spool import Spool, Wanted
+from teacher_cache.building.spool import Spool, StoredError
+from teacher_cache.building.spool_rows import Wanted
+from teacher_cache.format.commits import Spent
 from teacher_cache.keys import sha256
+from teacher_cache.storage.disk import DiskFullError
 from teacher_cache.teachers import Failure, Picture, Request
 
 FREE = Budget()
@@ -31,7 +34,7 @@ def test_the_claim_of_a_dead_build_is_taken_over_and_counted(tmp_path):
     dead = Spool(tmp_path)
     with dead:
         dead.claim("t", wanted("a"), FREE, 0)
-        dead._alive.release()  # what the kernel does to a killed process
+        dead.locks._own.release()  # what the kernel does to a killed process
         with Spool(tmp_path) as spool:
             assert spool.claim("t", wanted("a"), FREE, 0) == "granted"
             assert spool.spent("t") == (2, 0)
@@ -97,3 +100,60 @@ def test_claiming_a_picture_again_in_the_same_build_counts_one_more_call(spool):
     assert spool.spent("t") == (2, 0.05)
     spool.record([Picture("a", b"png", "png", 0.05)])
     assert spool.waiting("t", "drawn", 9)[0].attempts == 2
+
+
+def test_a_build_counts_its_own_calls_beside_those_of_another(tmp_path):
+    with Spool(tmp_path) as one, Spool(tmp_path) as two:
+        for key in "abc":
+            one.claim("t", wanted(key), Budget(price_usd=0.04), 0)
+        two.claim("t", wanted("d"), Budget(price_usd=0.04), 0)
+        two.record([Picture("d", b"png", "png", 0.01)])
+        assert (one.spent_by_this_build(), two.spent_by_this_build()) == ((3, 0.12), (1, 0.01))
+        assert one.spent("t") == two.spent("t") == (4, 0.13)
+
+
+def test_what_other_ledgers_spent_counts_against_the_budget(spool):
+    budget = Budget(max_calls=5, elsewhere=(4, 0.0))
+    assert [spool.claim("t", wanted(key), budget, 0) for key in "ab"] == ["granted", "spent"]
+    budget = Budget(max_usd=1.0, price_usd=0.5, elsewhere=(1, 0.6))
+    assert spool.claim("u", wanted("c"), budget, 0) == "spent"
+
+
+def test_the_ledger_forgets_sealed_calls_but_not_their_sum(tmp_path):
+    with Spool(tmp_path) as spool:
+        for i in range(100):
+            spool.claim("t", wanted(f"k{i}"), Budget(price_usd=0.01), 0)
+            spool.record([Picture(f"k{i}", b"png", "png", 0.01)])
+        spool.mark_sealed([f"k{i}" for i in range(100)])
+    with Spool(tmp_path) as spool:
+        assert spool._database.read("SELECT count(*) FROM calls") == [(0,)]
+        assert spool.spent("t") == (100, 1.0)
+
+
+def test_a_ledger_that_was_lost_starts_from_what_its_commits_say(tmp_path):
+    with Spool(tmp_path, "mine") as spool:
+        spool.claim("t", wanted("a"), Budget(price_usd=0.5), 0)
+        spool.raise_to([Spent("mine", "t", 7, 3.5), Spent("other", "t", 90, 90.0), Spent("mine", "u", 1, 0.0)])
+        assert (spool.spent("t"), spool.spent("u")) == ((7, 3.5), (1, 0.0))
+        spool.raise_to([Spent("mine", "t", 2, 1.0)])
+        assert spool.statement() == [Spent("mine", "t", 7, 3.5), Spent("mine", "u", 1, 0.0)]
+
+
+def test_a_full_disk_costs_no_answer_because_room_was_reserved(spool, monkeypatch):
+    spool.claim("t", wanted("a"), FREE, 0)
+    spool.reserve.grow(1 << 20)
+    store, tries = spool._store, []
+
+    def full_at_first(answers):
+        tries.append(len(answers))
+        if len(tries) == 1:
+            raise DiskFullError("no room left")
+        store(answers)
+
+    monkeypatch.setattr(spool, "_store", full_at_first)
+    with pytest.raises(StoredError, match="no room left"):
+        spool.record([Picture("a", b"bytes", "png")])
+    assert list(spool.pictures(["a"])) == [b"bytes"]
+    tries.clear()
+    with pytest.raises(DiskFullError):  # the reserve is used up
+        spool.record([Picture("a", b"bytes", "png")])

@@ -99,7 +99,7 @@ def test_a_cache_is_built_and_recomputed_with_a_real_encoder(cache, home):
     assert source.spec["kind"] == "open_clip"
     assert open_features(cache, teacher, source).matrix.shape == (5, 24)
     assert build(cache, PROMPTS, fakes.teacher(), opened("open_clip", home)).encoded == 0
-    (again,) = [result for result in recompute(cache, 5) if result.source == source.name]
+    (again,) = [result for result in recompute(cache, 5, (), [encoder]) if result.source == source.name]
     assert (again.asked, again.differing) == (5, 0)
 
 

@@ -3,6 +3,7 @@ reader ever returns a wrong row.
 """
 
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ FILES = {
     "commit": "commits/*.json",
     "teacher": "images/*/teacher.json",
     "tar": "images/*/shards/*.tar",
-    "index": "images/*/shards/*.parquet",
+    "index": "images/*/indexes/*.parquet",
     "encoder": "features/*/*/encoder.json",
     "features": "features/*/*/shards/*.parquet",
     "failures": "failures/*/*.parquet",
@@ -77,16 +78,19 @@ def test_verify_names_the_damaged_file_and_repair_and_build_restore_its_rows(bui
     named = [problem.path for problem in found.problems]
     if kind == "matrix":
         assert any(path in name for path in named), named
-    elif how == "delete" and kind in ("commit", "teacher", "encoder"):
-        assert (kind == "commit") == bool(
-            named
-        )  # the shards of a deleted commit are orphans; a build writes a deleted spec again
+    elif how == "delete" and kind == "commit":
+        assert named[0] == name  # the checkpoint contains it
+        assert len(named) > 1  # the shards of the commit are orphans
+    elif how == "delete" and kind in ("teacher", "encoder"):
+        assert named == []  # a build writes the spec again
     else:
         assert name in named, named
 
     verify(str(built), repair=True)
     teacher, encoder = opened()
-    report = build(Cache(str(built)), [*PROMPTS, "[refused] x"], teacher, encoder, OPTIONS)
+    # A repair can't know whether a file that is missing, not damaged, is gone for good.
+    options = replace(OPTIONS, redraw_missing=how == "delete")
+    report = build(Cache(str(built)), [*PROMPTS, "[refused] x"], teacher, encoder, options)
     assert read_rows(built) == len(PROMPTS)
     assert verify(str(built)).problems == []
     lost = {
@@ -105,17 +109,18 @@ def test_repair_moves_damaged_files_aside_and_deletes_nothing(built):
 
 
 def test_a_commit_of_a_missing_shard_is_reported_and_the_other_rows_are_read(built):
-    cache = Cache(str(built))
-    cache.commit([Shard("features/x/y/shards/none.parquet", 1, 1, "0" * 64)], by="x", at="y")
+    cache, path = Cache(str(built)), f"features/x/y/shards/{'0' * 32}.parquet"
+    cache.commit([Shard(path, 1, 1, "0" * 64)], by="x", at="y")
     (problem,) = verify(str(built)).problems
-    assert (problem.kind, problem.path) == ("missing", "features/x/y/shards/none.parquet")
+    assert (problem.kind, problem.path) == ("missing", path)
     assert read_rows(built) == len(PROMPTS)
 
 
 def test_a_file_left_by_a_kill_before_its_commit_is_an_orphan_and_is_committed(built):
-    for path in built.glob("commits/*.json"):
+    for path in [*built.glob("commits/*.json"), *built.glob("checkpoints/*.json")]:
         path.unlink()
-    orphans = verify(str(built)).problems
+    card, *orphans = verify(str(built)).problems
+    assert card.path == "README.md"
     assert {problem.kind for problem in orphans} == {"orphan"}
     verify(str(built), repair=True)
     assert verify(str(built)).problems == []
@@ -136,7 +141,7 @@ def test_a_broken_spool_is_named_and_moved_aside(built):
 
 
 def test_recompute_finds_no_difference_if_nothing_changed(built):
-    results = recompute(Cache(str(built)), 5)
+    results = recompute(Cache(str(built)), 5, [opened()[0]], [opened()[1]])
     assert [result.asked for result in results] == [0, 5]
     assert results[0].skipped == "the teacher isn't deterministic, or doesn't say so"
     assert results[1].differing == 0
@@ -146,17 +151,25 @@ def test_recompute_finds_no_difference_if_nothing_changed(built):
 def test_recompute_finds_an_encoder_that_changed_without_a_new_spec(built, monkeypatch):
     encode = fakes.FakeEncoder.encode
     monkeypatch.setattr(fakes.FakeEncoder, "encode", lambda self, *words: encode(self, *words) * 1.1)
-    assert recompute(Cache(str(built)), 5)[1].differing == 5
+    assert recompute(Cache(str(built)), 5, (), [opened()[1]])[1].differing == 5
 
 
 def test_recompute_finds_a_teacher_that_claims_to_be_deterministic_and_is_not(cache, monkeypatch):
     monkeypatch.setattr(fakes.FakeTeacher, "deterministic", True, raising=False)
     build(cache, PROMPTS, *opened())
-    assert recompute(cache, 4)[0].differing == 0
+    assert recompute(cache, 4, [opened()[0]])[0].differing == 0
     monkeypatch.setattr(
         fakes.FakeTeacher, "_answer", lambda self, r: fakes.Picture(r.image_key, fakes.png(0), "png", None)
     )
-    assert recompute(cache, 4)[0].differing == 4
+    assert recompute(cache, 4, [opened()[0]])[0].differing == 4
+
+
+def test_recompute_opens_nothing_that_the_user_did_not_name(built):
+    with pytest.raises(ArmadaError, match=r"--recompute 5 --teacher tests\.fakes:FakeTeacher --encoder tests\.fakes"):
+        recompute(Cache(str(built)), 5)
+    teacher, encoder = recompute(Cache(str(built)), 5, (), [opened()[1]])
+    assert (teacher.asked, teacher.skipped) == (0, "not named: add --teacher tests.fakes:FakeTeacher")
+    assert encoder.asked == 5
 
 
 def test_verifying_a_missing_cache_is_an_error(tmp_path):

@@ -37,7 +37,7 @@ def test_no_flipped_bit_leads_to_a_wrong_row_and_the_next_opening_repairs_it(cac
             rows = features.rows_of(PROMPTS)
             found = rows >= 0
             assert np.array_equal(features.take(rows[found]), right[found])
-        for folder in cache.machine_folder.glob("matrices/*.broken"):
+        for folder in cache.derived_folder.glob("matrices/*.broken"):
             shutil.rmtree(folder)
         if path.exists():  # nothing read the damaged byte
             path.write_bytes(undamaged)
@@ -57,7 +57,7 @@ def test_a_truncated_or_missing_file_is_decoded_again(cache, name, how):
         path.write_bytes({"header": b"x" + data[1:], "truncate": data[:-8], "empty": b""}[how])
     features = opened(cache)
     assert np.array_equal(features.take(features.rows_of(PROMPTS)), expected(PROMPTS))
-    assert [reader.is_whole(folder) for folder in folders(cache.machine_folder / "matrices")] == [True]
+    assert [reader.is_whole(folder) for folder in folders(cache.derived_folder / "matrices")] == [True]
 
 
 def test_a_damaged_matrix_is_set_aside_and_repeating_the_command_repairs_it(cache):
@@ -94,7 +94,7 @@ def test_no_flipped_bit_leads_to_a_wrong_row_of_a_window(cache, name):
             assert np.array_equal(features.take(rows[found]), right[found])
         except CacheError:
             refused += 1
-        for folder in cache.machine_folder.glob("matrices/*.broken"):
+        for folder in cache.derived_folder.glob("matrices/*.broken"):
             shutil.rmtree(folder)
         if path.exists():
             path.write_bytes(undamaged)

@@ -9,12 +9,17 @@ from teacher_cache import SpecError, open_teacher, source_of_teacher
     ("text", "message"),
     [
         ("openai:", "expected openai:MODEL"),
-        ("openai:m?sise=1", "unknown option 'sise'; .*: background, base_url, concurrency"),
+        ("openai:m?sise=1", "unknown option 'sise'; .*: as, background, base_url, concurrency"),
         ("openai:m?base_url=http://me:secret@host/v1", "without user, password or query"),
         ("openai:m?base_url=ftp://host", "base_url expects http"),
-        ("openai:m?price=cheap", "option price expects dollars per picture, found 'cheap'"),
+        ("openai:m?price=cheap", "option price expects dollars per picture, 0 or more, found 'cheap'"),
+        ("openai:m?timeout=nan", "option timeout expects a number from 0.001 on, found nan"),
+        ("openai:m?concurrency=0", "option concurrency expects a number from 1 on, found 0"),
+        ("openai:m?rpm=-1", "option rpm expects a number from 0 on"),
+        ("openai:m?as=a%0Ab", "option as expects a name of printable characters"),
+        ("openai:m?as=http://u:p@h", "without user, password or query"),
         ("openai:m?prices=/nowhere.yaml", "expected {m: "),
-        ("openai:m?seed=yes", "option seed expects one of false, true"),
+        ("openai:m?seed=yes", "option seed expects one of auto, true, false"),
     ],
 )
 def test_the_error_for_a_spec_that_cannot_be_used_names_the_cause(text, message):

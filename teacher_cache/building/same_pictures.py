@@ -1,0 +1,40 @@
+"""Pictures that a build would draw again, because its teacher has another address, name or revision than the one that
+drew them.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from teacher_cache.format.sources import Source
+from teacher_cache.storage.cache import Cache
+
+# The parts of a spec that say where a teacher is or what it is called, and the option that sets each of them.
+_OPTIONS = {"endpoint": "as", "server": "as", "name": "name", "revision": "revision"}
+
+
+def redraw_notes(cache: Cache, teacher: Source, wanted: pa.Table) -> list[str]:
+    """Return a sentence for each teacher of the cache that is this one but for its address, name or revision, and that
+    has drawn prompts of `wanted` (with `prompt_key`): how many, and the option that uses its pictures."""
+    notes = []
+    for other in cache.teachers() if wanted.num_rows else []:
+        fields = {*other.spec, *teacher.spec}
+        differing = {name for name in fields if other.spec.get(name) != teacher.spec.get(name)}
+        if not differing or not differing <= set(_OPTIONS):
+            continue
+        known = cache.images(other, ["prompt_key"])["prompt_key"]
+        count = pc.sum(pc.is_in(wanted["prompt_key"], value_set=pc.unique(known))).as_py() or 0
+        if not count:
+            continue
+        values = {_OPTIONS[name]: str(other.spec[name]) for name in sorted(differing) if name in other.spec}
+        changes = [f"{option}={quote(value, safe=':/')}" for option, value in values.items()]
+        changes += [f"no {option}=" for option in sorted({_OPTIONS[name] for name in differing} - set(values))]
+        shown = ", ".join(repr(value[:100]) for value in values.values()) or "no name"
+        notes.append(
+            f"{count} of the {wanted.num_rows} pictures to draw are in the cache already, drawn by this teacher under "
+            f"another address, name or revision ({shown}); to use them, write {' and '.join(changes)} in the spec"
+        )
+    return notes

@@ -1,0 +1,150 @@
+"""Opening the spool of a cache: it is made, mended if its file is damaged, and brought up to the cache's commits.
+
+Spools of this host whose cache was moved here are adopted: what waits in them is sealed into this cache, and what was
+spent from them is committed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from teacher_cache.building.build_locks import BuildLocks
+from teacher_cache.building.salvage import finish_salvage, salvage
+from teacher_cache.building.sealing import seal
+from teacher_cache.building.spool import Spool
+from teacher_cache.building.spool_database import fault
+from teacher_cache.errors import CacheError
+from teacher_cache.format.commits import Provenance, Spent
+from teacher_cache.format.sources import Source
+from teacher_cache.storage.cache import Cache
+from teacher_cache.storage.workspace import (
+    Workspace,
+    find_workspace,
+    moved_workspaces,
+    open_workspace,
+    unmark,
+)
+
+
+@contextmanager
+def open_spool(cache: Cache) -> Iterator[Spool]:
+    """Open this host's spool of a cache, and make it if necessary.
+
+    Raise CacheError if the state folder can't be made or written to, or the spool can't be read.
+    """
+    with _opened(cache, open_workspace(cache.store, lambda: _ledgers(cache))) as spool:
+        yield spool
+
+
+@contextmanager
+def open_existing_spool(cache: Cache) -> Iterator[Spool | None]:
+    """Open this host's spool of a cache, or yield None if it has none: nothing is written then."""
+    workspace = workspace_of(cache)
+    if workspace is None:
+        yield None
+        return
+    with _opened(cache, workspace) as spool:
+        yield spool
+
+
+def workspace_of(cache: Cache) -> Workspace | None:
+    """Return this host's workspace of a cache, or None if there is none."""
+    return find_workspace(cache.store, lambda: _ledgers(cache))
+
+
+def adopt_moved_spools(cache: Cache, shard_rows: int, provenance: Provenance) -> None:
+    """Seal what waits in the spools of caches that were moved here, commit what they spent, and remove them."""
+    for moved in list(moved_workspaces(cache.store)):
+        if _is_in_use(moved):
+            _say(
+                f"{moved.folder}: a build of {moved.cache}, which was moved here, still runs; its pictures are left "
+                "to it"
+            )
+            continue
+        with _opened(cache, moved) as spool:
+            for source in cache.teachers():
+                seal(cache, spool, source, shard_rows, provenance, again=True)
+            settle(cache, spool, provenance)
+            left = sum(spool.unsealed().values())
+        if not left:
+            shutil.rmtree(moved.folder, ignore_errors=True)
+            unmark(cache.store, moved)
+
+
+def settle(cache: Cache, spool: Spool, provenance: Provenance) -> None:
+    """Commit what was spent from this ledger, unless the commits say so already: failed and lost calls too."""
+    known: dict[str, tuple[int, float]] = {}
+    for record in _committed(cache, spool.token):
+        known[record.teacher] = max(known.get(record.teacher, (0, 0.0)), (record.calls, record.cost_usd))
+    new = [r for r in spool.statement() if (r.calls, r.cost_usd) > known.get(r.teacher, (0, 0.0))]
+    if new:
+        cache.commit([], spent=new, **provenance.now())
+
+
+def total_spent(cache: Cache, spool: Spool | None, teacher: Source) -> tuple[int, float]:
+    """Return all calls for a teacher and their cost in dollars: what the cache's commits say was spent elsewhere, and
+    what this host's spool says was spent here, sealed or not."""
+    if spool is None:
+        return cache.spent(teacher.digest)
+    calls, usd = cache.spent(teacher.digest, without=spool.token)
+    own_calls, own_usd = spool.spent(teacher.digest)
+    return calls + own_calls, round(usd + own_usd, 9)
+
+
+def unsealed(cache: Cache) -> dict[str, int]:
+    """Return the pictures and failures of a cache that wait on this host to be sealed, by the digest of their teacher.
+
+    Those of a spool whose cache was moved here count; the next build adopts them.
+    """
+    found: Counter[str] = Counter()
+    with open_existing_spool(cache) as spool:
+        found.update(spool.unsealed() if spool else {})
+    for moved in moved_workspaces(cache.store):
+        with _opened(cache, moved) as spool:
+            found.update(spool.unsealed())
+    return dict(found)
+
+
+@contextmanager
+def _opened(cache: Cache, workspace: Workspace) -> Iterator[Spool]:
+    file = workspace.folder / "spool.sqlite"
+    with workspace.lock:
+        finish_salvage(file)
+        if damage := fault(file):
+            if _is_in_use(workspace):
+                raise CacheError(
+                    f"{file}: the spool is damaged ({damage}), and a build uses it; run again when it has ended"
+                )
+            saved = salvage(file)
+            _say(
+                f"{file}: the spool is damaged ({damage}); it was moved to {saved.aside}; {saved.pictures} pictures "
+                f"and {saved.failures} failures that were not sealed could be read and are kept"
+            )
+        spool = Spool(workspace.folder, workspace.token)
+    with spool:
+        spool.raise_to(_committed(cache, spool.token))
+        yield spool
+
+
+def _is_in_use(workspace: Workspace) -> bool:
+    locks = BuildLocks(workspace.folder)
+    try:
+        return locks.others()
+    finally:
+        locks.release()
+
+
+def _committed(cache: Cache, token: str) -> list[Spent]:
+    return [record for commit in cache.commits() for record in commit.spent if record.ledger == token]
+
+
+def _ledgers(cache: Cache) -> frozenset[str]:
+    return frozenset(record.ledger for commit in cache.commits() for record in commit.spent)
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr)

@@ -1,0 +1,40 @@
+"""The rows of the spool: a picture to request, and an answer that waits to be sealed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from teacher_cache.teachers import Request
+
+# What a claim results in, see `Spool.claim`.
+Claim = Literal["granted", "held", "done", "spent"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A picture to request, with what the cache records beside it."""
+
+    request: Request
+    prompt_key: str
+    attempts: int = 0  # earlier calls, according to its recorded failure
+
+
+@dataclass(frozen=True)
+class SpoolRow:
+    """A row that waits to be sealed: drawn (`suffix` and `sha256` are set) or failed (`reason` and `message` are)."""
+
+    image_key: str
+    prompt: str
+    prompt_key: str
+    sample: int
+    attempts: int
+    suffix: str
+    sha256: str
+    cost_usd: float | None
+    seconds: float
+    reason: str
+    message: str
+
+
+COLUMNS = "image_key, prompt, prompt_key, sample, attempts, suffix, sha256, cost_usd, seconds, reason, message"

@@ -1,0 +1,207 @@
+"""Tables read from a user's file: .jsonl, .csv or .parquet, or a folder of that ending with parts of the same format.
+
+A file that can't be read is an error that names the file, the line or the column. A field that is not asked for breaks
+nothing, whatever its size, depth or type.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from teacher_cache.errors import PromptError
+
+SUFFIXES = (".jsonl", ".csv", ".parquet")
+_BLOCKS = (1 << 20, 1 << 24, 1 << 28, (1 << 31) - 1)  # bytes of CSV read at once: one row has to fit into two blocks
+_DIGITS = 4300  # most digits of an integer that Python reads; larger numbers become floating-point numbers
+_HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of a .jsonl, .csv or .parquet file, or of a folder with such an ending and parts inside it.
+
+    Each row has at least the named columns, or all columns if none is named.
+
+    Raise PromptError if the file does not exist, can't be read, has another ending, or lacks a column.
+    """
+    if path.suffix not in SUFFIXES:
+        found = "a folder" if path.is_dir() else path.suffix or "no ending"
+        raise PromptError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}, found {found}")
+    if path.suffix == ".parquet":
+        return _read_parquet(path, columns)
+    parts = _parts(path) if path.is_dir() else [path]
+    read = read_csv if path.suffix == ".csv" else _read_jsonl
+    return [row for part in parts for row in read(part, columns)]
+
+
+def read_csv(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> list[dict[str, Any]]:
+    """Return the named columns (or all) of a .csv file with a header row. Every value is a text; an empty one is ''.
+
+    Raise PromptError if the file is not readable CSV or lacks a column.
+    """
+    import pyarrow as pa
+    import pyarrow.csv as arrow_csv
+
+    header = _csv_header(path, encoding)
+    if not header:
+        raise PromptError(
+            f"{path}: no readable CSV: expected the names of the columns in the first line, found nothing"
+        )
+    if encoding == "utf-8" and not set(columns) <= set(header):
+        read_text(path)  # names the line if it is not UTF-8
+    _check_columns(path, columns, header)
+    wanted = list(columns) or header
+    if twice := [column for column in wanted if header.count(column) > 1]:
+        raise PromptError(f"{path}: expected one column {twice[0]!r}, found {header.count(twice[0])}; rename one")
+    convert = arrow_csv.ConvertOptions(
+        include_columns=wanted, column_types={column: pa.string() for column in wanted}, strings_can_be_null=False
+    )
+    size = path.stat().st_size
+    for block in _BLOCKS:
+        try:
+            table = arrow_csv.read_csv(
+                path,
+                read_options=arrow_csv.ReadOptions(encoding=encoding, block_size=block),
+                parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+                convert_options=convert,
+            )
+            rows: list[dict[str, Any]] = table.to_pylist()
+            return rows
+        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+            if size <= block or block == _BLOCKS[-1] or isinstance(error, UnicodeDecodeError):
+                if encoding == "utf-8":
+                    read_text(path)  # names the line if it is not UTF-8
+                raise PromptError(f"{path}: no readable CSV: {str(error)[:300]}") from None
+            # a row may be larger than a block: read again with larger ones
+    raise AssertionError("the last block size returns or raises")
+
+
+def read_text(path: Path) -> str:
+    """Return the content of a UTF-8 file. Raise PromptError, with the line, if it can't be read."""
+    data = _bytes(path)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise PromptError(f"{path}: line {line}: expected UTF-8, found the byte 0x{data[error.start]:02x}") from None
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a UTF-8 file that are not blank. Raise PromptError as `read_text`."""
+    return (line.rstrip("\r") for line in read_text(path).split("\n") if line.strip())
+
+
+def lone_surrogate(text: str) -> str:
+    """Return what is wrong with a text that UTF-8 can't encode, or "" for any other text."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        return f"a lone surrogate at character {error.start + 1}"
+    return ""
+
+
+def _csv_header(path: Path, encoding: str) -> list[str]:
+    _check_file(path)
+    try:
+        with path.open(
+            encoding="utf-8-sig" if encoding == "utf-8" else encoding, errors="replace", newline=""
+        ) as lines:
+            return next(csv.reader(lines), [])
+    except OSError as error:
+        raise PromptError(f"{path}: {error.strerror}") from None
+    except csv.Error as error:
+        raise PromptError(f"{path}: no readable CSV: {error}") from None
+
+
+def _read_jsonl(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for number, line in enumerate(read_text(path).split("\n"), 1):
+        if line.strip():
+            row = _json_object(line, f"{path}: line {number}")
+            _check_columns(f"{path}: row {len(rows) + 1}", columns, list(row))
+            if _HALF_CHARACTER.search(line):
+                for column in columns or row:
+                    if isinstance(row[column], str) and (fault := lone_surrogate(row[column])):
+                        where = f"{path}: row {len(rows) + 1}, column {column!r}"
+                        raise PromptError(f"{where}: expected a text, found {fault}; mend the row")
+            rows.append(row)
+    return rows
+
+
+def _json_object(line: str, where: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line, parse_int=_integer)
+    except RecursionError:
+        raise PromptError(f"{where}: expected a JSON object, found lists or objects that are nested too deep") from None
+    except ValueError as error:
+        raise PromptError(f"{where}: expected a JSON object, found {error}") from None
+    if not isinstance(row, dict):
+        raise PromptError(f"{where}: expected a JSON object, found {type(row).__name__}")
+    return row
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _DIGITS else float(digits)
+
+
+def _read_parquet(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of a Parquet file or folder. Columns may also be in the names of folders, as in `label=1/`."""
+    import pyarrow as pa
+    import pyarrow.dataset as dataset
+    import pyarrow.parquet as parquet
+
+    try:
+        if path.is_dir():
+            files = [str(part) for part in _parts(path)]
+            source = dataset.dataset(files, format="parquet", partitioning="hive", partition_base_dir=str(path))
+            _check_columns(path, columns, source.schema.names)
+            table = source.to_table(columns=list(columns) or None)
+        else:
+            _check_file(path)
+            _check_columns(path, columns, parquet.read_schema(path).names)
+            table = parquet.ParquetFile(path).read(columns=list(columns) or None)
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
+    except (pa.ArrowException, OSError) as error:
+        raise PromptError(f"{path}: no readable Parquet: {error}") from None
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Return the files of the folder's own ending inside it, without hidden ones, parts 2 before parts 10."""
+    endings = (folder.suffix, ".json") if folder.suffix == ".jsonl" else (folder.suffix,)
+    found = [
+        path
+        for path in folder.rglob("*")
+        if path.suffix in endings and path.is_file() and not _is_hidden(path.relative_to(folder))
+    ]
+    if not found:
+        raise PromptError(f"{folder}: a folder without any {folder.suffix} file; expected a file, or a folder of parts")
+    return sorted(found, key=lambda path: [int(p) if p.isdecimal() else p for p in re.split("([0-9]+)", str(path))])
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in path.parts)
+
+
+def _check_columns(where: Path | str, columns: Sequence[str], found: Sequence[str]) -> None:
+    for column in columns:
+        if column not in found:
+            raise PromptError(f"{where}: expected column {column!r}, found {', '.join(found)}")
+
+
+def _check_file(path: Path) -> None:
+    """Raise PromptError unless there is a file at the path."""
+    if not path.is_file():
+        raise PromptError(f"{path}: {'is a folder, expected a file' if path.is_dir() else 'no such file'}")
+
+
+def _bytes(path: Path) -> bytes:
+    _check_file(path)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise PromptError(f"{path}: {error.strerror}") from None
