@@ -225,7 +225,7 @@ class Spool:
         """Return the number of calls that this build has reserved, and their cost in dollars."""
         query = "SELECT count(*), coalesce(sum(cost_usd), 0) FROM calls WHERE build = ?"
         ((calls, usd),) = self._database.read(query, self.locks.owner)
-        return int(calls), round(usd, 9)
+        return int(calls), round(float(usd), 9)
 
     def statement(self) -> list[Spent]:
         """Return what was ever spent here, one record per teacher, for a commit."""
