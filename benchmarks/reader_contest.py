@@ -101,7 +101,7 @@ def cold(folder: Path, repeats: int) -> dict[str, int]:
     for _ in range(repeats):
         evict(folder)
         rates["parquet"].append(rate(lambda: plain_parquet(folder)))
-        shutil.rmtree(folder / "local")
+        shutil.rmtree(Cache(str(folder)).derived_folder)
         for name in ("armada", "armada_decoded"):
             evict(folder)
             rates[name].append(rate(lambda: our_epoch(folder, 0)))
