@@ -21,6 +21,8 @@ import numpy as np
 from reader_cache import evict, in_memory, our_epoch, our_loader, plain_parquet, rate, write_cache
 from reader_peers import PEERS
 
+from teacher_cache import Cache
+
 Epoch = Callable[[int], Iterator[Any]]  # the batches of epoch e
 TURN_S = 1.0
 

@@ -18,6 +18,7 @@ from teacher_cache.keys import canonical_json, sha256
 from teacher_cache.storage.store import Store
 
 CHECKPOINT_AFTER = 64  # commits that are in no checkpoint
+SMALL = 256  # up to so many commits, a checkpoint costs nearly nothing: it always contains all of them
 LARGEST_COMMIT = 64 << 20  # bytes
 _REMOTE_THREADS = 16  # they wait for the network
 _NAME = re.compile(r"([0-9a-f]{64})\.json")
@@ -83,9 +84,12 @@ class CommitLog:
         return bool(texts) and texts.keys() <= self.commits.keys()
 
     def write_checkpoint(self) -> None:
-        """Write a checkpoint if many commits are in none, and remove the one that it contains."""
+        """Write a checkpoint if many commits are in none, and remove the one that it contains.
+
+        Copies go by the alphabet, so that a checkpoint arrives before the commits and tells which are still to come.
+        """
         listed = self.commits.keys()
-        if len(listed - self._folded) <= CHECKPOINT_AFTER:
+        if len(listed - self._folded) <= (CHECKPOINT_AFTER if len(listed) > SMALL else 0):
             return
         texts = {digest: self._texts[digest].decode("utf-8") for digest in sorted(listed)}
         data = canonical_json({"format": FORMAT, "commits": texts})

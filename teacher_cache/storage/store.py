@@ -63,7 +63,7 @@ class Store:
 
     @cached_property
     def _real_root(self) -> str:
-        return str(os.path.realpath(self._root))
+        return os.path.realpath(str(self._root))
 
     def local_path(self, name: str) -> Path | None:
         """Return the path of a file in a local store, or None if the store is remote."""
@@ -222,7 +222,10 @@ class Store:
 
     def quarantine(self, name: str) -> str:
         """Move a damaged file into the folder `quarantine`, which nothing reads. Return its new path."""
-        aside = f"quarantine/{name}"
+        aside, number = f"quarantine/{name}", 1
+        while self.exists(aside):
+            number += 1
+            aside = f"quarantine/{name}.{number}"
         target = self._path(aside)
         crash_point("store.quarantine")
         self._fs.makedirs(target.rpartition("/")[0], exist_ok=True)
