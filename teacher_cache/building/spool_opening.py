@@ -58,8 +58,8 @@ def _name_others(cache: Cache, own: Workspace) -> None:
         with contextlib.suppress(CacheError), Spool(other.folder, other.token) as spool:
             if waiting := sum(spool.unsealed().values()):
                 _say(
-                    f"{other.folder}: {waiting} unsealed rows of another cache that was at this path before; a build in "
-                    "the folder to which it was moved seals them"
+                    f"{other.folder}: {waiting} unsealed rows of another cache that was at this path before; a build "
+                    "in the folder to which it was moved seals them"
                 )
 
 

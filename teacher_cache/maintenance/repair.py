@@ -34,9 +34,9 @@ def fault_of(cache: Cache, shard: Shard) -> str:
             with cache.store.draft() as draft:
                 cache.store.copy_to(shard.path, draft)
                 if not index_of(draft).equals(table):
-                    return f"{shard.index.path} is not the index of this tar"
+                    return f"{shard.index.path} is not the index of its tar"
         elif shard.path.startswith("features/"):
-            _check_features(cache, shard.path, table)
+            check_features(cache, shard.path, table)
     except CacheError as error:
         return str(error)
     return ""
@@ -158,7 +158,7 @@ def _adopted(cache: Cache, path: str) -> Shard:
         written = cache.write_shard(f"{path.rpartition('/shards/')[0]}/indexes", index)
         return replace(shard, rows=index.num_rows, index=written)
     if path.startswith("features/"):
-        _check_features(cache, path, table)
+        check_features(cache, path, table)
     return check_shard(replace(shard, rows=table.num_rows))
 
 
@@ -170,7 +170,7 @@ def _check_keys(teacher: Source, index: pa.Table) -> None:
             raise CacheError(f"the key {row['image_key']} is not that of its prompt")
 
 
-def _check_features(cache: Cache, path: str, table: pa.Table) -> None:
+def check_features(cache: Cache, path: str, table: pa.Table) -> None:
     """Raise CacheError if a table is not of features, or not as the encoder of its folder computes them."""
     teacher = _teacher_of(cache, path)
     encoders = {encoder.name: encoder for encoder in cache.encoders(teacher)} if teacher else {}

@@ -34,6 +34,7 @@ class CommitLog:
     """
 
     store: Store
+    reads_checkpoints: bool = True
     commits: dict[str, Commit] = field(default_factory=dict)  # by digest, in the order of the digests
     refused: dict[str, str] = field(default_factory=dict)  # by the name of the file
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -57,7 +58,7 @@ class CommitLog:
             else:
                 names[match[1]] = name
         unknown = [digest for digest in names if digest not in self._texts]
-        if len(unknown) > 1 or not self._folded:
+        if self.reads_checkpoints and (len(unknown) > 1 or not self._folded):
             self._read_checkpoint()
         self.absent = self._folded - set(names)
         for digest, data in self._read(names[digest] for digest in names if digest not in self._texts):
@@ -78,10 +79,17 @@ class CommitLog:
         """Return whether a file is a commit of a newer format."""
         return isinstance(self._parsed.get(name.removesuffix(".json")), NewerFormatError)
 
-    def is_sound_checkpoint(self, name: str) -> bool:
-        """Return whether a file among the checkpoints has its digest and contains only commits that are listed."""
-        texts = self._texts_of(name)
-        return bool(texts) and texts.keys() <= self.commits.keys()
+    def texts_of_checkpoint(self, name: str) -> Mapping[str, bytes]:
+        """Return the texts of the commits in a checkpoint, by digest; none if it is damaged."""
+        try:
+            data = self.store.read(f"checkpoints/{name}")
+            if f"{sha256(data)}.json" != name:
+                return {}
+            facts = json.loads(data)
+            texts = {digest: text.encode("utf-8") for digest, text in facts["commits"].items()}
+        except (CacheError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return {}  # it is derived: the commits are read instead
+        return {digest: data for digest, data in texts.items() if sha256(data) == digest}
 
     def write_checkpoint(self) -> None:
         """Write a checkpoint if many commits are in none, and remove the one that it contains.
@@ -121,22 +129,11 @@ class CommitLog:
         for name in sorted(listed, key=lambda name: (-listed[name], name)):
             if name == self._checkpoint:
                 return
-            texts = self._texts_of(name)
+            texts = self.texts_of_checkpoint(name)
             if texts:
                 self._texts |= texts
                 self._folded, self._checkpoint = frozenset(texts), name
                 return
-
-    def _texts_of(self, name: str) -> Mapping[str, bytes]:
-        try:
-            data = self.store.read(f"checkpoints/{name}")
-            if f"{sha256(data)}.json" != name:
-                return {}
-            facts = json.loads(data)
-            texts = {digest: text.encode("utf-8") for digest, text in facts["commits"].items()}
-        except (CacheError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return {}  # it is derived: the commits are read instead
-        return {digest: data for digest, data in texts.items() if sha256(data) == digest}
 
     def _read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
         """Yield the digests in the names of some commits with their bytes, None for a file that can't be read."""

@@ -25,6 +25,10 @@ def only(cache, pattern):
     return path
 
 
+def without_checkpoint(cache):
+    only(cache, "checkpoints/*.json").unlink()
+
+
 def flip(path, place=-40):
     data = bytearray(path.read_bytes())
     data[place] ^= 1
@@ -40,6 +44,7 @@ def test_the_file_of_a_flipped_bit_is_named(built, pattern):
 
 
 def test_readers_ignore_and_name_a_commit_with_a_flipped_bit_and_a_build_stops_before_it_pays(built, capsys):
+    without_checkpoint(built)
     path = next(Path(str(built.store)).glob("commits/*.json"))
     flip(path)
     again, teacher = Cache(built.store.url), fakes.teacher()
@@ -90,8 +95,24 @@ def test_pictures_that_were_lost_count_again_when_their_file_returns(built):
     assert build(built, PROMPTS, fakes.teacher(), fakes.encoder()).calls == 0
 
 
+def test_a_commit_with_a_flipped_bit_counts_as_the_checkpoint_has_it_until_a_repair_restores_it(built):
+    path = next(Path(str(built.store)).glob("commits/*.json"))
+    data = path.read_bytes()
+    flip(path)
+    assert build(Cache(built.store.url), PROMPTS, fakes.teacher(), fakes.encoder()).calls == 0
+    (problem,) = verify(built.store.url, repair=True).problems
+    assert (problem.path, problem.kind) == (f"commits/{path.name}", "damaged")
+    assert path.read_bytes() == data
+    assert verify(built.store.url).problems == []
+
+
 @pytest.mark.parametrize("kept", [0, 1])
-def test_a_build_stops_if_a_copy_has_fewer_commits_than_its_card_states(built, kept):
+@pytest.mark.parametrize("witness", ["card", "checkpoint"])
+def test_a_build_stops_if_a_copy_has_fewer_commits_than_its_card_or_its_checkpoint_states(built, kept, witness):
+    if witness == "card":
+        without_checkpoint(built)
+    else:
+        only(built, "README.md").unlink()
     commits = sorted(Path(str(built.store)).glob("commits/*.json"))
     for path in commits[kept:]:
         path.unlink()
