@@ -31,6 +31,8 @@ def seal(
     """
     indexes = []
     with spool.sealing:
+        if again:
+            cache.refresh()  # another build may have sealed these rows and not deleted them yet
         known = one_array(cache.images(teacher, [])["image_key"]) if again else pa.array([], pa.string())
         for rows in _batches(spool, teacher, "drawn", shard_rows):
             committed = pc.is_in(pa.array([row.image_key for row in rows]), known).to_pylist()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -52,6 +53,8 @@ FAILURE_COLUMNS = pa.schema(
 FEATURE_FACTS = pa.schema(
     [("image_key", pa.string()), ("image_sha256", pa.string()), ("prompt_key", pa.string()), ("sample", pa.int32())]
 )
+_OPTIONAL = ("cost_usd", "seconds")  # columns in which a value may be missing
+_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,8 @@ def index_of(path: Path) -> pa.Table:
             for member in tar:
                 data = _content(tar, member)
                 key, _, suffix = member.name.partition(".")
+                if not _KEY.fullmatch(key):
+                    raise CacheError(f"{path}: expected files named by image keys, found {member.name!r}")
                 if suffix == "json":
                     if key in facts:
                         raise CacheError(f"{path}: expected one {key}.json, found two")
@@ -168,9 +173,10 @@ def schema_of(path: str) -> pa.Schema:
 def read_table(
     stream: IO[bytes] | pa.BufferReader, name: str, schema: pa.Schema, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Return some or all columns of a Parquet shard, without the file's metadata.
+    """Return some columns of a Parquet shard, by default those of the schema and `feature`, without its metadata.
 
-    Raise CacheError, which names `name`, if the file is unreadable or lacks a column of the schema.
+    Raise CacheError, which names `name`, if the file is unreadable, lacks a column of the schema, or has no value in a
+    row that must have one.
     """
     try:
         file = parquet.ParquetFile(stream, page_checksum_verification=True)
@@ -180,7 +186,13 @@ def read_table(
             if types != [field.type]:
                 text = ", ".join(map(str, types)) or "no such column"
                 raise CacheError(f"{name}: expected a column {field.name} of type {field.type}, found {text}")
-        return file.read(list(columns) if columns else None).replace_schema_metadata(None)
+        names = list(columns or [*schema.names, *(name for name in found.names if name == "feature")])
+        if len(set(names)) < len(names):
+            raise CacheError(f"{name}: expected one column feature, found several")
+        table = file.read(names).select(names).replace_schema_metadata(None)
+        if empty := [column for column in names if table[column].null_count and column not in _OPTIONAL]:
+            raise CacheError(f"{name}: expected a value in each row of the column {empty[0]}")
+        return table
     except (pa.ArrowException, ValueError, KeyError, OSError) as error:
         raise CacheError(f"{name}: no readable Parquet: {error}") from None
 

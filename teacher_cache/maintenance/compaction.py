@@ -18,6 +18,7 @@ from teacher_cache.format.arrow import first_of_each, one_array
 from teacher_cache.format.commits import Provenance, Shard
 from teacher_cache.format.shards import feature_matrix
 from teacher_cache.format.sources import Source
+from teacher_cache.maintenance.repair import check_features
 from teacher_cache.maintenance.vacuum import RETAIN_HOURS, remove_replaced
 from teacher_cache.progress_bar import progress
 from teacher_cache.storage.cache import Cache
@@ -125,7 +126,10 @@ def _pairs(rows: pa.Table) -> pa.ChunkedArray:
 def _compact_features(
     cache: Cache, teacher: Source, encoder: Source, group: Sequence[Shard], stale: pa.Array, provenance: Provenance
 ) -> None:
-    table = pa.concat_tables([cache.table(shard) for shard in group])
+    tables = [cache.table(shard) for shard in group]
+    for shard, table in zip(group, tables, strict=True):
+        check_features(cache, shard.path, table)
+    table = pa.concat_tables(tables)
     table = first_of_each(table.filter(pc.invert(pc.is_in(_pairs(table), stale))), "image_key")
     replaced = cache.state.entries_of(group)
     if table.num_rows:

@@ -32,8 +32,8 @@ def export(cache: Cache, url: str, format: str, *, shard_rows: int = 8192) -> in
     Args:
         cache: The cache to read.
         url: Where to write.
-        format: "parquet" (a cache with the same rows, in shards of `shard_rows`) or "webdataset" (`TEACHER/ENCODER/*.tar`
-            with a sample per feature: picture, facts and feature).
+        format: "parquet" (a cache with the same rows, in shards of `shard_rows`) or "webdataset" (tars in
+            `TEACHER/ENCODER/` with a sample per feature: the picture, its facts and the feature).
         shard_rows: The largest number of rows of a shard of a new cache.
 
     Raise ArmadaError for another format, CacheError if `cache` is damaged.

@@ -34,9 +34,9 @@ def fault_of(cache: Cache, shard: Shard) -> str:
             with cache.store.draft() as draft:
                 cache.store.copy_to(shard.path, draft)
                 if not index_of(draft).equals(table):
-                    return f"{shard.index.path} is not the index of this tar"
+                    return f"{shard.index.path} is not the index of its tar"
         elif shard.path.startswith("features/"):
-            _check_features(cache, shard.path, table)
+            check_features(cache, shard.path, table)
     except CacheError as error:
         return str(error)
     return ""
@@ -45,23 +45,27 @@ def fault_of(cache: Cache, shard: Shard) -> str:
 def mend(cache: Cache, shard: Shard, damaged: Sequence[str], provenance: Provenance) -> str:
     """Save what is sound of a live shard. Return what was done, for the report.
 
-    `damaged` are the paths of its files that are damaged: they are moved aside; its other files may be missing.
+    `damaged` are the paths of its files that are damaged: they are moved aside first. Its other files may be missing. A
+    repair that is killed continues when it is run again.
     """
+    lost = _lost_without(cache, shard)
+    asides = {path: cache.store.quarantine(path) for path in damaged}
+    done, aside = "", asides.get(shard.path, f"quarantine/{shard.path}")
     try:
-        if shard.index and shard.path not in damaged and cache.store.exists(shard.path):
-            if rebuilt := _rebuilt(cache, shard.path):
-                aside = [cache.store.quarantine(path) for path in damaged]
+        if shard.index and cache.store.exists(shard.path):
+            rebuilt = _rebuilt(cache, shard.path)
+            if rebuilt is not None:
                 _publish_index(cache, shard, rebuilt, provenance)
-                return "; ".join([*(f"moved to {path}" for path in aside), "index made again from its tar"])
-            damaged = [shard.path, *damaged]
-        done = _saved(cache, shard, damaged, provenance) if shard.path in damaged else ""
+                return "; ".join([*(f"moved to {path}" for path in asides.values()), "index made again from its tar"])
+            asides[shard.path] = aside = cache.store.quarantine(shard.path)
+        if shard.index and cache.store.exists(aside):
+            done = _saved(cache, shard, aside, lost, provenance)
     except CacheError as error:
         done = f"nothing saved: {error}"
-    if damaged and not done.endswith("saved"):
-        cache.commit([], lost=_lost_without(cache, shard), **provenance.now())
-    asides = [f"moved to {cache.store.quarantine(path)}" for path in damaged if cache.store.exists(path)]
+    if asides and not done.endswith("pictures saved"):
+        cache.commit([], lost=lost, **provenance.now())
     cache.refresh()
-    return "; ".join(filter(None, [*asides, done]))
+    return "; ".join([*(f"moved to {path}" for path in asides.values()), *filter(None, [done])])
 
 
 def _rebuilt(cache: Cache, tar: str) -> pa.Table | None:
@@ -85,14 +89,14 @@ def _publish_index(cache: Cache, shard: Shard, index: pa.Table, provenance: Prov
     cache.refresh()
 
 
-def _saved(cache: Cache, shard: Shard, damaged: Sequence[str], provenance: Provenance) -> str:
-    """Write the pictures of a damaged tar that still have their digest into a new tar."""
+def _saved(cache: Cache, shard: Shard, aside: str, lost: Sequence[Entry], provenance: Provenance) -> str:
+    """Write the pictures of a damaged tar, which was moved to `aside`, that still have their digest into a new tar."""
     teacher = _teacher_of(cache, shard.path)
-    if not shard.index or shard.index.path in damaged or teacher is None:
+    if not shard.index or teacher is None or not cache.store.exists(shard.index.path):
         return ""
     table = cache.table(shard)
     places: list[int] = []
-    with cache.store.open(shard.path) as stream:
+    with cache.store.open(aside) as stream:
         for place, row in enumerate(table.select(["offset", "bytes", "image_sha256"]).to_pylist()):
             stream.seek(row["offset"])
             if sha256(stream.read(row["bytes"])) == row["image_sha256"]:
@@ -100,8 +104,7 @@ def _saved(cache: Cache, shard: Shard, damaged: Sequence[str], provenance: Prove
     if not places:
         return "no picture in it is sound"
     sound = first_of_each(table.take(pa.array(places, pa.int64())), "image_key")
-    sound = sound.append_column("path", pa.repeat(shard.path, sound.num_rows))
-    lost = _lost_without(cache, shard)
+    sound = sound.append_column("path", pa.repeat(aside, sound.num_rows))
     commit_pictures(cache, teacher, image_rows(sound), read_pictures(cache, sound), provenance, lost=lost)
     return f"{sound.num_rows} of {table.num_rows} pictures saved"
 
@@ -155,7 +158,7 @@ def _adopted(cache: Cache, path: str) -> Shard:
         written = cache.write_shard(f"{path.rpartition('/shards/')[0]}/indexes", index)
         return replace(shard, rows=index.num_rows, index=written)
     if path.startswith("features/"):
-        _check_features(cache, path, table)
+        check_features(cache, path, table)
     return check_shard(replace(shard, rows=table.num_rows))
 
 
@@ -167,7 +170,7 @@ def _check_keys(teacher: Source, index: pa.Table) -> None:
             raise CacheError(f"the key {row['image_key']} is not that of its prompt")
 
 
-def _check_features(cache: Cache, path: str, table: pa.Table) -> None:
+def check_features(cache: Cache, path: str, table: pa.Table) -> None:
     """Raise CacheError if a table is not of features, or not as the encoder of its folder computes them."""
     teacher = _teacher_of(cache, path)
     encoders = {encoder.name: encoder for encoder in cache.encoders(teacher)} if teacher else {}

@@ -10,6 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from teacher_cache.errors import CacheError, NoFileError
 from teacher_cache.format.commits import Commit, Entry, Shard
 from teacher_cache.registry.packages import stream_digest
@@ -42,13 +45,16 @@ def remove_replaced(cache: Cache, retain_hours: float, clock: Callable[[], float
             f"copy of the cache is complete, or run: armada cache verify {cache.store} --repair"
         )
     before = clock() - retain_hours * 3600
-    checked: dict[str, str] = {}  # the fault of each file that was read, "" if it is sound
-    for path, entries in sorted(state.replaced_files().items()):
-        if _replaced_at(cache, state, path, entries) > before:
+    check = _Check(cache)
+    staying: set[str] = set()  # paths of shards
+    # An index goes after its tar, so that a vacuum that is killed can be run again.
+    for path, entries in sorted(state.replaced_files().items(), key=lambda item: ("/indexes/" in item[0], item[0])):
+        if any(entry.path in staying for entry in entries) or _replaced_at(cache, state, path, entries) > before:
+            staying |= {entry.path for entry in entries}
             continue
-        faults = [_fault(cache, shard, checked) for entry in entries for _, shard in state.replacing(entry)]
-        if any(faults):
-            done.kept[path] = next(filter(None, faults))
+        if fault := check.fault(path, entries):
+            done.kept[path] = fault
+            staying |= {entry.path for entry in entries}
             continue
         crash_point("vacuum.remove")
         cache.store.remove(path)
@@ -77,16 +83,50 @@ def _time_of(commit: Commit) -> float:
         return float("inf")  # unknown: the files stay
 
 
-def _fault(cache: Cache, shard: Shard, checked: dict[str, str]) -> str:
-    """Return why a shard that replaces is not sound, "" if it is. Each file is read once."""
-    for file in shard.files():
-        if file.path not in checked:
+@dataclass
+class _Check:
+    """Checks that what a file contains is elsewhere; each file is read once."""
+
+    cache: Cache
+    _faults: dict[str, str] = field(default_factory=dict)  # of each file that was read, "" if it is sound
+    _keys: dict[str, pa.Array] = field(default_factory=dict)  # of the rows that count, by folder
+
+    def fault(self, path: str, entries: list[Entry]) -> str:
+        """Return why a replaced file must stay, "" if it may be removed."""
+        state = self.cache.state
+        for entry in entries:
+            for _, shard in state.replacing(entry):
+                for file in shard.files():
+                    if fault := self._fault_of(file):
+                        return fault
+        shard = next(s for s in state.commits[entries[0].commit].added if s.path == entries[0].path)
+        if path == shard.path and not path.startswith("features/"):  # features can be computed again
+            return self._lost_rows(shard)
+        return ""
+
+    def _fault_of(self, file: Shard) -> str:
+        if file.path not in self._faults:
             try:
-                with cache.store.open(file.path) as stream:
+                with self.cache.store.open(file.path) as stream:
                     is_sound = stream_digest(stream) == file.sha256 and stream.tell() == file.bytes
-                checked[file.path] = "" if is_sound else f"{file.path}, which replaces it, is damaged"
+                self._faults[file.path] = "" if is_sound else f"{file.path}, which replaces it, is damaged"
             except NoFileError:
-                checked[file.path] = f"{file.path}, which replaces it, is missing"
-        if checked[file.path]:
-            return checked[file.path]
-    return ""
+                self._faults[file.path] = f"{file.path}, which replaces it, is missing"
+        return self._faults[file.path]
+
+    def _lost_rows(self, shard: Shard) -> str:
+        """Return whether a key of this shard has no other row, in words."""
+        kind, teacher = shard.path.split("/")[:2]
+        try:
+            keys = self.cache.table(shard, ["image_key"])["image_key"]
+        except CacheError as error:
+            return f"its keys can't be compared with those of the shards that replace it: {error}"
+        known = self._keys_of(f"{kind}/{teacher}/")
+        lost = pc.sum(pc.invert(pc.is_in(keys, known))).as_py()
+        return f"{lost} of its rows are in no other shard" if lost else ""
+
+    def _keys_of(self, folder: str) -> pa.Array:
+        if folder not in self._keys:
+            tables = [table["image_key"] for _, table in self.cache.tables(folder, ["image_key"])]
+            self._keys[folder] = pa.chunked_array([c for t in tables for c in t.chunks], pa.string()).combine_chunks()
+        return self._keys[folder]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from teacher_cache.errors import CacheError, NoFileError
@@ -52,8 +53,8 @@ class Verified:
         self.problems.append(Problem(path, kind, message, mended))
 
 
-def verify(url: str, *, repair: bool = False) -> Verified:
-    """Check every file of a cache, and mend it if `repair` is set.
+def verify(url: str, *, repair: bool = False, clock: Callable[[], float] = time.time) -> Verified:
+    """Check every file of a cache, and mend it if `repair` is set. `clock` returns seconds since the epoch.
 
     Raise CacheError if there is no cache at the URL or it has another format.
     """
@@ -64,12 +65,13 @@ def verify(url: str, *, repair: bool = False) -> Verified:
         return found
     for path in store.links_out():
         found.add(path, "link", "the symbolic link leads out of the cache, and is not followed: copy the file here")
+    cache.log.reads_checkpoints = False  # each commit is read
     _check_sources(cache, repair, found)
     _check_log(cache, repair, found)
-    commits = cache.commits()
+    commits, provenance = cache.commits(), Provenance(clock, "repair")
     for shard in list(cache.state.live.values()):
-        _check_shard(cache, shard, repair, found)
-    _check_orphans(cache, commits, repair, found)
+        _check_shard(cache, shard, repair, found, provenance)
+    _check_orphans(cache, commits, repair, found, provenance)
     found.problems += [Problem(path, "damaged", *words) for path, *words in host_faults(cache, repair)]
     if repair and found.problems:
         store.sweep()
@@ -130,6 +132,15 @@ def _check_log(cache: Cache, repair: bool, found: Verified) -> None:
     store, log = cache.store, cache.log
     commits = cache.commits()
     found.commits = len(commits) + len(log.unreadable)
+    texts: dict[str, bytes] = {}
+    for name in store.sizes("checkpoints"):
+        of_checkpoint = log.texts_of_checkpoint(name)
+        texts |= of_checkpoint
+        if not of_checkpoint:
+            if repair:
+                store.remove(f"checkpoints/{name}")
+            message = "it does not have the digest in its name; it is derived from the commits"
+            found.add(f"checkpoints/{name}", "damaged", message, "removed" if repair else "")
     for name, reason in [*log.refused.items(), *log.unreadable.items()]:
         path = f"commits/{name}"
         if log.is_newer(name):
@@ -137,25 +148,27 @@ def _check_log(cache: Cache, repair: bool, found: Verified) -> None:
             continue
         mended = f"moved to {store.quarantine(path)}" if repair else ""
         found.add(path, "damaged" if name in log.unreadable else "refused", reason, mended)
-    for name in store.sizes("checkpoints"):
-        if not log.is_sound_checkpoint(name):
+    listed = store.sizes("commits")
+    for digest, data in texts.items():
+        path = f"commits/{digest}.json"
+        if f"{digest}.json" not in listed:
             if repair:
-                store.remove(f"checkpoints/{name}")
-            message = "it does not have its digest, or names commits that are gone; it is derived from the commits"
-            found.add(f"checkpoints/{name}", "damaged", message, "removed" if repair else "")
+                store.write(path, data)
+            if path not in {problem.path for problem in found.problems}:
+                message = "a checkpoint contains it, and it does not exist; the copy of the cache may be incomplete"
+                found.add(path, "missing", message, "written again from the checkpoint" if repair else "")
+    if repair:
+        cache.refresh()
+        commits = cache.commits()
     stated = commits_on_card(cache)
     if stated > len(commits):
         message = f"it states {stated} commits, and {len(commits)} are here; the copy of the cache may be incomplete"
         found.add("README.md", "missing", message, "written anew" if repair else "")
-    if repair:
-        log.forget_checkpoint()
-        cache.refresh()
 
 
-def _check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified) -> None:
+def _check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified, provenance: Provenance) -> None:
     found.shards += 1
     found.bytes += shard.bytes
-    provenance = Provenance(time.time, "repair")
     damaged, missing, messages = [], [], []
     for file in shard.files():
         try:
@@ -183,12 +196,11 @@ def _check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified) -> N
         found.add(path, "missing", message, mended)
 
 
-def _check_orphans(cache: Cache, commits: list[Commit], repair: bool, found: Verified) -> None:
+def _check_orphans(cache: Cache, commits: list[Commit], repair: bool, found: Verified, provenance: Provenance) -> None:
     """Find files that no commit names: a build was killed before its commit, or the commit was damaged."""
     cache.refresh()
     known = {file.path for c in [*commits, *cache.commits()] for shard in c.added for file in shard.files()}
     known |= {problem.path for problem in found.problems}
-    provenance = Provenance(time.time, "repair")
     paths = [path for folder in FOLDERS for path in cache.store.walk(folder)]
     for path in sorted(paths, key=lambda path: not path.endswith(".tar")):
         if path in known or path.endswith(("/teacher.json", "/encoder.json")) or not cache.store.exists(path):

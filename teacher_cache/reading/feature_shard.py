@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from teacher_cache.errors import CacheError
+from teacher_cache.errors import CacheError, repair_hint
 from teacher_cache.format.commits import Shard
 from teacher_cache.format.shards import feature_matrix
 from teacher_cache.reading.fetching import shard_bytes
@@ -47,9 +47,8 @@ class FeatureShard:
         for table in _batches(self.data, self.where, ["feature"]):
             column = table["feature"]
             if not pa.types.is_fixed_size_list(column.type) or column.null_count:
-                raise CacheError(
-                    f"{self.where}: expected a list of {self.shape[1]} numbers per row, found {column.type}"
-                )
+                expected = f"a list of {self.shape[1]} numbers per row"
+                raise CacheError(f"{self.where}: expected {expected}, found {column.type}; {repair_hint()}")
             block = feature_matrix(column)
             rows += len(block)
             if rows > self.shape[0] or block.shape[1] != self.shape[1] or block.dtype != self.dtype:
@@ -93,7 +92,10 @@ def _batches(data: bytes | mmap.mmap, where: str, columns: Sequence[str], rows: 
     """Yield columns of a Parquet file, whose digest has been checked, in tables of up to `rows` rows."""
     try:
         file = parquet.ParquetFile(pa.BufferReader(pa.py_buffer(data)), pre_buffer=False)
+        for column in columns:
+            if file.schema_arrow.names.count(column) != 1:
+                raise CacheError(f"{where}: expected one column {column}, found {file.schema_arrow.names}")
         for batch in file.iter_batches(rows, columns=list(columns), use_threads=False):
             yield pa.Table.from_batches([batch])
-    except (pa.ArrowInvalid, OSError, KeyError) as error:
+    except (pa.ArrowException, ValueError, OSError, KeyError) as error:
         raise CacheError(f"{where}: expected a readable Parquet file: {error}") from None

@@ -52,7 +52,10 @@ def read_json(store: Store, path: str) -> dict[str, Any]:
     try:
         value = json.loads(store.read(path))
     except (ValueError, RecursionError) as error:
-        raise CacheError(f"{store}/{path}: no readable JSON: {error}") from None
+        raise CacheError(
+            f"{store}/{path}: no readable JSON: {error}; wait until its copy is complete, or "
+            + repair_hint(build_again=False)
+        ) from None
     if not isinstance(value, dict):
         raise CacheError(f"{store}/{path}: expected a JSON object, found {type(value).__name__}")
     return value

@@ -18,6 +18,7 @@ from teacher_cache.keys import canonical_json, sha256
 from teacher_cache.storage.store import Store
 
 CHECKPOINT_AFTER = 64  # commits that are in no checkpoint
+SMALL = 256  # up to so many commits, a checkpoint costs nearly nothing: it always contains all of them
 LARGEST_COMMIT = 64 << 20  # bytes
 _REMOTE_THREADS = 16  # they wait for the network
 _NAME = re.compile(r"([0-9a-f]{64})\.json")
@@ -33,6 +34,7 @@ class CommitLog:
     """
 
     store: Store
+    reads_checkpoints: bool = True
     commits: dict[str, Commit] = field(default_factory=dict)  # by digest, in the order of the digests
     refused: dict[str, str] = field(default_factory=dict)  # by the name of the file
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -56,7 +58,7 @@ class CommitLog:
             else:
                 names[match[1]] = name
         unknown = [digest for digest in names if digest not in self._texts]
-        if len(unknown) > 1 or not self._folded:
+        if self.reads_checkpoints and (len(unknown) > 1 or not self._folded):
             self._read_checkpoint()
         self.absent = self._folded - set(names)
         for digest, data in self._read(names[digest] for digest in names if digest not in self._texts):
@@ -77,15 +79,25 @@ class CommitLog:
         """Return whether a file is a commit of a newer format."""
         return isinstance(self._parsed.get(name.removesuffix(".json")), NewerFormatError)
 
-    def is_sound_checkpoint(self, name: str) -> bool:
-        """Return whether a file among the checkpoints has its digest and contains only commits that are listed."""
-        texts = self._texts_of(name)
-        return bool(texts) and texts.keys() <= self.commits.keys()
+    def texts_of_checkpoint(self, name: str) -> Mapping[str, bytes]:
+        """Return the texts of the commits in a checkpoint, by digest; none if it is damaged."""
+        try:
+            data = self.store.read(f"checkpoints/{name}")
+            if f"{sha256(data)}.json" != name:
+                return {}
+            facts = json.loads(data)
+            texts = {digest: text.encode("utf-8") for digest, text in facts["commits"].items()}
+        except (CacheError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            return {}  # it is derived: the commits are read instead
+        return {digest: data for digest, data in texts.items() if sha256(data) == digest}
 
     def write_checkpoint(self) -> None:
-        """Write a checkpoint if many commits are in none, and remove the one that it contains."""
+        """Write a checkpoint if many commits are in none, and remove the one that it contains.
+
+        Copies go by the alphabet, so that a checkpoint arrives before the commits and tells which are still to come.
+        """
         listed = self.commits.keys()
-        if len(listed - self._folded) <= CHECKPOINT_AFTER:
+        if len(listed - self._folded) <= (CHECKPOINT_AFTER if len(listed) > SMALL else 0):
             return
         texts = {digest: self._texts[digest].decode("utf-8") for digest in sorted(listed)}
         data = canonical_json({"format": FORMAT, "commits": texts})
@@ -117,22 +129,11 @@ class CommitLog:
         for name in sorted(listed, key=lambda name: (-listed[name], name)):
             if name == self._checkpoint:
                 return
-            texts = self._texts_of(name)
+            texts = self.texts_of_checkpoint(name)
             if texts:
                 self._texts |= texts
                 self._folded, self._checkpoint = frozenset(texts), name
                 return
-
-    def _texts_of(self, name: str) -> Mapping[str, bytes]:
-        try:
-            data = self.store.read(f"checkpoints/{name}")
-            if f"{sha256(data)}.json" != name:
-                return {}
-            facts = json.loads(data)
-            texts = {digest: text.encode("utf-8") for digest, text in facts["commits"].items()}
-        except (CacheError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            return {}  # it is derived: the commits are read instead
-        return {digest: data for digest, data in texts.items() if sha256(data) == digest}
 
     def _read(self, names: Iterable[str]) -> Iterator[tuple[str, bytes | None]]:
         """Yield the digests in the names of some commits with their bytes, None for a file that can't be read."""

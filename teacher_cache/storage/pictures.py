@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.errors import CacheError, repair_hint
-from teacher_cache.format.arrow import one_array
+from teacher_cache.format.arrow import first_of_each, one_array
 from teacher_cache.format.shards import ImageRow
 from teacher_cache.keys import sha256
 from teacher_cache.storage.cache import Cache
@@ -59,6 +59,7 @@ def index_rows(cache: Cache, places: pa.Table, limit: int) -> Iterator[pa.Table]
         place = pc.index_in(table["image_key"], one_array(group["image_key"]))
         is_canonical = pc.fill_null(pc.equal(pc.take(group["image_sha256"], place), table["image_sha256"]), False)
         rows = table.append_column("path", pa.repeat(path, table.num_rows)).filter(is_canonical)
+        rows = first_of_each(rows, "image_key")
         pending.append(rows.sort_by([("offset", "ascending")]))
         while sum(table.num_rows for table in pending) >= limit:
             rows = pa.concat_tables(pending)

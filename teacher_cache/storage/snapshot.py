@@ -6,12 +6,14 @@ folder, and reads no shard.
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from teacher_cache.errors import repair_hint
 from teacher_cache.format.commits import Shard
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import canonical_json, sha256
@@ -58,8 +60,14 @@ class Snapshot:
 
 
 def take_snapshot(cache: Cache, teacher: Source, encoder: Source) -> Snapshot:
-    """Return the snapshot of now, from one listing per folder. Missing shards are left out."""
+    """Return the snapshot of now, from one listing per folder. Missing shards are left out.
+
+    Commits that can't be read are named on standard error.
+    """
     cache.refresh()
+    cache.commits()
+    for name, reason in cache.log.unreadable.items():
+        print(f"{cache.store}/commits/{name} is ignored: {reason}; {repair_hint()}", file=sys.stderr)
     return Snapshot(
         teacher,
         encoder,

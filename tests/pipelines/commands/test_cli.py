@@ -33,7 +33,7 @@ def test_build_status_and_plan_print_one_json_object(tmp_path, prompts):
 
 
 def test_maintenance_commands_print_one_json_object_and_keep_the_rows(tmp_path, prompts):
-    cache, other, tars = tmp_path / "c", tmp_path / "other", tmp_path / "tars"
+    cache, other, tars, samples = (tmp_path / name for name in ("c", "other", "tars", "samples"))
     options = ("--seal-rows", 3, "--shard-rows", 4)
     assert armada("cache", "build", prompts, *FAKES, "--cache", cache, *options).returncode == 0
 
@@ -43,10 +43,11 @@ def test_maintenance_commands_print_one_json_object_and_keep_the_rows(tmp_path, 
         return json.loads(result.stdout)
 
     assert facts("verify", cache, "--recompute", 2, *FAKES)["problems"] == []
-    done = facts("compact", cache, "--vacuum")
+    done = facts("compact", cache, "--vacuum", "--retain", 0)
     assert done["shards_after"] < done["shards_before"]
     facts("merge", cache, other)
-    facts("export", other, tars, "--to", "webdataset")
+    facts("export", other, tars, "--to", "parquet")
+    assert facts("export", other, samples, "--to", "webdataset")["features"] == 12
     state = json.loads(armada("cache", "status", tars, "--json").stdout)["teachers"][0]
     assert (state["pictures"], state["encoders"][0]["features"]) == (12, 12)
     shard = next(iter((cache / "images").rglob("*.tar")))

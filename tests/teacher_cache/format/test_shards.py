@@ -8,11 +8,15 @@ import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
+from teacher_cache import CacheError
 from teacher_cache.format.shards import (
+    FAILURE_COLUMNS,
     ImageRow,
     feature_column,
     feature_matrix,
     feature_schema,
+    index_of,
+    read_table,
     write_samples,
     write_table,
 )
@@ -33,8 +37,8 @@ def rows(count):
 def test_the_same_rows_give_the_same_bytes(tmp_path):
     facts, pictures = rows(5)
     for name in ("a", "b"):
-        index = write_samples(tmp_path / f"{name}.tar", facts, pictures)
-        write_table(tmp_path / f"{name}.parquet", index)
+        write_samples(tmp_path / f"{name}.tar", facts, pictures)
+        write_table(tmp_path / f"{name}.parquet", index_of(tmp_path / f"{name}.tar"))
     for suffix in (".tar", ".parquet"):
         assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
@@ -48,9 +52,33 @@ def test_a_tar_of_pictures_is_pinned_to_its_digest(tmp_path):
 
 def test_the_index_has_the_offset_and_size_of_each_picture(tmp_path):
     facts, pictures = rows(7)
-    index = write_samples(tmp_path / "x.tar", facts, pictures).to_pylist()
+    write_samples(tmp_path / "x.tar", facts, pictures)
+    index = index_of(tmp_path / "x.tar").to_pylist()
     data = (tmp_path / "x.tar").read_bytes()
     assert [data[row["offset"] : row["offset"] + row["bytes"]] for row in index] == pictures
+
+
+def test_a_tar_with_two_pictures_of_one_key_is_an_error_that_names_the_key(tmp_path):
+    facts, pictures = rows(2)
+    write_samples(tmp_path / "x.tar", [facts[0], facts[0]], pictures[:1] * 2)
+    with pytest.raises(CacheError, match=f"expected one {facts[0].image_key}.json, found two"):
+        index_of(tmp_path / "x.tar")
+
+
+def test_a_picture_that_has_not_the_digest_of_its_facts_is_an_error(tmp_path):
+    facts, pictures = rows(2)
+    write_samples(tmp_path / "x.tar", facts, pictures[::-1])
+    with pytest.raises(CacheError, match="differs from its sha256"):
+        index_of(tmp_path / "x.tar")
+
+
+def test_a_table_without_a_column_of_its_folder_is_an_error_that_names_it(tmp_path):
+    write_table(tmp_path / "x.parquet", pa.table({"image_key": [1]}))
+    with (
+        (tmp_path / "x.parquet").open("rb") as stream,
+        pytest.raises(CacheError, match="a column image_key of type string"),
+    ):
+        read_table(stream, "x.parquet", FAILURE_COLUMNS)
 
 
 def test_stock_webdataset_reads_pictures_and_facts(tmp_path):

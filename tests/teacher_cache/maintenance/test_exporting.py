@@ -1,59 +1,89 @@
-"""Both formats hold the same rows, an export converts one into the other, and stock libraries read them."""
+"""An export holds the same rows, as a cache or as WebDataset samples, and stock libraries read both."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from teacher_cache import ArmadaError, BuildOptions, Cache, build, choose, export, open_encoder, open_features, verify
-from teacher_cache.format.shards import index_of
+from teacher_cache import (
+    ArmadaError,
+    BuildOptions,
+    Cache,
+    build,
+    choose,
+    compact,
+    export,
+    open_encoder,
+    open_features,
+    verify,
+)
 from tests.teacher_cache.maintenance.caches import PROMPTS, adapters, builds_for_free, rows_of
 from tests.teacher_cache.reading.test_reader import expected
 
 
-def test_a_webdataset_cache_gives_the_same_rows_and_writes_each_picture_once(built, tmp_path):
+def samples_in(folder):
+    """Return the samples of all tars below a folder, as the stock library reads them, by key."""
+    import webdataset
+
+    tars = [str(tar) for tar in sorted(Path(str(folder)).rglob("*.tar"))]
+    samples = list(webdataset.WebDataset(tars, shardshuffle=False).decode("pil"))
+    assert len({sample["__key__"] for sample in samples}) == len(samples)
+    return {sample["json"]["prompt"]: sample for sample in samples}
+
+
+def check_samples(folder, prompts):
+    samples = samples_in(folder)
+    assert sorted(samples) == sorted(prompts)
+    for prompt, vector in zip(prompts, expected(prompts), strict=True):
+        assert np.array_equal(samples[prompt]["npy"], vector)
+        assert samples[prompt]["png"].size == (16, 16)
+
+
+def test_a_build_in_format_webdataset_also_writes_each_picture_and_feature_once_as_samples(built, tmp_path):
     other = Cache(str(tmp_path / "wds"), create=True)
     options = BuildOptions(shard_rows=8, seal_rows=8, format="webdataset")
     report = build(other, [*PROMPTS, "(nan) x"], *adapters(), options)
     assert (report.encoded, report.features_refused) == (30, 1)
     with_feature = {key: row for key, row in rows_of(other).items() if row[1] is not None}
     assert with_feature == rows_of(built)
-    tars = list(Path(str(other.store)).rglob("*.tar"))
-    assert sum(index_of(tar).num_rows for tar in tars) == 31
+    check_samples(tmp_path / "wds" / "webdataset", PROMPTS)
     assert build(other, PROMPTS, *adapters(), options).calls == 0
     assert verify(other.store.url).problems == []
 
 
-@pytest.mark.parametrize("format", ["webdataset", "parquet"])
-def test_an_export_in_either_format_has_the_same_rows(built, tmp_path, format):
+def test_samples_that_were_deleted_or_whose_shards_were_compacted_are_written_by_the_next_build(tmp_path):
+    cache = Cache(str(tmp_path / "wds"), create=True)
+    options = BuildOptions(shard_rows=8, seal_rows=8, format="webdataset")
+    build(cache, PROMPTS, *adapters(), options)
+    next((tmp_path / "wds" / "webdataset").rglob("*.tar")).unlink()
+    build(cache, PROMPTS, *adapters(), options)
+    check_samples(tmp_path / "wds" / "webdataset", PROMPTS)
+    compact(cache)
+    build(cache, PROMPTS, *adapters(), options)
+    check_samples(tmp_path / "wds" / "webdataset", PROMPTS)
+
+
+def test_an_export_as_samples_has_every_feature_and_is_not_written_twice(built, tmp_path):
+    assert export(built, str(tmp_path / "samples"), "webdataset") == 30
+    check_samples(tmp_path / "samples", PROMPTS)
+    assert export(built, str(tmp_path / "samples"), "webdataset") == 0
+
+
+def test_an_export_as_a_cache_has_the_same_rows_and_failures(built, tmp_path):
+    build(built, [*PROMPTS, "[refused] x"], *adapters())
     other = Cache(str(tmp_path / "other"), create=True)
-    assert export(built, other, format) == 30
-    back = Cache(str(tmp_path / "back"), create=True)
-    export(other, back, "parquet")
-    assert rows_of(built) == rows_of(other) == rows_of(back)
-    assert export(built, other, format) == 0
+    assert export(built, other.store.url, "parquet") == 30
+    assert rows_of(built) == rows_of(other)
+    assert export(built, other.store.url, "parquet") == 0
     assert builds_for_free(other)
-    assert builds_for_free(back)
+    assert build(other, ["[refused] x"], *adapters()).calls == 0
 
 
 def test_an_unknown_format_is_refused(built, tmp_path):
     with pytest.raises(ArmadaError, match="expected one of parquet, webdataset, found 'csv'"):
-        export(built, Cache(str(tmp_path / "o"), create=True), "csv")
+        export(built, str(tmp_path / "o"), "csv")
     with pytest.raises(ArmadaError, match="--format: expected one of"):
         build(built, PROMPTS, *adapters(), BuildOptions(format="csv"))
-
-
-def test_stock_webdataset_reads_picture_feature_and_prompt_together(tmp_path):
-    import webdataset
-
-    cache = Cache(str(tmp_path / "wds"), create=True)
-    build(cache, PROMPTS[:5], *adapters(), BuildOptions(format="webdataset"))
-    (tar,) = (tmp_path / "wds").glob("features/*/*/shards/*.tar")
-    samples = list(webdataset.WebDataset(str(tar), shardshuffle=False).decode("pil"))
-    assert len(samples) == 5
-    for sample in samples:
-        assert np.array_equal(sample["npy"], expected([sample["json"]["prompt"]])[0])
-        assert sample["png"].size == (16, 16)
 
 
 def test_stock_libraries_read_feature_shards(built):

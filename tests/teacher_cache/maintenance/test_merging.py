@@ -24,7 +24,7 @@ def test_merging_is_a_union_and_merging_again_changes_nothing(tmp_path):
 
 def test_merging_copies_a_compacted_cache_without_what_was_vacuumed(built, tmp_path):
     before = rows_of(built)
-    compact(built, vacuum=True)
+    compact(built, vacuum=True, retain_hours=0)
     target = Cache(str(tmp_path / "target"), create=True)
     assert merge([built], target).missing == []
     assert rows_of(target) == before

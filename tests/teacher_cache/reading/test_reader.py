@@ -18,7 +18,6 @@ from teacher_cache import (
     build,
     choose,
     compact,
-    export,
     open_encoder,
     open_features,
     source_of_encoder,
@@ -106,17 +105,6 @@ def test_opening_decoded_features_reads_no_shard(cache, monkeypatch):
     again = Cache(cache.store.url)
     features = opened(again)
     assert np.array_equal(features.take(features.rows_of(PROMPTS)), expected(PROMPTS))
-
-
-def test_a_cache_of_tars_has_the_same_rows_as_one_of_parquet(cache, tmp_path):
-    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), SMALL)
-    out = Cache(str(tmp_path / "tars"), create=True)
-    export(cache, out, "webdataset", shard_rows=5)
-    parquet, tars = opened(cache), opened(out)
-    assert len(parquet) == len(tars) == 17
-    rows = (parquet.rows_of(PROMPTS), tars.rows_of(PROMPTS))
-    assert np.array_equal(parquet.take(rows[0]), tars.take(rows[1]))
-    assert parquet.pictures_of(rows[0]) == tars.pictures_of(rows[1])
 
 
 def test_open_features_stay_the_same_while_the_cache_grows(cache):

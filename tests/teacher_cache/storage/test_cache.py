@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from teacher_cache import Cache, CacheError, build, choose, open_features, source_of_teacher
+from teacher_cache import BuildOptions, Cache, CacheError, build, choose, open_features, source_of_teacher, verify
 from tests import fakes
 
 PROMPTS = [f"prompt {i}" for i in range(6)]
+GONE = BuildOptions(redraw_missing=True)
 
 
 @pytest.fixture
@@ -24,19 +25,34 @@ def only(cache, pattern):
     return path
 
 
+def without_checkpoint(cache):
+    only(cache, "checkpoints/*.json").unlink()
+
+
 def flip(path, place=-40):
     data = bytearray(path.read_bytes())
     data[place] ^= 1
     path.write_bytes(data)
 
 
-@pytest.mark.parametrize("pattern", ["features/*/*/shards/*.parquet", "images/*/shards/*.parquet", "commits/*.json"])
+@pytest.mark.parametrize("pattern", ["features/*/*/shards/*.parquet", "images/*/indexes/*.parquet"])
 def test_the_file_of_a_flipped_bit_is_named(built, pattern):
-    for path in Path(str(built.store)).glob(pattern):
-        flip(path)
+    flip(only(built, pattern))
     again = Cache(built.store.url)
-    with pytest.raises(CacheError, match=r"sha256 differs|the digest in its name"):
+    with pytest.raises(CacheError, match="sha256 differs"):
         open_features(again, *choose(again, None, None))
+
+
+def test_readers_ignore_and_name_a_commit_with_a_flipped_bit_and_a_build_stops_before_it_pays(built, capsys):
+    without_checkpoint(built)
+    path = next(Path(str(built.store)).glob("commits/*.json"))
+    flip(path)
+    again, teacher = Cache(built.store.url), fakes.teacher()
+    open_features(again, *choose(again, None, None))
+    assert f"{path.name} is ignored: its content does not have the digest" in capsys.readouterr().err
+    with pytest.raises(CacheError, match=r"1 commits can't be read.* or run: armada cache verify .* --repair"):
+        build(again, [*PROMPTS, "new"], teacher, fakes.encoder())
+    assert teacher.calls == []
 
 
 def test_a_picture_with_a_flipped_bit_is_named_when_it_is_encoded(built):
@@ -52,16 +68,61 @@ def test_a_truncated_shard_is_named(built):
         open_features(built, *choose(built, None, None))
 
 
-def test_a_deleted_feature_shard_is_encoded_again_without_a_call(built):
+def test_a_deleted_feature_shard_is_encoded_again_without_a_call_if_it_is_gone_for_good(built):
     only(built, "features/*/*/shards/*.parquet").unlink()
     teacher = fakes.teacher()
-    report = build(built, PROMPTS, teacher, fakes.encoder())
+    report = build(built, PROMPTS, teacher, fakes.encoder(), GONE)
     assert (report.encoded, teacher.calls) == (6, [])
 
 
-def test_a_deleted_tar_is_drawn_again(built):
+def test_a_build_stops_on_a_missing_tar_and_draws_it_again_if_it_is_gone_for_good(built):
     only(built, "images/*/shards/*.tar").unlink()
-    assert build(built, PROMPTS, fakes.teacher(), fakes.encoder()).calls == 6
+    teacher = fakes.teacher()
+    with pytest.raises(CacheError, match=r"lacks 1 files that its commits name .*\.tar.*--redraw-missing"):
+        build(built, PROMPTS, teacher, fakes.encoder())
+    assert teacher.calls == []
+    assert build(built, PROMPTS, fakes.teacher(), fakes.encoder(), GONE).calls == 6
+    assert build(built, PROMPTS, fakes.teacher(), fakes.encoder()).calls == 0
+
+
+def test_pictures_that_were_lost_count_again_when_their_file_returns(built):
+    path = only(built, "images/*/shards/*.tar")
+    data = path.read_bytes()
+    path.unlink()
+    build(built, PROMPTS[:1], fakes.teacher(), fakes.encoder(), GONE)
+    assert built.images(source_of_teacher(fakes.teacher())).num_rows == 1
+    path.write_bytes(data)
+    assert build(built, PROMPTS, fakes.teacher(), fakes.encoder()).calls == 0
+
+
+def test_a_commit_with_a_flipped_bit_counts_as_the_checkpoint_has_it_until_a_repair_restores_it(built):
+    path = next(Path(str(built.store)).glob("commits/*.json"))
+    data = path.read_bytes()
+    flip(path)
+    assert build(Cache(built.store.url), PROMPTS, fakes.teacher(), fakes.encoder()).calls == 0
+    (problem,) = verify(built.store.url, repair=True).problems
+    assert (problem.path, problem.kind) == (f"commits/{path.name}", "damaged")
+    assert path.read_bytes() == data
+    assert verify(built.store.url).problems == []
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+@pytest.mark.parametrize("witness", ["card", "checkpoint"])
+def test_a_build_stops_if_a_copy_has_fewer_commits_than_its_card_or_its_checkpoint_states(built, kept, witness):
+    if witness == "card":
+        without_checkpoint(built)
+    else:
+        only(built, "README.md").unlink()
+    commits = sorted(Path(str(built.store)).glob("commits/*.json"))
+    for path in commits[kept:]:
+        path.unlink()
+    for path in Path(str(built.store)).rglob("shards/*"):
+        path.unlink()
+    teacher = fakes.teacher()
+    with pytest.raises(CacheError, match=rf"{len(commits) - kept} of {len(commits)} commits; wait until its copy"):
+        build(built, PROMPTS, teacher, fakes.encoder())
+    assert teacher.calls == []
+    assert build(built, PROMPTS, teacher, fakes.encoder(), GONE).calls == 6
 
 
 def test_a_changed_teacher_spec_is_named(built):
@@ -72,25 +133,25 @@ def test_a_changed_teacher_spec_is_named(built):
         built.teachers()
 
 
-def test_another_format_is_refused(built):
-    (Path(str(built.store)) / "cache.json").write_text('{"format": 99}')
-    with pytest.raises(CacheError, match="expected format 1, found 99"):
-        Cache(built.store.url)
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (99, "the cache has format 99, and this armada knows 2; update armada"),
+        (1, "expected format 2, found 1; this armada can't read the cache: build a new one in another folder"),
+    ],
+)
+def test_another_format_is_refused_and_never_repaired_into_this_one(built, found, message):
+    path = Path(str(built.store)) / "cache.json"
+    path.write_text(json.dumps({"format": found, "made_by": "armada"}))
+    for attempt in (lambda: Cache(built.store.url), lambda: verify(built.store.url, repair=True)):
+        with pytest.raises(CacheError, match=message):
+            attempt()
+    assert json.loads(path.read_text())["format"] == found
 
 
 def test_the_error_of_a_missing_cache_states_how_to_make_one(tmp_path):
     with pytest.raises(CacheError, match="armada cache build"):
         Cache(str(tmp_path / "nothing"))
-
-
-def test_a_commit_cannot_name_a_file_outside_the_cache(built):
-    from teacher_cache.format.commits import Shard
-
-    built.commit([Shard("features/../../../etc/passwd", 1, 1, "0" * 64)], by="x", at="y")
-    outside = built.shards("features")[0]
-    assert ".." in outside.path
-    with pytest.raises(CacheError, match="leaves the cache"):
-        built.table(outside)
 
 
 def test_of_two_pictures_for_one_key_all_readers_take_the_smallest_digest(tmp_path, monkeypatch):
@@ -136,7 +197,7 @@ def test_a_feature_of_a_picture_that_is_not_canonical_counts_as_missing(tmp_path
     assert 0 < len(found) < 6
     assert found.items() <= canonical_rows.items()
     assert np.isfinite(features.take(np.arange(len(found)))).all()
-    report = build(union, PROMPTS, fakes.teacher(), fakes.encoder())
+    report = build(union, PROMPTS, fakes.teacher(), fakes.encoder(), GONE)
     assert (report.calls, report.encoded) == (0, 6 - report.features_at_hand)
     assert 0 < report.encoded <= 6
     features = open_features(union, *choose(union, None, None))
