@@ -48,7 +48,7 @@ def check_picture(answer: Picture | Failure) -> Picture | Failure:
         where = getattr(answer, "where", "")  # the file that it was read from, if any
         message = f"{where}: {fault[1]}" if where else fault[1]
         return Failure(answer.image_key, fault[0], message, answer.cost_usd, answer.seconds)
-    return replace(answer, suffix=picture_suffix(answer.data))
+    return replace(answer, suffix=picture_suffix(answer.data) or "")
 
 
 @dataclass
