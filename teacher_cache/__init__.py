@@ -18,7 +18,8 @@ from teacher_cache.errors import (
     PromptError,
     SpecError,
 )
-from teacher_cache.format.commits import Provenance, Spent
+from teacher_cache.format.commits import Spent
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.shards import (
     IMAGE_COLUMNS,
     ImageRow,
