@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -38,7 +39,6 @@ from teacher_cache import (
     feature_column,
     feature_schema,
     image_key,
-    index_path,
     index_rows,
     make_plan,
     make_requests,
@@ -69,6 +69,7 @@ def synthetic_rows(start: int, stop: int) -> pa.Table:
     columns: dict[str, list[Any]] = {name: [None] * len(keys) for name in IMAGE_COLUMNS.names}
     columns |= {"image_key": keys, "prompt_key": digests, "prompt": prompts, "image_sha256": digests}
     columns |= {"sample": [0] * len(keys), "suffix": ["png"] * len(keys), "seconds": [0.5] * len(keys)}
+    columns |= {"offset": [0] * len(keys), "bytes": [0] * len(keys), "attempts": [1] * len(keys)}
     return pa.table(columns, schema=IMAGE_COLUMNS).sort_by("image_key")
 
 
@@ -126,6 +127,15 @@ def write_rates(home: Path, count: int, repeats: int) -> dict[str, float]:
     return rates
 
 
+def commit_index(cache: Cache, part: pa.Table, number: int) -> None:
+    """Commit the index of pictures; its tar is a dummy, named by a number."""
+    with cache.store.draft() as draft:
+        draft.write_bytes(sha256(str(number).encode()).encode())
+        tar = cache.add(draft, f"images/{TEACHER.name}/shards", ".tar", part.num_rows)
+    index = cache.write_shard(f"images/{TEACHER.name}/indexes", part)
+    cache.commit([replace(tar, index=index)], **Provenance(time.time).now())
+
+
 def plan_and_compact(home: Path, count: int, results: Any) -> None:
     """Build a cache of `count` feature rows, plan against it and compact it.
 
@@ -137,10 +147,7 @@ def plan_and_compact(home: Path, count: int, results: Any) -> None:
     provenance = Provenance(time.time)
     for start in range(0, count, SHARD_ROWS // 4):
         part = synthetic_rows(start, min(start + SHARD_ROWS // 4, count))
-        with cache.store.draft() as draft:
-            draft.write_bytes(sha256(str(start).encode()).encode())
-            tar = cache.add(draft, f"images/{TEACHER.name}/shards", ".tar", part.num_rows)
-        cache.commit([tar, cache.write_shard("", part, index_path(tar.path))], **provenance.now())
+        commit_index(cache, part, start)
         vectors = generator.normal(size=(part.num_rows, DIMENSION)).astype(np.float32)
         commit_features(cache, TEACHER, ENCODER, part, vectors, provenance)
     prompts = [f"a picture of the number {row}" for row in range(count)]

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as parquet
 import torch
-from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, synthetic_rows
+from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, commit_index, synthetic_rows
 
 from distill import Loader
 from teacher_cache import (
@@ -23,9 +22,7 @@ from teacher_cache import (
     Provenance,
     commit_features,
     feature_matrix,
-    index_path,
     open_features,
-    sha256,
 )
 
 BATCH = 1024
@@ -44,15 +41,6 @@ def write_cache(folder: Path, rows: int) -> np.ndarray:
         commit_index(cache, part, start)
         commit_features(cache, TEACHER, ENCODER, part, features, Provenance(time.time))
     return everything
-
-
-def commit_index(cache: Cache, part: pa.Table, number: int) -> None:
-    """Commit the index of pictures; the tar beside it is a dummy."""
-    with cache.store.draft() as draft:
-        draft.write_bytes(sha256(str(number).encode()).encode())
-        tar = cache.add(draft, f"images/{TEACHER.name}/shards", ".tar", part.num_rows)
-    written = cache.write_shard("", part, index_path(tar.path))
-    cache.commit([tar, written], **Provenance(time.time).now())
 
 
 def evict(folder: Path) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
-from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, synthetic_rows
-from reader_cache import anonymous_mb, commit_index, feature_files, opened, our_epoch, plain_parquet, rate, write_cache
+from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, commit_index, synthetic_rows
+from reader_cache import anonymous_mb, feature_files, opened, our_epoch, plain_parquet, rate, write_cache
 
 from distill import autocorrelation
 from teacher_cache import Cache, Provenance, Source, commit_features, open_features, spec_digest
@@ -24,7 +24,7 @@ def large(home: Path, count: int, repeats: int) -> dict[str, Any]:
     """Return the seconds to open a large cache cold and warm and to join it by text, and the memory of an epoch."""
     folder = home / "large"
     write_cache(folder, count)
-    indexes = sorted(folder.glob("images/*/shards/*.parquet"))
+    indexes = sorted(folder.glob("images/*/indexes/*.parquet"))
     seconds: dict[str, list[float]] = {"plain": [], "cold": [], "warm": [], "join": []}
     processor: dict[str, list[float]] = {"plain_cpu": [], "cold_cpu": []}  # CPU seconds of all threads
     prompts = [f"a picture of the number {row}" for row in range(count)]

@@ -18,7 +18,7 @@ from teacher_cache.building.sealing import seal
 from teacher_cache.building.spool import Spool
 from teacher_cache.encoders import Encoder, source_of_encoder
 from teacher_cache.errors import NoFileError
-from teacher_cache.format.commits import Provenance
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.pictures import index_rows

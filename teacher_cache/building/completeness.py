@@ -7,7 +7,7 @@ call, unless it is told that these files are gone for good.
 from __future__ import annotations
 
 from teacher_cache.errors import CacheError
-from teacher_cache.format.commits import Provenance
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import commits_on_card, write_card
 
@@ -20,29 +20,40 @@ def require_complete(cache: Cache, redraw_missing: bool, provenance: Provenance)
     """
     cache.refresh()
     state, log = cache.state, cache.log
-    if log.unreadable:
-        name, reason = next(iter(log.unreadable.items()))
+    for name, reason in log.unreadable.items():
+        copy = "wait until the copy of the cache is complete, or run: armada cache verify --repair"
         raise CacheError(
             f"{cache.store}: {len(log.unreadable)} commits can't be read, so that a build could pay again for their "
-            f"pictures (for example commits/{name}: {reason}); wait until the copy of the cache is complete, or run: "
-            f"armada cache verify {cache.store} --repair"
+            f"pictures (commits/{name}: {reason})" + ("" if log.is_newer(name) else f"; {copy} {cache.store}")
         )
     expected = max(commits_on_card(cache), len(log.commits) + len(log.absent))
     if redraw_missing:
-        if state.missing:
-            lost = [e for shard in state.missing for e, s in state.entries[shard.path].items() if not state.is_whole(s)]
-            cache.commit([], lost=lost, **provenance.now())
-        if expected > len(log.commits):
-            log.forget_checkpoint()
-            write_card(cache)
-        return
-    if state.missing or expected > len(log.commits):
-        files = [file.path for shard in state.missing for file in shard.files() if file.path not in state.listed]
-        files = files or [shard.path for shard in state.missing]
-        commits = expected - len(log.commits)
-        found = [f"{len(files)} files that its commits name (for example {files[0]})"] if files else []
-        found += [f"{commits} of {expected} commits"] if commits else []
-        raise CacheError(
-            f"{cache.store}: the cache lacks {' and '.join(found)}; wait until its copy is complete, or build with "
-            "--redraw-missing if they are gone for good: then what they contained is drawn and paid again"
-        )
+        _accept_loss(cache, expected, provenance)
+    elif state.missing or expected > len(log.commits):
+        raise _incomplete(cache, expected)
+
+
+def _accept_loss(cache: Cache, expected: int, provenance: Provenance) -> None:
+    state = cache.state
+    if state.missing:
+        lost = [e for shard in state.missing for e, s in state.entries[shard.path].items() if not state.is_whole(s)]
+        cache.commit([], lost=lost, **provenance.now())
+    if expected > len(cache.log.commits):
+        cache.log.forget_checkpoint()
+        write_card(cache)
+
+
+def _incomplete(cache: Cache, expected: int) -> CacheError:
+    state = cache.state
+    files = [file for shard in state.missing for file in shard.files()]
+    absent = [file.path for file in files if file.path not in state.listed]
+    partial = [file.path for file in files if state.listed.get(file.path, file.bytes) not in (file.bytes, -1)]
+    found = [f"{len(absent)} files that its commits name (for example {absent[0]})"] if absent else []
+    found += [f"a part of {len(partial)} files (for example {partial[0]})"] if partial else []
+    commits = expected - len(cache.log.commits)
+    found += [f"{commits} of {expected} commits"] if commits > 0 else []
+    repair = f"run: armada cache verify --repair {cache.store}, which saves what is sound, or " if partial else ""
+    return CacheError(
+        f"{cache.store}: the cache lacks {' and '.join(found)}; wait until its copy is complete, or {repair}build with "
+        "--redraw-missing if they are gone for good: then what they contained is drawn and paid again"
+    )

@@ -19,7 +19,8 @@ from teacher_cache.building.sealing import seal
 from teacher_cache.building.spool import Spool
 from teacher_cache.building.spool_database import fault
 from teacher_cache.errors import CacheError
-from teacher_cache.format.commits import Provenance, Spent
+from teacher_cache.format.commits import Spent
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.workspace import (

@@ -55,6 +55,7 @@ class TeacherStatus:
 
 def status(cache: Cache) -> list[TeacherStatus]:
     """Return the status of a cache, one entry per teacher."""
+    cache.refresh()
     waiting = unsealed(cache)
     with open_existing_spool(cache) as spool:
         return [_teacher_status(cache, spool, teacher, waiting.get(teacher.digest, 0)) for teacher in cache.teachers()]

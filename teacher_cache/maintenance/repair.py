@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from teacher_cache.errors import CacheError
 from teacher_cache.format.arrow import first_of_each
-from teacher_cache.format.commits import Entry, Provenance, Shard, check_shard
+from teacher_cache.format.commits import Entry, Shard, check_shard
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.shards import feature_type, index_of, read_table, schema_of
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import image_key, prompt_key, sha256
@@ -49,6 +50,7 @@ def mend(cache: Cache, shard: Shard, damaged: Sequence[str], provenance: Provena
     repair that is killed continues when it is run again.
     """
     lost = _lost_without(cache, shard)
+    is_gone = bool(damaged)
     asides = {path: cache.store.quarantine(path) for path in damaged}
     done, aside = "", asides.get(shard.path, f"quarantine/{shard.path}")
     try:
@@ -58,11 +60,12 @@ def mend(cache: Cache, shard: Shard, damaged: Sequence[str], provenance: Provena
                 _publish_index(cache, shard, rebuilt, provenance)
                 return "; ".join([*(f"moved to {path}" for path in asides.values()), "index made again from its tar"])
             asides[shard.path] = aside = cache.store.quarantine(shard.path)
-        if shard.index and cache.store.exists(aside):
-            done = _saved(cache, shard, aside, lost, provenance)
+        if cache.store.exists(aside):
+            is_gone = True  # an earlier repair was killed after it had moved the file
+            done = _saved(cache, shard, aside, lost, provenance) if shard.index else ""
     except CacheError as error:
         done = f"nothing saved: {error}"
-    if asides and not done.endswith("pictures saved"):
+    if is_gone and not done.endswith("pictures saved"):
         cache.commit([], lost=lost, **provenance.now())
     cache.refresh()
     return "; ".join([*(f"moved to {path}" for path in asides.values()), *filter(None, [done])])

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from teacher_cache.errors import CacheError, NoFileError, repair_hint
 from teacher_cache.format.arrow import all_differ, concat, first_of_each
-from teacher_cache.format.commits import Commit, Entry, Shard, Spent, commit_bytes
+from teacher_cache.format.commits import Commit, Entry, Shard, Spent, commit_bytes, parse_commit
 from teacher_cache.format.shards import FAILURE_COLUMNS, IMAGE_COLUMNS, read_table, schema_of, write_table
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import sha256
@@ -128,13 +128,9 @@ class Cache:
         return spent_in(self.commits(), teacher_digest, without)
 
     def shards(self, folder: str = "") -> list[Shard]:
-        """Return the live shards below a folder whose files are listed, sorted by path. See `CacheState`."""
+        """Return the live shards below a folder whose files are there, sorted by path. See `CacheState`."""
         state = self.state
-        return [
-            shard
-            for path, shard in state.live.items()
-            if path.startswith(folder) and all(file.path in state.listed for file in shard.files())
-        ]
+        return [shard for path, shard in state.live.items() if path.startswith(folder) and state.is_readable(shard)]
 
     def add(self, draft: Path, folder: str, suffix: str, rows: int) -> Shard:
         """Publish a draft as a shard named by its content. It counts as soon as a commit names it."""
@@ -160,8 +156,12 @@ class Cache:
         spent: Iterable[Spent] = (),
         prompts: str = "",
     ) -> str:
-        """Write a commit, from which on its shards count, all at once. Return its digest. See `Commit`."""
+        """Write a commit, from which on its shards count, all at once. Return its digest. See `Commit`.
+
+        Raise RefusedCommitError, and write nothing, if readers would ignore the commit.
+        """
         data = commit_bytes(added, replaced=replaced, lost=lost, spent=spent, by=by, at=at, prompts=prompts)
+        parse_commit(sha256(data), data)
         crash_point("cache.commit")
         self.store.write(f"commits/{sha256(data)}.json", data)
         crash_point("cache.committed")

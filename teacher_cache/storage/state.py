@@ -31,6 +31,11 @@ class CacheState:
     replacements: Mapping[Entry, tuple[Commit, ...]]  # the effective commits that replace an entry
     lost: frozenset[Entry]  # what a commit records as lost; it counts again if its files return
 
+    def is_readable(self, shard: Shard) -> bool:
+        """Return whether a live shard's files are listed, and are not the remains of one that is known to be lost."""
+        is_lost = all(entry in self.lost for entry in self.entries[shard.path])
+        return all(file.path in self.listed for file in shard.files()) and (self.is_whole(shard) or not is_lost)
+
     def is_whole(self, shard: Shard) -> bool:
         """Return whether a shard's files, its index included, are listed with their sizes."""
         return _is_whole(shard, self.listed)

@@ -22,6 +22,7 @@ from tests.teacher_cache.maintenance.caches import rows_of
 pytestmark = [pytest.mark.faults, pytest.mark.slow]  # minutes: `pytest -m faults`; the quick ones are in test_kill
 PROMPTS = [f"prompt {i}" for i in range(60)]
 OPTIONS = BuildOptions(shard_rows=16, seal_rows=9)
+OF_MAINTENANCE = ("vacuum.remove", "store.quarantine")  # crash points that no build passes
 
 
 def run_build(folder, prompts=PROMPTS, options=OPTIONS):
@@ -65,7 +66,7 @@ def test_two_hundred_kills_at_random_moments_lose_no_row(tmp_path, unbroken):
                 compaction = lambda folder=folder: compact(Cache(str(folder)), shard_rows=64)  # noqa: E731
                 in_rest += killed_after(compaction, chance.uniform(0.001, 0.05))
         for _ in range(8):
-            compaction = lambda folder=folder: compact(Cache(str(folder)), shard_rows=32, vacuum=True)  # noqa: E731
+            compaction = lambda folder=folder: compact(Cache(str(folder)), shard_rows=32, vacuum=True, retain_hours=0)  # noqa: E731
             in_rest += killed_after(compaction, chance.uniform(0.001, 0.12))
         for _ in range(8):
             merging = lambda folder=folder, target=target: merge(  # noqa: E731
@@ -85,7 +86,7 @@ def test_two_hundred_kills_at_random_moments_lose_no_row(tmp_path, unbroken):
     assert kills >= 200, f"only {kills} kills in two minutes"
 
 
-@pytest.mark.parametrize("point", POINTS)
+@pytest.mark.parametrize("point", [point for point in POINTS if point not in OF_MAINTENANCE])
 def test_a_kill_at_every_crash_point_of_a_build_loses_no_row_and_repeats_at_most_one_call(tmp_path, unbroken, point):
     folder, log = tmp_path / "cache", tmp_path / "log"
     kills = 0
@@ -104,7 +105,11 @@ def test_a_kill_at_every_crash_point_of_compaction_and_merge_loses_no_row(tmp_pa
     folder, target = tmp_path / "cache", tmp_path / "target"
     run_build(folder)
     for number in (1, 2, 3):
-        wait(start(lambda: compact(Cache(str(folder)), vacuum=True), ARMADA_CRASH_POINT=f"{point}:{number}"))
+        wait(
+            start(
+                lambda: compact(Cache(str(folder)), vacuum=True, retain_hours=0), ARMADA_CRASH_POINT=f"{point}:{number}"
+            )
+        )
         assert rows_of(Cache(str(folder))) == unbroken
         merging = lambda: merge([Cache(str(folder))], Cache(str(target), create=True))  # noqa: E731
         wait(start(merging, ARMADA_CRASH_POINT=f"{point}:{number}"))
@@ -137,7 +142,9 @@ def test_a_cap_on_cost_holds_for_concurrent_builds_and_across_kills_and_restarts
 def test_a_reader_during_compaction_sees_every_row(tmp_path, unbroken):
     folder = tmp_path / "cache"
     run_build(folder)
-    child = start(lambda: [compact(Cache(str(folder)), shard_rows=rows, vacuum=True) for rows in (20, 40, 64)])
+    child = start(
+        lambda: [compact(Cache(str(folder)), shard_rows=rows, vacuum=True, retain_hours=0) for rows in (20, 40, 64)]
+    )
     seen = 0
     while os.waitpid(child, os.WNOHANG)[0] == 0:
         cache = Cache(str(folder))

@@ -50,7 +50,7 @@ def test_readers_ignore_and_name_a_commit_with_a_flipped_bit_and_a_build_stops_b
     again, teacher = Cache(built.store.url), fakes.teacher()
     open_features(again, *choose(again, None, None))
     assert f"{path.name} is ignored: its content does not have the digest" in capsys.readouterr().err
-    with pytest.raises(CacheError, match=r"1 commits can't be read.* or run: armada cache verify .* --repair"):
+    with pytest.raises(CacheError, match=r"1 commits can't be read.* or run: armada cache verify --repair"):
         build(again, [*PROMPTS, "new"], teacher, fakes.encoder())
     assert teacher.calls == []
 
@@ -83,6 +83,28 @@ def test_a_build_stops_on_a_missing_tar_and_draws_it_again_if_it_is_gone_for_goo
     assert teacher.calls == []
     assert build(built, PROMPTS, fakes.teacher(), fakes.encoder(), GONE).calls == 6
     assert build(built, PROMPTS, fakes.teacher(), fakes.encoder()).calls == 0
+
+
+def test_a_build_stops_on_half_a_file_and_names_the_command_that_saves_what_is_sound(built):
+    path = only(built, "images/*/shards/*.tar")
+    path.write_bytes(path.read_bytes()[:-12_000])
+    teacher = fakes.teacher()
+    with pytest.raises(CacheError, match=r"lacks a part of 1 files .*\.tar.*verify --repair .*, which saves"):
+        build(built, PROMPTS, teacher, fakes.encoder())
+    assert teacher.calls == []
+    (problem,) = verify(built.store.url, repair=True).problems
+    saved = int(problem.mended.split("; ")[-1].split()[0])
+    assert 0 < saved < 6
+    assert build(built, PROMPTS, fakes.teacher(), fakes.encoder()).calls == 6 - saved
+
+
+def test_the_rest_of_half_a_file_is_not_read_if_it_is_gone_for_good(built):
+    path = only(built, "images/*/shards/*.tar")
+    path.write_bytes(path.read_bytes()[:-12_000])
+    assert build(Cache(built.store.url), PROMPTS[:1], fakes.teacher(), fakes.encoder(), GONE).calls == 1
+    assert build(built, PROMPTS[:1], fakes.teacher(), fakes.encoder()).calls == 0
+    verify(built.store.url, repair=True)
+    assert verify(built.store.url).problems == []
 
 
 def test_pictures_that_were_lost_count_again_when_their_file_returns(built):
