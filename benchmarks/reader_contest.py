@@ -21,6 +21,8 @@ import numpy as np
 from reader_cache import evict, in_memory, our_epoch, our_loader, plain_parquet, rate, write_cache
 from reader_peers import PEERS
 
+from teacher_cache import Cache
+
 Epoch = Callable[[int], Iterator[Any]]  # the batches of epoch e
 TURN_S = 1.0
 
@@ -101,7 +103,7 @@ def cold(folder: Path, repeats: int) -> dict[str, int]:
     for _ in range(repeats):
         evict(folder)
         rates["parquet"].append(rate(lambda: plain_parquet(folder)))
-        shutil.rmtree(folder / "local")
+        shutil.rmtree(Cache(str(folder)).derived_folder)
         for name in ("armada", "armada_decoded"):
             evict(folder)
             rates[name].append(rate(lambda: our_epoch(folder, 0)))

@@ -36,7 +36,7 @@ def large(home: Path, count: int, repeats: int) -> dict[str, Any]:
             parquet.read_table(path, columns=["image_key", "image_sha256"])
         seconds["plain"].append(time.perf_counter() - started)
         processor["plain_cpu"].append(time.process_time() - used)
-        shutil.rmtree(folder / "local", ignore_errors=True)
+        shutil.rmtree(Cache(str(folder)).derived_folder, ignore_errors=True)
         for name in ("cold", "warm"):
             started, used = time.perf_counter(), time.process_time()
             features = opened(folder)

@@ -22,8 +22,9 @@ from teacher_cache.errors import (
     PromptError,
     SpecError,
 )
-from teacher_cache.format.commits import Provenance, Spent
+from teacher_cache.format.commits import Spent
 from teacher_cache.format.pixels import as_png, open_picture, picture_suffix
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.shards import (
     IMAGE_COLUMNS,
     ImageRow,

@@ -47,7 +47,7 @@ def check_picture(answer: Picture | Failure) -> Picture | Failure:
     if fault:
         message = f"{answer.where}: {fault[1]}" if answer.where else fault[1]
         return Failure(answer.image_key, fault[0], message, answer.cost_usd, answer.seconds)
-    return replace(answer, suffix=picture_suffix(answer.data) or answer.suffix)
+    return replace(answer, suffix=picture_suffix(answer.data) or "")
 
 
 @dataclass

@@ -4,7 +4,6 @@ for a shard.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -17,10 +16,9 @@ from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import missing_features
 from teacher_cache.building.sealing import seal
 from teacher_cache.building.spool import Spool
-from teacher_cache.building.spool_opening import settle
 from teacher_cache.encoders import Encoder, source_of_encoder
-from teacher_cache.errors import CacheError, NoFileError
-from teacher_cache.format.commits import Provenance
+from teacher_cache.errors import NoFileError
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.pictures import index_rows
@@ -86,12 +84,6 @@ class Background:
         if self.options.max_calls is not None or self.options.budget_usd is not None:
             self.cache.refresh()
             self.spent_elsewhere = self.cache.spent(self.teacher_source.digest, without=self.spool.token)
-
-    def settle(self) -> None:
-        """Commit the calls that no seal has committed, such as lost ones. Without the right or room to do so, the next
-        build does it."""
-        with contextlib.suppress(CacheError):
-            settle(self.cache, self.spool, self.provenance)
 
     def _encode_missing(self, keys: pa.Array) -> None:
         """Encode the pictures of `keys` without a feature. If a vacuum removes their tars meanwhile, plan again."""

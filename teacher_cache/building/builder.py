@@ -6,6 +6,7 @@ soon as they arrive, and those that an earlier build left there are sealed befor
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,10 +20,10 @@ from teacher_cache.building.encoding import Encoded
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import Plan, make_plan, make_requests
 from teacher_cache.building.sealing import seal
-from teacher_cache.building.spool_opening import adopt_moved_spools, open_spool, total_spent
+from teacher_cache.building.spool_opening import adopt_moved_spools, open_spool, settle, total_spent
 from teacher_cache.encoders import Encoder, source_of_encoder
-from teacher_cache.errors import ArmadaError
-from teacher_cache.format.commits import Provenance
+from teacher_cache.errors import ArmadaError, CacheError
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
@@ -111,17 +112,19 @@ def build_requests(
             if source.digest in spool.unsealed():
                 seal(cache, spool, source, options.shard_rows, provenance, again=True)
         planned = spool.last_seal()
+        cache.refresh()  # after the number of the last seal: a picture is in the plan's cache or in a later seal
         plan = make_plan(cache, teacher_source, encoder_source, requests, rows=rows, retry=options.retry)
         if plan.wanted.num_rows or plan.features_at_hand < len(plan.keys):
             check_writable(cache.store, _folders(teacher_source, encoder_source))
-        with Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background:
-            drawing = Drawing(spool, teacher, teacher_source, options, background, stop, clock)
-            try:
+        try:
+            with Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background:
+                drawing = Drawing(spool, teacher, teacher_source, options, background, stop, clock)
                 if plan.wanted.num_rows:
                     drawing.run(plan, planned)
                 encoded = background.finish(plan.keys)
-            finally:
-                background.settle()
+        finally:
+            with contextlib.suppress(CacheError):  # without room or rights, the next build does it
+                settle(cache, spool, provenance)
         spool.add_rate(f"encoder {encoder_source.name}", encoded.written + encoded.refused, encoded.seconds)
         own = spool.spent_by_this_build()
         total = total_spent(cache, spool, teacher_source)

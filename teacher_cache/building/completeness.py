@@ -7,7 +7,7 @@ call, unless it is told that these files are gone for good.
 from __future__ import annotations
 
 from teacher_cache.errors import CacheError
-from teacher_cache.format.commits import Provenance
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import commits_on_card, write_card
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from teacher_cache.encoders import Encoder, TwoStepEncoder, dtype_of, source_of_encoder
 from teacher_cache.errors import CacheError, repair_hint
-from teacher_cache.format.commits import Provenance
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.shards import is_sound
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import sha256

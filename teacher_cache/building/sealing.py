@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from teacher_cache.building.spool import Spool
 from teacher_cache.building.spool_rows import SpoolRow
 from teacher_cache.format.arrow import one_array
-from teacher_cache.format.commits import Provenance
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.shards import FAILURE_COLUMNS, ImageRow
 from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
@@ -31,6 +31,8 @@ def seal(
     """
     indexes = []
     with spool.sealing:
+        if again:
+            cache.refresh()  # another build may have sealed these rows and not deleted them yet
         known = one_array(cache.images(teacher, [])["image_key"]) if again else pa.array([], pa.string())
         for rows in _batches(spool, teacher, "drawn", shard_rows):
             committed = pc.is_in(pa.array([row.image_key for row in rows]), known).to_pylist()

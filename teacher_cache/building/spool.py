@@ -47,7 +47,8 @@ class Spool:
             self._database = SpoolDatabase(folder / "spool.sqlite")
             if not self.locks.others():
                 remove_reserves(folder)
-                self._forget_sealed_calls()
+                with contextlib.suppress(DiskFullError):
+                    self._forget_sealed_calls()
         except BaseException:
             self.locks.release()
             raise
@@ -234,7 +235,7 @@ class Spool:
         """Return the number of calls that this build has reserved, and their cost in dollars."""
         query = "SELECT count(*), coalesce(sum(cost_usd), 0) FROM calls WHERE build = ?"
         ((calls, usd),) = self._database.read(query, self.locks.owner)
-        return int(calls), round(usd, 9)
+        return int(calls), round(float(usd), 9)
 
     def statement(self) -> list[Spent]:
         """Return what was ever spent here, one record per teacher, for a commit."""
@@ -243,5 +244,8 @@ class Spool:
 
     def raise_to(self, records: Iterable[Spent]) -> None:
         """Raise the sums to those of this ledger's committed records, which are larger if the spool's file was lost."""
-        with self._database.transaction() as db:
-            db.executemany(RAISE, [(r.teacher, r.calls, r.cost_usd) for r in records if r.ledger == self.token])
+        mine = [record for record in records if record.ledger == self.token]
+        larger = [r for r in mine if (r.calls, r.cost_usd) > self.spent(r.teacher)]
+        if larger:
+            with self._database.transaction() as db:
+                db.executemany(RAISE, [(r.teacher, r.calls, r.cost_usd) for r in larger])

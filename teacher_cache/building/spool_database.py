@@ -1,8 +1,8 @@
 """The SQLite file of the spool: its tables, and transactions that several processes and threads share.
 
-`rows` and `pictures` hold what is not committed yet (beside a picture its row as JSON, for a salvage); `calls` is the ledger of the calls of running builds and of rows
-that are not sealed; triggers keep the sums of all calls ever made, per teacher, in `spent`; `rates` are the times
-measured on this host.
+`rows` and `pictures` hold what is not committed yet (beside a picture its row as JSON, for a salvage); `calls` is the
+ledger of the calls of running builds and of rows that are not sealed; triggers keep the sums of all calls ever made,
+per teacher, in `spent`; `rates` are the times measured on this host.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ spent from them is committed.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 from collections import Counter
@@ -18,7 +19,8 @@ from teacher_cache.building.sealing import seal
 from teacher_cache.building.spool import Spool
 from teacher_cache.building.spool_database import fault
 from teacher_cache.errors import CacheError
-from teacher_cache.format.commits import Provenance, Spent
+from teacher_cache.format.commits import Spent
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.workspace import (
@@ -26,6 +28,7 @@ from teacher_cache.storage.workspace import (
     find_workspace,
     moved_workspaces,
     open_workspace,
+    other_workspaces,
     unmark,
 )
 
@@ -36,8 +39,29 @@ def open_spool(cache: Cache) -> Iterator[Spool]:
 
     Raise CacheError if the state folder can't be made or written to, or the spool can't be read.
     """
-    with _opened(cache, open_workspace(cache.store, lambda: _ledgers(cache))) as spool:
+    is_new = workspace_of(cache) is None
+    own = open_workspace(cache.store, lambda: _ledgers(cache))
+    if is_new:
+        _name_others(cache, own)
+    with _opened(cache, own) as spool:
         yield spool
+
+
+def _name_others(cache: Cache, own: Workspace) -> None:
+    """Say where work in progress lies that a user may miss: under another host name, or of a cache that was here."""
+    for other in other_workspaces(cache.store, own):
+        if other.host != own.host:
+            _say(
+                f"{other.folder}: work in progress on this cache of the host {other.host}, which is not used here; if "
+                f"this host only has a new name, set ARMADA_HOST={other.host}"
+            )
+            continue
+        with contextlib.suppress(CacheError), Spool(other.folder, other.token) as spool:
+            if waiting := sum(spool.unsealed().values()):
+                _say(
+                    f"{other.folder}: {waiting} unsealed rows of another cache that was at this path before; a build "
+                    "in the folder to which it was moved seals them"
+                )
 
 
 @contextmanager

@@ -6,15 +6,11 @@ somebody else can name only files of a cache: all other code trusts a `Commit`.
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import re
-import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
-from typing import Any, TypedDict
+from typing import Any
 
 from teacher_cache.errors import CacheError
 from teacher_cache.keys import canonical_json
@@ -99,36 +95,6 @@ class RefusedCommitError(CacheError):
 
 class NewerFormatError(CacheError):
     """A file was written by a newer armada, in a format that this one can't read."""
-
-
-class ByAndAt(TypedDict):
-    """The keyword arguments of `Cache.commit` that say who commits, when, and where the prompts came from."""
-
-    by: str
-    at: str
-    prompts: str
-
-
-class Provenance:
-    """Who commits, when, and where the prompts came from. `clock` returns seconds since the epoch."""
-
-    def __init__(self, clock: Callable[[], float], prompts: str = "") -> None:
-        self._clock = clock
-        self._prompts = prompts
-        self._by = f"{_user()}@{socket.gethostname()}"
-
-    def now(self) -> ByAndAt:
-        """Return the keyword arguments `by`, `at` and `prompts` of `Cache.commit`, at the current time."""
-        at = datetime.fromtimestamp(self._clock(), timezone.utc).isoformat(timespec="seconds")
-        return {"by": self._by, "at": at, "prompts": self._prompts}
-
-
-def _user() -> str:
-    """Return the user's name, or the number of a user without one, as containers have them."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError, ImportError):
-        return f"uid-{os.getuid()}"
 
 
 def commit_bytes(

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.format.arrow import first_of_each, one_array
-from teacher_cache.format.commits import Provenance, Shard
+from teacher_cache.format.commits import Shard
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.shards import feature_matrix
 from teacher_cache.format.sources import Source
 from teacher_cache.maintenance.repair import check_features

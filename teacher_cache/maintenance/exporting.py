@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from teacher_cache.building.plan import has_feature
 from teacher_cache.errors import ArmadaError
 from teacher_cache.format.arrow import one_array
-from teacher_cache.format.commits import Provenance
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
 from teacher_cache.progress_bar import progress
 from teacher_cache.reading.reader import open_features

@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from teacher_cache.errors import CacheError
 from teacher_cache.format.arrow import first_of_each
-from teacher_cache.format.commits import Entry, Provenance, Shard, check_shard
+from teacher_cache.format.commits import Entry, Shard, check_shard
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.shards import feature_type, index_of, read_table, schema_of
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import image_key, prompt_key, sha256

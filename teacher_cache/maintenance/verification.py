@@ -12,7 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from teacher_cache.errors import CacheError, NoFileError
-from teacher_cache.format.commits import FORMAT, Commit, Provenance, Shard
+from teacher_cache.format.commits import FORMAT, Commit, Shard
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.keys import sha256
 from teacher_cache.maintenance.host_files import host_faults
 from teacher_cache.maintenance.repair import ADOPTED, accept_loss, adopt, fault_of, mend

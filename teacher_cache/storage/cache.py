@@ -27,6 +27,7 @@ from teacher_cache.storage.commit_log import CommitLog
 from teacher_cache.storage.crash_points import crash_point
 from teacher_cache.storage.state import CacheState, cache_state, spent_in
 from teacher_cache.storage.store import Store
+from teacher_cache.storage.user_folders import derived_folder
 
 _TRIES = 3  # to read shards that another process removes meanwhile
 
@@ -64,7 +65,7 @@ class Cache:
 
         It is in the user's cache folder, and may be deleted at any time.
         """
-        return self.store.derived_folder()
+        return derived_folder(self.store.identity)
 
     # Sources
 

@@ -6,6 +6,7 @@ Commits and the spool stay complete; the same command continues as soon as the c
 from __future__ import annotations
 
 import errno
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,8 @@ def disk_errors_in_words(where: str) -> Iterator[None]:
         reason = error.strerror or str(error)
         if isinstance(error, PermissionError) or error.errno in _RIGHTS:
             raise CacheError(f"{path}: {reason}; this user needs the right to read and write {where}") from error
+        if os.path.islink(path) and not os.path.exists(path):
+            reason = f"a symbolic link to {os.readlink(path)}, which is not there"
         if error.errno in _PATH:
             raise CacheError(f"{path}: {reason}; expected that {where} is a folder, or can be made one") from error
         raise

@@ -6,7 +6,6 @@ A file appears complete or not at all, and no path leads out of the store.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import secrets
 import shutil
@@ -28,7 +27,6 @@ from teacher_cache.storage.atomic_files import publish_file
 from teacher_cache.storage.crash_points import crash_point
 from teacher_cache.storage.disk import disk_errors_in_words
 from teacher_cache.storage.urls import identity, redact
-from teacher_cache.storage.user_folders import user_folder
 
 _DRAFT = ".draft-"
 
@@ -245,10 +243,3 @@ class Store:
     def identity(self) -> str:
         """The one URL of this store, however it is written; see `urls.identity`."""
         return self._real_root if self.is_local else identity(self._fs, self._root)
-
-    def derived_folder(self) -> Path:
-        """Return this cache's folder for data that can be computed again, in the user's cache folder.
-
-        It is named by the digest of `identity`, and may be deleted at any time. It may not exist.
-        """
-        return user_folder() / "caches" / hashlib.sha256(self.identity.encode()).hexdigest()[:32]

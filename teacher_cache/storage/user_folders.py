@@ -11,6 +11,9 @@ import re
 import socket
 from pathlib import Path
 
+from teacher_cache.errors import CacheError
+from teacher_cache.keys import sha256
+
 HOST_VARIABLE = "ARMADA_HOST"
 
 
@@ -38,5 +41,18 @@ def user_folder() -> Path:
     return _home("XDG_CACHE_HOME", ".cache") / "armada"
 
 
+def derived_folder(identity: str) -> Path:
+    """Return the folder for data computed from a cache, which is named by the digest of `Store.identity`."""
+    return user_folder() / "caches" / sha256(os.fsencode(identity))[:32]
+
+
 def _home(variable: str, default: str) -> Path:
-    return Path(os.environ.get(variable) or Path.home() / default)
+    found = os.environ.get(variable)
+    if found:
+        return Path(found)
+    try:
+        return Path.home() / default
+    except RuntimeError as error:
+        raise CacheError(
+            f"this user has no home folder ({error}); set HOME or {variable} to a folder of yours"
+        ) from None

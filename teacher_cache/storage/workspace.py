@@ -101,6 +101,14 @@ def moved_workspaces(store: Store) -> Iterator[Workspace]:
                 yield found
 
 
+def other_workspaces(store: Store, own: Workspace) -> Iterator[Workspace]:
+    """Yield this user's other workspaces for the same URL: of hosts with other names, or of caches that were there."""
+    for path in sorted(_spools().glob("*/spool.json")):
+        found = _read(path.parent)
+        if found and found.cache == store.identity and found.token != own.token:
+            yield found
+
+
 def unmark(store: Store, workspace: Workspace) -> None:
     """Remove the marker of a workspace that was adopted."""
     if root := store.local_path(MARKERS):
@@ -114,7 +122,7 @@ def _spools() -> Path:
 
 def _folder(store: Store) -> Path:
     host = host_name()
-    return _spools() / f"{file_name(host)}-{sha256(f'{host}{chr(10)}{store.identity}'.encode())[:32]}"
+    return _spools() / f"{file_name(host)}-{sha256(os.fsencode(host + chr(10) + store.identity))[:32]}"
 
 
 def _lock(folder: Path) -> FileLock:

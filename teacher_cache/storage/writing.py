@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.format.commits import Entry, Provenance, Shard, Spent
+from teacher_cache.format.commits import Entry, Shard, Spent
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.shards import (
     FEATURE_FACTS,
     ImageRow,

@@ -36,7 +36,9 @@ _NO_ACCOUNT = (
     *({word} for word in ("account", "organization", "organisation", "subscription", "authentication", "deactivated")),
     *({word} for word in ("suspended", "banned", "terminated", "permission", "permissions", "unauthorized")),
     *({"user", word} for word in ("blocked", "disabled", "inactive")),
-    {"api", "key"},
+    *({"key", word} for word in ("api", "invalid", "expired", "revoked", "disabled")),
+    *({"token", word} for word in ("invalid", "expired")),
+    {"unauthenticated"},
     {"access", "denied"},
     {"not", "found", "model"},
     {"not", "found", "deployment"},
@@ -59,7 +61,7 @@ _LIMITED = (
 )
 _OPTION = {"parameter", "parameters", "param", "argument", "option", "field", "extra"}
 _NOT_TAKEN = {"unknown", "unsupported", "unrecognized", "unexpected", "missing", "forbidden"}
-_PROMPT = ("", "prompt", "input", "text")  # the fields in which servers take a prompt
+_PROMPT = {"prompt", "input", "text"}  # the fields in which servers take a prompt
 
 
 class HopelessError(ArmadaError):
@@ -88,7 +90,12 @@ class ErrorBody:
     def is_about_an_option(self) -> bool:
         """Whether the server complains about an option of the request, and not about its prompt."""
         named = any(code_words(code) & _OPTION and code_words(code) & _NOT_TAKEN for code in self.codes)
-        return named or self.param not in _PROMPT
+        return named or (bool(self.param) and not self.is_about_the_prompt)
+
+    @property
+    def is_about_the_prompt(self) -> bool:
+        """Whether the server complains about the prompt."""
+        return bool(_PROMPT.intersection(re.findall(r"\w+", self.param)))
 
 
 def classify(status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> ReplyError:
@@ -97,10 +104,10 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, now: datetime
     An error costs nothing: providers bill pictures. Raises HopelessError if no request can succeed.
     """
     error = error_of(body)
-    if status == 200:  # the body's code is the status, where it is a number
-        status = next((int(code) for code in error.codes if re.fullmatch("[45][0-9][0-9]", code)), 400)
     code = next((code for code in error.codes if not code.isdigit()), "")
     message = f"HTTP {status}{f' {code}' if code else ''}: {error.message}"
+    if status == 200:  # the body's code is the status, where it is a number
+        status = next((int(code) for code in error.codes if re.fullmatch("[45][0-9][0-9]", code)), 400)
     if error.says(_NO_MONEY) or status == 402:
         raise HopelessError(f"{message}; pay the provider and run the same command again")
     if error.says(_NO_ACCOUNT):
@@ -124,7 +131,7 @@ def classify(status: int, headers: Mapping[str, str], body: bytes, now: datetime
             f"{message}; the server does not take {named}; correct the teacher's spec, then run the same command again",
             error.param,
         )
-    return ReplyError("permanent", message, billed=False, ambiguous=not error.param)
+    return ReplyError("permanent", message, billed=False, ambiguous=not error.is_about_the_prompt)
 
 
 def is_refusal(code: str) -> bool:

@@ -63,7 +63,7 @@ class OpenAIImages:
         self.if_identical = (
             "the server ignores the seeds that are sent; build with --samples 1"
             if self._seed != "false"
-            else "add seed=auto to the spec: a seed is then sent for each further sample, and no key changes"
+            else "leave out seed=false: a seed is then sent for each further sample, and no key changes"
         )
         self.spec: Mapping[str, Any] = {
             "kind": "openai",
@@ -130,7 +130,7 @@ class OpenAIImages:
         except Exception as unforeseen:  # what no one foresaw in one reply is no error of the others
             error = ReplyError("undecodable", f"{type(unforeseen).__name__}: {unforeseen}")
         seconds = (time.monotonic() - started) / len(group)
-        price = self.price_usd if cost is None else cost / len(pictures)
+        price = self._prices.picture if cost is None else cost / len(pictures)
         if price is not None and self.price_usd is not None:
             self.price_usd = max(self.price_usd, price)
         answers: list[Picture | Failure] = []
@@ -138,23 +138,35 @@ class OpenAIImages:
             if isinstance(picture, bytes):
                 answers.append(Picture(request.image_key, picture, picture_suffix(picture) or "", price, seconds))
             else:
-                answers.append(self._failure(request, picture or error, price, seconds, is_part=bool(picture)))
+                answers.append(
+                    self._failure(
+                        request, picture or error, price, seconds, is_part=bool(picture), has_usage=cost is not None
+                    )
+                )
         if any(isinstance(picture, bytes) for picture in pictures):
             return Call(answers)
         return Call(answers, next((part for part in pictures if isinstance(part, ReplyError)), error), hopeless)
 
     def _failure(
-        self, request: Request, error: ReplyError, price: float | None, seconds: float, *, is_part: bool
+        self,
+        request: Request,
+        error: ReplyError,
+        price: float | None,
+        seconds: float,
+        *,
+        is_part: bool,
+        has_usage: bool,
     ) -> Failure:
-        """Return the failure of one request: of the whole call, or (`is_part`) of one picture in its reply. A picture
-        that may have been paid for is not requested again in this build."""
+        """Return the failure of one request: of the whole call, or (`is_part`) of one picture in its reply, which may
+        state its usage. A picture that may have been paid for is not requested again in this build."""
+        is_paid = error.billed or (is_part and has_usage)
         free = 0.0 if self.price_usd is not None or self._prices.tokens else None
-        is_repeated = error.reason == "transient" and not (is_part and error.billed)
+        is_repeated = error.reason == "transient" and not (is_part and is_paid)
         return Failure(
             request.image_key,
             error.reason,
             self._without_key(str(error)),
-            price if error.billed else free,
+            price if is_paid else free,
             seconds,
             error.wait_s if is_repeated else None,
             turned_away=error.turned_away,

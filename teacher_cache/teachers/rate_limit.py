@@ -45,7 +45,7 @@ class RateLimit:
             now = self._clock()
             if wait_s:
                 self._next = max(self._next, now + wait_s)
-            elif sent_at >= self._paused_at:
+            elif sent_at > self._paused_at:
                 self._next = max(self._next, now + self._pause_s)
                 self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
                 self._paused_at = now

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from httpx2 import Client
 
 _MAX_VALUES = 100_000  # brackets, braces and commas in a reply; a picture's base64 has none of them
+_FINE = ("0", "200", "ok", "success")  # codes of a reply that is no error
 _REDIRECTS = 5
 _FETCHES = 3  # of one picture's URL
 
@@ -45,7 +46,7 @@ def read_reply(body: bytes) -> Reply:
     data, usage = value.get("data"), value.get("usage")
     entries = tuple(entry for entry in (data if isinstance(data, list) else [data]) if entry)
     has_error = any(value.get(name) for name in ("error", "errors", "detail")) or (
-        "data" not in value and ("code" in value or "message" in value)
+        str(value.get("code") or 0).lower() not in _FINE or ("data" not in value and "message" in value)
     )
     if "data" not in value and not has_error:
         raise ReplyError("undecodable", f"expected JSON with data, found {body[:60]!r}")

@@ -1,4 +1,4 @@
-"""Kills at random moments and at every crash point of build, compact and merge; two builds; two machines; a full disk.
+"""Kills at random moments and at every crash point of build, compact and merge; two builds.
 
 The teacher logs each call before it answers: every call in the log was paid for.
 """
@@ -7,14 +7,13 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import time
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from teacher_cache import ArmadaError, BuildOptions, Cache, build, choose, compact, merge, open_features, status, verify
+from teacher_cache import BuildOptions, Cache, build, choose, compact, merge, open_features, status, verify
 from teacher_cache.storage.crash_points import POINTS
 from tests import fakes
 from tests.faults.forked import killed_after, start, wait
@@ -118,30 +117,6 @@ def test_a_kill_at_every_crash_point_of_compaction_and_merge_loses_no_row(tmp_pa
     assert rows_of(Cache(str(target))) == unbroken
 
 
-def test_two_machines_on_one_folder_repeat_only_calls_that_were_not_committed(tmp_path, unbroken):
-    """Two processes share a folder, and each has a machine folder of its own, as two machines have."""
-    shared, logs = tmp_path / "shared", [tmp_path / "log0", tmp_path / "log1"]
-    Cache(str(shared), create=True)
-
-    def on_machine(number):
-        cache = Cache(str(shared))
-        cache.__dict__["derived_folder"] = tmp_path / f"machine{number}"
-        cache.derived_folder.mkdir()
-        prompts = PROMPTS if number == 0 else PROMPTS[::-1]
-        build(cache, prompts, fakes.teacher(), fakes.encoder(), OPTIONS)
-
-    children = [
-        start(lambda n=n: on_machine(n), ARMADA_FAKE_LOG=str(logs[n]), ARMADA_FAKE_DELAY="0.01") for n in range(2)
-    ]
-    assert [wait(child) for child in children] == [0, 0]
-    assert set(calls(logs[0])) | set(calls(logs[1])) == set(unbroken)
-    assert all(max(calls(log).values()) == 1 for log in logs)
-    assert rows_of(Cache(str(shared))) == unbroken
-    third = tmp_path / "log2"
-    assert wait(start(lambda: run_build(shared), ARMADA_FAKE_LOG=str(third))) == 0
-    assert not third.exists()  # all is committed: a third machine makes no call
-
-
 def test_a_cap_on_cost_holds_for_concurrent_builds_and_across_kills_and_restarts(tmp_path):
     folder, log = tmp_path / "cache", tmp_path / "log"
     options = BuildOptions(budget_usd=1.0, seal_rows=9)
@@ -162,37 +137,6 @@ def test_a_cap_on_cost_holds_for_concurrent_builds_and_across_kills_and_restarts
     assert sum(calls(log).values()) <= 25
     assert state.cost_usd <= 1.0 + 1e-9
     assert state.calls == 25  # the whole budget was used, and no more
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    folder = tmp_path / "small"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(folder)], capture_output=True)
-    if mounted.returncode:
-        pytest.skip("only root can mount a small file system")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def test_a_full_disk_is_an_armada_error_and_the_build_continues_when_there_is_space(small_disk, tmp_path, unbroken):
-    folder, log = small_disk / "cache", tmp_path / "log"
-    Cache(str(folder), create=True)
-    ballast = small_disk / "ballast"
-    free = shutil.disk_usage(small_disk).free
-    ballast.write_bytes(bytes(free - 500_000))
-    os.environ["ARMADA_FAKE_LOG"] = str(log)
-    try:
-        with pytest.raises(ArmadaError, match="no room left on the disk"):
-            run_build(folder)
-        paid = calls(log)
-        assert len(paid) > 0
-        ballast.unlink()
-        run_build(folder)
-    finally:
-        del os.environ["ARMADA_FAKE_LOG"]
-    assert sum(calls(log).values()) <= len(unbroken) + 1
-    assert rows_of(Cache(str(folder))) == unbroken
 
 
 def test_a_reader_during_compaction_sees_every_row(tmp_path, unbroken):

@@ -373,3 +373,28 @@ def test_on_a_full_disk_the_build_ends_in_words_and_asks_for_nothing_again(
     assert (len(calls(log)), max(calls(log).values())) == (60, 1)
     (state,) = status(Cache(str(folder)))
     assert (state.pictures, state.in_spool, state.calls) == (60, 0, 60)
+
+
+def test_work_in_progress_that_a_build_does_not_take_is_named(tmp_path, log, capfd, monkeypatch):
+    folder = tmp_path / "cache"
+    kill_with_unsealed(folder, PROMPTS, 9)
+    host = os.environ.get("ARMADA_HOST", os.uname().nodename)
+    monkeypatch.setenv("ARMADA_HOST", "renamed")
+    run(folder, PROMPTS[:1])
+    assert f"ARMADA_HOST={host}" in capfd.readouterr().err
+    run(folder, PROMPTS[:1])
+    assert "ARMADA_HOST" not in capfd.readouterr().err  # said once
+    monkeypatch.setenv("ARMADA_HOST", host)
+    shutil.rmtree(folder)
+    run(folder, PROMPTS[:1])
+    assert "9 unsealed rows of another cache" in capfd.readouterr().err
+
+
+def test_builds_that_start_while_another_seals_pay_for_nothing_twice(tmp_path, log):
+    """Each build plans with the commits that were there at its last seal number, so that none is in between."""
+    folder = tmp_path / "cache"
+    Cache(str(folder), create=True)
+    children = [start(lambda: run(folder, seal_rows=2), ARMADA_FAKE_DELAY="0.01") for _ in range(4)]
+    assert [wait(child) for child in children] == [0] * 4
+    assert max(calls(log).values()) == 1
+    check(folder, log, in_flight=0)

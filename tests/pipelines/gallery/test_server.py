@@ -196,7 +196,7 @@ def test_features_that_cannot_be_read_hide_no_picture_and_are_opened_again(cache
         gallery.near(*query)
     monkeypatch.undo()
     assert len(gallery.near(*query)) == 5
-    matrix = next(Path(str(cache.store)).glob("local/matrices/*/features.npy"))
+    matrix = next(cache.derived_folder.glob("matrices/*/features.npy"))
     whole = matrix.read_bytes()
     with matrix.open("r+b") as stream:
         stream.seek(len(whole) - 40)

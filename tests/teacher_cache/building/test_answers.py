@@ -81,7 +81,7 @@ def test_a_teacher_without_the_attributes_of_one_is_refused(monkeypatch):
         open_teacher("tests.fakes:FakeTeacher")
 
 
-@pytest.mark.parametrize(("seed", "distinct", "advice"), [("auto", 3, ""), ("false", 1, "add seed=auto to the spec")])
+@pytest.mark.parametrize(("seed", "distinct", "advice"), [("auto", 3, ""), ("false", 1, "leave out seed=false")])
 def test_a_server_with_a_fixed_seed_gets_seeds_with_samples_and_without_them_is_reported_while_the_build_runs(
     cache, capfd, monkeypatch, seed, distinct, advice
 ):

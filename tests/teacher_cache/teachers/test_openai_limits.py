@@ -54,6 +54,12 @@ def test_a_limit_of_five_pictures_a_minute_is_waited_out_and_costs_neither_attem
     assert set(cache.images(source_of_teacher(teacher), ["attempts"])["attempts"].to_pylist()) == {1}
 
 
+def test_a_request_that_was_turned_away_has_all_its_attempts_left(cache):
+    with serving(lambda prompt, number: ("429", "500", "ok")[min(number, 3) - 1]) as server:
+        report = build(cache, PROMPTS[:2], open_at(server), fakes.encoder(), BuildOptions(attempts=2))
+    assert (report.drawn, report.failed, report.calls) == (2, {}, 4)
+
+
 def test_an_endless_limit_ends_the_build_and_leaves_the_rows_missing(cache, monkeypatch):
     monkeypatch.setattr(call_streak, "_LONGEST_LIMIT_S", 0.5)
     with (

@@ -137,6 +137,8 @@ def test_a_compressed_bomb_stops_at_the_limit():
         (reply([{"error": {"code": "moderation_blocked"}}]), "refused"),
         (reply([], error={"code": "content_policy_violation"}), "refused"),
         (Reply(200, {"error": {"code": "content_filter", "message": "x"}}), "refused"),
+        (Reply(200, {"code": "content_filter", "data": None}), "refused"),
+        (Reply(200, {"code": 0, "message": "success", "data": []}), "transient"),
         (Reply(200, {"error": {"code": 500, "message": "content_filter"}}), "transient"),
     ],
 )

@@ -83,8 +83,8 @@ def test_a_picture_costs_what_the_replys_usage_says_else_the_typed_price(cache, 
 
     with serving(plan) as server:
         teacher = open_at(server, prices=table, price="0.02", concurrency=1)
-        report = build(cache, ["b", "c", "a"], teacher, fakes.encoder())
-    assert report.cost_usd == pytest.approx(0.02 + 0.02 + COST)
+        report = build(cache, ["a", "b", "c"], teacher, fakes.encoder())
+    assert report.cost_usd == pytest.approx(COST + 0.02 + 0.02)
     assert teacher.price_usd == pytest.approx(COST)  # what is reserved from now on
 
 
