@@ -139,7 +139,8 @@ def build_requests(
     )
     if report.drawn or report.encoded or report.calls:
         write_card(cache)
-    cache.log.write_checkpoint()
+    with contextlib.suppress(CacheError):  # it is derived, and a cache with nothing to add may be read-only
+        cache.log.write_checkpoint()
     return report
 
 

@@ -8,6 +8,8 @@ from teacher_cache import (
     ArmadaError,
     BuildOptions,
     Cache,
+    CacheError,
+    Provenance,
     build,
     choose,
     make_plan,
@@ -17,6 +19,9 @@ from teacher_cache import (
     source_of_teacher,
     status,
 )
+from teacher_cache.building import builder
+from teacher_cache.building.sealing import seal
+from teacher_cache.building.spool_opening import open_spool
 from teacher_cache.format.pixels import picture_fault
 from tests import fakes
 
@@ -224,3 +229,58 @@ def test_a_feature_shard_records_the_largest_rounding_error_and_the_licence(cach
         metadata = parquet.read_schema(stream).metadata
     assert metadata[b"armada.teacher_licence"] == b"CC0"
     assert 0 < float(metadata[b"armada.max_rounding_error"].split()[0]) < 2**-10
+
+
+def test_what_another_build_seals_between_the_opening_and_the_plan_is_not_requested_again(cache, monkeypatch):
+    other = Cache(cache.store.url)
+
+    def meanwhile(*words):
+        monkeypatch.undo()
+        build(other, PROMPTS, fakes.teacher(), fakes.encoder())
+
+    monkeypatch.setattr(builder, "adopt_moved_spools", meanwhile)
+    assert build(cache, PROMPTS, fakes.teacher(), fakes.encoder()).calls == 0
+
+
+def test_rows_that_another_build_has_sealed_but_not_deleted_are_not_sealed_again(cache, monkeypatch):
+    teacher, stale = source_of_teacher(fakes.teacher()), Cache(cache.store.url)
+    assert stale.shards() == []
+    with monkeypatch.context() as patch:
+        patch.setattr("teacher_cache.building.spool.Spool.mark_sealed", lambda self, keys: None)
+        build(cache, PROMPTS[:3], fakes.teacher(), fakes.encoder())
+    before = Cache(cache.store.url).commits()
+    with open_spool(stale) as spool:
+        assert spool.unsealed() == {teacher.digest: 3}
+        seal(stale, spool, teacher, 100, Provenance(lambda: 0.0), again=True)
+        assert spool.unsealed() == {}
+    assert Cache(cache.store.url).commits() == before
+
+
+def test_a_user_without_a_name_builds(cache, monkeypatch):
+    def nameless():
+        raise KeyError("getpwuid(): uid not found: 12345")
+
+    monkeypatch.setattr("getpass.getuser", nameless)
+    build(cache, PROMPTS[:1], fakes.teacher(), fakes.encoder())
+    assert cache.commits()[0].by.startswith("uid-")
+
+
+def test_a_user_without_a_home_is_told_what_to_set(cache, monkeypatch):
+    def homeless():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    with pytest.raises(CacheError, match="set HOME or XDG_STATE_HOME"):
+        build(cache, PROMPTS[:1], fakes.teacher(), fakes.encoder())
+
+
+@pytest.mark.parametrize("kind", ["file", "link"])
+def test_a_cache_path_that_is_taken_is_refused_in_words(tmp_path, kind):
+    path = tmp_path / "taken"
+    if kind == "file":
+        path.touch()
+    else:
+        path.symlink_to(tmp_path / "not-mounted" / "disk")
+    with pytest.raises(CacheError, match=r"taken.*(Not a directory|which is not there)"):
+        Cache(str(path), create=True)
