@@ -15,6 +15,7 @@ from uuid import uuid4
 import typer
 
 from pipelines.commands.output import show
+from pipelines.commands.prompts import read_command_prompts
 
 if TYPE_CHECKING:
     from teacher_cache import BuildReport
@@ -77,7 +78,7 @@ def plan(
 
     opened_teacher = open_teacher(teacher)
     teacher_source, encoder_source = source_of_teacher(opened_teacher), source_of_encoder(open_encoder(encoder))
-    texts = _read_prompts(prompts, text_column, task)
+    texts = read_command_prompts(prompts, text_column, task)
     requests = make_requests(teacher_source, texts, samples, limit)
     try:
         opened_cache, is_there = Cache(cache), True
@@ -150,7 +151,7 @@ def build(
         if not hasattr(opened_teacher, "concurrency"):
             raise ArmadaError(f"--concurrency: the teacher {teacher} accepts one request at a time; leave it out")
         opened_teacher.concurrency = concurrency
-    texts = _read_prompts(prompts, text_column, task)
+    texts = read_command_prompts(prompts, text_column, task)
     report = run_build(
         Cache(cache, create=True), texts, opened_teacher, opened_encoder, options, stop=_stop_on_signal()
     )
@@ -240,33 +241,6 @@ def status(url: Url, as_json: AsJson = False) -> None:
         show({f"  {name}": value for name, value in asdict(task).items()}, False)
     if not teachers:
         typer.echo("no teacher has drawn into this cache yet")
-
-
-def _read_prompts(prompts: str, column: str | None, task: str | None) -> list[str]:
-    """Return the prompts of a card, of a card's rows in a file or folder, or of a column of a file."""
-    from distill import card_names, load_card, training_prompts
-    from teacher_cache import ArmadaError, read_prompts
-
-    path = Path(prompts)
-    if task and column:
-        raise ArmadaError("--text-column: the card of --task has the columns; leave out one of the two")
-    if task:
-        if prompts in card_names() and not path.exists():
-            raise ArmadaError(f"--task: expected rows of the card {task} before it, found the card {prompts}")
-        card = load_card(task)
-        if not path.exists():
-            raise ArmadaError(f"{prompts}: no such file or folder")
-        return training_prompts(card, path)
-    if prompts in card_names():
-        if column:
-            raise ArmadaError(f"--text-column: the card {prompts} has its own columns; leave it out")
-        return training_prompts(load_card(prompts))
-    if not path.suffix:
-        found = "a folder; name its card by --task" if path.is_dir() else "neither"
-        raise ArmadaError(
-            f"{prompts}: expected a file or a task, found {found}; known tasks: {', '.join(card_names())}"
-        )
-    return read_prompts(path, column or "text")
 
 
 def _stop_on_signal() -> Callable[[], bool]:
