@@ -15,6 +15,7 @@ FOLDERS = ("images", "features", "failures")
 
 
 def check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified, provenance: Provenance) -> None:
+    """Check the files and the content of a live shard, and save what is sound of it if `repair` is set."""
     found.shards += 1
     found.bytes += shard.bytes
     damaged, missing, messages = [], [], []
@@ -50,6 +51,7 @@ def check_replaced(cache: Cache, path: str, entries: list[Entry], repair: bool, 
         if message := _difference(cache, file):
             mended = f"moved to {cache.store.quarantine(path)}" if repair else ""
             found.add(path, "damaged", message, mended)
+            cache.refresh()
 
 
 def _difference(cache: Cache, file: Shard) -> str:

@@ -42,10 +42,10 @@ def verify(url: str, *, repair: bool = False, clock: Callable[[], float] = time.
     _check_log(cache, repair, found)
     commits, provenance = cache.commits(), Provenance(clock, "repair")
     state = cache.state.as_if_sound()  # a file without its size is damaged; what it replaced is not missing for that
+    for path, entries in state.replaced_files().items():  # first: if what replaces them is damaged, they count again
+        check_replaced(cache, path, entries, repair, found)
     for shard in sorted(state.live.values(), key=lambda shard: not state.is_whole(shard)):
         check_shard(cache, shard, repair, found, provenance)
-    for path, entries in state.replaced_files().items():
-        check_replaced(cache, path, entries, repair, found)
     check_orphans(cache, commits, repair, found, provenance)
     _check_machine_folder(cache, repair, found)
     if repair and found.problems:
