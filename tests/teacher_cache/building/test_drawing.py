@@ -2,12 +2,14 @@
 reason.
 """
 
-from collections import Counter
+from collections import Counter, deque
 
 import pytest
 
-from teacher_cache import ArmadaError, BuildOptions, Failure, build, source_of_teacher, status
+from teacher_cache import ArmadaError, BuildOptions, CacheError, Failure, build, source_of_teacher, status
 from teacher_cache.building import retries
+from teacher_cache.building.spool import Spool
+from teacher_cache.storage.disk import DiskFullError
 from tests import fakes
 
 PROMPTS = [f"prompt {i}" for i in range(6)]
@@ -77,3 +79,54 @@ def test_an_error_that_stops_the_build_keeps_its_pictures_and_frees_its_claims(c
         build(cache, PROMPTS, teacher, fakes.encoder())
     (state,) = status(cache)
     assert (state.pictures, state.in_spool, state.in_flight, state.calls) == (3, 0, 0, 3)
+
+
+class Ahead(fakes.FakeTeacher):
+    """Has four calls in flight: it sends the fifth request before it answers the first."""
+
+    concurrency = 4
+
+    def draw(self, requests):
+        in_flight = deque()
+        for request in requests:
+            self.calls.append(request.image_key)
+            in_flight.append(request)
+            if len(in_flight) > self.concurrency:
+                yield self._answer(in_flight.popleft())
+        while in_flight:
+            yield self._answer(in_flight.popleft())
+
+
+@pytest.mark.parametrize("step", ["claim", "_store", "note_cost"])
+def test_if_the_spool_cannot_be_written_no_call_is_sent_any_more_and_those_in_flight_are_stored(
+    cache, monkeypatch, step
+):
+    method, passed = getattr(Spool, step), []
+
+    def full(self, *words):
+        passed.append(words)
+        if len(passed) == (7 if step == "claim" else 3 if step == "_store" else 1):
+            raise DiskFullError("no room left on the disk")
+        return method(self, *words)
+
+    monkeypatch.setattr(Spool, step, full)
+    teacher = Ahead(fakes.Spec("fake", "", {}, "fake"))
+    prompts = [f"prompt {i}" for i in range(40)]
+    if step == "note_cost":
+        answer = teacher._answer
+
+        def failing_once(request):
+            if request.image_key == teacher.calls[3]:
+                return Failure(request.image_key, "transient", "HTTP 503", retry_after_s=0.0)
+            return answer(request)
+
+        monkeypatch.setattr(teacher, "_answer", failing_once)
+    with pytest.raises(CacheError, match="no room left on the disk"):
+        build(cache, prompts, teacher, fakes.encoder())
+    (state,) = status(cache)
+    assert len(teacher.calls) < 20
+    assert state.calls == len(teacher.calls)
+    assert state.pictures + state.in_spool == len(teacher.calls) - (step == "note_cost")
+    monkeypatch.undo()
+    again = Ahead(fakes.Spec("fake", "", {}, "fake"))
+    assert build(cache, prompts, again, fakes.encoder()).calls == 40 - len(teacher.calls) + (step == "note_cost")
