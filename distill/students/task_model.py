@@ -145,6 +145,8 @@ class _Classifier(_Loaded):
         return score(self.predictions(split, device, what, shared), split.labels, self._metrics, split.groups)
 
     def predictions(self, split: Split, device: torch.device, what: str, shared: Shared = ALONE) -> np.ndarray:
+        if self.classes == 1:  # an exported head adds the labels' mean, beside which half precision rounds them away
+            shared = replace(shared, precision="fp32")
         tokens = tokenize(self.tokenizer, split.texts, self.limit)
         logits = predict(self.model, tokens, device, what=what, shared=shared)
         return logits * self.scale.deviation + self.scale.mean

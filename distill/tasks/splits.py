@@ -84,7 +84,7 @@ class Splits:
             "unlabelled": "{} rows have no label and are left out",
             "empty": "{} rows have no text and are left out",
             "one choice": "{} training questions have the same text for all choices and are left out",
-            "merged": "{} training rows have the text of another one and are merged with it, by a vote on the label",
+            "merged": "{} rows have the text of another one and are merged with it, by a vote on the label",
             "outvoted": "{} of these had another label than the vote's",
         }
         notes = [text.format(self.dropped[name]) for name, text in words.items() if self.dropped.get(name)]

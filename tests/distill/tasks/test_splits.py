@@ -188,7 +188,7 @@ def test_rows_that_are_merged_by_a_vote_are_counted_and_said(tmp_path):
     rows = [*pairs(30), *pairs(4), {**pairs(1)[0], "label": 1}]
     splits = load_splits(load_card("glue/rte"), folder_of(tmp_path, train=rows, test=pairs(3, sentence2="three")))
     assert splits.dropped == {"merged": 5, "outvoted": 1}
-    assert any(note.startswith("5 training rows have the text of another one") for note in splits.notes)
+    assert any(note.startswith("5 rows have the text of another one") for note in splits.notes)
     assert any(note.startswith("1 of these had another label") for note in splits.notes)
 
 

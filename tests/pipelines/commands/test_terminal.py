@@ -42,9 +42,9 @@ def on_a_terminal(*words, **extra):
 @pytest.fixture
 def training(tmp_path):
     """Return the command of a small run."""
-    rows = "".join(f'{{"text": "a good plane {i}", "sentiment": "positive"}}\n' for i in range(12))
-    rows += "".join(f'{{"text": "a bad plane {i}", "sentiment": "negative"}}\n' for i in range(12))
     for name in ("train", "test"):
+        rows = "".join(f'{{"text": "{name} a good plane {i}", "sentiment": "positive"}}\n' for i in range(12))
+        rows += "".join(f'{{"text": "{name} a bad plane {i}", "sentiment": "negative"}}\n' for i in range(12))
         (tmp_path / f"{name}.jsonl").write_text(rows)
     student = save_student(tmp_path / "student")
     files = ("--data-files", tmp_path, "--out", tmp_path / "out", "--control", "undistilled")

@@ -12,7 +12,7 @@ def test_selecting_an_epoch_on_a_split_without_rows_is_refused(tmp_path):
     from distill.settings import TrainSettings
 
     for name in ("train", "test"):
-        (tmp_path / f"{name}.jsonl").write_text('{"text": "a good plane", "sentiment": "neutral"}')
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"text": "{name}: a good plane", "sentiment": "neutral"}}')
     request = RunRequest(
         "demo/sentiment",
         str(save_student(tmp_path / "student")),
