@@ -33,8 +33,8 @@ class Encoder(Protocol):
     batch_size: int  # pictures per call of `encode`
 
     def encode(self, pictures: Sequence[bytes], prompts: Sequence[str]) -> np.ndarray:
-        """Return the features (B, dimension) float32 of B pictures, for `teacher_cache.open_picture`, and their
-        prompts."""
+        """Return the features (B, dimension) float32 of B pictures (`teacher_cache.open_picture` decodes them) and
+        their prompts."""
         ...
 
 
