@@ -26,9 +26,9 @@ from typing import Any
 from cache_write import ENCODER, TEACHER
 
 from teacher_cache import Cache, sha256
+from teacher_cache.files.store import Store
 from teacher_cache.format.commits import Commit, Entry, Shard, commit_bytes, parse_commit
 from teacher_cache.storage.state import cache_state
-from teacher_cache.storage.store import Store
 
 FOLDER = f"features/{TEACHER.name}/{ENCODER.name}/shards"
 LIMIT_S, REPEATS = 1.0, 3

@@ -22,6 +22,9 @@ from teacher_cache.errors import (
     PromptError,
     SpecError,
 )
+from teacher_cache.files.atomic_files import atomic_file, atomic_write, sweep_drafts
+from teacher_cache.files.disk import full_disk_in_words
+from teacher_cache.files.user_folders import user_folder
 from teacher_cache.format.commits import Spent
 from teacher_cache.format.pixels import as_png, open_picture, picture_suffix
 from teacher_cache.format.provenance import Provenance
@@ -48,12 +51,9 @@ from teacher_cache.reading.reader import Features, choose, failure_reasons, open
 from teacher_cache.reading.rows import ChosenRows, FeatureRows
 from teacher_cache.reading.shard_rows import ShardRows
 from teacher_cache.registry.packages import minilm_folder, package_file, quiet_transformers
-from teacher_cache.storage.atomic_files import atomic_file, atomic_write, sweep_drafts
 from teacher_cache.storage.cache import Cache
-from teacher_cache.storage.disk import full_disk_in_words
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
 from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
-from teacher_cache.storage.user_folders import user_folder
 from teacher_cache.storage.writing import commit_features, commit_pictures
 from teacher_cache.tables import read_csv, read_rows
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher

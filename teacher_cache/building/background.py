@@ -15,11 +15,11 @@ from teacher_cache.building.encoding import Encoded, encode
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import missing_features
 from teacher_cache.building.sealing import seal
-from teacher_cache.building.spool import Spool
 from teacher_cache.encoders import Encoder, source_of_encoder
 from teacher_cache.errors import NoFileError
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
+from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.pictures import index_rows
 from teacher_cache.storage.samples import samples_folder, write_missing_samples

@@ -23,11 +23,11 @@ from teacher_cache.building.sealing import seal
 from teacher_cache.building.spool_opening import adopt_moved_spools, open_spool, settle, total_spent
 from teacher_cache.encoders import Encoder, source_of_encoder
 from teacher_cache.errors import ArmadaError, CacheError
+from teacher_cache.files.rights import check_writable
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
-from teacher_cache.storage.rights import check_writable
 from teacher_cache.storage.samples import FORMATS
 from teacher_cache.teachers import Teacher, source_of_teacher
 

@@ -20,15 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 from teacher_cache.building.answers import IdenticalPictures, check_answer, check_picture
 from teacher_cache.building.background import Background
-from teacher_cache.building.options import Budget, BuildOptions
+from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import Plan, requests_of
 from teacher_cache.building.retries import Retries, Sending
 from teacher_cache.building.same_pictures import redraw_notes
-from teacher_cache.building.spool import Spool, StoredError
-from teacher_cache.building.spool_rows import Wanted
 from teacher_cache.errors import ArmadaError, CacheError
 from teacher_cache.format.sources import Source
 from teacher_cache.progress_bar import progress
+from teacher_cache.spool.budget import Budget
+from teacher_cache.spool.rows import Wanted
+from teacher_cache.spool.spool import Spool, StoredError
 from teacher_cache.teachers import Failure, Picture, Request, Teacher
 
 if TYPE_CHECKING:

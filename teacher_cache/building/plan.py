@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.building.spool_opening import open_existing_spool
-from teacher_cache.building.spool_rows import Wanted
 from teacher_cache.format.arrow import concat, counts, first_of_each, one_array
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import image_key, normalise, prompt_key, seed_of
+from teacher_cache.spool.rows import Wanted
 from teacher_cache.storage.cache import Cache
 from teacher_cache.teachers import Request
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from teacher_cache.building.spool_rows import Wanted
+from teacher_cache.spool.rows import Wanted
 from teacher_cache.teachers import Failure, Picture
 
 _BACKOFF_S = 1.0  # before the second attempt, doubled for each later one; multiplied by a random factor of 0.5 to 1

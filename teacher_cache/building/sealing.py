@@ -10,12 +10,12 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.building.spool import Spool
-from teacher_cache.building.spool_rows import SpoolRow
 from teacher_cache.format.arrow import one_array
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.shards import FAILURE_COLUMNS, ImageRow
 from teacher_cache.format.sources import Source
+from teacher_cache.spool.rows import SpoolRow
+from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.writing import commit_failures, commit_pictures
 

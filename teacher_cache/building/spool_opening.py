@@ -13,15 +13,15 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from teacher_cache.building.build_locks import BuildLocks
-from teacher_cache.building.salvage import finish_salvage, salvage
 from teacher_cache.building.sealing import seal
-from teacher_cache.building.spool import Spool
-from teacher_cache.building.spool_database import fault
 from teacher_cache.errors import CacheError
 from teacher_cache.format.commits import Spent
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
+from teacher_cache.spool.database import fault
+from teacher_cache.spool.locks import BuildLocks
+from teacher_cache.spool.salvage import finish_salvage, salvage
+from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.workspace import (
     Workspace,

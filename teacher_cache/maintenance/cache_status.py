@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow.compute as pc
 
 from teacher_cache.building.plan import missing_features
-from teacher_cache.building.spool import Spool
 from teacher_cache.building.spool_opening import open_existing_spool, total_spent, unsealed
 from teacher_cache.format.arrow import counts, one_array
 from teacher_cache.format.sources import Source
+from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 
 

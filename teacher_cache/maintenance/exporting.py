@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from teacher_cache.building.plan import has_feature
 from teacher_cache.errors import ArmadaError
+from teacher_cache.files.store import Store
 from teacher_cache.format.arrow import one_array
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
@@ -22,7 +23,6 @@ from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
 from teacher_cache.storage.pictures import image_rows, index_rows, read_pictures
 from teacher_cache.storage.samples import FORMATS, write_missing_samples
-from teacher_cache.storage.store import Store
 from teacher_cache.storage.writing import commit_failures, commit_features, commit_pictures
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from teacher_cache.building.spool_database import fault
 from teacher_cache.building.spool_opening import open_existing_spool, workspace_of
 from teacher_cache.reading.matrix_store import folders
 from teacher_cache.reading.reader import is_whole
+from teacher_cache.spool.database import fault
 from teacher_cache.storage.cache import Cache
 
 

@@ -16,7 +16,6 @@ import pyarrow as pa
 
 from teacher_cache.building.answers import check_answer
 from teacher_cache.building.encoding import encode_pictures
-from teacher_cache.building.spool import Spool
 from teacher_cache.building.spool_opening import open_spool, settle
 from teacher_cache.encoders import Encoder, source_of_encoder
 from teacher_cache.errors import ArmadaError, CacheError
@@ -24,6 +23,7 @@ from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.keys import seed_of, sha256
 from teacher_cache.reading.reader import open_features
+from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.pictures import in_tar_order, read_pictures
 from teacher_cache.teachers import Picture, Request, Teacher, source_of_teacher

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.errors import CacheError, NoFileError
+from teacher_cache.files.crash_points import crash_point
 from teacher_cache.format.commits import Commit, Entry, Shard
 from teacher_cache.registry.packages import stream_digest
 from teacher_cache.storage.cache import Cache
-from teacher_cache.storage.crash_points import crash_point
 from teacher_cache.storage.state import CacheState
 
 RETAIN_HOURS = 24.0

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from teacher_cache.errors import CacheError, NoFileError
+from teacher_cache.files.store import Store
 from teacher_cache.format.commits import FORMAT
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.keys import sha256
@@ -20,7 +21,6 @@ from teacher_cache.maintenance.shard_checks import check_orphans, check_replaced
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.cache_json import CACHE_JSON, check_format
 from teacher_cache.storage.dataset_card import commits_on_card, write_card
-from teacher_cache.storage.store import Store
 
 
 def verify(url: str, *, repair: bool = False, clock: Callable[[], float] = time.time) -> Verified:

@@ -15,10 +15,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from teacher_cache.errors import CacheError, missing_file, repair_hint
+from teacher_cache.files.atomic_files import atomic_file, sweep_drafts
+from teacher_cache.files.disk import disk_errors_in_words
 from teacher_cache.format.commits import Shard
-from teacher_cache.storage.atomic_files import atomic_file, sweep_drafts
 from teacher_cache.storage.cache import Cache
-from teacher_cache.storage.disk import disk_errors_in_words
 
 TRIES = 3
 

@@ -19,9 +19,9 @@ from typing import IO
 from filelock import FileLock, Timeout
 
 from teacher_cache.errors import CacheError
+from teacher_cache.files.disk import disk_errors_in_words
+from teacher_cache.files.user_folders import user_folder
 from teacher_cache.keys import sha256
-from teacher_cache.storage.disk import disk_errors_in_words
-from teacher_cache.storage.user_folders import user_folder
 
 LIMIT_VARIABLE = "ARMADA_MATRIX_BYTES"
 DEFAULT_LIMIT = 64 << 30  # bytes

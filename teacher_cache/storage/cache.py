@@ -16,6 +16,9 @@ from typing import Any
 import pyarrow as pa
 
 from teacher_cache.errors import CacheError, NoCacheError, NoFileError, repair_hint
+from teacher_cache.files.crash_points import crash_point
+from teacher_cache.files.store import Store
+from teacher_cache.files.user_folders import derived_folder
 from teacher_cache.format.arrow import all_differ, concat, first_of_each
 from teacher_cache.format.commits import Commit, Entry, Shard, Spent, commit_bytes, parse_commit
 from teacher_cache.format.shards import FAILURE_COLUMNS, IMAGE_COLUMNS, read_table, schema_of, write_table
@@ -24,10 +27,7 @@ from teacher_cache.keys import sha256
 from teacher_cache.registry.packages import file_digest
 from teacher_cache.storage.cache_json import CACHE_JSON, check_format, read_source
 from teacher_cache.storage.commit_log import CommitLog
-from teacher_cache.storage.crash_points import crash_point
 from teacher_cache.storage.state import CacheState, cache_state, spent_in
-from teacher_cache.storage.store import Store
-from teacher_cache.storage.user_folders import derived_folder
 
 _TRIES = 3  # to read shards that another process removes meanwhile
 

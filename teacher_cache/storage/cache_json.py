@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from teacher_cache.errors import CacheError, repair_hint
+from teacher_cache.files.store import Store
 from teacher_cache.format.commits import FORMAT, NewerFormatError
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import canonical_json, spec_digest
-from teacher_cache.storage.store import Store
 
 CACHE_JSON = canonical_json({"format": FORMAT, "made_by": "armada"})
 

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from teacher_cache.errors import CacheError, NoFileError
+from teacher_cache.files.store import Store
 from teacher_cache.format.commits import FORMAT, Commit, NewerFormatError, RefusedCommitError, parse_commit
 from teacher_cache.keys import canonical_json, sha256
-from teacher_cache.storage.store import Store
 
 CHECKPOINT_AFTER = 64  # commits that are in no checkpoint
 SMALL = 256  # up to so many commits, a checkpoint costs nearly nothing: it always contains all of them

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from teacher_cache.files.store import Store
 from teacher_cache.format.arrow import one_array
 from teacher_cache.format.commits import Shard
 from teacher_cache.format.shards import feature_matrix, write_samples
@@ -16,7 +17,6 @@ from teacher_cache.format.sources import Source
 from teacher_cache.progress_bar import progress
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.pictures import image_rows, index_rows, read_pictures
-from teacher_cache.storage.store import Store
 
 FORMATS = ("parquet", "webdataset")  # what a build writes besides the pictures: features, or samples as well
 

@@ -23,11 +23,11 @@ from typing import Any
 from filelock import FileLock
 
 from teacher_cache.errors import CacheError
+from teacher_cache.files.atomic_files import atomic_write
+from teacher_cache.files.disk import disk_errors_in_words
+from teacher_cache.files.store import Store
+from teacher_cache.files.user_folders import file_name, host_name, state_folder
 from teacher_cache.keys import sha256
-from teacher_cache.storage.atomic_files import atomic_write
-from teacher_cache.storage.disk import disk_errors_in_words
-from teacher_cache.storage.store import Store
-from teacher_cache.storage.user_folders import file_name, host_name, state_folder
 
 _TOKEN, _SPOOL = re.compile("[0-9a-f]{32}"), re.compile("[A-Za-z0-9_-][A-Za-z0-9._-]*")
 MARKERS = "local"  # the folder of the markers in a cache; it may be deleted, and then a moved cache adopts nothing

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from teacher_cache import BuildOptions, Cache, build, choose, compact, merge, open_features, status, verify
-from teacher_cache.storage.crash_points import POINTS
+from teacher_cache.files.crash_points import POINTS
 from tests import fakes
 from tests.faults.forked import killed_after, start, wait
 from tests.teacher_cache.maintenance.caches import rows_of

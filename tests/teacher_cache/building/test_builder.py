@@ -246,7 +246,7 @@ def test_rows_that_another_build_has_sealed_but_not_deleted_are_not_sealed_again
     teacher, stale = source_of_teacher(fakes.teacher()), Cache(cache.store.url)
     assert stale.shards() == []
     with monkeypatch.context() as patch:
-        patch.setattr("teacher_cache.building.spool.Spool.mark_sealed", lambda self, keys: None)
+        patch.setattr("teacher_cache.spool.spool.Spool.mark_sealed", lambda self, keys: None)
         build(cache, PROMPTS[:3], fakes.teacher(), fakes.encoder())
     before = Cache(cache.store.url).commits()
     with open_spool(stale) as spool:

@@ -8,8 +8,8 @@ import pytest
 
 from teacher_cache import ArmadaError, BuildOptions, CacheError, Failure, build, source_of_teacher, status
 from teacher_cache.building import retries
-from teacher_cache.building.spool import Spool
-from teacher_cache.storage.disk import DiskFullError
+from teacher_cache.files.disk import DiskFullError
+from teacher_cache.spool.spool import Spool
 from tests import fakes
 
 PROMPTS = [f"prompt {i}" for i in range(6)]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from teacher_cache import Cache, CacheError, build, merge
+from teacher_cache.files.store import Store
 from teacher_cache.reading import reader
 from teacher_cache.reading.matrix_store import folders
-from teacher_cache.storage.store import Store
 from tests import fakes
 from tests.teacher_cache.reading.test_reader import PROMPTS, SMALL, expected, opened
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from teacher_cache import Cache, Provenance, Spent, sha256
+from teacher_cache.files.store import Store
 from teacher_cache.format.commits import Shard, commit_bytes, parse_commit
-from teacher_cache.storage.store import Store
 
 WHO = Provenance(time.time).now()
 

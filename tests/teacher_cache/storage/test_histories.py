@@ -9,7 +9,7 @@ from tests.teacher_cache.storage.histories import History
 
 @pytest.fixture(autouse=True)
 def _without_sync(monkeypatch):
-    monkeypatch.setattr("teacher_cache.storage.atomic_files._sync", lambda path: None)
+    monkeypatch.setattr("teacher_cache.files.atomic_files._sync", lambda path: None)
     monkeypatch.setenv("ARMADA_PROGRESS", "off")
 
 

@@ -9,9 +9,9 @@ import fsspec
 import pytest
 
 from teacher_cache import CacheError
-from teacher_cache.storage.atomic_files import atomic_write
-from teacher_cache.storage.store import Store
-from teacher_cache.storage.urls import identity
+from teacher_cache.files.atomic_files import atomic_write
+from teacher_cache.files.store import Store
+from teacher_cache.files.urls import identity
 from teacher_cache.storage.workspace import find_workspace, moved_workspaces, open_workspace, unmark
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from teacher_cache.errors import CacheError
-from teacher_cache.storage.disk import disk_errors_in_words
+from teacher_cache.files.disk import disk_errors_in_words
 
 VERSION = 2
 SCHEMA = """

@@ -2,12 +2,12 @@
 
 import pytest
 
-from teacher_cache.building.options import Budget
-from teacher_cache.building.spool import Spool, StoredError
-from teacher_cache.building.spool_rows import Wanted
+from teacher_cache.files.disk import DiskFullError
 from teacher_cache.format.commits import Spent
 from teacher_cache.keys import sha256
-from teacher_cache.storage.disk import DiskFullError
+from teacher_cache.spool.budget import Budget
+from teacher_cache.spool.rows import Wanted
+from teacher_cache.spool.spool import Spool, StoredError
 from teacher_cache.teachers import Failure, Picture, Request
 
 FREE = Budget()

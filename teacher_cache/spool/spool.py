@@ -16,16 +16,16 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from teacher_cache.building.build_locks import BuildLocks
-from teacher_cache.building.options import Budget
-from teacher_cache.building.reserve import Reserve, remove_reserves
-from teacher_cache.building.spool_database import RAISE, SpoolDatabase
-from teacher_cache.building.spool_rows import COLUMNS, Claim, SpoolRow, Wanted
 from teacher_cache.errors import CacheError
+from teacher_cache.files.crash_points import crash_point
+from teacher_cache.files.disk import DiskFullError
 from teacher_cache.format.commits import Spent
 from teacher_cache.keys import sha256
-from teacher_cache.storage.crash_points import crash_point
-from teacher_cache.storage.disk import DiskFullError
+from teacher_cache.spool.budget import Budget
+from teacher_cache.spool.database import RAISE, SpoolDatabase
+from teacher_cache.spool.locks import BuildLocks
+from teacher_cache.spool.reserve import Reserve, remove_reserves
+from teacher_cache.spool.rows import COLUMNS, Claim, SpoolRow, Wanted
 from teacher_cache.teachers import Failure, Picture
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from teacher_cache.storage.disk import disk_errors_in_words
+from teacher_cache.files.disk import disk_errors_in_words
 
 _PREFIX = "reserve-"
 _ZEROS = bytes(1 << 20)

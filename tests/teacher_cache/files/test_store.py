@@ -5,7 +5,7 @@ import uuid
 import pytest
 
 from teacher_cache import Cache, CacheError
-from teacher_cache.storage.store import Store, redact
+from teacher_cache.files.store import Store, redact
 
 
 @pytest.fixture(params=["local", "memory"])

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from teacher_cache.building.spool_database import RAISE, SpoolDatabase
 from teacher_cache.keys import sha256
+from teacher_cache.spool.database import RAISE, SpoolDatabase
 
 _SUFFIXES = ("", "-wal", "-shm")
 _FRESH = "salvaged.sqlite"

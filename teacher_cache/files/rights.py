@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterable
 
-from teacher_cache.storage.store import Store
+from teacher_cache.files.store import Store
 
 
 def check_writable(store: Store, folders: Iterable[str]) -> None:

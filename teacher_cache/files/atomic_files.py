@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from teacher_cache.storage.crash_points import crash_point
+from teacher_cache.files.crash_points import crash_point
 
 DRAFT_SUFFIX = ".draft"
 

@@ -4,11 +4,11 @@ import shutil
 
 import pytest
 
-from teacher_cache.building.options import Budget
-from teacher_cache.building.salvage import finish_salvage, salvage
-from teacher_cache.building.spool import Spool
-from teacher_cache.building.spool_database import fault
-from teacher_cache.building.spool_rows import Wanted
+from teacher_cache.spool.budget import Budget
+from teacher_cache.spool.database import fault
+from teacher_cache.spool.rows import Wanted
+from teacher_cache.spool.salvage import finish_salvage, salvage
+from teacher_cache.spool.spool import Spool
 from teacher_cache.teachers import Failure, Picture, Request
 
 PICTURES = {f"k{i:03}": bytes([i]) * 5000 for i in range(60)}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from teacher_cache.storage.disk import disk_errors_in_words
+from teacher_cache.files.disk import disk_errors_in_words
 
 _BUILD = "build-"
 

@@ -22,11 +22,11 @@ from filelock import FileLock, Timeout
 from fsspec.implementations.local import LocalFileSystem
 
 from teacher_cache.errors import ArmadaError, CacheError, missing_file
-from teacher_cache.storage import local_files
-from teacher_cache.storage.atomic_files import publish_file
-from teacher_cache.storage.crash_points import crash_point
-from teacher_cache.storage.disk import disk_errors_in_words
-from teacher_cache.storage.urls import identity, redact
+from teacher_cache.files import local_files
+from teacher_cache.files.atomic_files import publish_file
+from teacher_cache.files.crash_points import crash_point
+from teacher_cache.files.disk import disk_errors_in_words
+from teacher_cache.files.urls import identity, redact
 
 _DRAFT = ".draft-"
 
