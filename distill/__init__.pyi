@@ -7,8 +7,9 @@ from .controls import (
     find_control as find_control,
 )
 from .dataset.join import View as View, data_digest as data_digest, join as join, join_lazily as join_lazily
-from .dataset.loader import Loader as Loader, on_device as on_device
+from .dataset.loader import Loader as Loader
 from .dataset.mending import Mending as Mending, spec_text as spec_text
+from .dataset.moving import on_device as on_device
 from .dataset.order import generator_of as generator_of
 from .dataset.tokens import Tokens as Tokens, tokenize as tokenize
 from .dataset.windows import autocorrelation as autocorrelation

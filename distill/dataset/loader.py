@@ -215,27 +215,6 @@ def ahead(work: Callable[..., Result], calls: Iterable[tuple[Any, ...]], threads
                 future.cancel()
 
 
-def on_device(
-    features: FeatureTable, device: torch.device | str, share_of_free: float = 0.5
-) -> Tensor | SampledFeatures | None:
-    """Copy all features (N, L) to a CUDA device.
-
-    Return None if they need more than `share_of_free` of its free memory, or if it is not a CUDA device.
-    """
-    device = torch.device(device)
-    if isinstance(features, SampledFeatures):
-        moved = on_device(features.features, device, share_of_free)
-        return features.on(moved) if isinstance(moved, Tensor) else None
-    if device.type != "cuda":
-        return None
-    free, _ = torch.cuda.mem_get_info(device)
-    if features.shape[0] * features.shape[1] * features.dtype.itemsize > share_of_free * free:
-        return None
-    if isinstance(features, np.ndarray | Tensor):
-        return torch.as_tensor(features).to(device)
-    return torch.from_numpy(features.take(np.arange(features.shape[0]))).to(device)
-
-
 @dataclass(frozen=True)
 class _Memory:
     """An array (N, L) as FeatureRows; or a tensor, of which only the shape is read here."""

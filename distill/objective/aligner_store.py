@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from distill.dataset.join import View
-from distill.dataset.loader import on_device
+from distill.dataset.moving import on_device
 from distill.dataset.sampled_features import SampledFeatures
 from distill.objective.aligner import State, train_aligner
 from distill.settings import AlignerSettings, changes

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from pipelines.commands.cache import Url
+from pipelines.commands.options import Url
 
 if TYPE_CHECKING:
     from teacher_cache import Cache

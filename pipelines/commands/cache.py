@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-import signal
-import sys
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Optional
 from uuid import uuid4
 
 import typer
 
+from pipelines.commands.interrupts import stop_on_signal
+from pipelines.commands.options import (
+    AsJson,
+    BudgetUsd,
+    CacheUrl,
+    Column,
+    EncoderSpec,
+    Limit,
+    MaxCalls,
+    Prompts,
+    Samples,
+    Task,
+    TeacherSpec,
+    Url,
+)
 from pipelines.commands.output import show
 from pipelines.commands.prompts import read_command_prompts
 from pipelines.files import json_text
@@ -23,31 +34,6 @@ if TYPE_CHECKING:
 cache_app = typer.Typer(
     help="Stage one: draw pictures and compute features once, and keep them in shards.", no_args_is_help=True
 )
-
-Prompts = Annotated[
-    str,
-    typer.Argument(help="A task card's name, or a .jsonl, .csv, .parquet or .txt file; with --task, a card's rows."),
-]
-Url = Annotated[str, typer.Argument(help="The cache: a folder or any fsspec URL.")]
-CacheUrl = Annotated[str, typer.Option("--cache", help="The cache: a folder or any fsspec URL.")]
-TeacherSpec = Annotated[str, typer.Option("--teacher", help="KIND[:MODEL][?OPTION=VALUE&...], for example pictogram.")]
-EncoderSpec = Annotated[str, typer.Option("--encoder", help="For example efficientnet-lite0.")]
-Column = Annotated[
-    Optional[str], typer.Option("--text-column", help="The column of the prompts, used as they are; default text.")
-]
-Task = Annotated[
-    Optional[str],
-    typer.Option("--task", help="PROMPTS has rows of this card: build the prompts that its training looks for."),
-]
-Samples = Annotated[int, typer.Option("--samples", min=1, help="Pictures per prompt.")]
-Limit = Annotated[Optional[int], typer.Option("--limit", min=1, help="Use only the first N unique prompts.")]
-MaxCalls = Annotated[
-    Optional[int], typer.Option("--max-calls", min=0, help="Most calls to this teacher, earlier builds included.")
-]
-BudgetUsd = Annotated[
-    Optional[float], typer.Option("--budget-usd", min=0, help="Most money for this teacher, earlier builds included.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
 
 
 @cache_app.command()
@@ -158,9 +144,7 @@ def build(
             raise ArmadaError(f"--concurrency: the teacher {teacher} accepts one request at a time; leave it out")
         opened_teacher.concurrency = concurrency
     texts = read_command_prompts(prompts, text_column, task)
-    report = run_build(
-        Cache(cache, create=True), texts, opened_teacher, opened_encoder, options, stop=_stop_on_signal()
-    )
+    report = run_build(Cache(cache, create=True), texts, opened_teacher, opened_encoder, options, stop=stop_on_signal())
     show(asdict(report), as_json)
     _exit_with_code(report)
 
@@ -210,7 +194,7 @@ def retry(
             reasons,
             max_calls=max_calls,
             budget_usd=budget_usd,
-            stop=_stop_on_signal(),
+            stop=stop_on_signal(),
         )
         reports = [report] if report else []
     if as_json:
@@ -247,17 +231,3 @@ def status(url: Url, as_json: AsJson = False) -> None:
         show({f"  {name}": value for name, value in asdict(task).items()}, False)
     if not teachers:
         typer.echo("no teacher has drawn into this cache yet")
-
-
-def _stop_on_signal() -> Callable[[], bool]:
-    """Return a function that tells whether SIGINT or SIGTERM has arrived; the second one ends the process at once."""
-    received: list[int] = []
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        signal.signal(number, signal.SIG_DFL)
-        print("\nstopping after the calls in flight; interrupt again to stop at once", file=sys.stderr)
-
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
-    return lambda: bool(received)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import typer
@@ -20,3 +24,17 @@ class Interruptible(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("interrupted: run the same command again to continue", err=True)
             raise typer.Exit(INTERRUPTED) from None
+
+
+def stop_on_signal() -> Callable[[], bool]:
+    """Return a function that tells whether SIGINT or SIGTERM has arrived; the second one ends the process at once."""
+    received: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(number, signal.SIG_DFL)
+        print("\nstopping after the calls in flight; interrupt again to stop at once", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return lambda: bool(received)

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from pipelines.commands.cache import AsJson, Url
+from pipelines.commands.options import AsJson, Url
 from pipelines.commands.output import show
 from pipelines.files import json_text
 

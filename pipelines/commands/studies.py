@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.commands.cache import AsJson
+from pipelines.commands.options import AsJson
 from pipelines.commands.output import show
 
 if TYPE_CHECKING:

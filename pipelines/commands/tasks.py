@@ -7,7 +7,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from pipelines.commands.cache import AsJson
+from pipelines.commands.options import AsJson
 from pipelines.files import json_text
 
 DataFiles = Annotated[

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from pipelines.commands.cache import AsJson
+from pipelines.commands.options import AsJson
 from pipelines.files import json_text
 from pipelines.run.request import Option, make_request, train_options
 

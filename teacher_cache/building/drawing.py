@@ -225,8 +225,8 @@ class Drawing:
                 answers.append(check_picture(answer))
             except ArmadaError as error:  # the other answers are stored all the same
                 self._error = self._error or error
-        if not answers:
-            return  # an earlier call has recorded this answer together with others
+        if not answers:  # an earlier call has recorded this answer together with others
+            return
         try:
             self.spool.record(answers)
         except StoredError as error:

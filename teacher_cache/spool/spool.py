@@ -223,8 +223,6 @@ class Spool:
         rows = self._database.read("SELECT seconds / rows FROM rates WHERE name = ? AND rows > 0", name)
         return float(rows[0][0]) if rows else None
 
-    # The ledger
-
     def spent(self, teacher: str) -> tuple[int, float]:
         """Return the number of calls ever reserved here for a teacher, and their cost in dollars, which is 0 if the
         teacher has no price."""

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings, strategies as st
 from torch.utils.data import DataLoader
 
-from distill.dataset.loader import Loader, on_device
+from distill.dataset.loader import Loader
+from distill.dataset.moving import on_device
 from distill.dataset.order import batches
 from teacher_cache import ArmadaError
 

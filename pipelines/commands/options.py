@@ -1,0 +1,32 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated, Optional
+
+import typer
+
+Prompts = Annotated[
+    str,
+    typer.Argument(help="A task card's name, or a .jsonl, .csv, .parquet or .txt file; with --task, a card's rows."),
+]
+Url = Annotated[str, typer.Argument(help="The cache: a folder or any fsspec URL.")]
+CacheUrl = Annotated[str, typer.Option("--cache", help="The cache: a folder or any fsspec URL.")]
+TeacherSpec = Annotated[str, typer.Option("--teacher", help="KIND[:MODEL][?OPTION=VALUE&...], for example pictogram.")]
+EncoderSpec = Annotated[str, typer.Option("--encoder", help="For example efficientnet-lite0.")]
+Column = Annotated[
+    Optional[str], typer.Option("--text-column", help="The column of the prompts, used as they are; default text.")
+]
+Task = Annotated[
+    Optional[str],
+    typer.Option("--task", help="PROMPTS has rows of this card: build the prompts that its training looks for."),
+]
+Samples = Annotated[int, typer.Option("--samples", min=1, help="Pictures per prompt.")]
+Limit = Annotated[Optional[int], typer.Option("--limit", min=1, help="Use only the first N unique prompts.")]
+MaxCalls = Annotated[
+    Optional[int], typer.Option("--max-calls", min=0, help="Most calls to this teacher, earlier builds included.")
+]
+BudgetUsd = Annotated[
+    Optional[float], typer.Option("--budget-usd", min=0, help="Most money for this teacher, earlier builds included.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]
