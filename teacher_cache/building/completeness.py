@@ -47,7 +47,8 @@ def _incomplete(cache: Cache, expected: int) -> CacheError:
     state = cache.state
     files = [file for shard in state.missing for file in shard.files()]
     absent = [file.path for file in files if file.path not in state.listed]
-    partial = [file.path for file in files if state.listed.get(file.path, file.bytes) not in (file.bytes, -1)]
+    live = [file for shard in state.live.values() for file in shard.files()]
+    partial = [file.path for file in live if state.listed.get(file.path, file.bytes) not in (file.bytes, -1)]
     found = [f"{len(absent)} files that its commits name (for example {absent[0]})"] if absent else []
     found += [f"a part of {len(partial)} files (for example {partial[0]})"] if partial else []
     commits = expected - len(cache.log.commits)

@@ -115,9 +115,9 @@ def _saved(cache: Cache, shard: Shard, aside: str, lost: Sequence[Entry], proven
 def _lost_without(cache: Cache, shard: Shard) -> list[Entry]:
     """Return the entries that are lost with a shard: its own, and those that it replaced and whose files are gone."""
     state = cache.state
-    listed = {path: size for path, size in state.listed.items() if path != shard.path}
-    after = cache_state(state.commits.values(), listed)
-    before = {other.path for other in state.missing}
+    sound = {**state.listed, **{file.path: file.bytes for file in shard.files()}}
+    before = {other.path for other in cache_state(state.commits.values(), sound).missing}
+    after = cache_state(state.commits.values(), {path: sound[path] for path in sound if path != shard.path})
     lost = [other for other in after.missing if other.path not in before or other.path == shard.path]
     return [*state.entries_of([shard]), *after.entries_of(lost)]
 

@@ -9,49 +9,18 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from teacher_cache.errors import CacheError, NoFileError
-from teacher_cache.format.commits import FORMAT, Commit, Shard
+from teacher_cache.format.commits import FORMAT
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.keys import sha256
 from teacher_cache.maintenance.host_files import host_faults
-from teacher_cache.maintenance.repair import ADOPTED, accept_loss, adopt, fault_of, mend
-from teacher_cache.registry.packages import stream_digest
+from teacher_cache.maintenance.problems import Verified
+from teacher_cache.maintenance.shard_checks import check_orphans, check_replaced, check_shard
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.cache_json import CACHE_JSON, check_format
 from teacher_cache.storage.dataset_card import commits_on_card, write_card
 from teacher_cache.storage.store import Store
-
-FOLDERS = ("images", "features", "failures")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A file with a fault; `mended` states what the repair did.
-
-    `kind` is "damaged", "missing", "orphan" (no commit names it), "refused" (it is no commit of a cache, or names what
-    it may not), "newer" (of a newer format) or "link" (it leads out of the cache).
-    """
-
-    path: str
-    kind: str
-    message: str
-    mended: str = ""
-
-
-@dataclass
-class Verified:
-    """How many commits, shards and bytes were checked, and the problems that were found."""
-
-    commits: int = 0
-    shards: int = 0
-    bytes: int = 0
-    problems: list[Problem] = field(default_factory=list)
-
-    def add(self, path: str, kind: str, message: str, mended: str = "") -> None:
-        """Add a problem."""
-        self.problems.append(Problem(path, kind, message, mended))
 
 
 def verify(url: str, *, repair: bool = False, clock: Callable[[], float] = time.time) -> Verified:
@@ -70,10 +39,14 @@ def verify(url: str, *, repair: bool = False, clock: Callable[[], float] = time.
     _check_sources(cache, repair, found)
     _check_log(cache, repair, found)
     commits, provenance = cache.commits(), Provenance(clock, "repair")
-    for shard in list(cache.state.live.values()):
-        _check_shard(cache, shard, repair, found, provenance)
-    _check_orphans(cache, commits, repair, found, provenance)
-    found.problems += [Problem(path, "damaged", *words) for path, *words in host_faults(cache, repair)]
+    state = cache.state.as_if_sound()  # a file without its size is damaged; what it replaced is not missing for that
+    for path, entries in state.replaced_files().items():  # first: if what replaces them is damaged, they count again
+        check_replaced(cache, path, entries, repair, found)
+    for shard in sorted(state.live.values(), key=lambda shard: not state.is_whole(shard)):
+        check_shard(cache, shard, repair, found, provenance)
+    check_orphans(cache, commits, repair, found, provenance)
+    for path, message, mended in host_faults(cache, repair):
+        found.add(path, "damaged", message, mended)
     if repair and found.problems:
         store.sweep()
         cache.refresh()
@@ -165,48 +138,3 @@ def _check_log(cache: Cache, repair: bool, found: Verified) -> None:
     if stated > len(commits):
         message = f"it states {stated} commits, and {len(commits)} are here; the copy of the cache may be incomplete"
         found.add("README.md", "missing", message, "written anew" if repair else "")
-
-
-def _check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified, provenance: Provenance) -> None:
-    found.shards += 1
-    found.bytes += shard.bytes
-    damaged, missing, messages = [], [], []
-    for file in shard.files():
-        try:
-            with cache.store.open(file.path) as stream:
-                digest, size = stream_digest(stream), stream.tell()
-        except NoFileError:
-            missing.append(file.path)
-            continue
-        if digest != file.sha256:
-            damaged.append(file.path)
-            messages.append(f"expected {file.bytes} bytes of sha256 {file.sha256[:12]}, found {size} of {digest[:12]}")
-    if not damaged and not missing and (fault := fault_of(cache, shard)):
-        damaged.append(shard.index.path if shard.index and shard.index.path in fault else shard.path)
-        messages.append(fault)
-    known_lost = all(entry in cache.state.lost for entry in cache.state.entries_of([shard]))
-    if missing and not damaged and known_lost:
-        return  # a build was told to draw its rows again, or a repair has saved what was sound
-    mended = mend(cache, shard, damaged, provenance) if repair and (damaged or missing) else ""
-    for path, message in zip(damaged, messages, strict=True):
-        found.add(path, "damaged", message, mended)
-    if repair and missing and not damaged and not mended:
-        mended = accept_loss(cache, shard, provenance)
-    for path in missing:
-        message = "a commit names it, but it does not exist; if it is gone for good, build with --redraw-missing"
-        found.add(path, "missing", message, mended)
-
-
-def _check_orphans(cache: Cache, commits: list[Commit], repair: bool, found: Verified, provenance: Provenance) -> None:
-    """Find files that no commit names: a build was killed before its commit, or the commit was damaged."""
-    cache.refresh()
-    known = {file.path for c in [*commits, *cache.commits()] for shard in c.added for file in shard.files()}
-    known |= {problem.path for problem in found.problems}
-    paths = [path for folder in FOLDERS for path in cache.store.walk(folder)]
-    for path in sorted(paths, key=lambda path: not path.endswith(".tar")):
-        if path in known or path.endswith(("/teacher.json", "/encoder.json")) or not cache.store.exists(path):
-            continue
-        mended = adopt(cache, path, provenance) if repair else ""
-        if mended == ADOPTED:
-            known |= {file.path for file in cache.state.live[path].files()}
-        found.add(path, "orphan", "no commit names it", mended)

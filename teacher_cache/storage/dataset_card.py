@@ -80,7 +80,8 @@ def _teacher_section(cache: Cache, teacher: Source) -> str:
             f"### Encoder {encoder.name}",
             "",
             f"- {encoder.spec.get('dimension')} numbers per feature, {encoder.spec.get('dtype')}; "
-            f"largest rounding error {largest_rounding_error(cache, teacher, encoder)} of a feature's largest number",
+            f"largest rounding error {largest_rounding_error(cache, teacher, encoder)} of a feature's largest number "
+            f"in the first {_MEASURED_SHARDS} shards",
             f"- Parameters: `{dict(encoder.spec)}`",
         ]
     return "\n".join([*lines, ""])

@@ -40,6 +40,12 @@ class CacheState:
         """Return whether a shard's files, its index included, are listed with their sizes."""
         return _is_whole(shard, self.listed)
 
+    def as_if_sound(self) -> CacheState:
+        """Return the state that the cache would have if each listed file of a commit had its size."""
+        files = (file for commit in self.commits.values() for shard in commit.added for file in shard.files())
+        sizes = {file.path: file.bytes for file in files if file.path in self.listed}
+        return cache_state(self.commits.values(), {**self.listed, **sizes})
+
     def entries_of(self, shards: Iterable[Shard]) -> list[Entry]:
         """Return the live entries of some paths, for a commit that replaces them."""
         return [entry for shard in shards for entry in self.entries.get(shard.path, ())]

@@ -57,6 +57,22 @@ def test_maintenance_commands_print_one_json_object_and_keep_the_rows(tmp_path, 
     assert str(shard.relative_to(cache)) in [problem["path"] for problem in json.loads(broken.stdout)["problems"]]
 
 
+def test_a_build_on_a_cache_that_lacks_a_tar_stops_with_one_line_and_draws_it_again_when_it_is_told_to(
+    tmp_path, prompts
+):
+    cache = tmp_path / "c"
+    words = ("cache", "build", prompts, *FAKES, "--cache", cache, "--json")
+    assert armada(*words).returncode == 0
+    next((cache / "images").rglob("*.tar")).unlink()
+    stopped = armada(*words)
+    assert (stopped.returncode, stopped.stdout) == (2, "")
+    (line,) = stopped.stderr.splitlines()
+    assert "build with --redraw-missing if they are gone for good" in line
+    again = armada(*words, "--redraw-missing")
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["calls"] == 12
+
+
 def test_every_command_that_the_readme_names_exists():
     readme = (ROOT / "README.md").read_text("utf-8")
     named = set(re.findall(r"^armada ((?:cache )?[a-z]+)", readme, re.MULTILINE))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from teacher_cache import ArmadaError, BuildOptions, Cache, build, choose, open_features, recompute, verify
+from teacher_cache import ArmadaError, BuildOptions, Cache, build, choose, compact, open_features, recompute, verify
 from teacher_cache.format.commits import Shard
 from tests import fakes
 from tests.teacher_cache.reading.test_reader import expected
@@ -147,6 +147,34 @@ def test_a_broken_spool_is_named_and_moved_aside(built, tmp_path):
     (problem,) = verify(str(built), repair=True).problems
     assert problem.mended == "moved aside; 0 unsealed rows that could be read are kept"
     assert build(Cache(str(built)), [*PROMPTS, "new"], *opened()).calls == 1
+
+
+def test_a_damaged_shard_of_a_vacuumed_compaction_is_named_alone_and_repaired_with_what_it_replaced(built):
+    compact(Cache(str(built)), vacuum=True, retain_hours=0)
+    (path,) = built.glob("images/*/shards/*.tar")
+    path.write_bytes(path.read_bytes()[:-12_000])
+    with pytest.raises(ArmadaError, match=r"a part of 1 files .*verify --repair .*, which saves what is sound"):
+        build(Cache(str(built)), [*PROMPTS, "new"], *opened())
+    (problem,) = verify(str(built)).problems
+    assert problem.path == str(path.relative_to(built))
+    (problem,) = verify(str(built), repair=True).problems
+    saved = int(problem.mended.split("; ")[-1].split()[0])
+    assert 0 < saved < len(PROMPTS)
+    assert verify(str(built)).problems == []
+    assert build(Cache(str(built)), PROMPTS, *opened()).calls == len(PROMPTS) - saved
+
+
+def test_replaced_files_are_checked_too_for_they_count_again_if_what_replaces_them_is_lost(built):
+    (old, *_) = sorted(built.glob("images/*/shards/*.tar"))
+    compact(Cache(str(built)))
+    new = max(built.glob("images/*/shards/*.tar"), key=lambda path: path.stat().st_size)
+    damage(old, "truncate")
+    assert [problem.path for problem in verify(str(built)).problems] == [str(old.relative_to(built))]
+    damage(new, "truncate")
+    verify(str(built), repair=True)
+    assert verify(str(built)).problems == []
+    lost = build(Cache(str(built)), PROMPTS, *opened()).calls
+    assert 0 < lost <= 4  # only pictures of the file that was damaged twice over
 
 
 def test_recompute_finds_no_difference_if_nothing_changed(built):
