@@ -16,7 +16,7 @@ from teacher_cache.format.commits import FORMAT
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.keys import sha256
 from teacher_cache.maintenance.host_files import host_faults
-from teacher_cache.maintenance.problems import Problem, Verified
+from teacher_cache.maintenance.problems import Verified
 from teacher_cache.maintenance.shard_checks import check_orphans, check_replaced, check_shard
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.cache_json import CACHE_JSON, check_format
@@ -45,7 +45,8 @@ def verify(url: str, *, repair: bool = False, clock: Callable[[], float] = time.
     for shard in sorted(state.live.values(), key=lambda shard: not state.is_whole(shard)):
         check_shard(cache, shard, repair, found, provenance)
     check_orphans(cache, commits, repair, found, provenance)
-    found.problems += [Problem(path, "damaged", *words) for path, *words in host_faults(cache, repair)]
+    for path, message, mended in host_faults(cache, repair):
+        found.add(path, "damaged", message, mended)
     if repair and found.problems:
         store.sweep()
         cache.refresh()
