@@ -1,4 +1,4 @@
-"""Ctrl-C on the command line: a build stops after its calls in flight; other commands end with one message. Exit code 130."""
+"""Ctrl-C on the command line: a build finishes its calls in flight, other commands end at once. Exit code 130."""
 
 from __future__ import annotations
 
