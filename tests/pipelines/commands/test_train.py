@@ -71,7 +71,7 @@ def test_one_removed_feature_stops_before_the_first_step(trained):
     (shard,) = cache.shards("features")
     table = parquet.read_table(copy / shard.path)
     smaller = cache.write_shard(shard.path.rpartition("/")[0], table.slice(1))
-    cache.commit([smaller], by="test", at="now", replaced=[shard.path])
+    cache.commit([smaller], by="test", at="now", replaced=cache.state.entries_of([shard]))
     words = [copy if word == folder / "cache" else word for word in words]
     run = armada(*words, "--data-files", data, "--out", folder / "removed")
     assert run.returncode == 2
