@@ -178,17 +178,10 @@ def _from_folder(card: Card, folder: Path, dropped: Counter[str]) -> Splits:
     also = {name: evaluated(split, counts) for name, split in (named.also if named else {}).items() if split in paths}
     dropped.update(counts)
     train, held_out = _without(train, [test, validation or [], *also.values()])
-    if validation is None:
-        train, validation = _cut(train, _validation_percent(card))
+    if validation is None:  # a split by percentages is one of a single file; a folder's two files are split already
+        train, validation = _cut(train, named.validation if named else 0)
     parts = {"train": train, "validation": validation, "test": test}
     return _as_splits(card, parts, also, held_out, dropped, str(folder), tuple(remarks))
-
-
-def _validation_percent(card: Card) -> int:
-    """Return which part of the rows that are no test rows are validation rows."""
-    if isinstance(card.split, NamedSplit):
-        return card.split.validation
-    return round(100 * card.split.validation / max(1, card.split.train + card.split.validation))
 
 
 def _without(rows: Sequence[Row], evaluated: Sequence[Sequence[Row]]) -> tuple[list[Row], int]:
