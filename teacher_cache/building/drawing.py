@@ -207,8 +207,7 @@ class Drawing:
             self._error = self._error or error
 
     def _wait_for_retry(self) -> None:
-        """Wait until the next retry is due, or for a moment if another build has claimed rows, which are free if it
-        dies."""
+        """Wait until the next retry is due, or for a moment if another build has claimed rows: it may die."""
         due = self._retries.next_due
         if self._claimed_elsewhere:
             due = min(due, time.monotonic() + 0.2)
@@ -244,7 +243,7 @@ class Drawing:
                 self.failed[answer.reason] = self.failed.get(answer.reason, 0) + 1
         if self._error:
             return
-        self.spool.reserve.grow(self._room(max(len(a.data) if isinstance(a, Picture) else 0 for a in answers)))
+        self.spool.reserve.grow(self._room(max((len(a.data) for a in answers if isinstance(a, Picture)), default=0)))
         full = self.spool.count(self.teacher_source.digest, "drawn") >= self.options.seal_rows
         if (full or self.clock() - self._sealed_at >= self.options.seal_seconds) and not self.background.is_sealing:
             self.background.seal()

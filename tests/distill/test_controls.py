@@ -130,7 +130,7 @@ def test_the_probe_finds_what_is_linear_in_the_pooled_output(tmp_path):
     generator = np.random.Generator(np.random.PCG64(0))
     pooled = generator.normal(size=(300, 8)).astype(np.float32)
     labels = (pooled[:, 2] > 0).astype(int)
-    assert (probe(pooled[:200], labels[:200], pooled[200:], 0).argmax(1) == labels[200:]).mean() > 0.9
+    assert (probe(pooled[:200], labels[:200], pooled[200:], 0, 2).argmax(1) == labels[200:]).mean() > 0.9
     model, tokenizer = load_student(str(save_student(tmp_path / "s")), ("a", "b"), 0)
     tokens = tokenize(tokenizer, split(10).texts, 16)
     found = pooled_outputs(model, tokens, torch.device("cpu"), batch_size=3)
