@@ -99,7 +99,8 @@ def with_length(spec: StudentSpec, card: Card, train: Split, settings: TrainSett
     """
     if settings.max_length is not None:
         return settings
-    tokenizer, config = load_tokenizer(spec.name, spec.path), load_config(spec.name, spec.path)
+    config = load_config(spec.name, spec.path)  # first: its error says that there is no student at all
+    tokenizer = load_tokenizer(spec.name, spec.path)
     config.pad_token_id = tokenizer.pad_token_id
     if card.type == "generation":
         answers = [label[0] for label in train.labels]
