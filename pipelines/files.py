@@ -1,4 +1,4 @@
-"""Atomic file writes: a file is complete or absent."""
+"""JSON for others to read: strict, and in files that are complete or absent."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-from teacher_cache import atomic_write
-
 
 def write_json(path: Path, value: Any) -> None:
     """Write a value as a JSON file that is complete or absent."""
+    from teacher_cache import atomic_write  # here, since `armada --help` needs `json_text` alone
+
     atomic_write(path, json_text(value, indent=1).encode("utf-8"), durable=False)
 
 

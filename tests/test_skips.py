@@ -71,7 +71,7 @@ def test_a_line_without_a_reason_is_an_error(suite):
 def test_ci_fails_where_no_chromium_is_found(tmp_path):
     """The repository's own list, and a real test of pages on a machine that has no browser."""
     nowhere = {"PATH": str(tmp_path), "PLAYWRIGHT_BROWSERS_PATH": str(tmp_path), "CI": "true"}
-    (pages,) = (str(path.relative_to(ROOT)) for path in ROOT.glob("tests/**/test_gallery_browser.py"))
+    (pages,) = (str(path.relative_to(ROOT)) for path in ROOT.glob("tests/pipelines/gallery/test_browser.py"))
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:xdist", "-o", "addopts=", pages],
         cwd=ROOT,

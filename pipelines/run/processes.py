@@ -21,6 +21,7 @@ def start_processes(request: RunRequest) -> tuple[Any, Precision]:
     """
     import torch
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from accelerate.utils import disable_fsdp_ram_efficient_loading
 
     from distill import is_sharded
@@ -28,6 +29,7 @@ def start_processes(request: RunRequest) -> tuple[Any, Precision]:
     disable_fsdp_ram_efficient_loading()  # the launcher's default: all ranks but the first would load no weights
     on_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
     precision = _precision("bf16" if request.base_precision == "bf16" else request.precision, on_cpu)
+    AcceleratorState._reset_state()  # an earlier run of this process may have had another precision
     accelerator = Accelerator(
         cpu=on_cpu,  # else ranks on the CPU go unseen
         mixed_precision=precision.mixed,

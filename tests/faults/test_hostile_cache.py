@@ -55,7 +55,7 @@ def outside(tmp_path):
     """The files outside the cache, which must stay as they are."""
 
     def state():
-        skipped = ("cache", "user-cache", "state", "target", "export", "samples")
+        skipped = ("cache", "user-cache", "user-state", "state", "target", "export", "samples")
         files = [p for p in sorted(tmp_path.rglob("*")) if p.relative_to(tmp_path).parts[0] not in skipped]
         return {str(path): path.read_bytes() if path.is_file() else None for path in files}
 

@@ -192,7 +192,7 @@ def test_damage_beyond_the_first_pages_is_reported_and_the_same_command_repairs_
 
 
 def test_a_draft_that_a_killed_process_left_is_removed_later(filled):
-    left = catalogue_build.catalogue_folder(filled) / "left.draft"
+    left = catalogue_build.catalogue_folder(filled) / ".left.draft"
     left.write_bytes(b"half")
     open_catalogue(filled)
     assert left.exists()  # someone may be writing it

@@ -26,8 +26,8 @@ def test_a_word_problem_student_is_trained_resumed_and_exported(tmp_path, studen
 
     data = tmp_path / "data"
     data.mkdir()
-    for name, count in (("train", 24), ("test", 4)):
-        rows = [{"question": f"my plane is {number} good", "answer": str(number % 10)} for number in range(count)]
+    for name, numbers in (("train", range(24)), ("test", range(24, 28))):
+        rows = [{"question": f"my plane is {number} good", "answer": str(number % 10)} for number in numbers]
         (data / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     if student == "tiny":
         student = save_decoder(tmp_path / "student", causal=True)

@@ -13,7 +13,7 @@ from teacher_cache import SpecError, open_teacher, source_of_teacher
         ("openai:m?base_url=http://me:secret@host/v1", "without user, password or query"),
         ("openai:m?base_url=ftp://host", "base_url expects http"),
         ("openai:m?price=cheap", "option price expects dollars per picture, 0 or more, found 'cheap'"),
-        ("openai:m?timeout=nan", "option timeout expects a number from 0.001 on, found nan"),
+        ("openai:m?timeout=nan", "option timeout expects a finite number, found 'nan'"),
         ("openai:m?concurrency=0", "option concurrency expects a number from 1 on, found 0"),
         ("openai:m?rpm=-1", "option rpm expects a number from 0 on"),
         ("openai:m?as=a%0Ab", "option as expects a name of printable characters"),

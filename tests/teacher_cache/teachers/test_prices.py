@@ -101,7 +101,7 @@ def test_a_budget_holds_though_each_picture_costs_more_than_was_typed(cache, tab
 def test_a_price_that_is_negative_infinite_or_no_number_is_refused_wherever_it_stands(tmp_path, price):
     with pytest.raises(SpecError, match="option price expects dollars per picture"):
         open_teacher(f"openai:m?price={price}")
-    with pytest.raises(SpecError, match="expected a price in dollars"):
+    with pytest.raises(SpecError, match=r"expected a price in dollars|option price expects a finite number"):
         open_teacher(
             f"tests.fakes:FakeTeacher?price={price}" if price != "free" else "tests.teacher_cache.odd_teachers:Free"
         )
@@ -115,7 +115,7 @@ def test_a_price_that_is_negative_infinite_or_no_number_is_refused_wherever_it_s
 @pytest.mark.parametrize("budget", [float("nan"), float("inf"), -1.0])
 def test_a_budget_that_is_no_amount_is_refused_before_the_first_call(cache, budget):
     teacher = fakes.teacher(price=0.1)
-    with pytest.raises(ArmadaError, match="--budget-usd: expected dollars"):
+    with pytest.raises(ArmadaError, match="--budget-usd: expected a finite number of at least 0"):
         build(cache, ["a"], teacher, fakes.encoder(), BuildOptions(budget_usd=budget))
     assert not teacher.calls
 
