@@ -60,9 +60,8 @@ def test_a_damaged_page_costs_only_the_rows_on_it(file, place):
     page = int(len(data) * place) // 4096 * 4096
     data[page : page + 4096] = b"\xa5" * 4096
     file.write_bytes(data)
-    if not fault(file):
-        pytest.skip("SQLite does not see damage inside a picture")
-    salvage(file)
+    if fault(file):  # it sees none inside a picture, whose digest is compared when it is sealed
+        salvage(file)
     keys, spent, failures = kept(file)
     assert len(keys) >= 55
     assert spent == (63, pytest.approx(61 * 0.04))
