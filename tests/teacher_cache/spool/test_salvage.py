@@ -60,7 +60,7 @@ def test_a_damaged_page_costs_only_the_rows_on_it(file, place):
     page = int(len(data) * place) // 4096 * 4096
     data[page : page + 4096] = b"\xa5" * 4096
     file.write_bytes(data)
-    if fault(file):  # it sees none inside a picture, whose digest is compared when it is sealed
+    if fault(file):  # there is none if no row uses the page
         salvage(file)
     keys, spent, failures = kept(file)
     assert len(keys) >= 55
