@@ -114,6 +114,8 @@ def _csv_header(path: Path, encoding: str) -> list[str]:
     except OSError as error:
         raise PromptError(f"{path}: {error.strerror}") from None
     except csv.Error as error:
+        if encoding == "utf-8":
+            read_text(path)  # names the line if it is not UTF-8; Python 3.10 sees a NUL first
         raise PromptError(f"{path}: no readable CSV: {error}") from None
 
 
