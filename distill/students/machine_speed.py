@@ -7,9 +7,10 @@ float32, or half as long.
 from __future__ import annotations
 
 import json
+import os
 import platform
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -52,8 +53,14 @@ class Speed:
 def choose_precision(requested: str = "auto", on_cpu: bool | None = None) -> Precision:
     """Return the precision to train in: the requested one, or with "auto" the fastest of float32 and bfloat16.
 
-    `on_cpu` is by default whether there is no GPU. Raise ArmadaError if the device can't compute in what is requested.
+    `on_cpu` is by default whether there is no GPU. ARMADA_PRECISION replaces "auto", so that different machines compute
+    alike. Raise ArmadaError if the device can't compute in what is requested.
     """
+    everywhere = os.environ.get("ARMADA_PRECISION", "")
+    if requested == "auto" and everywhere:
+        if everywhere not in ("bf16", "fp16", "fp32"):
+            raise ArmadaError(f"ARMADA_PRECISION: expected bf16, fp16 or fp32, found {everywhere!r}")
+        return replace(choose_precision(everywhere, on_cpu), reason="ARMADA_PRECISION")
     if on_cpu is None:
         on_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
     if requested == "fp16" and (on_cpu or not torch.cuda.is_available()):

@@ -60,11 +60,16 @@ def test_a_json_field_that_is_not_asked_for_breaks_nothing(tmp_path, value):
 
 @pytest.mark.parametrize("brackets", ["[]", "{}"])
 @pytest.mark.parametrize("depth", [2000, 200_000])
-def test_json_that_is_nested_too_deep_is_refused_by_file_and_line(tmp_path, brackets, depth):
+def test_json_that_is_nested_too_deep_for_python_is_refused_by_file_and_line(tmp_path, brackets, depth):
     left, right = ('{"a":' * depth + "1", "}" * depth) if brackets == "{}" else ("[" * depth, "]" * depth)
     (tmp_path / "p.jsonl").write_text('{"text": "a"}\n{"text": "b", "x": ' + left + right + "}\n")
-    with pytest.raises(PromptError, match=r"p\.jsonl: line 2: .*nested too deep"):
-        read_prompts(tmp_path / "p.jsonl")
+    try:
+        json.loads(left + right)
+    except RecursionError:
+        with pytest.raises(PromptError, match=r"p\.jsonl: line 2: .*nested too deep"):
+            read_prompts(tmp_path / "p.jsonl")
+    else:  # 2,000 levels are few for Python 3.13
+        assert read_prompts(tmp_path / "p.jsonl") == ["a", "b"]
 
 
 def test_all_columns_are_read_if_none_is_named(tmp_path):

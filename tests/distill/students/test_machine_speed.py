@@ -14,6 +14,7 @@ from teacher_cache import ArmadaError
 def measured(tmp_path, monkeypatch):
     """The measurements made, of which bfloat16 takes `times[1]` milliseconds."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv("ARMADA_PRECISION")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     calls, times = [], [2.0, 1.0]
 
@@ -35,6 +36,16 @@ def test_a_processor_is_measured_once_and_the_figures_are_kept_and_said(measured
     assert "1.0 ms in bf16 and 2.0 ms in fp32" in first.reason
     (kept,) = json.loads((tmp_path / "armada" / "processor-speed.json").read_text())
     assert (kept["fp32_ms"], kept["bf16_ms"], kept["torch"]) == (2.0, 1.0, torch.__version__)
+
+
+def test_an_environment_variable_makes_machines_compute_alike(measured, monkeypatch):
+    monkeypatch.setenv("ARMADA_PRECISION", "fp32")
+    assert choose_precision("auto", on_cpu=True) == machine_speed.Precision("fp32", "ARMADA_PRECISION")
+    assert choose_precision("bf16", on_cpu=True).used == "bf16"  # an option wins
+    monkeypatch.setenv("ARMADA_PRECISION", "fast")
+    with pytest.raises(ArmadaError, match="ARMADA_PRECISION: expected bf16, fp16 or fp32, found 'fast'"):
+        choose_precision("auto", on_cpu=True)
+    assert measured[0] == []
 
 
 def test_flags_do_not_decide_but_the_time_of_a_step(measured, monkeypatch):
