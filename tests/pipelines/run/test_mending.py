@@ -54,19 +54,7 @@ def run_advice(message):
     commands = line.split("; armada ")
     assert commands[0].startswith("armada cache build ")
     for command in commands:
-        words = shlex.split(command.removeprefix("armada "))
-        armada(*(_without_specs(words) if words[:2] == ["cache", "retry"] else words))
-
-
-def _without_specs(words):
-    """`cache retry` without --teacher and --encoder, where it doesn't take them yet."""
-    if "--teacher" in CliRunner().invoke(app, ["cache", "retry", "--help"], env={"COLUMNS": "200"}).output:
-        return words
-    return [
-        word
-        for place, word in enumerate(words)
-        if "--teacher" not in words[place - 1 : place + 1] and "--encoder" not in words[place - 1 : place + 1]
-    ]
+        armada(*shlex.split(command.removeprefix("armada ")))
 
 
 def make_rows(task, chance, count):
