@@ -3,10 +3,11 @@
 The names below are the public ones; `distill` and `pipelines` use no others.
 """
 
-from teacher_cache.building.builder import BuildReport, build
+from teacher_cache.building.builder import BuildReport, build, build_requests
 from teacher_cache.building.encoding import encode
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import Plan, expected_seconds, make_plan, make_requests, missing_features
+from teacher_cache.building.plan import Plan, expected_seconds, make_plan, missing_features
+from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.retrying import check_named, retry
 from teacher_cache.building.same_pictures import redraw_notes
 from teacher_cache.encoders import Encoder, open_encoder, source_of_encoder
@@ -45,7 +46,7 @@ from teacher_cache.maintenance.merging import merge
 from teacher_cache.maintenance.recomputation import recompute
 from teacher_cache.maintenance.verification import verify
 from teacher_cache.progress_bar import progress
-from teacher_cache.prompts import check_prompts, read_prompts
+from teacher_cache.prompts import check_prompts, iterate_prompts, read_prompts
 from teacher_cache.reading.mapped_rows import MappedRows
 from teacher_cache.reading.reader import Features, choose, failure_reasons, open_features
 from teacher_cache.reading.rows import ChosenRows, FeatureRows
@@ -87,6 +88,7 @@ __all__ = [
     "PromptWindow",
     "Provenance",
     "Request",
+    "Requests",
     "ShardRows",
     "Source",
     "SpecError",
@@ -98,6 +100,7 @@ __all__ = [
     "atomic_write",
     "beyond_window",
     "build",
+    "build_requests",
     "canonical_json",
     "check_named",
     "check_prompts",
@@ -122,6 +125,7 @@ __all__ = [
     "in_tar_order",
     "index_rows",
     "is_sound",
+    "iterate_prompts",
     "list_shards",
     "make_plan",
     "make_requests",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def read_command_prompts(prompts: str, column: str | None, task: str | None) -> list[str]:
+def read_command_prompts(prompts: str, column: str | None, task: str | None) -> Iterable[str]:
     """Return the prompts of the card `prompts`; of rows of the card `task` in the file or folder `prompts`; or of a
     column of the file `prompts`. Raise ArmadaError if the options contradict one another or the prompts can't be read.
     """
     from distill import card_names, load_card, training_prompts
-    from teacher_cache import ArmadaError, read_prompts
+    from teacher_cache import ArmadaError, iterate_prompts
 
     path = Path(prompts)
     if task and column:
@@ -31,4 +32,4 @@ def read_command_prompts(prompts: str, column: str | None, task: str | None) -> 
         raise ArmadaError(
             f"{prompts}: expected a file or a task, found {found}; known tasks: {', '.join(card_names())}"
         )
-    return read_prompts(path, column or "text")
+    return iterate_prompts(path, column or "text")
