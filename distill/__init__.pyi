@@ -50,7 +50,7 @@ from .students.task_model import (
     with_length as with_length,
 )
 from .students.weights import check_finite as check_finite
-from .tasks.cards import Card as Card, card_names as card_names, load_card as load_card
+from .tasks.cards import Card as Card, card_names as card_names, find_task as find_task, load_card as load_card
 from .tasks.metrics import (
     question_scores as question_scores,
     score as score,

@@ -21,6 +21,7 @@ from teacher_cache.errors import (
     PictureError,
     PromptError,
     SpecError,
+    did_you_mean,
 )
 from teacher_cache.files.atomic_files import atomic_file, atomic_write, sweep_drafts
 from teacher_cache.files.disk import full_disk_in_words
@@ -107,6 +108,7 @@ __all__ = [
     "commit_pictures",
     "compact",
     "count_beyond",
+    "did_you_mean",
     "encode",
     "expected_seconds",
     "export",
