@@ -56,7 +56,7 @@ from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
 from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
 from teacher_cache.storage.writing import commit_features, commit_pictures
-from teacher_cache.tables import read_csv, read_rows
+from teacher_cache.tables import column_names, read_csv, read_rows
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
 from teacher_cache.teachers.prompt_window import BeyondWindow, PromptWindow, beyond_window, clip_window, count_beyond
 
@@ -104,6 +104,7 @@ __all__ = [
     "check_prompts",
     "choose",
     "clip_window",
+    "column_names",
     "commit_features",
     "commit_pictures",
     "compact",

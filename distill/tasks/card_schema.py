@@ -13,7 +13,8 @@ Percent = Annotated[int, Field(ge=0, le=100)]
 _MAX_ROWS = 10_000_000  # of a generated source
 
 
-def _in_one_line(text: str) -> str:
+def in_one_line(text: str) -> str:
+    """Return a text that is shown to the user. Raise ValueError if it has no letter, a line break or an escape."""
     if not text.strip() or len(text) > 500 or not text.isprintable():
         raise ValueError(f"expected a text of one line, found {text[:100]!r}")
     return text
@@ -25,7 +26,7 @@ def _inside(path: str) -> str:
     return path
 
 
-Named = Annotated[str, AfterValidator(_in_one_line)]  # a name that is shown to the user: no line break, no escape
+Named = Annotated[str, AfterValidator(in_one_line)]  # a name that is shown to the user: no line break, no escape
 Package = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # a name that an installer is given
 
 

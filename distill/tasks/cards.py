@@ -12,14 +12,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from distill.tasks.card_schema import Choices, Mark, Named, NamedSplit, Replacement, Source, Split, Without
+from distill.tasks.card_schema import Choices, Mark, Named, NamedSplit, Replacement, Source, Split, Without, in_one_line
 from distill.tasks.templates import fields_of, names_in
 from distill.tasks.yaml_files import faults_in_words, read_yaml
-from teacher_cache import ArmadaError, canonical_json, did_you_mean, sha256
+from teacher_cache import ArmadaError, did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 FOLDERS = (_PACKAGE / "_tasks", _PACKAGE.parent / "data" / "tasks")  # in an installed wheel, in a checkout
-_FOR_ROWS = "for rows of your own: armada train {0}, or armada tasks new {0}"
 CHOICE = "choice"  # the template field for one of the choices of the row
 
 Metric = Literal["accuracy", "f1", "macro_f1", "mcc", "pearson", "spearman", "exact_number", "rouge_l"]
@@ -40,13 +39,13 @@ class Card(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: Named
-    title: Named
+    name: str
+    title: str
     type: Literal["classification", "regression", "choice", "generation"]
     source: Source
     clean: Literal["none", "ftfy"] = "none"
     text: Annotated[list[str], Field(min_length=1, max_length=2)]  # str.format templates of the student's texts
-    label: Named  # the column with the answer
+    label: str  # the column with the answer
     labels: Annotated[list[Named], Field(min_length=2)] | None = None  # the classes, in the order of their ids
     choices: Choices | None = None
     prompt: str  # the str.format template of the teacher's prompt; a teacher with a short window reads its start only
@@ -66,12 +65,10 @@ class Card(BaseModel):
             return labels
         return [str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in labels]
 
-    @field_validator("labels")
+    @field_validator("name", "title")
     @classmethod
-    def _are_distinct(cls, labels: list[str] | None) -> list[str] | None:
-        if twice := sorted({one for one in labels or [] if (labels or []).count(one) > 1}):
-            raise ValueError(f"labels: expected each class once, found {twice[0]!r} again")
-        return labels
+    def _can_be_shown(cls, text: str) -> str:
+        return in_one_line(text)
 
     @field_validator("text")
     @classmethod
@@ -155,11 +152,11 @@ class Card(BaseModel):
         """The folder at which relative paths in this card start; None for a card of this package."""
         return self._home
 
-    @property
-    def digest(self) -> str:
-        """The SHA-256 of what the card says of its rows; where they are and what the card is called are left out."""
-        content = self.model_dump(mode="json", exclude={"name", "title", "source"}, exclude_defaults=True)
-        return sha256(canonical_json(content))
+    def at(self, home: Path) -> Card:
+        """Return this card as one of the user, whose relative paths start at a folder."""
+        found = self.model_copy()
+        found._home = home
+        return found
 
     @property
     def reported(self) -> dict[str, str]:
@@ -179,48 +176,21 @@ def card_names() -> list[str]:
     )
 
 
-def find_task(task: str | Path) -> Card:
-    """Return the card of a task: one of this package by its name, or one of the user's by the path of its file, which
-    ends in .yaml or .yml.
-
-    Raise ArmadaError if there is none, with the nearest name, or as `read_card` does.
-    """
-    text, names = str(task), card_names()
-    if Path(text).suffix in (".yaml", ".yml"):
-        return read_card(Path(text))
-    if text in names:
-        path = next(folder / f"{text}.yaml" for folder in FOLDERS if (folder / f"{text}.yaml").is_file())
-        return _read(path)
-    if Path(text).exists():
-        raise ArmadaError(
-            f"--task {text}: expected a task's name or a card's file, CARD.yaml; {_FOR_ROWS.format(text)}"
-        )
-    near = did_you_mean(text, names)
-    rest = f"{near} `armada tasks` lists all" if near else f"; known: {', '.join(names)}"
-    raise ArmadaError(f"no task {text!r}{rest}; a card of your own is named by its file, CARD.yaml")
-
-
 def load_card(name: str) -> Card:
-    """Return the card of a task, as `find_task`."""
-    return find_task(name)
+    """Return the card of this package with this name. Raise ArmadaError if there is none, with the nearest name."""
+    names = card_names()
+    if name not in names:
+        near = did_you_mean(name, names)
+        rest = f"{near} `armada tasks` lists all" if near else f"; known: {', '.join(names)}"
+        raise ArmadaError(f"no task {name!r}{rest}; a card of your own is named by its file, CARD.yaml")
+    return read_card(next(folder / f"{name}.yaml" for folder in FOLDERS if (folder / f"{name}.yaml").is_file()))
 
 
 def read_card(path: Path) -> Card:
-    """Read the card in a file of the user. Relative paths in it start at its folder.
+    """Read the card in a file.
 
     Raise ArmadaError, with the file, the key, what was expected and what was found, if it is not valid.
     """
-    return with_home(_read(path), path.parent)
-
-
-def with_home(card: Card, folder: Path) -> Card:
-    """Return a card of the user: relative paths in it start at `folder`."""
-    found = card.model_copy()
-    found._home = folder
-    return found
-
-
-def _read(path: Path) -> Card:
     try:
         return Card.model_validate(read_yaml(path))
     except ValidationError as error:
