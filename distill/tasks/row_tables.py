@@ -6,6 +6,7 @@ ROWS is a file, a folder with train.*, perhaps validation.* and test.*, a folder
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,8 +70,8 @@ def open_tables(rows: str) -> Tables:
     if rows.startswith(HUB):
         return _from_hub(*hub_name(rows))
     path = Path(rows)
-    if not rows.strip() or not path.exists():
-        near = did_you_mean(path.name, [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else [])
+    if not rows.strip() or not os.path.exists(path):
+        near = did_you_mean(path.name, os.listdir(path.parent) if os.path.isdir(path.parent) else [])
         raise ArmadaError(f"{rows}: no such file or folder{near}; a data set of the hub is named hf:OWNER/NAME")
     if path.suffix in (".yaml", ".yml"):
         raise ArmadaError(f"{rows}: expected rows, found a card; it is named by --task {rows}")
