@@ -22,6 +22,8 @@ from teacher_cache.errors import (
     PictureError,
     PromptError,
     SpecError,
+    did_you_mean,
+    not_one_of,
 )
 from teacher_cache.files.atomic_files import atomic_file, atomic_write, sweep_drafts
 from teacher_cache.files.disk import full_disk_in_words
@@ -39,6 +41,7 @@ from teacher_cache.format.shards import (
 )
 from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
+from teacher_cache.maintenance.built_prompts import built_prompts
 from teacher_cache.maintenance.cache_status import TeacherStatus, status
 from teacher_cache.maintenance.compaction import compact
 from teacher_cache.maintenance.exporting import export
@@ -46,7 +49,7 @@ from teacher_cache.maintenance.merging import merge
 from teacher_cache.maintenance.recomputation import recompute
 from teacher_cache.maintenance.verification import verify
 from teacher_cache.progress_bar import progress
-from teacher_cache.prompts import check_prompts, iterate_prompts, read_prompts
+from teacher_cache.prompts import check_prompts, checked_prompts, iterate_prompts, read_prompts
 from teacher_cache.reading.mapped_rows import MappedRows
 from teacher_cache.reading.reader import Features, choose, failure_reasons, open_features
 from teacher_cache.reading.rows import ChosenRows, FeatureRows
@@ -56,7 +59,7 @@ from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
 from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
 from teacher_cache.storage.writing import commit_features, commit_pictures
-from teacher_cache.tables import read_csv, read_rows
+from teacher_cache.tables import column_names, read_column, read_csv, read_rows
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
 from teacher_cache.teachers.prompt_window import BeyondWindow, PromptWindow, beyond_window, clip_window, count_beyond
 
@@ -101,15 +104,19 @@ __all__ = [
     "beyond_window",
     "build",
     "build_requests",
+    "built_prompts",
     "canonical_json",
     "check_named",
     "check_prompts",
+    "checked_prompts",
     "choose",
     "clip_window",
+    "column_names",
     "commit_features",
     "commit_pictures",
     "compact",
     "count_beyond",
+    "did_you_mean",
     "encode",
     "expected_seconds",
     "export",
@@ -132,6 +139,7 @@ __all__ = [
     "merge",
     "minilm_folder",
     "missing_features",
+    "not_one_of",
     "open_encoder",
     "open_features",
     "open_picture",
@@ -141,6 +149,7 @@ __all__ = [
     "progress",
     "prompt_key",
     "quiet_transformers",
+    "read_column",
     "read_csv",
     "read_picture",
     "read_pictures",

@@ -9,9 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from pipelines.commands.interrupts import INTERRUPTED, stop_on_signal
-from pipelines.commands.options import AsJson, BudgetUsd, CacheUrl, EncoderSpec, MaxCalls, TeacherSpec
+from pipelines.commands.options import (
+    AsJson,
+    BudgetUsd,
+    CacheUrl,
+    Column,
+    EncoderSpec,
+    LabelColumn,
+    MaxCalls,
+    TeacherSpec,
+)
 from pipelines.commands.output import show
+from pipelines.commands.specs import both_named
 from pipelines.commands.tasks import DataFiles
+from pipelines.commands.train import Rows
 from pipelines.files import json_text
 
 if TYPE_CHECKING:
@@ -21,11 +32,16 @@ TEXT_ENCODER = "text:minilm"
 
 
 def pilot(
-    teacher: TeacherSpec,
-    encoder: EncoderSpec,
     cache: CacheUrl,
-    task: Annotated[str, typer.Option("--task", help="The task.")],
+    rows: Rows = None,
+    text_column: Column = None,
+    label_column: LabelColumn = None,
+    task: Annotated[
+        Optional[str], typer.Option("--task", help="A task card by name or file; ROWS, if given, are its rows.")
+    ] = None,
     data_files: DataFiles = None,
+    teacher: TeacherSpec = None,
+    encoder: EncoderSpec = None,
     prompts: Annotated[int, typer.Option("--prompts", min=1, help="Unique prompts to draw in all.")] = 300,
     text_encoder: Annotated[
         Optional[str],
@@ -41,13 +57,16 @@ def pilot(
 ) -> None:
     """Draw a few hundred of a task's prompts and say, with intervals, whether its pictures know the labels, and what
     the whole would cost. The pictures are kept: nothing is paid again. Look as often as you like."""
-    from distill import load_card, load_splits
+    from distill import load_splits
     from pipelines.pilot.page import write_page
     from pipelines.pilot.pilot import PilotOptions, run_pilot
+    from pipelines.run.task import choose_task, say
     from teacher_cache import Cache, MissingPackageError, open_encoder, open_teacher
 
-    card = load_card(task)
-    splits = load_splits(card, data_files)
+    card, files = choose_task(rows, task, data_files, text_column, label_column)
+    splits = load_splits(card, files)
+    say(card, splits.notes)
+    teacher, encoder = both_named(cache, teacher, encoder)
     opened_teacher, opened_encoder = open_teacher(teacher), open_encoder(encoder)
     text = None
     if text_encoder not in (None, "none"):

@@ -17,7 +17,7 @@ from teacher_cache.building.builder import BuildReport, build_requests
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.requests import Requests
 from teacher_cache.encoders import Encoder
-from teacher_cache.errors import ArmadaError
+from teacher_cache.errors import ArmadaError, not_one_of
 from teacher_cache.format.digests import from_hex
 from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.storage.cache import Cache
@@ -58,7 +58,7 @@ def failed_requests(cache: Cache, teacher: Source, reasons: Sequence[str]) -> Re
     """Return a teacher's pictures that failed for one of these reasons. Raises ArmadaError if a reason is unknown."""
     unknown = sorted(set(reasons) - set(REASONS))
     if unknown:
-        raise ArmadaError(f"--reason: expected one of {', '.join(REASONS)}, found {unknown[0]!r}")
+        raise ArmadaError(f"--reason: {not_one_of(REASONS, unknown[0])}")
     failures = cache.failures(teacher)
     failures = failures.filter(pc.is_in(failures["reason"], pa.array(list(reasons), pa.string())))
     keys = from_hex(failures["image_key"], f"the failures of {cache.store}")

@@ -15,7 +15,7 @@ from teacher_cache.building.plan import missing_features
 from teacher_cache.building.spool_opening import open_existing_spool, total_spent, unsealed
 from teacher_cache.format.arrow import concat, counts
 from teacher_cache.format.digests import from_column, from_hex, index_digests
-from teacher_cache.format.sources import Source
+from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.key_columns import canonical_pictures
@@ -25,9 +25,11 @@ _SECONDS = pa.schema([("seconds", pa.float64())])
 
 @dataclass(frozen=True)
 class EncoderStatus:
-    """The features of one teacher's pictures by one encoder. `per_second` is the rate measured on this host."""
+    """The features of one teacher's pictures by one encoder. `per_second` is the rate measured on this host, and
+    `options` are the words that name both to a command: what their user typed, which nothing here opens."""
 
     name: str
+    options: str
     spec: dict[str, Any]
     features: int
     pictures_without_feature: int
@@ -96,6 +98,7 @@ def _encoder_status(
     without = missing_features(cache, teacher, encoder).num_rows
     return EncoderStatus(
         name=encoder.name,
+        options=f"--teacher {spec_to_type(teacher)} --encoder {spec_to_type(encoder)}",
         spec=dict(encoder.spec),
         features=pictures - without,
         pictures_without_feature=without,
