@@ -21,17 +21,17 @@ def task_of(request: RunRequest) -> tuple[RunRequest, Card]:
     What was guessed of a card that is made from rows is printed. Raise ArmadaError for options that contradict one
     another, or if there is no such card or the rows make none.
     """
-    columns = {"--text-column": request.text_column, "--label-column": request.label_column}
+    columns = {"--text-column": request.text_column, "--label-column": request.label_column, "--type": request.type}
     named = [flag for flag, value in columns.items() if value is not None]
     if request.rows is not None and request.data_files is not None:
         raise ArmadaError(f"--data-files: expected rows in one place, found {request.rows} before it")
     if named and (request.task or request.rows is None):
-        why = f"the card {request.task} has its columns; leave it out" if request.task else "expected ROWS before it"
+        why = f"the card {request.task} says it; leave this out" if request.task else "expected ROWS before it"
         raise ArmadaError(f"{named[0]}: {why}")
     if request.task:
         files = Path(request.rows) if request.rows else request.data_files
         return replace(request, data_files=files), find_task(request.task)
-    made = new_card(str(request.rows), request.text_column, request.label_column)
+    made = new_card(str(request.rows), request.text_column, request.label_column, request.type)
     say(made.card, made.said)
     return replace(request, text_column=made.text, label_column=made.label), made.card
 
