@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 from uuid import uuid4
 
 import typer
@@ -22,16 +22,14 @@ from pipelines.commands.options import (
     Prompts,
     Samples,
     Task,
+    TaskType,
     TeacherSpec,
     Url,
 )
-from pipelines.commands.output import show
+from pipelines.commands.output import exit_with_code, show
 from pipelines.commands.prompts import read_command_prompts
 from pipelines.commands.specs import both_named
 from pipelines.files import json_text
-
-if TYPE_CHECKING:
-    from teacher_cache import BuildReport
 
 cache_app = typer.Typer(
     help="Stage one: draw pictures and compute features once, and keep them in shards.", no_args_is_help=True
@@ -46,6 +44,7 @@ def plan(
     encoder: EncoderSpec = None,
     text_column: Column = None,
     label_column: LabelColumn = None,
+    type: TaskType = None,
     task: Task = None,
     samples: Samples = 1,
     limit: Limit = None,
@@ -69,7 +68,7 @@ def plan(
     teacher, encoder = both_named(cache, teacher, encoder)
     opened_teacher = open_teacher(teacher)
     teacher_source, encoder_source = source_of_teacher(opened_teacher), source_of_encoder(open_encoder(encoder))
-    texts = read_command_prompts(prompts, text_column, label_column, task)
+    texts = read_command_prompts(prompts, text_column, label_column, task, type)
     requests = make_requests(teacher_source, texts, samples, limit)
     try:
         opened_cache, is_there = Cache(cache), True
@@ -107,6 +106,7 @@ def build(
     encoder: EncoderSpec = None,
     text_column: Column = None,
     label_column: LabelColumn = None,
+    type: TaskType = None,
     task: Task = None,
     samples: Samples = 1,
     limit: Limit = None,
@@ -161,27 +161,13 @@ def build(
         if not hasattr(opened_teacher, "concurrency"):
             raise ArmadaError(f"--concurrency: the teacher {teacher} accepts one request at a time; leave it out")
         opened_teacher.concurrency = concurrency
-    texts = read_command_prompts(prompts, text_column, label_column, task)
+    texts = read_command_prompts(prompts, text_column, label_column, task, type)
     requests = make_requests(source_of_teacher(opened_teacher), texts, samples, limit)
     report = build_requests(
         Cache(cache, create=True), requests, opened_teacher, opened_encoder, options, stop=stop_on_signal()
     )
     show(asdict(report), as_json)
-    _exit_with_code(report)
-
-
-def _exit_with_code(report: BuildReport) -> None:
-    """Print why a build is incomplete and exit with its code; return if it is complete."""
-    if report.stopped == "interrupted":
-        typer.echo("interrupted; every finished picture is kept. Run the same command again to continue.", err=True)
-        raise typer.Exit(130)
-    if report.stopped == "budget":
-        typer.echo("the budget is reached; raise it and run the same command again to continue.", err=True)
-        raise typer.Exit(4)
-    if report.failed or report.features_refused:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(report.failed.items()))
-        typer.echo(f"failed rows: {reasons or 'none'}; features refused: {report.features_refused}", err=True)
-        raise typer.Exit(3)
+    exit_with_code(report)
 
 
 @cache_app.command()
@@ -224,7 +210,7 @@ def retry(
         for report in reports:
             show(asdict(report), False)
     for report in reports:
-        _exit_with_code(report)
+        exit_with_code(report)
 
 
 @cache_app.command()

@@ -17,6 +17,7 @@ from pipelines.commands.options import (
     EncoderSpec,
     LabelColumn,
     MaxCalls,
+    TaskType,
     TeacherSpec,
 )
 from pipelines.commands.output import show
@@ -36,6 +37,7 @@ def pilot(
     rows: Rows = None,
     text_column: Column = None,
     label_column: LabelColumn = None,
+    type: TaskType = None,
     task: Annotated[
         Optional[str], typer.Option("--task", help="A task card by name or file; ROWS, if given, are its rows.")
     ] = None,
@@ -60,11 +62,11 @@ def pilot(
     from distill import load_splits
     from pipelines.pilot.page import write_page
     from pipelines.pilot.pilot import PilotOptions, run_pilot
-    from pipelines.run.task import choose_task, say
+    from pipelines.run.task import TaskChoice, say, task_of
     from teacher_cache import Cache, MissingPackageError, open_encoder, open_teacher
 
-    card, files = choose_task(rows, task, data_files, text_column, label_column)
-    splits = load_splits(card, files)
+    choice, card = task_of(TaskChoice(rows, task, data_files, text_column, label_column, type))
+    splits = load_splits(card, choice.data_files)
     say(card, splits.notes)
     teacher, encoder = both_named(cache, teacher, encoder)
     opened_teacher, opened_encoder = open_teacher(teacher), open_encoder(encoder)

@@ -10,7 +10,9 @@ from pathlib import Path
 import typer
 
 
-def read_command_prompts(prompts: str, text: str | None, label: str | None, task: str | None) -> Iterable[str]:
+def read_command_prompts(
+    prompts: str, text: str | None, label: str | None, task: str | None, type: str | None = None
+) -> Iterable[str]:
     """Return the prompts of the card `prompts`; of the training rows among `prompts`, by the card `task` or by columns
     with texts and labels; or of columns of texts alone.
 
@@ -20,7 +22,7 @@ def read_command_prompts(prompts: str, text: str | None, label: str | None, task
     from teacher_cache import ArmadaError
 
     path = Path(prompts)
-    columns = {"--text-column": text, "--label-column": label}
+    columns = {"--text-column": text, "--label-column": label, "--type": type}
     named = next((flag for flag, value in columns.items() if value is not None), "")
     is_card = path.suffix in (".yaml", ".yml") or (prompts in card_names() and not os.path.exists(path))
     if task and named:
@@ -37,10 +39,12 @@ def read_command_prompts(prompts: str, text: str | None, label: str | None, task
             raise ArmadaError(f"{named}: the card {prompts} has its own columns; leave it out")
         return training_prompts(find_task(prompts))
     if label is not None:
-        made = new_card(prompts, text, label)
+        made = new_card(prompts, text, label, type)
         for line in made.said:
             typer.echo(f"{made.card.name}: {line}", err=True)
         return training_prompts(made.card)
+    if type is not None:
+        raise ArmadaError("--type: expected --label-column L beside it; texts alone have no type")
     return _of_texts(prompts, path, text)
 
 

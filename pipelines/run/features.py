@@ -100,5 +100,6 @@ def _mending(request: RunRequest, cache: Cache) -> Mending:
         listed = f"these prompts are listed by: {shlex.join(['armada', *note])}"
     else:
         columns = ("--text-column", str(request.text_column), "--label-column", str(request.label_column))
-        prompts, listed = (str(request.rows), *columns), ""
+        kind = ("--type", request.type) if request.type else ()
+        prompts, listed = (str(request.rows), *columns, *kind), ""
     return Mending(prompts, *names, str(cache.store), request.samples, listed)

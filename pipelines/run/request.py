@@ -49,6 +49,9 @@ class RunRequest:
     label_column: str | None = setting(
         None, "Of ROWS: the column of the labels, or several of 0 and 1; guessed from plain names.", metavar="L[,L2...]"
     )
+    type: str | None = setting(
+        None, "Of ROWS: classification, regression, multi-label, or similarity of pairs; guessed from the labels."
+    )
     missing: str | None = setting(None, "drop: train on the rows that have a feature.", choices=("drop",))
     samples: int = setting(1, "Pictures per prompt that a row is trained with.", at_least=1)
     combine: str = setting(

@@ -85,8 +85,14 @@ def label_lists():
     return "tags.jsonl", "text", "tags", "a"
 
 
+def label_columns():
+    rows = [f'"{text(i)}",{i % 2},{int(i % 3 == 0)},1'.replace('"so"', "so") for i in range(120)]
+    Path("flags.csv").write_text("\n".join(["text,wet,cold,new", *rows]) + "\n")
+    return "flags.csv", "text", "wet,cold,new", "wet"
+
+
 KINDS = [eight_classes, pairs, scores, saved_dataset, saved_splits]
-KINDS += [label_lists] if "multi-label" in METRICS_OF else []
+KINDS += [label_lists, label_columns] if "multi-label" in METRICS_OF else []
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
@@ -108,6 +114,26 @@ def test_two_commands_lead_from_a_file_to_an_exported_student(kind, student):
     assert "features: --teacher tests.fakes:FakeTeacher --encoder tests.fakes:FakeEncoder, which are all" in run.stderr
     model = AutoModelForSequenceClassification.from_pretrained("run/student")
     assert f"{model.config.id2label[0]}" == first
+
+
+def test_pairs_with_a_score_lead_to_an_embedding_student_where_the_user_says_so(student):
+    rows = [{"a": text(i), "b": text(-i), "score": i % 6 / 5} for i in range(120)]
+    Path("alike.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = ("--text-column", "a,b", "--label-column", "score", "--type", "similarity")
+    build = ("cache", "build", "alike.jsonl", *columns, *FAKES, "--cache", "c", "--json")
+    if "similarity" not in METRICS_OF:  # the schema of cards has no such type yet
+        with pytest.raises(ArmadaError, match="there are no similarity tasks yet"):
+            armada(*build)
+        return
+    built = armada(*build)
+    assert built.exit_code == 0, built.stderr
+    run = armada(
+        "train", "alike.jsonl", *columns, "--student", student, "--cache", "c", *SHORT, "--out", "run", "--json"
+    )
+    assert run.exit_code == 0, run.stderr
+    assert json.loads(Path("run/run.json").read_text())["coverage"]["found"] == json.loads(built.stdout)["calls"]
+    assert yaml.safe_load(Path("run/card.yaml").read_text())["type"] == "similarity"
+    assert Path("run/student/modules.json").is_file()  # as sentence-transformers reads it
 
 
 def test_texts_alone_are_built_as_training_looks_for_them(student):
@@ -141,6 +167,19 @@ def test_what_is_missing_is_built_by_the_command_of_the_error(student):
     assert "armada cache build pairs.jsonl --text-column said,meant --label-column same --teacher" in str(caught.value)
     run_advice(str(caught.value))
     assert armada(*words, *SHORT, "--out", "run").exit_code == 0
+
+
+def test_a_type_that_is_said_is_in_the_command_of_the_error(student):
+    rows = [{"text": text(i), "stars": i % 5} for i in range(60)]
+    Path("stars.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ("train", "stars.jsonl", "--label-column", "stars", "--type", "regression", "--student", student)
+    armada("cache", "build", "stars.jsonl", *FAKES, "--limit", 1, "--cache", "c")
+    with pytest.raises(CoverageError, match="--label-column stars --type regression --teacher") as caught:
+        armada(*words, "--cache", "c", "--out", "run")
+    run_advice(str(caught.value))
+    run = armada(*words, "--cache", "c", *SHORT, "--out", "run")
+    assert run.exit_code == 0, run.stderr
+    assert set(json.loads(Path("run/run.json").read_text())["metrics"]["test"]) == {"pearson", "spearman"}
 
 
 def test_a_run_keeps_its_card_and_is_named_by_what_the_card_says(student):
@@ -215,9 +254,9 @@ def test_the_path_of_a_card_works_wherever_the_name_of_one_does(student):
         ),
         (
             ["train", "mails.csv", "--task", "demo/sentiment", "--text-column", "text"],
-            "the card demo/sentiment has its columns",
+            "the card demo/sentiment says it",
         ),
-        (["train", "--task", "demo/sentiment", "--label-column", "text"], "the card demo/sentiment has its columns"),
+        (["train", "--task", "demo/sentiment", "--label-column", "text"], "the card demo/sentiment says it"),
         (
             ["train", "mails.csv", "--data-files", "mails.csv"],
             "--data-files: expected rows in one place, found mails.csv",
@@ -235,6 +274,8 @@ def test_the_path_of_a_card_works_wherever_the_name_of_one_does(student):
             ["cache", "build", "mails.csv", "--task", "demo/sentiment", "--label-column", "x"],
             "leave out one of the two",
         ),
+        (["train", "mails.csv", "--type", "similarity"], "--type similarity: expected the two texts of a pair"),
+        (["cache", "build", "mails.csv", "--type", "regression"], "--type: expected --label-column L beside it"),
         (["tasks", "new", "mails.csv", "--type", "clasification"], r"did you mean classification\?"),
         (["tasks", "new", "mails.csv", "--out", "card.txt"], "expected a file ending in .yaml"),
         (["tasks", "mails.csv"], "a card of them is written by: armada tasks new mails.csv"),
