@@ -15,6 +15,7 @@ from pipelines.commands.browse import browse
 from pipelines.commands.cache import cache_app
 from pipelines.commands.interrupts import INTERRUPTED, Interruptible
 from pipelines.commands.maintenance import compact, export, merge, verify
+from pipelines.commands.sharing import pull, push, sync
 from pipelines.commands.studies import report, study
 from pipelines.commands.tasks import tasks
 from pipelines.commands.train import command as train_command
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (verify, compact, merge, export, browse):
+for command in (verify, compact, merge, export, browse, push, pull, sync):
     cache_app.command()(command)
 app.add_typer(cache_app, name="cache")
 app.command("train")(train_command())

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from teacher_cache.building.background import Background
-from teacher_cache.building.completeness import require_complete
+from teacher_cache.building.completeness import require_complete, require_pictures
 from teacher_cache.building.drawing import Drawing
 from teacher_cache.building.encoding import Encoded
 from teacher_cache.building.options import BuildOptions
@@ -114,6 +114,7 @@ def build_requests(
         planned = spool.last_seal()
         cache.refresh()  # after the number of the last seal: a picture is in the plan's cache or in a later seal
         plan = make_plan(cache, teacher_source, encoder_source, requests, rows=rows, retry=options.retry)
+        require_pictures(cache, teacher_source, encoder_source, plan.keys)
         if plan.wanted.num_rows or plan.features_at_hand < len(plan.keys):
             check_writable(cache.store, _folders(teacher_source, encoder_source))
         try:

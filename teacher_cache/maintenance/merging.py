@@ -42,6 +42,11 @@ def merge(sources: Sequence[Cache], target: Cache) -> Merged:
     for source in sources:
         source.refresh()
         target.refresh()
+        if source.state.left_out:
+            raise CacheError(
+                f"{source.store}: this copy has a part of a cache, and its commits name more; send what is whole by: "
+                f"armada cache push {source.store} {target.store}"
+            )
         for teacher in source.teachers():
             target.register(teacher)
             for encoder in source.encoders(teacher):
