@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from teacher_cache.building.background import Background
-from teacher_cache.building.completeness import require_complete, require_pictures
+from teacher_cache.building.completeness import require_complete, require_pictures, require_teacher
 from teacher_cache.building.drawing import Drawing
 from teacher_cache.building.encoding import Encoded
 from teacher_cache.building.options import BuildOptions
@@ -102,6 +102,7 @@ def build_requests(
     teacher_source, encoder_source = source_of_teacher(teacher), source_of_encoder(encoder)
     provenance = Provenance(clock, options.prompts)
     require_complete(cache, options.redraw_missing, provenance)
+    require_teacher(cache, teacher_source)
     cache.store.sweep()
     with open_spool(cache) as spool:
         adopt_moved_spools(cache, options.shard_rows, provenance)

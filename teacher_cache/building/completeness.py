@@ -38,6 +38,13 @@ def require_complete(cache: Cache, redraw_missing: bool, provenance: Provenance)
         raise _incomplete(cache, expected)
 
 
+def require_teacher(cache: Cache, teacher: Source) -> None:
+    """Raise PartError if this copy leaves out on purpose which pictures of a teacher there are."""
+    for path in sorted(cache.state.left_out):
+        if path.startswith((f"images/{teacher.name}/indexes/", f"failures/{teacher.name}/")):
+            raise cache.absent(missing_file(f"{cache.store}/{path}"), path)
+
+
 def require_pictures(cache: Cache, teacher: Source, encoder: Source, keys: pa.Array) -> None:
     """Raise PartError if a build of these image keys would encode pictures that this copy leaves out on purpose."""
     if not cache.state.left_out:

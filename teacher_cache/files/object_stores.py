@@ -44,6 +44,13 @@ def is_s3(file_system: Any) -> bool:
     return "s3" in protocols(file_system) and hasattr(file_system, "call_s3")
 
 
+def read_all(file_system: Any, path: str) -> bytes:
+    """Return the bytes of a file, in one request."""
+    options = {"max_concurrency": 1} if is_s3(file_system) else {}  # else s3fs asks for the size first
+    data: bytes = file_system.cat_file(path, **options)
+    return data
+
+
 def remote_sizes(file_system: Any, folder: str) -> dict[str, int]:
     """Return the name and the size in bytes of each finished file in a folder, as it is now; -1 for an unknown size."""
     try:

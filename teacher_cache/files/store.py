@@ -22,7 +22,15 @@ from teacher_cache.files.atomic_files import publish_file
 from teacher_cache.files.crash_points import crash_point
 from teacher_cache.files.disk import disk_errors_in_words
 from teacher_cache.files.hub_calls import HubCalls
-from teacher_cache.files.object_stores import is_s3, modified, open_file_system, put, remote_sizes, remote_walk
+from teacher_cache.files.object_stores import (
+    is_s3,
+    modified,
+    open_file_system,
+    put,
+    read_all,
+    remote_sizes,
+    remote_walk,
+)
 from teacher_cache.files.store_errors import store_errors_in_words
 from teacher_cache.files.urls import check_url, identity, redact, without_secrets
 
@@ -120,10 +128,9 @@ class Store:
                 return stream.read()
         try:
             with self._words():
-                data: bytes = self._fs.cat_file(self._path(name))  # one request
+                return read_all(self._fs, self._path(name))
         except FileNotFoundError:
             raise missing_file(f"{self}/{name}") from None
-        return data
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:

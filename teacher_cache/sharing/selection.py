@@ -79,7 +79,7 @@ EVERYTHING = Selection()
 
 
 def select(only: PullFilter, sources: Sources, where: str) -> Selection:
-    """Return the selection that a filter means. Raise SpecError if the cache has no such teacher or encoder, or several."""
+    """Return the selection that a filter means. Raise SpecError if the cache has no such teacher or encoder."""
     if only.is_everything:
         return EVERYTHING
     teachers = {path: source for path, source in sources.found.items() if path.startswith("images/")}

@@ -24,7 +24,7 @@ class Bucket:
     def url(self) -> str:
         return f"s3://{self.name}/cache"
 
-    def keys(self, part: str = "") -> list[str]:
+    def paths(self, part: str = "") -> list[str]:
         """Return the paths of the cache's files that contain a text, sorted."""
         pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name)
         found = [entry["Key"].removeprefix("cache/") for page in pages for entry in page.get("Contents", [])]

@@ -1,4 +1,4 @@
-"""Push, pull and sync over S3, memory and folders: only what is missing is sent, commits last, and the copy is whole."""
+"""Push, pull and sync over S3, memory and folders: only what is missing is sent, commits last, copies are whole."""
 
 import re
 import shutil
@@ -6,7 +6,6 @@ import shutil
 import pytest
 
 from teacher_cache import (
-    BuildOptions,
     Cache,
     CacheError,
     NoCacheError,
@@ -20,21 +19,7 @@ from teacher_cache import (
 from teacher_cache.files import object_stores
 from tests import fakes
 from tests.teacher_cache.maintenance.caches import rows_of
-
-PROMPTS = [f"prompt {number}" for number in range(10)]
-SMALL = BuildOptions(shard_rows=4, seal_rows=4)
-
-
-def built(folder, prompts=PROMPTS):
-    cache = Cache(str(folder), create=True)
-    build(cache, [*prompts, "[refused] x"], fakes.teacher(), fakes.encoder(), SMALL)
-    return folder
-
-
-def costs_nothing(url, prompts=PROMPTS):
-    teacher, encoder = fakes.teacher(), fakes.encoder()
-    build(Cache(str(url)), [*prompts, "[refused] x"], teacher, encoder, SMALL)
-    return teacher.calls == [] and encoder.encoded == 0
+from tests.teacher_cache.sharing.caches import PROMPTS, SMALL, built, costs_nothing
 
 
 @pytest.fixture(params=["s3", "memory", "folder"])
@@ -99,7 +84,7 @@ def test_what_a_compaction_replaced_is_not_sent(tmp_path, bucket):
     expected = rows_of(Cache(str(source)))
     compact(Cache(str(source)))
     push(str(source), bucket.url)
-    assert len(bucket.keys(".tar")) == 1
+    assert len(bucket.paths(".tar")) == 1
     assert rows_of(Cache(bucket.url)) == expected
     assert costs_nothing(bucket.url)
 
@@ -107,7 +92,7 @@ def test_what_a_compaction_replaced_is_not_sent(tmp_path, bucket):
 def test_push_sends_a_truncated_object_again_and_pull_a_truncated_file(tmp_path, bucket):
     source = built(tmp_path / "a")
     push(str(source), bucket.url)
-    tar = bucket.keys(".tar")[0]
+    tar = bucket.paths(".tar")[0]
     bucket.write(tar, bucket.read(tar)[:-100])
     assert push(str(source), bucket.url).files_sent == 1
     assert verify(bucket.url).problems == []
@@ -157,7 +142,7 @@ def test_push_into_a_folder_without_a_cache_or_of_another_format_is_one_error(tm
     bucket.write("cache.json", b'{"format":3,"made_by":"armada"}')
     with pytest.raises(CacheError, match="the cache has format 3"):
         push(str(built(tmp_path / "a")), bucket.url)
-    assert bucket.keys() == ["cache.json"]
+    assert bucket.paths() == ["cache.json"]
 
 
 def test_pull_over_a_copy_made_by_cp_completes_it(tmp_path, bucket):
