@@ -76,7 +76,11 @@ def check_orphans(cache: Cache, commits: list[Commit], repair: bool, found: Veri
     known |= {problem.path for problem in found.problems}
     paths = [path for folder in FOLDERS for path in cache.store.walk(folder)]
     for path in sorted(paths, key=lambda path: not path.endswith(".tar")):
-        if path in known or path.endswith(("/teacher.json", "/encoder.json")) or not cache.store.exists(path):
+        if (
+            path in known
+            or path.endswith(("/teacher.json", "/encoder.json", "/README.md"))
+            or not cache.store.exists(path)
+        ):
             continue
         mended = adopt(cache, path, provenance) if repair else ""
         if mended == ADOPTED:

@@ -15,7 +15,7 @@ from teacher_cache.errors import ArmadaError
 from teacher_cache.files.urls import redact
 from teacher_cache.format.commits import Shard
 from teacher_cache.progress_bar import progress
-from teacher_cache.sharing.finishing import finish
+from teacher_cache.sharing.finishing import finish, send_viewer
 from teacher_cache.sharing.plan import Plan, held_back, make_plan
 from teacher_cache.sharing.selection import PullFilter, Selection, rows_in, select
 from teacher_cache.sharing.side import Side, open_side, read_sources
@@ -166,6 +166,8 @@ def _copy(source: Side, target: Side, only: PullFilter, dry_run: bool) -> Shared
         if name in sizes:
             done.add(sizes[name])
 
+    if last:
+        send_viewer(source, target)
     for batch in batches:
         send_bytes(target.store, batch, arrived, _MESSAGE)
     if last:

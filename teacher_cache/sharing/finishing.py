@@ -6,10 +6,11 @@ import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from teacher_cache.errors import CacheError
+from teacher_cache.errors import CacheError, NoFileError
 from teacher_cache.files.hub import DATASETS
 from teacher_cache.files.store_errors import UnavailableStoreError
 from teacher_cache.sharing.side import Side
+from teacher_cache.sharing.viewer import viewer_files
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.commit_log import checkpoint_file
 from teacher_cache.storage.dataset_card import card_text, write_card
@@ -43,6 +44,14 @@ class Ending:
             pass  # a damaged shard, which is named elsewhere
 
 
+def send_viewer(source: Side, target: Side) -> None:
+    """Send the pictures for the viewer of a dataset repository. What is damaged is named elsewhere."""
+    if source.store.is_local and target.store.hub and target.store.hub.kind == DATASETS:
+        with contextlib.suppress(NoFileError), viewer_files(Cache(source.store.url), target.store) as files:
+            if files:
+                target.store.publish_all(files, "armada cache push: pictures for the viewer")
+
+
 def finish(source: Side, target: Side, texts: Mapping[str, bytes], is_mirror: bool) -> Ending:
     """Return what to do last. With `is_mirror` the target has nothing that the source lacks, so that the card of a
     local source is also the target's."""
@@ -51,7 +60,8 @@ def finish(source: Side, target: Side, texts: Mapping[str, bytes], is_mirror: bo
     is_dataset = hub is not None and hub.kind == DATASETS
     if (is_mirror and source.store.is_local) or is_dataset:
         with contextlib.suppress(CacheError):
-            ending.files.append(("README.md", card_text(Cache(source.store.url)).encode("utf-8")))
+            card = card_text(Cache(source.store.url), viewer=is_dataset and source.store.is_local)
+            ending.files.append(("README.md", card.encode("utf-8")))
     if is_dataset:
         every = {digest: target.log.text(digest) for digest in target.commits} | dict(texts)
         ending.files.append(checkpoint_file(every))
