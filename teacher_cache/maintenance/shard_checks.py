@@ -13,6 +13,7 @@ from teacher_cache.registry.packages import stream_digest
 from teacher_cache.storage.cache import Cache
 
 FOLDERS = ("images", "features", "failures")
+_RECORDS = ("/teacher.json", "/encoder.json", "/README.md")  # files in these folders that no commit names
 
 
 def check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified, provenance: Provenance) -> None:

@@ -10,7 +10,7 @@ from teacher_cache.errors import CacheError, NoFileError
 from teacher_cache.files.hub import DATASETS
 from teacher_cache.files.store_errors import UnavailableStoreError
 from teacher_cache.sharing.side import Side
-from teacher_cache.sharing.viewer import viewer_files
+from teacher_cache.sharing.viewer import viewer_data_files, viewer_files
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.commit_log import checkpoint_file
 from teacher_cache.storage.dataset_card import card_text, write_card
@@ -60,7 +60,9 @@ def finish(source: Side, target: Side, texts: Mapping[str, bytes], is_mirror: bo
     is_dataset = hub is not None and hub.kind == DATASETS
     if (is_mirror and source.store.is_local) or is_dataset:
         with contextlib.suppress(CacheError):
-            card = card_text(Cache(source.store.url), viewer=is_dataset and source.store.is_local)
+            cache = Cache(source.store.url)
+            shown = viewer_data_files(cache, target.store) if is_dataset and source.store.is_local else ""
+            card = card_text(cache, shown)
             ending.files.append(("README.md", card.encode("utf-8")))
     if is_dataset:
         every = {digest: target.log.text(digest) for digest in target.commits} | dict(texts)

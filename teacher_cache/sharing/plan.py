@@ -86,12 +86,18 @@ def held_back(commits: Mapping[str, Commit], candidates: Collection[str], listed
 
 
 def _plan_sources(plan: Plan, source: Side, target: Side, selection: Selection, sources: Sources) -> None:
+    """Plan the records of the teachers and encoders of shards that count: others are of no use, or a stranger's."""
     there = read_sources(target) if target.has_cache else Sources()
     plan.refused |= sources.refused
+    used = {tuple(path.split("/")[1:3]) for path in plan.live if path.startswith("features/")}
+    teachers = {path.split("/")[1] for path in plan.live}
     for path in sources.found:
+        parts = path.split("/")
         if path in there.found:
             plan.there += 1
-        elif selection.takes_source(path):
+        elif selection.takes_source(path) and (
+            parts[1] in teachers if parts[0] == "images" else tuple(parts[1:3]) in used
+        ):
             plan.sources.append(path)
 
 

@@ -5,7 +5,7 @@ The bytes of the pictures are the same as in the tars, which the Hub stores once
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 
 from teacher_cache.files.store import Store
+from teacher_cache.format.commits import Shard
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.pictures import in_tar_order, read_pictures
 from teacher_cache.storage.viewer_configs import VIEWER
@@ -27,16 +28,31 @@ def viewer_files(cache: Cache, target: Store) -> Iterator[list[tuple[Path, str]]
     The files exist until the block ends. Raise CacheError if a tar is damaged or missing.
     """
     with target.draft() as place:
-        files = []
-        for shard in cache.shards("images/"):
-            _, teacher, _, name = shard.path.split("/")
-            folder, name = f"{VIEWER}/{teacher}", f"{name.removesuffix('.tar')}.parquet"
-            if name not in target.sizes(folder):
-                path = place.with_name(f"viewer-{len(files)}")
-                rows = cache.table(shard).append_column("path", pa.repeat(shard.path, shard.rows))
-                _write(path, cache, in_tar_order(rows))
-                files.append((path, f"{folder}/{name}"))
+        files: list[tuple[Path, str]] = []
+        shards = {_viewer_path(shard): shard for shard in cache.shards("images/")}
+        for name in shards.keys() - _there(shards, target):
+            path, shard = place.with_name(f"viewer-{len(files)}"), shards[name]
+            rows = cache.table(shard).append_column("path", pa.repeat(shard.path, shard.rows))
+            _write(path, cache, in_tar_order(rows))
+            files.append((path, name))
         yield files
+
+
+def viewer_data_files(cache: Cache, target: Store) -> str | list[str]:
+    """Return which files the viewer is to show: those of the tars that count. If there are no others, a pattern."""
+    names = [_viewer_path(shard) for shard in cache.shards("images/")]
+    return names if _there(names, target) - set(names) else f"{VIEWER}/*/*.parquet"
+
+
+def _viewer_path(shard: Shard) -> str:
+    _, teacher, _, name = shard.path.split("/")
+    return f"{VIEWER}/{teacher}/{name.removesuffix('.tar')}.parquet"
+
+
+def _there(names: Iterable[str], target: Store) -> set[str]:
+    """Return the files that the target has in the folders of some files."""
+    folders = {name.rpartition("/")[0] for name in names}
+    return {f"{folder}/{name}" for folder in folders for name in target.sizes(folder)}
 
 
 def _write(path: Path, cache: Cache, rows: pa.Table) -> None:

@@ -30,11 +30,11 @@ def write_card(cache: Cache) -> None:
         cache.store.write("README.md", card_text(cache).encode("utf-8"))
 
 
-def card_text(cache: Cache, *, viewer: bool = False) -> str:
+def card_text(cache: Cache, viewer: str | list[str] = "") -> str:
     """Return the card: Markdown with YAML front matter.
 
-    It states the teachers, encoders, licences, numbers of rows, cost, dates and sources of the prompts. With `viewer`,
-    there are pictures as Parquet beside the cache, for the Hub's viewer.
+    It states the teachers, encoders, licences, numbers of rows, cost, dates and sources of the prompts. `viewer`
+    are the files, or their pattern, with the pictures as Parquet for the Hub's viewer, if there are any.
     """
     commits = cache.commits()
     dates = sorted(commit.at for commit in commits)
@@ -45,7 +45,7 @@ def card_text(cache: Cache, *, viewer: bool = False) -> str:
         "license": "other",
         "license_name": "; ".join(licences) or "unknown",
         "tags": ["armada", "synthetic-images", "image-embeddings"],
-        **root_configs(cache, viewer=viewer),
+        **root_configs(cache, viewer),
         "armada_commits": len(commits),  # a copy that has fewer is not complete
     }
     facts = [

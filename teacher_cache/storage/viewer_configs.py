@@ -28,14 +28,15 @@ _FACTS = {  # the types of the facts beside a picture, as `format.shards.write_s
 _NAMES = ("__key__", "__url__")  # what a reader of WebDataset adds: the image key and the tar
 
 
-def root_configs(cache: Cache, *, viewer: bool = False) -> dict[str, Any]:
-    """Return `configs` for the front matter of a cache's card: one for each encoder, and with `viewer` the pictures.
+def root_configs(cache: Cache, viewer: str | list[str] = "") -> dict[str, Any]:
+    """Return `configs` for the front matter of a cache's card: one for each encoder, and one for the pictures if
+    `viewer`, the files with them as Parquet or their pattern, is given.
 
     Shards that were replaced and still exist are in no configuration: then the files that count are named one by one.
     """
     configs: list[dict[str, Any]] = []
     if viewer:
-        configs.append({"config_name": PICTURES, "data_files": f"{VIEWER}/*/*.parquet", "default": True})
+        configs.append({"config_name": PICTURES, "data_files": viewer, "default": True})
     shards: dict[str, list[str]] = defaultdict(list)
     for shard in cache.shards("features/"):
         shards[shard.path.split("/")[2]].append(shard.path)
