@@ -58,16 +58,16 @@ def publish_file(draft: Path, path: Path, *, durable: bool = True) -> None:
     """Rename a finished draft to `path`, on the same file system. The folder of `path` is created if necessary."""
     crash_point("store.draft")
     if durable:
-        _sync(draft)
+        sync_path(draft)
     crash_point("store.rename")
     path.parent.mkdir(parents=True, exist_ok=True)
     os.replace(draft, path)
     crash_point("store.renamed")
     if durable:
-        _sync(path.parent)
+        sync_path(path.parent)
 
 
-def _sync(path: Path) -> None:
+def sync_path(path: Path) -> None:
     """Wait until a file or a folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

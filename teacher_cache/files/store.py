@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -18,11 +18,12 @@ from fsspec.implementations.local import LocalFileSystem
 
 from teacher_cache.errors import CacheError, missing_file
 from teacher_cache.files import drafts, hub, local_files
-from teacher_cache.files.atomic_files import publish_file
+from teacher_cache.files.atomic_files import publish_file, sync_path
 from teacher_cache.files.crash_points import crash_point
 from teacher_cache.files.disk import disk_errors_in_words
 from teacher_cache.files.hub_calls import HubCalls
 from teacher_cache.files.object_stores import (
+    get,
     is_s3,
     modified,
     open_file_system,
@@ -189,15 +190,15 @@ class Store:
             other.copy_to(name, draft)
             self.publish(draft, name)
 
-    def copy_to(self, name: str, path: Path) -> None:
-        """Copy a file to a local path. Raise NoFileError if it does not exist."""
+    def copy_to(self, name: str, path: Path, size: int = -1) -> None:
+        """Copy a file, of `size` bytes if that is known, to a local path. Raise NoFileError if it does not exist."""
         if self.is_local:
             with self.open(name) as source, path.open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
             return
         try:
             with self._words():
-                self._fs.get_file(self._path(name), str(path))
+                get(self._fs, self._path(name), path, size)
         except FileNotFoundError:
             raise missing_file(f"{self}/{name}") from None
 
@@ -225,8 +226,10 @@ class Store:
             self._fs.mv(self._path(name), target)
         return aside
 
-    def publish(self, draft: Path, name: str, sha256: str = "") -> None:
+    def publish(self, draft: Path, name: str, sha256: str = "", *, durable: bool = True) -> None:
         """Make a draft appear under its name, atomically and durably; inside `together`, when that ends.
+
+        Without `durable`, a local file may be lost by a power failure until `sync` has ended.
 
         A file that is named by its content is not sent again if it is there with its size. An object store compares
         the bytes with `sha256`, if it is given, before it sends them.
@@ -234,7 +237,7 @@ class Store:
         target = self._path(name)
         with self._words():
             if self.is_local:
-                publish_file(draft, Path(target))
+                publish_file(draft, Path(target), durable=durable)
                 return
             if self.hub is None:
                 try:
@@ -243,6 +246,13 @@ class Store:
                     raise missing_file(str(draft)) from None
                 return
         self._calls.publish(draft, name)
+
+    def sync(self, names: Iterable[str]) -> None:
+        """Wait until some files of a local store, which may be gone, are on the disk."""
+        paths = [Path(self._path(name)) for name in names] if self.is_local else []
+        for path in [*paths, *{path.parent for path in paths}]:
+            with contextlib.suppress(FileNotFoundError):
+                sync_path(path)
 
     def publish_all(self, files: Sequence[tuple[Path, str]], message: str) -> None:
         """Send local files to the Hub in this order, in as few calls as it allows. `message` is for git commits."""

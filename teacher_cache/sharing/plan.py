@@ -89,15 +89,14 @@ def _plan_sources(plan: Plan, source: Side, target: Side, selection: Selection, 
     """Plan the records of the teachers and encoders of shards that count: others are of no use, or a stranger's."""
     there = read_sources(target) if target.has_cache else Sources()
     plan.refused |= sources.refused
-    used = {tuple(path.split("/")[1:3]) for path in plan.live if path.startswith("features/")}
     teachers = {path.split("/")[1] for path in plan.live}
+    encoders = {tuple(path.split("/")[1:3]) for path in plan.live if path.startswith("features/")}
     for path in sources.found:
-        parts = path.split("/")
+        kind, teacher, encoder, *_ = path.split("/")
+        is_used = teacher in teachers if kind == "images" else (teacher, encoder) in encoders
         if path in there.found:
             plan.there += 1
-        elif selection.takes_source(path) and (
-            parts[1] in teachers if parts[0] == "images" else tuple(parts[1:3]) in used
-        ):
+        elif is_used and selection.takes_source(path):
             plan.sources.append(path)
 
 

@@ -39,7 +39,10 @@ def send_files(
     """
     if target.hub:
         return _send_to_hub(source, target, files, done, message)
-    return each(files, lambda file: _send(source, target, file), done, threads_between(source, target))
+    failed = each(files, lambda file: _send(source, target, file), done, threads_between(source, target))
+    if source.is_local:  # before the commits that name them; what a power failure takes of a download is fetched again
+        target.sync(file.path for file in files if file.path not in failed)
+    return failed
 
 
 def send_bytes(target: Store, files: Iterable[tuple[str, bytes]], done: Callable[[str], object], message: str) -> None:
@@ -142,7 +145,7 @@ def _submitted(
 
 def _send(source: Store, target: Store, file: Shard) -> None:
     with _checked(source, target, file) as path:
-        target.publish(path, file.path, file.sha256)
+        target.publish(path, file.path, file.sha256, durable=False)
     if not target.checks_puts:
         with target.open(file.path) as stream:
             if stream_digest(stream) != file.sha256:
@@ -164,7 +167,7 @@ def _checked(source: Store, target: Store, file: Shard) -> Iterator[Path]:
 
 def _fetch(source: Store, file: Shard, path: Path) -> Path:
     """Copy a file to a local path, and compare it with its digest."""
-    source.copy_to(file.path, path)
+    source.copy_to(file.path, path, file.bytes)
     return _compared(source, file, path)
 
 

@@ -46,11 +46,11 @@ def test_s3_pull_names_an_object_that_disappeared_and_a_push_brings_it_back(tmp_
     bucket.remove(first)
     plain, gone = Store.copy_to, []
 
-    def copy_to(store, name, path):
+    def copy_to(store, name, path, size=-1):
         if name == second and second not in gone:  # after it was listed
             bucket.remove(second)
             gone.append(second)
-        plain(store, name, path)
+        plain(store, name, path, size)
 
     monkeypatch.setattr(Store, "copy_to", copy_to)
     done = pull(bucket.url, str(tmp_path / "b"))
