@@ -2,9 +2,9 @@
 
 A call is reserved in the spool before it is sent. A request that failed transiently is sent again in the same build,
 with a growing delay, until it succeeds or `attempts` calls have failed, which is recorded as a failure. A request that
-was turned away is sent again under the call that is reserved for it. If the build stops before that, the picture stays
-missing, and the next build requests it. If an answer can't be stored (the disk is full), no further call is sent, and
-the answers of the calls in flight are stored in the room reserved for them.
+was turned away is sent again under the call reserved for it. If the build stops before, the next one requests it. If an
+answer can't be stored (the disk is full), no further call is sent, and the answers of the calls in flight are stored in
+the room reserved for them.
 """
 
 from __future__ import annotations

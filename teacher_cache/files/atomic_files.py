@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -58,16 +58,24 @@ def publish_file(draft: Path, path: Path, *, durable: bool = True) -> None:
     """Rename a finished draft to `path`, on the same file system. The folder of `path` is created if necessary."""
     crash_point("store.draft")
     if durable:
-        sync_path(draft)
+        _sync(draft)
     crash_point("store.rename")
     path.parent.mkdir(parents=True, exist_ok=True)
     os.replace(draft, path)
     crash_point("store.renamed")
     if durable:
-        sync_path(path.parent)
+        _sync(path.parent)
 
 
-def sync_path(path: Path) -> None:
+def sync_files(paths: Iterable[Path]) -> None:
+    """Wait until files, which may be gone, and their folders are on the disk."""
+    files = list(paths)
+    for path in [*files, *{path.parent for path in files}]:
+        with suppress(FileNotFoundError):
+            _sync(path)
+
+
+def _sync(path: Path) -> None:
     """Wait until a file or a folder is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

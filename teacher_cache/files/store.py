@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -18,7 +18,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from teacher_cache.errors import CacheError, missing_file
 from teacher_cache.files import drafts, hub, local_files
-from teacher_cache.files.atomic_files import publish_file, sync_path
+from teacher_cache.files.atomic_files import publish_file
 from teacher_cache.files.crash_points import crash_point
 from teacher_cache.files.disk import disk_errors_in_words
 from teacher_cache.files.hub_calls import HubCalls
@@ -32,7 +32,7 @@ from teacher_cache.files.object_stores import (
     remote_sizes,
     remote_walk,
 )
-from teacher_cache.files.store_errors import store_errors_in_words
+from teacher_cache.files.store_errors import store_errors_in_words, unavailable_in_words
 from teacher_cache.files.urls import check_url, identity, redact, without_secrets
 
 _BLOCK_BYTES = 1 << 20  # read at once from a remote file that is read in parts
@@ -122,37 +122,35 @@ class Store:
         with self._words():
             return remote_sizes(self._fs, path)
 
-    def read(self, name: str) -> bytes:
-        """Return a file's bytes. Raise NoFileError if it does not exist."""
-        if self.is_local:
-            with self.open(name) as stream:
-                return stream.read()
+    @contextmanager
+    def _file(self, name: str) -> Iterator[str]:
+        """Yield the full path of a file. The errors of the file system become CacheErrors, NoFileError among them."""
+        path = self._path(name)
         try:
             with self._words():
-                return read_all(self._fs, self._path(name))
+                yield path
         except FileNotFoundError:
             raise missing_file(f"{self}/{name}") from None
+
+    def read(self, name: str) -> bytes:
+        """Return a file's bytes. Raise NoFileError if it does not exist."""
+        with self._file(name) as path:
+            return Path(path).read_bytes() if self.is_local else read_all(self._fs, path)
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
         """Open a file as a seekable stream of bytes. Raise NoFileError if it does not exist."""
-        try:
-            with self._words():
-                options = {} if self.is_local else {"block_size": _BLOCK_BYTES}
-                stream: Any = self._fs.open(self._path(name), "rb", **options)
-        except FileNotFoundError:
-            raise missing_file(f"{self}/{name}") from None
-        with stream:
+        with self._file(name) as path:
+            options = {} if self.is_local else {"block_size": _BLOCK_BYTES}
+            stream: Any = self._fs.open(path, "rb", **options)
+        with stream, contextlib.nullcontext() if self.is_local else unavailable_in_words(str(self)):
             yield stream
 
     def read_range(self, name: str, offset: int, size: int) -> bytes:
         """Return `size` bytes of a file from `offset`, in one request. Raise NoFileError if it does not exist."""
-        try:
-            with self._words():
-                data: bytes = self._fs.cat_file(self._path(name), start=offset, end=offset + size)
-        except FileNotFoundError:
-            raise missing_file(f"{self}/{name}") from None
-        return data
+        with self._file(name) as path:
+            data: bytes = self._fs.cat_file(path, start=offset, end=offset + size)
+            return data
 
     def write(self, name: str, data: bytes) -> None:
         """Write a small file atomically; an existing one is replaced."""
@@ -184,23 +182,14 @@ class Store:
         """Return the sorted paths of the symbolic links in a local store that lead out of it."""
         return sorted(local_files.links_out(self._real_root)) if self.is_local else []
 
-    def copy_from(self, other: Store, name: str) -> None:
-        """Copy a file from another store, under the same name. Raise NoFileError if it does not exist there."""
-        with self.draft() as draft:
-            other.copy_to(name, draft)
-            self.publish(draft, name)
-
     def copy_to(self, name: str, path: Path, size: int = -1) -> None:
         """Copy a file, of `size` bytes if that is known, to a local path. Raise NoFileError if it does not exist."""
         if self.is_local:
             with self.open(name) as source, path.open("wb") as target:
                 shutil.copyfileobj(source, target, 1 << 20)
             return
-        try:
-            with self._words():
-                get(self._fs, self._path(name), path, size)
-        except FileNotFoundError:
-            raise missing_file(f"{self}/{name}") from None
+        with self._file(name) as source_path:
+            get(self._fs, source_path, path, size)
 
     def modified(self, name: str) -> float:
         """Return when a file was written, in seconds since the epoch; 0 if the store does not tell."""
@@ -229,30 +218,19 @@ class Store:
     def publish(self, draft: Path, name: str, sha256: str = "", *, durable: bool = True) -> None:
         """Make a draft appear under its name, atomically and durably; inside `together`, when that ends.
 
-        Without `durable`, a local file may be lost by a power failure until `sync` has ended.
-
-        A file that is named by its content is not sent again if it is there with its size. An object store compares
-        the bytes with `sha256`, if it is given, before it sends them.
+        Without `durable`, a power failure may take a local file until it is synced. A file that is named by its
+        content is not sent again if it is there with its size. An object store compares the bytes with `sha256`, if it
+        is given, before it sends them.
         """
-        target = self._path(name)
-        with self._words():
-            if self.is_local:
-                publish_file(draft, Path(target), durable=durable)
-                return
-            if self.hub is None:
-                try:
-                    put(self._fs, draft, target, sha256)
-                except FileNotFoundError:
-                    raise missing_file(str(draft)) from None
-                return
-        self._calls.publish(draft, name)
-
-    def sync(self, names: Iterable[str]) -> None:
-        """Wait until some files of a local store, which may be gone, are on the disk."""
-        paths = [Path(self._path(name)) for name in names] if self.is_local else []
-        for path in [*paths, *{path.parent for path in paths}]:
-            with contextlib.suppress(FileNotFoundError):
-                sync_path(path)
+        if self.hub:
+            self._path(name)
+            self._calls.publish(draft, name)
+        elif self.is_local:
+            with self._words():
+                publish_file(draft, Path(self._path(name)), durable=durable)
+        else:
+            with self._file(name) as path:
+                put(self._fs, draft, path, sha256)
 
     def publish_all(self, files: Sequence[tuple[Path, str]], message: str) -> None:
         """Send local files to the Hub in this order, in as few calls as it allows. `message` is for git commits."""

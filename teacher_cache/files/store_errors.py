@@ -69,6 +69,19 @@ def store_errors_in_words(where: str) -> Iterator[None]:
         raise CacheError(f"{where}: the store answers {type(error).__name__}: {text}") from error
 
 
+@contextmanager
+def unavailable_in_words(where: str) -> Iterator[None]:
+    """Turn an error after which no request can succeed into an UnavailableStoreError; others are not changed."""
+    try:
+        yield
+    except ArmadaError:
+        raise
+    except Exception as error:
+        if reason := reason_of(error):
+            raise UnavailableStoreError(f"{where}: {reason}") from error
+        raise
+
+
 def reason_of(error: BaseException) -> str:
     """Return in words why a store answers nothing that is asked of it; "" if another request may succeed."""
     names = _names(error)

@@ -55,7 +55,7 @@ def merge(sources: Sequence[Cache], target: Cache) -> Merged:
         _copy_shards(source, target, done)
         for commit in source.commits():
             if commit.digest not in target.state.commits:
-                target.store.copy_from(source.store, f"commits/{commit.digest}.json")
+                target.store.write(f"commits/{commit.digest}.json", source.log.text(commit.digest))
                 done.commits += 1
         done.missing += [f"{source.store}/commits/{name}" for name in source.log.unreadable]
         done.refused |= {f"{source.store}/commits/{name}": reason for name, reason in source.log.refused.items()}

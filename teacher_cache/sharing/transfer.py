@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from teacher_cache.errors import ArmadaError, CacheError, NoFileError, missing_file, repair_hint
+from teacher_cache.files.atomic_files import sync_files
 from teacher_cache.files.disk import DiskFullError
 from teacher_cache.files.store import Store
 from teacher_cache.files.store_errors import UnavailableStoreError, WrongBytesError
@@ -41,7 +42,8 @@ def send_files(
         return _send_to_hub(source, target, files, done, message)
     failed = each(files, lambda file: _send(source, target, file), done, threads_between(source, target))
     if source.is_local:  # before the commits that name them; what a power failure takes of a download is fetched again
-        target.sync(file.path for file in files if file.path not in failed)
+        arrived = [target.local_path(file.path) for file in files if file.path not in failed]
+        sync_files(path for path in arrived if path)
     return failed
 
 

@@ -134,22 +134,16 @@ class Cache:
     def shards(self, folder: str = "") -> list[Shard]:
         """Return the live shards below a folder whose files are there, sorted by path. See `CacheState`.
 
-        In a copy that is a part, the features that were left out are not among them. Pictures that were left out are:
-        their index tells what a build need not draw; reading them raises PartError.
+        Of a copy that is a part, features that were left out are not among them, but pictures are: their index tells
+        what a build need not draw, and reading them raises PartError.
         """
         state = self.state
-        return [
-            shard
-            for path, shard in state.live.items()
-            if path.startswith(folder)
-            and state.is_readable(shard)
-            and not (path in state.left_out and path.startswith("features/"))
-        ]
+        found = (s for path, s in state.live.items() if path.startswith(folder) and state.is_readable(s))
+        return [s for s in found if not (s.path in state.left_out and s.path.startswith("features/"))]
 
     def absent(self, error: NoFileError, path: str) -> CacheError:
         """Return the error to raise for a file that does not exist: another one if it was left out on purpose."""
-        left_out = self.state.left_out
-        return self.part.error(str(self.store), path) if self.part and path in left_out else error
+        return self.part.error(str(self.store), path) if self.part and path in self.state.left_out else error
 
     def add(self, draft: Path, folder: str, suffix: str, rows: int) -> Shard:
         """Publish a draft as a shard named by its content. It counts as soon as a commit names it."""
