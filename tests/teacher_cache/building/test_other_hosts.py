@@ -2,12 +2,17 @@
 
 from collections import Counter
 
-import pyarrow as pa
-
-from teacher_cache import BuildOptions, Cache, build
+from teacher_cache import (
+    BuildOptions,
+    Cache,
+    build,
+    make_plan,
+    make_requests,
+    source_of_encoder,
+    source_of_teacher,
+)
 from teacher_cache.building.other_hosts import OtherHosts, RequestQueue
-from teacher_cache.building.plan import make_requests
-from teacher_cache.teachers import source_of_teacher
+from teacher_cache.format.digests import to_hex
 from tests import fakes
 from tests.faults.forked import start, wait
 
@@ -39,11 +44,10 @@ def test_two_hosts_that_build_the_same_prompts_at_once_pay_for_few_of_them_twice
 
 def test_requests_keep_the_order_of_the_prompts_until_another_host_commits_and_then_skip_what_it_made(cache):
     source, skipped = source_of_teacher(fakes.teacher()), []
-    wanted = make_requests(source, PROMPTS)
-    wanted = wanted.append_column("attempts", pa.repeat(pa.scalar(0, pa.int32()), wanted.num_rows))
-    keys = wanted["image_key"].to_pylist()
+    plan = make_plan(cache, source, source_of_encoder(fakes.encoder()), make_requests(source, PROMPTS))
+    keys = to_hex(plan.requests.keys)
     others = OtherHosts(cache, source, "ab" * 16)
-    queue = RequestQueue(wanted, others, lambda: skipped.append(1))
+    queue = RequestQueue(plan, others, lambda: skipped.append(1))
     assert [next(queue).request.image_key for _ in range(10)] == keys[:10]
     others.keys |= set(keys[50:80])
     left = [row.request.image_key for row in queue]
