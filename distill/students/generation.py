@@ -18,10 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.dataset.tokens import Tokens
+from distill.students.architectures import check_decoder
 from distill.students.loading import StudentSpec, load_stock
 from distill.students.lora import add_lora
 from distill.students.pooling import ModelInputs
 from distill.students.sharing import ALONE, Shared
+from distill.students.student_files import load_config
 from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
@@ -48,10 +50,11 @@ def load_generator(spec: StudentSpec, seed: int) -> tuple[PreTrainedModel, PreTr
     """
     from transformers import AutoModelForCausalLM
 
-    model, tokenizer = load_stock(spec, AutoModelForCausalLM, seed, {}, writes=True)
+    check_decoder(spec.name, load_config(spec.source))
+    model, tokenizer = load_stock(spec, AutoModelForCausalLM, seed, {})
     if spec.lora_rank:
         torch.manual_seed(seed)
-        add_lora(model, spec.lora_rank, spec.lora_targets, "")
+        add_lora(model, spec.lora_rank, spec.lora_targets, ())
     return model, tokenizer
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -16,10 +16,11 @@ import torch
 from distill.dataset.tokens import Tokens, default_length, tokenize
 from distill.objective.score_scale import AS_IS, Scale, fold_scale, scale_of, unfold_scale
 from distill.settings import TrainSettings
+from distill.students.architectures import check_architecture, positions_of, skeleton
 from distill.students.evaluation import predict
 from distill.students.generation import generate, load_generator, tokenize_answers
 from distill.students.heads import fold_head, task_head
-from distill.students.loading import StudentSpec, length_limit, load_student, positions_of
+from distill.students.loading import StudentSpec, length_limit, load_student
 from distill.students.lora import merge_lora
 from distill.students.precision import on_own_base
 from distill.students.sharing import ALONE, Shared
@@ -99,15 +100,26 @@ def with_length(spec: StudentSpec, card: Card, train: Split, settings: TrainSett
     """
     if settings.max_length is not None:
         return settings
-    config = load_config(spec.name, spec.path)  # first: its error says that there is no student at all
-    tokenizer = load_tokenizer(spec.name, spec.path)
-    config.pad_token_id = tokenizer.pad_token_id
+    config = load_config(spec.source)  # first: its error says that there is no student at all
+    auto = auto_class(card)
+    check_architecture(spec.name, config, auto)
+    tokenizer = load_tokenizer(spec.source)
+    config.pad_token_id = config.get_text_config().pad_token_id = tokenizer.pad_token_id
     if card.type == "generation":
         answers = [label[0] for label in train.labels]
         lengths = tokenize_answers(tokenizer, [text for (text,) in train.texts], answers).tokens.lengths
     else:
         lengths = tokenize(tokenizer, train.texts).lengths
-    return replace(settings, max_length=default_length(lengths, positions_of(config, tokenizer)))
+    positions = positions_of(skeleton(config, auto, spec.trust_remote_code), tokenizer)
+    return replace(settings, max_length=default_length(lengths, positions))
+
+
+def auto_class(card: Card) -> Any:
+    """Return the Auto class of transformers that loads the student of a card."""
+    import transformers
+
+    names = {"generation": "AutoModelForCausalLM"}
+    return getattr(transformers, names.get(card.type, "AutoModelForSequenceClassification"))
 
 
 class _Loaded:

@@ -34,7 +34,7 @@ from distill.objective.score_scale import AS_IS, scale_of
 from distill.objective.targets import EpochTargets, TeacherTargets
 from distill.settings import AlignerSettings, TrainSettings
 from distill.students.heads import StudentHeads
-from distill.students.pooling import check_architecture, pooled_and_logits, pooled_width
+from distill.students.pooling import pooled_and_logits, pooled_width
 from distill.tasks.splits import Split
 from teacher_cache import Cache, Features, choose, open_features, sha256
 
@@ -104,7 +104,7 @@ class DistilledModel(nn.Module):
 
     With `labels` (B,) and `row` (B,), the places of the rows in the texts of `targets_from_cache`, it returns the loss
     of ARMADA. Without `row` it is the plain classifier. `callback`, for the Trainer, sets the epoch. Raise ArmadaError
-    if the architecture of the classifier is not supported.
+    if the classifier has no task head.
     """
 
     features: Tensor
@@ -113,7 +113,6 @@ class DistilledModel(nn.Module):
         self, student: PreTrainedModel, teacher_targets: TeacherTargets, settings: TrainSettings | None = None
     ) -> None:
         super().__init__()
-        check_architecture("DistilledModel", student.config.model_type)
         self.student, self.config = student, student.config
         self._settings = settings or TrainSettings()
         self._states, self._width = teacher_targets.states, teacher_targets.width

@@ -32,6 +32,7 @@ from pipelines.run.lengths import warn_if_cut, with_length_of
 from pipelines.run.processes import start_processes
 from pipelines.run.record import RunResult, count_parameters, facts_of, finished, write_record
 from pipelines.run.request import RunRequest, check_request
+from pipelines.run.student import spec_of
 from pipelines.run.teacher_targets import find_teacher_targets
 from teacher_cache import ArmadaError
 
@@ -121,18 +122,11 @@ def _train_and_export(
 
 def _open(request: RunRequest, card: Card, splits: Splits, view: View | None, identity: Mapping[str, Any]) -> _Run:
     """Start the processes, load the student, and train or read the aligner."""
-    from distill import BestEpoch, StudentSpec, is_sharded, open_task_model, widen_head
+    from distill import BestEpoch, is_sharded, open_task_model, widen_head
 
     settings = request.settings
     accelerator, precision = start_processes(request)
-    spec = StudentSpec(
-        request.student,
-        request.layers,
-        request.lora_rank,
-        request.lora_targets,
-        request.load_4bit,
-        request.base_precision == "bf16",
-    )
+    spec = spec_of(request)
     task_model = open_task_model(spec, card, view.split if view else splits.train, settings, request.regression)
     control = find_control(request.control)
     if view and control and control.wide_head:
