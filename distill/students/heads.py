@@ -83,7 +83,6 @@ def widen_head(model: PreTrainedModel, features: int, dropout: float, seed: int)
     Raise ArmadaError if the model has no linear task head.
     """
     name, head = task_head(model)
-    assert isinstance(head, nn.Linear)  # it is widened once
     model.set_submodule(name, WideHead(head, features, dropout, seed))
 
 
@@ -94,7 +93,13 @@ def fold_head(model: nn.Module) -> None:
             model.set_submodule(name, module.folded())
 
 
-def task_head(model: PreTrainedModel) -> tuple[str, nn.Linear | WideHead]:
+def task_head(model: PreTrainedModel) -> tuple[str, nn.Linear]:
+    """Return the name and the linear layer at the end of a task head. Raise ArmadaError as `last_layer` does."""
+    name, layer = last_layer(model)
+    return (f"{name}.head", layer.head) if isinstance(layer, WideHead) else (name, layer)
+
+
+def last_layer(model: PreTrainedModel) -> tuple[str, nn.Linear | WideHead]:
     """Return the name and the last layer of a classifier's task head: what enters it is the pooled output s.
 
     It is the last linear layer outside the body that has as many outputs as the configuration has labels. Raise
@@ -118,10 +123,10 @@ def task_head(model: PreTrainedModel) -> tuple[str, nn.Linear | WideHead]:
 def head_modules(model: PreTrainedModel) -> tuple[str, ...]:
     """Return the names of the modules that make up a classifier's task head, which every task trains in full.
 
-    These are the modules with weights outside the body, or, if the model does not tell its body, the last one. A pooler, and the prediction head of ModernBERT, belong to what
-    was pretrained, unless they are the last layer.
+    These are the modules with weights outside the body, or, if the model does not tell its body, the last one. A
+    pooler, and the prediction head of ModernBERT, belong to what was pretrained, unless they are the last layer.
     """
-    last = task_head(model)[0].partition(".")[0]
+    last = last_layer(model)[0].partition(".")[0]
     if not has_body(model):
         return (last,)
     found = [name for name, module in _children(model) if any(True for _ in module.parameters())]

@@ -129,9 +129,7 @@ def load_stock(
         _truncate(config, spec)
     tokenizer = load_tokenizer(source)
     config.pad_token_id = config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    kept = (
-        heads(skeleton(config, auto, source.trust_remote_code)) if spec.load_4bit else ()
-    )  # not in four bits, because they train
+    kept = heads(skeleton(config, auto, source.trust_remote_code)) if spec.load_4bit else ()
     torch.manual_seed(seed)
     if is_random(spec.name):
         model = auto.from_config(config, dtype=torch.float32)
@@ -151,7 +149,7 @@ def load_stock(
 
 
 def _poolers(model: PreTrainedModel, has_head: bool) -> tuple[str, ...]:
-    """Return the name of a pooler, which a checkpoint need not have if a task head is trained on it or nobody reads it."""
+    """Return the name of a pooler, which a checkpoint need not have: a task head is trained on it, or nobody reads it."""
     return (f"{model.base_model_prefix}.pooler",) if has_head else ("pooler",)
 
 
@@ -185,7 +183,7 @@ def _drop_unread_columns(model: PreTrainedModel, tokenizer: PreTrainedTokenizerB
 
 @torch.inference_mode()
 def _try(name: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ArmadaError if the model can't read a text: some need one token at the end that the tokenizer has to add."""
+    """Raise ArmadaError if the model can't read a text: some need an end token, which the tokenizer has to add."""
     model.eval()
     try:
         model(**tokenizer(["a", "a b"], padding=True, return_tensors="pt"))

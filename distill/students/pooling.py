@@ -1,4 +1,4 @@
-"""The pooled output s of a student: what enters the last layer of its task head, in the forward pass of the stock model.
+"""The pooled output s of a student: what enters the last layer of its task head in the stock model's forward pass.
 
 A hook on that layer returns s beside the logits, so the student computes exactly what stock transformers computes with
 the exported checkpoint, and no architecture is named here. A head that is applied to every token, as that of decoders,
@@ -11,7 +11,7 @@ Dropout right before the last layer is left out of s.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from distill.students.heads import WideHead, dropouts, task_head
+from distill.students.heads import dropouts, last_layer, task_head
 from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
@@ -33,14 +33,15 @@ def pooled_and_logits(model: PreTrainedModel, tokens: ModelInputs) -> tuple[Tens
 
     Raise ArmadaError if the model has no task head, or does not return what the head computes.
     """
-    head = task_head(model)[1]
+    head = last_layer(model)[1]
     with _joined_outputs(model, head):
-        joined = model(**tokens, **_no_cache(type(model))).logits  # (B, C + H)
-    classes, width = _sizes(head)
+        joined = model(**tokens, **_no_cache(type(model).forward)).logits  # (B, C + H)
+    layer = task_head(model)[1]
+    classes, width = layer.out_features, layer.in_features
     if joined.shape[1:] != (classes + width,):
         raise ArmadaError(
-            f"{type(model).__name__} ({model.config.model_type}): expected one row of logits per text, as its last layer "
-            f"computes them, {classes} and its input of {width}; found {tuple(joined.shape)}"
+            f"{type(model).__name__} ({model.config.model_type}): expected one row of logits per text, as its "
+            f"last layer computes them, {classes} and its input of {width}; found {tuple(joined.shape)}"
         )
     return joined[:, classes:], joined[:, :classes]
 
@@ -48,13 +49,7 @@ def pooled_and_logits(model: PreTrainedModel, tokens: ModelInputs) -> tuple[Tens
 def pooled_width(model: PreTrainedModel) -> int:
     """Return H, the width of the pooled output: of a classifier, or of a language model."""
     writer = model.get_output_embeddings()
-    return int(writer.in_features) if isinstance(writer, nn.Linear) else _sizes(task_head(model)[1])[1]
-
-
-def _sizes(head: nn.Linear | WideHead) -> tuple[int, int]:
-    """Return the outputs C and the inputs H of a task head."""
-    layer = head.head if isinstance(head, WideHead) else head
-    return layer.out_features, layer.in_features
+    return int(writer.in_features) if isinstance(writer, nn.Linear) else task_head(model)[1].in_features
 
 
 @contextmanager
@@ -79,7 +74,6 @@ def _joined_outputs(model: PreTrainedModel, head: nn.Module) -> Iterator[None]:
 
 
 @cache
-def _no_cache(kind: type) -> dict[str, Any]:
+def _no_cache(forward: Callable[..., Any]) -> dict[str, Any]:
     """Return the arguments that keep a decoder from storing keys and values, which nobody reads."""
-    names = inspect.signature(kind.forward).parameters  # type: ignore[attr-defined]
-    return {"use_cache": False} if "use_cache" in names else {}
+    return {"use_cache": False} if "use_cache" in inspect.signature(forward).parameters else {}

@@ -28,6 +28,8 @@ FULL_PRECISION = ["classifier", "score", "lm_head"]
 def four_bit_config(heads: Sequence[str] = ()) -> BitsAndBytesConfig:
     """Return the quantisation config with which `from_pretrained` loads a base in four bits, without its task head.
 
+    `heads` are the names of the head's modules.
+
     peft's prepare_model_for_kbit_training is not needed: the other weights are loaded in float32, and `add_lora`
     freezes them. Raise MissingPackageError if bitsandbytes is not installed.
     """
@@ -40,10 +42,7 @@ def four_bit_config(heads: Sequence[str] = ()) -> BitsAndBytesConfig:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=torch.bfloat16 if has_bf16() else torch.float32,
-        llm_int8_skip_modules=[
-            *FULL_PRECISION,
-            *(head for head in heads if head not in FULL_PRECISION),
-        ],  # despite its name, it applies to four bits too
+        llm_int8_skip_modules=[*{*FULL_PRECISION, *heads}],  # despite its name, it applies to four bits too
     )
 
 

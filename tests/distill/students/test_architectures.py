@@ -119,7 +119,7 @@ def test_a_tokenizer_that_adds_no_end_token_is_refused_where_the_head_reads_it(t
     path = save("t5", tmp_path)
     written = json.loads((tmp_path / "tokenizer.json").read_text())
     (tmp_path / "tokenizer.json").write_text(json.dumps({**written, "post_processor": None}))
-    with pytest.raises(ArmadaError, match="expected a tokenizer that suits T5ForSequenceClassification: .*<eos>"):
+    with pytest.raises(ArmadaError, match=r"expected a tokenizer that suits T5ForSequenceClassification: .*<eos>"):
         load_student(path, LABELS, 0)
 
 
