@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from distill.dataset.tokens import Tokens
-from distill.students.architectures import check_decoder
+from distill.students.files.architectures import check_decoder
+from distill.students.files.student_files import load_config
 from distill.students.loading import StudentSpec, load_stock
 from distill.students.lora import add_lora
 from distill.students.pooling import ModelInputs
 from distill.students.sharing import ALONE, Shared
-from distill.students.student_files import load_config
 from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:

@@ -10,12 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from distill.students.architectures import check_architecture, positions_of, skeleton
-from distill.students.heads import has_body, head_modules
-from distill.students.lora import add_lora
-from distill.students.offline import is_random, reshape, smollm2_folder
-from distill.students.precision import four_bit_config, keep_trainable
-from distill.students.student_files import (
+from distill.students.files.architectures import check_architecture, positions_of, skeleton
+from distill.students.files.offline import is_random, reshape, smollm2_folder
+from distill.students.files.student_files import (
     Source,
     check_files,
     check_vocabulary,
@@ -23,7 +20,10 @@ from distill.students.student_files import (
     load_tokenizer,
     not_loaded,
 )
-from distill.students.weights import WeightsReport, check_weights
+from distill.students.files.weights import WeightsReport, check_weights
+from distill.students.heads import has_body, head_modules
+from distill.students.lora import add_lora
+from distill.students.precision import four_bit_config, keep_trainable
 from teacher_cache import ArmadaError, minilm_folder, quiet_transformers
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def load_stock(
 
 
 def _poolers(model: PreTrainedModel, has_head: bool) -> tuple[str, ...]:
-    """Return the name of a pooler, which a checkpoint need not have: a task head is trained on it, or nobody reads it."""
+    """Return the name of a pooler. A checkpoint need not have it: a task head is trained on it, or nobody reads it."""
     return (f"{model.base_model_prefix}.pooler",) if has_head else ("pooler",)
 
 

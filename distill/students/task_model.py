@@ -16,16 +16,17 @@ import torch
 from distill.dataset.tokens import Tokens, default_length, tokenize
 from distill.objective.score_scale import AS_IS, Scale, fold_scale, scale_of, unfold_scale
 from distill.settings import TrainSettings
-from distill.students.architectures import check_architecture, positions_of, skeleton
 from distill.students.evaluation import predict
+from distill.students.files.architectures import check_architecture, positions_of, skeleton
+from distill.students.files.pairs import check_pairs
+from distill.students.files.student_files import load_config, load_tokenizer
+from distill.students.files.weights import trained_weights
 from distill.students.generation import generate, load_generator, tokenize_answers
 from distill.students.heads import fold_head, task_head
 from distill.students.loading import StudentSpec, length_limit, load_student
 from distill.students.lora import merge_lora
 from distill.students.precision import on_own_base
 from distill.students.sharing import ALONE, Shared
-from distill.students.student_files import load_config, load_tokenizer
-from distill.students.weights import trained_weights
 from distill.tasks.cards import Card
 from distill.tasks.metrics import score, score_texts
 from distill.tasks.splits import Split
@@ -140,6 +141,8 @@ class _Classifier(_Loaded):
 
     def __init__(self, spec: StudentSpec, card: Card, train: Split, settings: TrainSettings, regression: str) -> None:
         super().__init__(spec, card, partial(load_student, labels=card.classes, seed=settings.seed), settings)
+        if len(card.text) == 2:
+            check_pairs(spec.name, self.tokenizer)
         self.tokens = tokenize(self.tokenizer, train.texts, self.limit)
         self.targets: Sequence[float] = train.labels
         self.classes = max(len(card.classes), 1)

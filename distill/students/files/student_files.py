@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from distill.students.files.pairs import add_separator, check_pairs
 from teacher_cache import ArmadaError, canonical_json, quiet_transformers, sha256
 
 if TYPE_CHECKING:
@@ -141,7 +142,9 @@ def not_loaded(source: Source, error: Exception) -> str:
 
 
 def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
-    """Return the tokenizer of a student, with a padding token: its end token, if it has none.
+    """Return the tokenizer of a student, with a padding token, and a separator of pairs where it can have one.
+
+    The padding token is its end token, if it has none. `pair_separator` is the separator that was added, or None.
 
     Raise ArmadaError if it has no tokenizer, one that needs code of its own, or one that knows special tokens only, as
     transformers makes it for a folder without a tokenizer.
@@ -171,7 +174,19 @@ def load_tokenizer(source: Source) -> PreTrainedTokenizerBase:
         say_once(
             f"{name}: its tokenizer has no padding token: rows are padded with its end token {tokenizer.eos_token}"
         )
+    tokenizer.pair_separator = add_separator(tokenizer)
     return tokenizer
+
+
+def pair_separator(source: Source) -> str | None:
+    """Return the token that separates pairs, if the student's own tokenizer has none for that; None if it has one.
+
+    Raise ArmadaError if pairs can't be separated.
+    """
+    tokenizer = load_tokenizer(source)
+    check_pairs(source.name, tokenizer)
+    separator: str | None = tokenizer.pair_separator
+    return separator
 
 
 @cache

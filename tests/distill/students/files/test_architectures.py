@@ -7,8 +7,8 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
 from distill.dataset.tokens import tokenize
-from distill.students.architectures import positions_of
 from distill.students.export import export_student
+from distill.students.files.architectures import positions_of
 from distill.students.generation import load_generator
 from distill.students.heads import dropouts, head_modules, task_head
 from distill.students.loading import StudentSpec, load_student
