@@ -50,8 +50,8 @@ def test_the_template_survives_saving_for_tokenizers_of_decoders(tmp_path, kind)
     tokenizer.save_pretrained(tmp_path)
     again = AutoTokenizer.from_pretrained(tmp_path)
     end = tokenizer.eos_token_id
-    assert again("a", "b")["input_ids"] == tokenizer("a", "b")["input_ids"] == [*tokenizer("a")["input_ids"], end,
-                                                                                *tokenizer("b")["input_ids"]]  # fmt: skip
+    expected = [*tokenizer("a")["input_ids"], end, *tokenizer("b")["input_ids"]]
+    assert again("a", "b")["input_ids"] == tokenizer("a", "b")["input_ids"] == expected
     assert again("a" * 9, "b", truncation=True, max_length=4)["input_ids"].count(end) == 1
 
 
