@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,17 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def export_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, card: str) -> None:
+def export_student(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    card: str,
+    files: Mapping[str, str] | None = None,
+) -> None:
     """Write a checkpoint that `from_pretrained(folder)` of the stock Auto class loads; `card` is its README.
 
-    The folder is written completely or not at all, and replaces an older one.
+    `files` are more texts by path, as in TaskModel. The folder is written completely or not at all, and replaces an
+    older one.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
@@ -28,6 +36,7 @@ def export_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, f
             model.save_pretrained(draft)
         tokenizer.save_pretrained(draft)
         (draft / "README.md").write_text(card, "utf-8")
+        _write(draft, files or {})
         shutil.rmtree(folder, ignore_errors=True)
         draft.chmod(0o755)
         draft.rename(folder)
@@ -35,11 +44,31 @@ def export_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, f
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    for path, text in files.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        if path.endswith("/"):
+            (folder / path).mkdir(exist_ok=True)
+        else:
+            (folder / path).write_text(text, "utf-8")
+
+
 def model_card(facts: dict[str, str], pipeline: str = "text-classification") -> str:
-    """Return a short model card: a table of facts, and how to load the student with a pipeline of transformers."""
+    """Return a short model card: a table of facts, and how to load the student with a pipeline of transformers, or if
+    it embeds sentences, with sentence-transformers."""
+    library, use = (
+        "transformers",
+        f'from transformers import pipeline\n\nstudent = pipeline("{pipeline}", model="THIS FOLDER")',
+    )
+    if pipeline == "sentence-similarity":
+        library = "sentence-transformers"
+        use = """from sentence_transformers import SentenceTransformer
+
+student = SentenceTransformer("THIS FOLDER")
+student.similarity(student.encode(["one text"]), student.encode(["another"]))  # their cosine"""
     lines = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return f"""---
-library_name: transformers
+library_name: {library}
 pipeline_tag: {pipeline}
 tags: [armada]
 ---
@@ -52,8 +81,6 @@ tags: [armada]
 At inference it needs no picture, no teacher and no aligner.
 
 ```python
-from transformers import pipeline
-
-student = pipeline("{pipeline}", model="THIS FOLDER")
+{use}
 ```
 """

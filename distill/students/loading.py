@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
@@ -28,6 +28,8 @@ from teacher_cache import ArmadaError, minilm_folder, quiet_transformers
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+Load: TypeAlias = "Callable[[StudentSpec], tuple[PreTrainedModel, PreTrainedTokenizerBase]]"
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def load_stock(
         auto: the Auto class of transformers that loads the model.
         seed: initialises the weights that the checkpoint does not have.
         facts: entries for the configuration.
-        heads: returns the names of the modules of a task head, which the checkpoint need not have.
+        heads: returns the names of the modules that the checkpoint need not have: those of a task head.
 
     Its `loaded_weights` is a WeightsReport. Raise ArmadaError if the files are broken or lack weights or a tokenizer,
     or if transformers has no such model for the architecture or it has fewer layers, and MissingPackageError if a
@@ -138,7 +140,7 @@ def load_stock(
         model, info = _stock_model(spec, source, auto, config, kept)
         head = heads(model)
         others = [name for name, _ in model.named_children() if name != model.base_model_prefix and has_body(model)]
-        replaceable = (*head, *(others if head else ()), *_poolers(model, bool(head)))
+        replaceable = (*head, *others, f"{model.base_model_prefix}.pooler") if head else ()
         cut = spec.layers is not None
         model.loaded_weights = check_weights(spec.name, model, info, replaceable=replaceable, head=head, cut=cut)
     check_vocabulary(spec.name, model, tokenizer)
@@ -146,11 +148,6 @@ def load_stock(
     if spec.load_4bit:
         keep_trainable(model)
     return model, tokenizer
-
-
-def _poolers(model: PreTrainedModel, has_head: bool) -> tuple[str, ...]:
-    """Return the name of a pooler. A checkpoint need not have it: a task head is trained on it, or nobody reads it."""
-    return (f"{model.base_model_prefix}.pooler",) if has_head else ("pooler",)
 
 
 def _stock_model(

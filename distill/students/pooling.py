@@ -10,15 +10,15 @@ Dropout right before the last layer is left out of s.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from distill.students.embedding import SECOND, pooled_and_cosines
+from distill.students.files.architectures import no_cache
 from distill.students.heads import dropouts, last_layer, task_head
 from teacher_cache import ArmadaError
 
@@ -31,11 +31,14 @@ ModelInputs = dict[str, Tensor]
 def pooled_and_logits(model: PreTrainedModel, tokens: ModelInputs) -> tuple[Tensor, Tensor]:
     """Return s (B, H) and the logits (B, C) of the task head, as the forward pass of the model computes them.
 
+    For a batch of two texts per row, which an embedding student reads, the logits (B, 1) are the cosines.
     Raise ArmadaError if the model has no task head, or does not return what the head computes.
     """
+    if f"{SECOND}input_ids" in tokens:
+        return pooled_and_cosines(model, tokens)
     head = last_layer(model)[1]
     with _joined_outputs(model, head):
-        joined = model(**tokens, **_no_cache(type(model).forward)).logits  # (B, C + H)
+        joined = model(**tokens, **no_cache(type(model).forward)).logits  # (B, C + H)
     layer = task_head(model)[1]
     classes, width = layer.out_features, layer.in_features
     if joined.shape[1:] != (classes + width,):
@@ -47,7 +50,9 @@ def pooled_and_logits(model: PreTrainedModel, tokens: ModelInputs) -> tuple[Tens
 
 
 def pooled_width(model: PreTrainedModel) -> int:
-    """Return H, the width of the pooled output: of a classifier, or of a language model."""
+    """Return H, the width of the pooled output: of a classifier, a language model, or an embedding student."""
+    if hasattr(model, "embedding_width"):
+        return int(model.embedding_width)
     writer = model.get_output_embeddings()
     return int(writer.in_features) if isinstance(writer, nn.Linear) else task_head(model)[1].in_features
 
@@ -71,9 +76,3 @@ def _joined_outputs(model: PreTrainedModel, head: nn.Module) -> Iterator[None]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@cache
-def _no_cache(forward: Callable[..., Any]) -> dict[str, Any]:
-    """Return the arguments that keep a decoder from storing keys and values, which nobody reads."""
-    return {"use_cache": False} if "use_cache" in inspect.signature(forward).parameters else {}

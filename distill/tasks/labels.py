@@ -33,7 +33,7 @@ def is_hidden(card: Card, value: Any) -> bool:
     text = plain(value)
     if text.lower() == "nan" and text not in (card.labels or []):
         return True
-    return card.type != "regression" and text == HIDDEN_NUMBER and text not in (card.labels or [])
+    return not card.is_scored and text == HIDDEN_NUMBER and text not in (card.labels or [])
 
 
 def plain(value: Any) -> str:
@@ -54,7 +54,7 @@ def label_of(card: Card, value: Any) -> Any:
 
     Raise ArmadaError, which names the column, if it stands for none.
     """
-    if card.type == "regression":
+    if card.is_scored:
         return _number(card, value)
     if card.type == "generation":
         return _answers(card, value)

@@ -31,7 +31,7 @@ def identity_of(
         # Before 2026-12, the two texts of a pair were joined where a tokenizer has no template for pairs.
         "pair_separator": pair_separator(spec.source) if len(card.text) == 2 and card.type != "similarity" else None,
         # Before 2026-12, scores of a regression had another scale.
-        "regression": request.regression if card.type == "regression" else None,
+        "regression": request.regression if card.is_scored else None,
     }
     return {
         "task": card.name,

@@ -234,7 +234,7 @@ def _finish(
         "ranks": accelerator.num_processes,
     }
     words = model_card(facts_of(request, run.card, metrics, run.parameters), task_model.pipeline)
-    export_student(task_model.model, task_model.tokenizer, request.out / "student", words)
+    export_student(task_model.model, task_model.tokenizer, request.out / "student", words, task_model.files)
     result = write_record(request.out, record)
     run.best.remove()
     Checkpoints(run.checkpoints, {}).remove()

@@ -5,6 +5,9 @@ No architecture is named here, so one that transformers adds later needs no chan
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -52,6 +55,12 @@ def skeleton(config: PretrainedConfig, auto: Any, trust_remote_code: bool = Fals
     """Return a model without weights, to look at its modules."""
     with quiet_transformers(), torch.device("meta"):
         return auto.from_config(config, trust_remote_code=trust_remote_code)
+
+
+@cache
+def no_cache(forward: Callable[..., Any]) -> dict[str, Any]:
+    """Return the arguments with which a decoder's forward pass does not store keys and values, which nobody reads."""
+    return {"use_cache": False} if "use_cache" in inspect.signature(forward).parameters else {}
 
 
 def positions_of(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, at_most: int | None = None) -> int:
