@@ -82,7 +82,10 @@ def widen_head(model: PreTrainedModel, features: int, dropout: float, seed: int)
 
     Raise ArmadaError if the model has no linear task head.
     """
-    name, head = task_head(model)
+    try:
+        name, head = task_head(model)
+    except ArmadaError as error:
+        raise ArmadaError(f"--control parameter-matched: it adds parameters to a task head: {error}") from None
     model.set_submodule(name, WideHead(head, features, dropout, seed))
 
 

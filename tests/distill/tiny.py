@@ -104,7 +104,7 @@ def save_decoder(
     }
     if kind == "opt":
         settings |= {"ffn_dim": 32, "word_embed_proj_dim": 8}
-    if kind in ("qwen3", "gemma"):
+    if kind in ("qwen3", "gemma", "gemma2"):
         settings |= {"head_dim": 8}
     if kind == "gpt_neo":
         settings |= {"attention_types": [[["global"], layers]]}
