@@ -39,7 +39,20 @@ def tokenize_pairs(
     first, second = (tokenize(tokenizer, [(row[place],) for row in texts], max_length) for place in (0, 1))
     columns = {**first.columns, **{f"{SECOND}{name}": column for name, column in second.columns.items()}}
     pad = {**first.pad, **{f"{SECOND}{name}": value for name, value in second.pad.items()}}
-    return Tokens(columns, pad, first.truncated + second.truncated)
+    return Tokens(columns, pad, _cut_rows(tokenizer, texts, max_length, (first.truncated, second.truncated)))
+
+
+def _cut_rows(
+    tokenizer: PreTrainedTokenizerBase,
+    texts: Sequence[tuple[str, ...]],
+    max_length: int | None,
+    cut: tuple[int, int],
+) -> int:
+    """Return how many rows have a text that is cut, given how often the first text is cut, and the second."""
+    if not all(cut) or max_length is None:
+        return sum(cut)
+    lengths = tokenize_pairs(tokenizer, texts).lengths  # whole
+    return int((lengths > max_length).sum())
 
 
 def embed(model: PreTrainedModel, tokens: Mapping[str, Tensor]) -> Tensor:

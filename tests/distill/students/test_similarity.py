@@ -162,6 +162,8 @@ def test_the_limit_of_tokens_is_that_of_a_single_text(tmp_path):
     tokens = open_task_model(StudentSpec(path), CARD, split, TrainSettings(max_length=16)).tokens
     assert tokens.lengths.tolist() == [16] * 4
     assert tokens.truncated == 4
+    both = [("good " * 20, "bad"), ("good " * 20, "bad " * 20), ("good", "bad")]
+    assert tokenize_pairs(load_embedder(StudentSpec(path), 0)[1], both, 16).truncated == 2  # rows, not texts
     assert with_length(StudentSpec(path), CARD, split, TrainSettings()).max_length == 128
 
 
