@@ -86,14 +86,15 @@ def run_study(path: Path, out: Path, jobs: int = 1, say: Callable[[str], None] =
 
 def check_students(study: Study, splits: Splits, out: Path, cache: str) -> None:
     """Load the student of every arm once. Raise ArmadaError if one cannot do the task, before a teacher is called."""
-    from distill import StudentSpec, load_card, open_task_model, with_length
+    from distill import load_card, open_task_model, with_length
     from pipelines.run.request import check_request
+    from pipelines.run.student import spec_of
 
     card, seen = load_card(study.task), set()
     for arm in study.arms:
         request = request_of(study, Run("finetune", arm, study.seeds[0]), out, cache, study.settings)
         check_request(request)
-        spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets, request.load_4bit)
+        spec = spec_of(request)
         if spec not in seen:
             open_task_model(spec, card, splits.train, with_length(spec, card, splits.train, request.settings))
             seen.add(spec)
