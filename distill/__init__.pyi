@@ -8,9 +8,10 @@ from .controls import (
 )
 from .dataset.join import View as View, data_digest as data_digest, join as join, join_lazily as join_lazily
 from .dataset.loader import Loader as Loader
-from .dataset.mending import Mending as Mending, spec_text as spec_text
+from .dataset.mending import FileMending as FileMending, Mending as Mending, spec_text as spec_text
 from .dataset.moving import on_device as on_device
 from .dataset.order import generator_of as generator_of
+from .dataset.own_features import open_own_features as open_own_features
 from .dataset.tokens import Tokens as Tokens, tokenize as tokenize
 from .dataset.windows import autocorrelation as autocorrelation
 from .declared import Declared as Declared, check_settings as check_settings, setting as setting

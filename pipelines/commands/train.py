@@ -78,9 +78,8 @@ def command() -> Callable[..., None]:
 
 
 def _parameter(option: Option) -> inspect.Parameter:
-    flag = f"{option.flag}/--no-{option.flag[2:]}" if option.default is True else option.flag
     info = typer.Option(
-        flag,
+        option.flag,
         help=_help(option),
         metavar=option.declared.metavar,
         show_default=False,
@@ -95,7 +94,7 @@ def _hidden(option: Option) -> list[inspect.Parameter]:
     if also:
         info = typer.Option(f"--{also.replace('_', '-')}", hidden=True)
         found.append(_keyword(also, Annotated[Optional[_type(option)], info], None))
-    if option.default is False:
+    if isinstance(option.default, bool):
         info = typer.Option(f"--no-{option.flag[2:]}", hidden=True)
         found.append(_keyword(f"{NOT}{option.name}", Annotated[bool, info], False))
     return found
@@ -113,6 +112,8 @@ def _help(option: Option) -> str:
         words.append(f"One of {', '.join(choices)}.")
     if option.default is MISSING:
         words.append("Required.")
+    elif option.default is True:
+        words.append(f"This is the default; --no-{option.flag[2:]} turns it off.")
     elif option.default not in (None, (), False):
         words.append(f"Default: {option.default}.")
     if option.declared.also:

@@ -1,12 +1,25 @@
-"""The features that a run is taught with: its training rows joined with one teacher's and encoder's in a cache."""
+"""The features that a run is taught with: its training rows joined with one teacher's and encoder's in a cache, or with
+those of a user's file."""
 
 from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from distill import Card, Mending, Splits, View, find_control, join, join_lazily, spec_text
+from distill import (
+    Card,
+    FileMending,
+    Mending,
+    Splits,
+    View,
+    find_control,
+    join,
+    join_lazily,
+    open_own_features,
+    spec_text,
+)
 from pipelines.run.request import RunRequest
 from teacher_cache import (
     Cache,
@@ -22,10 +35,12 @@ from teacher_cache import (
     source_of_teacher,
 )
 
+OWN = "own-features"  # instead of the names of a teacher and an encoder
+
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """Where the features come from: `digest` names all the shards that they were read from."""
+    """Where the features come from: `digest` names all the shards that they were read from, or the user's file."""
 
     teacher: str
     encoder: str
@@ -35,6 +50,8 @@ class FeatureSource:
 
 def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, FeatureSource]:
     """The view of a run and where its features come from. Raises CoverageError with the command that fills a gap."""
+    if request.features is not None:
+        return _join_own(request, request.features, card, splits)
     cache = Cache(str(request.cache))
     teacher = source_of_teacher(open_teacher(request.teacher)).digest if request.teacher else None
     control = find_control(request.control)
@@ -62,6 +79,31 @@ def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, Fe
     return view, FeatureSource(chosen[0].name, chosen[1].name, view.features.shape[1], digest)
 
 
+def _join_own(request: RunRequest, path: Path, card: Card, splits: Splits) -> tuple[View, FeatureSource]:
+    """The view of the features in a user's file. What names the run is their content, not the file."""
+    features = open_own_features(path, request.feature_keys, splits.train)
+    prompts = splits.train.prompts[:2]
+    wanted = prompts if features.kind == "prompt" else list(features.keys_of(splits.train.take(range(len(prompts)))))
+    how: dict[str, Any] = {
+        "drop_missing": request.missing == "drop",
+        "control": request.control,
+        "seed": request.settings.seed,
+        "mend": FileMending(str(path), features.kind, features.some_keys, tuple(wanted), _listing(request, card)),
+    }
+    if request.max_local_bytes is None:
+        view = join(splits.train, None, features, samples=request.samples, combine=request.combine, **how)
+    else:
+        view = join_lazily(splits.train, None, features, **how)
+    return view, FeatureSource(OWN, OWN, view.features.shape[1], features.digest)
+
+
+def _listing(request: RunRequest, card: Card) -> str:
+    """Return a sentence with the command that lists the prompts of a run's training rows."""
+    files = ["--data-files", str(request.data_files)] if request.data_files is not None else []
+    words = ["armada", "tasks", card.name, *files, "--prompts", "prompts.jsonl"]
+    return f"these prompts are listed by: {shlex.join(words)}"
+
+
 def _mending(request: RunRequest, card: Card, cache: Cache) -> Mending:
     """Return the commands that build what a run's training looks for, from the same rows by the same card.
 
@@ -75,9 +117,6 @@ def _mending(request: RunRequest, card: Card, cache: Cache) -> Mending:
         request.encoder or spec_text(encoders[0] if len(encoders) == 1 else None),
     )
     prompts: tuple[str, ...] = (card.name,)
-    note = ["tasks", card.name, "--prompts", "prompts.jsonl"]
     if request.data_files is not None:
         prompts = (str(request.data_files), "--task", card.name)
-        note = ["tasks", card.name, "--data-files", str(request.data_files), "--prompts", "prompts.jsonl"]
-    listed = f"these prompts are listed by: {shlex.join(['armada', *note])}"
-    return Mending(prompts, *names, str(cache.store), request.samples, listed)
+    return Mending(prompts, *names, str(cache.store), request.samples, _listing(request, card))

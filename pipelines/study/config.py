@@ -156,7 +156,8 @@ class Study(_Part):
     @property
     def selects_on_validation(self) -> bool:
         """True if the epochs of its students are chosen on validation rows."""
-        return any(part.get("select") == "validation" for part in self._all_settings)
+        said = [*self._all_settings, *(arm.options for arm in self.arms.values())]
+        return any(part.get("select") == "validation" or part.get("early_stopping_patience") for part in said)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.run.request import RunRequest, make_request
+from pipelines.run.request import RunRequest, layered, make_request
 from pipelines.study.config import FewShot, Study
 from pipelines.study.predictions import save_predictions, score_predictions
 from teacher_cache import ArmadaError
@@ -88,17 +88,19 @@ def request_of(
     study: Study, run: Run, folder: Path, cache: str, settings: dict[str, Any], **options: Any
 ) -> RunRequest:
     """The request of a run: what the study says of all runs, then its arm, then `settings` and `options`."""
-    said = {
+    of_all = {
+        "cache": cache,
         "teacher": study.teacher,
         "encoder": study.encoder,
         "layers": study.layers,
         "samples": study.samples,
         "combine": study.combine,
-        **study.arms[run.arm].options,
+    }
+    said = {
+        **layered(of_all, study.arms[run.arm].options),
         "task": study.task,
         "student": study.student,
         "out": folder,
-        "cache": cache,
         "seed": run.seed,
     }
     return make_request({**said, **settings, **options}, f"study {study.name}, arm {run.arm}")
