@@ -18,4 +18,5 @@ def checkpoint_gradients(name: str, model: PreTrainedModel) -> None:
             f"--gradient-checkpointing: {name}: not available for {model.config.model_type}; use --accumulate N, which "
             "also saves memory"
         )
-    model.gradient_checkpointing_enable({"use_reentrant": False})
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable  # older name
+    enable({"use_reentrant": False})

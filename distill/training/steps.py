@@ -123,8 +123,7 @@ class Steps:
                 losses.append(weight * self._backward(rows, features, epoch_targets, weight, answers * weight))
         norm = self._clipped()
         self._optimizer.step()
-        if not getattr(self._optimizer, "step_was_skipped", False):  # by the scaler of fp16
-            self._schedule.step()
+        self._schedule.step()
         self._optimizer.zero_grad(set_to_none=True)
         return torch.cat([torch.stack(losses).sum(0), norm.detach().reshape(1).to(losses[0])])
 

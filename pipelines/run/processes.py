@@ -6,6 +6,7 @@ A run that some launcher started in several trains as one, or not at all.
 from __future__ import annotations
 
 import os
+import shutil
 from typing import Any
 
 from distill import Precision
@@ -61,7 +62,12 @@ def _compiler(request: RunRequest) -> Any:
     """The plugin by which accelerate compiles the student, once for batches of all lengths; None to compile nothing."""
     from accelerate.utils import TorchDynamoPlugin
 
-    return TorchDynamoPlugin(backend="inductor", dynamic=True) if request.compile else None
+    if not request.compile:
+        return None
+    compilers = (os.environ.get("CXX") or "g++", "c++", "clang++")
+    if not any(map(shutil.which, compilers)):
+        raise ArmadaError(f"--compile: expected a C++ compiler ({', '.join(compilers)}), found none; install g++")
+    return TorchDynamoPlugin(backend="inductor", dynamic=True)
 
 
 def _precision(requested: str, on_cpu: bool) -> Precision:
