@@ -73,7 +73,7 @@ student = pipeline("{pipeline}", model="THIS FOLDER")
 def adapter_card(facts: dict[str, str], base: str, generates: bool) -> str:
     """Return the model card of an adapter: the same table, and how to load it with peft on its base."""
     kind = "CausalLM" if generates else "SequenceClassification"
-    count = "" if generates else ", num_labels=config.num_labels"
+    count = "" if generates else ", num_labels=config.num_labels, ignore_mismatched_sizes=True"
     card, _, _ = model_card(facts, "text-generation" if generates else "text-classification").partition("```python")
     facts_only = card.replace("library_name: transformers", "library_name: peft")
     return f"""{facts_only}This folder has the adapters and the task head; peft adds them to {base}.

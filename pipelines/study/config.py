@@ -211,7 +211,7 @@ def _check_against_card(study: Study, path: Path) -> None:
 
 
 # What a study decides itself, once for all of its arms.
-_OF_THE_STUDY = {"task", "student", "out", "cache", "seed", "recipe", "track", "select"}
+_OF_THE_STUDY = {"task", "student", "out", "cache", "seed", "recipe", "track", "select", "lora_export"}
 _ARM_OPTIONS = set(train_options()) - _OF_THE_STUDY
 _SETTINGS = {name for name, option in train_options().items() if option.part == "settings"} - {"seed", "manifold"}
 
