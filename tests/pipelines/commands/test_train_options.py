@@ -116,15 +116,13 @@ def in_process(config, said, *words):
 
 def test_a_flag_wins_over_the_file_also_where_it_says_the_same_in_another_way(asked, tmp_path):
     config = tmp_path / "run.yaml"
-    in_process(
-        config, {"lr": 1, "warmup_steps": 7, "features": "f.npy", "compile": True}, "--lr", "2", "--warmup", "0.2"
-    )
-    in_process(
-        config, {"learning_rate": 1, "cache": "c", "teacher": "t"}, "--learning-rate", "3", "--features", "f.npy"
-    )
-    in_process(config, {"compile": True, "by_length": False}, "--no-torch-compile", "--by-length")
-    in_process(config, {"compile": True, "by_length": False, "features": "f.npy"}, "--no-compile", "--cache", "c")
-    one, two, _, four = [*asked[:2], None, asked[-1]]
+    said = {"lr": 1, "warmup_steps": 7, "features": "f.npy", "compile": True}
+    in_process(config, said, "--lr", "2", "--warmup", "0.2")
+    said = {"learning_rate": 1, "cache": "c", "teacher": "t"}
+    in_process(config, said, "--max-grad-norm", "3", "--features", "f.npy")
+    in_process(config, {"compile": True, "features": "f.npy"}, "--no-compile", "--cache", "c")
+    in_process(config, {"by_length": False, "lora_rank": 1}, "--by-length", "--no-load-4bit")
+    one, two, three, four = asked
     assert (one.settings.lr, one.settings.warmup_steps, one.settings.warmup) == (2.0, None, 0.2)
     assert (str(one.features), one.compile) == ("f.npy", True)
     assert (two.settings.lr, two.settings.clip_norm) == (1.0, 3.0)
