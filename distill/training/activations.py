@@ -18,5 +18,6 @@ def checkpoint_gradients(name: str, model: PreTrainedModel) -> None:
             f"--gradient-checkpointing: {name}: not available for {model.config.model_type}; use --accumulate N, which "
             "also saves memory"
         )
-    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable  # older name
+    # transformers renames it.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
