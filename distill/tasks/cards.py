@@ -24,9 +24,22 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 FOLDERS = (_PACKAGE / "_tasks", _PACKAGE.parent / "data" / "tasks")  # in an installed wheel, in a checkout
 CHOICE = "choice"  # the template field for one of the choices of the row
 
-Metric = Literal["accuracy", "f1", "macro_f1", "mcc", "pearson", "spearman", "exact_number", "rouge_l"]
+Metric = Literal[
+    "accuracy",
+    "f1",
+    "macro_f1",
+    "mcc",
+    "pearson",
+    "spearman",
+    "micro_f1",
+    "subset_accuracy",
+    "mean_average_precision",
+    "exact_number",
+    "rouge_l",
+]
 METRICS_OF: dict[str, tuple[Metric, ...]] = {
     "classification": ("accuracy", "f1", "macro_f1", "mcc"),
+    "multi-label": ("micro_f1", "macro_f1", "subset_accuracy", "mean_average_precision"),
     "regression": ("pearson", "spearman"),
     "choice": ("accuracy",),
     "generation": ("exact_number", "rouge_l"),
@@ -44,12 +57,14 @@ class Card(BaseModel):
 
     name: str
     title: str
-    type: Literal["classification", "regression", "choice", "generation"]
+    type: Literal["classification", "multi-label", "regression", "choice", "generation"]
     source: Source
     clean: Literal["none", "ftfy"] = "none"
     text: Annotated[list[str], Field(min_length=1, max_length=2)]  # str.format templates of the student's texts
-    label: str  # the column with the answer
+    label: str = ""  # the column with the answer; of a multi-label task, with a list of labels
     labels: Annotated[list[str], Field(min_length=2)] | None = None  # the classes, in the order of their ids
+    label_columns: Annotated[list[str], Field(min_length=2)] | None = None  # instead of `label`: 0 or 1 for each label
+    separator: Annotated[str, Field(min_length=1)] | None = None  # of the labels in a text; without it, a list is read
     choices: Choices | None = None
     prompt: str  # the str.format template of the teacher's prompt; a teacher with a short window reads its start only
     without: Without | None = None  # other templates for the rows in which a column is empty
@@ -98,9 +113,11 @@ class Card(BaseModel):
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> Card:
-        wants_labels = self.type == "classification"
-        if wants_labels != (self.labels is not None):
+        wants_labels = self.type in ("classification", "multi-label") and not self.label_columns
+        if wants_labels and not self.labels or self.labels and self.type not in ("classification", "multi-label"):
             raise ValueError(f"labels: expected {'the classes' if wants_labels else 'none'} of a {self.type} task")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"labels: expected each class once, found {self.classes}")
         if (self.type == "choice") != (self.choices is not None):
             raise ValueError(f"choices: expected for a choice task and for no other, found a {self.type} task")
         wants_field = self.type == "choice" and not (self.choices and self.choices.fills)
@@ -117,6 +134,23 @@ class Card(BaseModel):
             raise ValueError("text: expected one template, because the answer continues it, found two")
         return self
 
+    @model_validator(mode="after")
+    def _names_its_answer(self) -> Card:
+        columns, several = self.label_columns, self.type == "multi-label"
+        if bool(self.label) == bool(columns):
+            how = "either label or label_columns" if several else "the column with the answer"
+            raise ValueError(f"label: expected {how}, found {'both' if columns else 'none'}")
+        if not several and (columns or self.separator):
+            key = "label_columns" if columns else "separator"
+            raise ValueError(f"{key}: expected of a multi-label task only, found a {self.type} task")
+        if columns and self.separator:
+            raise ValueError("separator: expected beside label, a column with several labels, found label_columns")
+        if columns and self.labels and len(self.labels) != len(columns):
+            raise ValueError(f"labels: expected a name for each of {len(columns)} columns, found {len(self.labels)}")
+        if torn := [name for name in self.classes if self.separator and self.separator in name]:
+            raise ValueError(f"separator: expected a text that is in no label, found {self.separator!r} in {torn[0]!r}")
+        return self
+
     @cached_property
     def fields(self) -> set[str]:
         """The fields of the templates of the student's texts."""
@@ -128,7 +162,12 @@ class Card(BaseModel):
         chosen = self.choices.all_columns if self.choices else []
         texts = [name for template in self.text for name in _names(template) if name != CHOICE]
         marked = [column for marks in self.marks.values() for mark in marks for column in (mark.span, mark.word)]
-        return list(dict.fromkeys([*texts, *marked, *chosen, self.label]))
+        return list(dict.fromkeys([*texts, *marked, *chosen, *self.answer_columns]))
+
+    @property
+    def answer_columns(self) -> list[str]:
+        """The column with the answer, or the columns of the labels of a multi-label task."""
+        return self.label_columns or [self.label]
 
     @property
     def reported(self) -> dict[str, str]:
@@ -138,7 +177,7 @@ class Card(BaseModel):
     @property
     def classes(self) -> list[str]:
         """The classes of the student's task head: none for a regression, wrong and right for a choice."""
-        return ["wrong", "right"] if self.type == "choice" else list(self.labels or [])
+        return ["wrong", "right"] if self.type == "choice" else list(self.labels or self.label_columns or [])
 
 
 def fields_of(template: str) -> set[str]:

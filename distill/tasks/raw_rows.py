@@ -66,8 +66,8 @@ def file_rows(card: Card, path: Path, may_lack_label: bool = False) -> RawRows:
         return RawRows(str(path), read_rows(path, card.columns))
     except PromptError:  # a column may be nested, and the label may be missing
         rows = _csv_rows(card, path, may_lack_label) if path.suffix == ".csv" else read_rows(path, [])
-    lacks_label = may_lack_label and not any(_has(row, card.label) for row in rows)
-    rows = [{**row, card.label: None} for row in rows] if lacks_label else rows
+    lacks_label = may_lack_label and not any(_has(row, name) for row in rows for name in card.answer_columns)
+    rows = [{**row, **dict.fromkeys(card.answer_columns)} for row in rows] if lacks_label else rows
     return RawRows(str(path), [_flat(card, row, f"{path}: row {number}") for number, row in enumerate(rows, 1)])
 
 
@@ -76,7 +76,7 @@ def _csv_rows(card: Card, path: Path, may_lack_label: bool) -> list[Row]:
     if may_lack_label and path.is_file():
         with path.open(encoding="utf-8-sig", newline="", errors="replace") as stream:
             header = next(csv.reader(stream), [])
-        columns = [column for column in columns if column in header or column != card.label]
+        columns = [column for column in columns if column in header or column not in card.answer_columns]
     return read_csv(path, columns) if path.is_file() else read_rows(path, columns)
 
 

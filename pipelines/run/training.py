@@ -239,7 +239,8 @@ def _finish(
         "device": str(accelerator.device),
         "ranks": accelerator.num_processes,
     }
-    words = model_card(facts_of(request, run.card, metrics, run.parameters), task_model.pipeline)
+    several = run.card.type == "multi-label"
+    words = model_card(facts_of(request, run.card, metrics, run.parameters), task_model.pipeline, several)
     export_student(task_model.model, task_model.tokenizer, request.out / "student", words)
     result = write_record(request.out, record)
     run.best.remove()
