@@ -1,8 +1,8 @@
 """The losses of a task whose rows have any number of K labels: each label is a binary question of its own.
 
 The task loss is the binary cross-entropy. Output alignment is the binary Kullback-Leibler divergence of each label, the
-one-versus-all reduction of Yang et al., "Multi-Label Knowledge Distillation" (ICCV 2023, arXiv 2308.06453, section 3.2),
-with the temperature of Hinton et al. (arXiv 1503.02531). The reference of ARMADA has no multi-label tasks.
+one-versus-all reduction of Yang et al., "Multi-Label Knowledge Distillation" (ICCV 2023, arXiv 2308.06453), with the
+temperature of Hinton et al. (arXiv 1503.02531). The reference of ARMADA has no multi-label tasks.
 """
 
 from __future__ import annotations

@@ -113,8 +113,9 @@ class Card(BaseModel):
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> Card:
-        wants_labels = self.type in ("classification", "multi-label") and not self.label_columns
-        if wants_labels and not self.labels or self.labels and self.type not in ("classification", "multi-label"):
+        has_classes = self.type in ("classification", "multi-label")
+        wants_labels = has_classes and not self.label_columns
+        if (wants_labels and not self.labels) or (self.labels and not has_classes):
             raise ValueError(f"labels: expected {'the classes' if wants_labels else 'none'} of a {self.type} task")
         if len(set(self.classes)) < len(self.classes):
             raise ValueError(f"labels: expected each class once, found {self.classes}")

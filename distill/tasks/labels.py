@@ -1,8 +1,8 @@
 """Labels: the value in a row's answer column, read as the class, the number, the choice or the text that it stands for.
 
 A class is given by its name or its number, in whatever type a table writes it: 1, 1.0, "1", "1.0", and true and false
-for two classes of which the second is the positive one. NaN and an empty value are no label, whatever the task. A row of
-a multi-label task has any number of labels, also none: they are a list, a text with a separator, or 0 or 1 per label.
+for two classes of which the second is the positive one. NaN and an empty value are no label, whatever the task. A row
+of a multi-label task has any number of labels, also none: a list, a text with a separator, or 0 or 1 per label.
 """
 
 from __future__ import annotations

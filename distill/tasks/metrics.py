@@ -29,8 +29,8 @@ def score(
 
     Args:
         logits: (N, C), or (N, 1) scores for a regression.
-        labels: (N,) class ids, numbers for a regression, or tuples of class ids for a multi-label task, in which a label
-            is predicted if its logit is above 0: if its probability is above one half.
+        labels: (N,) class ids, numbers for a regression, or tuples of class ids for a multi-label task, in which a
+            label is predicted if its logit is above 0: if its probability is above one half.
         metrics: names; `f1` is the F1 of class 1, `macro_f1` the mean F1 over the classes that occur in labels or
             predictions. Of a multi-label task, `micro_f1` is the F1 of all labels of all rows together,
             `subset_accuracy` the share of rows all of whose labels are right, and `mean_average_precision` the mean
@@ -77,7 +77,7 @@ def question_scores(logits: np.ndarray, labels: Sequence[Any], groups: Sequence[
 
 
 def indicators(labels: Sequence[Sequence[int]], classes: int) -> np.ndarray:
-    """Return (N, K) 0 or 1, int8: whether each of N rows has each of K = `classes` labels, of which it has these ids."""
+    """Return (N, K) 0 or 1, int8: whether a row has each of K = `classes` labels. `labels` has the ids of N rows."""
     found = np.zeros((len(labels), classes), np.int8)
     for row, ids in enumerate(labels):
         found[row, list(ids)] = 1
