@@ -1,4 +1,4 @@
-"""A row of a multi-label task has any number of labels, in whatever way a table writes them; unknown ones are errors."""
+"""A row of a multi-label task has any number of labels, in whatever way a table writes them."""
 
 import json
 from pathlib import Path
