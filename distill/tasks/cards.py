@@ -198,7 +198,12 @@ def card_names() -> list[str]:
 
 
 def load_card(name: str) -> Card:
-    """Load the card of a task. Raise ArmadaError if there is none of this name, or as `read_card` does."""
+    """Load the card of a task, by its name or by the path of its file, which ends in .yaml or .yml.
+
+    Raise ArmadaError if there is none, or as `read_card` does.
+    """
+    if Path(name).suffix in (".yaml", ".yml"):
+        return read_card(Path(name))
     names = card_names()
     if name not in names:
         raise ArmadaError(f"no task {name!r}; known: {', '.join(names)}")
@@ -210,6 +215,8 @@ def read_card(path: Path) -> Card:
     """Read the card in a file. Raise ArmadaError, with the file, the key and what was expected, if it is not valid."""
     try:
         return Card.model_validate(yaml.safe_load(path.read_text("utf-8")))
+    except OSError as error:
+        raise ArmadaError(f"{path}: expected a task card: {error.strerror}") from None
     except yaml.YAMLError as error:
         raise ArmadaError(f"{path}: expected YAML: {error}") from None
     except ValidationError as error:

@@ -7,16 +7,27 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from distill import UNDISTILLED, load_card
-from pipelines.run.request import check_values, train_options
+from pipelines.study.faults import check_options, in_words
 from teacher_cache import ArmadaError
+
+if TYPE_CHECKING:
+    from distill import Card
 
 ReadOut = Literal["finetune", "probe", "few_shot"]
 
@@ -33,7 +44,8 @@ class RowCounts(_Part):
 
 
 class Arm(_Part):
-    """One setting that is compared: a manifold loss, a control, or any other options of `armada train` by name."""
+    """One setting that is compared: a manifold loss, a control, or any other options of `armada train` by name, its
+    encoder and its teacher among them. What an arm says wins over what the study says."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -47,7 +59,7 @@ class Arm(_Part):
 
     @model_validator(mode="after")
     def _is_declared(self) -> Arm:
-        _check(self.options, allowed=_ARM_OPTIONS)
+        check_options(self.options, "arm")
         return self
 
 
@@ -82,27 +94,38 @@ class Primary(_Part):
 
 
 class Study(_Part):
-    """A study, as its file says it. Without `cache` the study builds its own, in its output folder, with no more than
-    `max_calls` to the teacher in all."""
+    """A study, as its file says it. `task` is a card's name or the path of a card, `data_files` are rows as those of
+    `armada train --data-files`; paths start at the file's folder. Without `rows`, all rows are used.
+
+    `settings` are options of `armada train` for all arms. Without `cache` the study builds its own, in its output
+    folder, with no more than `max_calls` to its teachers in all.
+    """
 
     name: str
     question: str
     notes: list[str] = []
     task: str
+    data_files: str | None = None
     student: str
     layers: int | None = None
-    teacher: str
-    encoder: str
+    teacher: str | None = None
+    encoder: str | None = None
     cache: str | None = None
     samples: Annotated[int, Field(ge=1)] = 1
     combine: Literal["mean", "draw"] = "mean"
     max_calls: Annotated[int, Field(ge=0)] | None = None
-    rows: RowCounts
+    rows: RowCounts | None = None
     seeds: Annotated[list[int], Field(min_length=1)]
     settings: dict[str, Any] = {}
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
     readouts: ReadOuts = ReadOuts()
     primary: Primary
+    _folder: Path = PrivateAttr(default=Path())
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _may_be_empty(cls, arms: Any) -> Any:
+        return {name: arm or {} for name, arm in arms.items()} if isinstance(arms, dict) else arms
 
     @field_validator("seeds")
     @classmethod
@@ -122,13 +145,17 @@ class Study(_Part):
                     raise ValueError(f"{key}: expected arms of this study ({', '.join(self.arms)}), found {name!r}")
         if self.arms.get(UNDISTILLED) != Arm(control=UNDISTILLED):
             raise ValueError("arms: expected one named undistilled, of control undistilled")
-        for part in self._all_settings:
-            _check(part, allowed=_SETTINGS)
-            if part.get("select") == "test":
-                raise ValueError(
-                    "select: expected last or validation, found test: epochs chosen on the test rows would flatter "
-                    "every arm, and the verdict with them"
-                )
+        for key, part in self._all_settings.items():
+            check_options(part, key)
+        return self
+
+    @model_validator(mode="after")
+    def _has_features_for_each_arm(self) -> Study:
+        for name, arm in self.arms.items():
+            for key in ("teacher", "encoder"):
+                is_said = getattr(self, key) or arm.options.get(key) or self.cache
+                if arm.control != UNDISTILLED and not is_said:
+                    raise ValueError(f"arms.{name}.{key}: expected one of this arm, or of the whole study, found none")
         return self
 
     @model_validator(mode="after")
@@ -144,19 +171,35 @@ class Study(_Part):
         return self
 
     @property
-    def _all_settings(self) -> list[dict[str, Any]]:
+    def _all_settings(self) -> dict[str, dict[str, Any]]:
         few = self.readouts.few_shot
-        return [self.settings, *([few.pretraining, few.settings] if few else [])]
+        parts = {f"readouts.few_shot.{key}": getattr(few, key) for key in ("pretraining", "settings") if few}
+        return {"settings": self.settings, **parts}
+
+    @property
+    def card_path(self) -> Path | None:
+        """The file of the card, if it is the user's own."""
+        return self._folder / self.task if Path(self.task).suffix in (".yaml", ".yml") else None
+
+    @property
+    def data_path(self) -> Path | None:
+        """The file or folder of the user's rows, if there is one."""
+        return self._folder / self.data_files if self.data_files else None
+
+    @cached_property
+    def card(self) -> Card:
+        """The card of the task. Raises ArmadaError if there is none or it is not valid."""
+        return load_card(str(self.card_path or self.task))
 
     @property
     def metric(self) -> str:
         """The metric of the primary comparison."""
-        return self.primary.metric or load_card(self.task).metrics[0]
+        return self.primary.metric or self.card.metrics[0]
 
     @property
     def selects_on_validation(self) -> bool:
         """True if the epochs of its students are chosen on validation rows."""
-        return any(part.get("select") == "validation" for part in self._all_settings)
+        return any(part.get("select") == "validation" for part in self._all_settings.values())
 
 
 @dataclass(frozen=True)
@@ -188,8 +231,8 @@ def parse_study(data: bytes, path: Path) -> StudyFile:
     except yaml.YAMLError as error:
         raise ArmadaError(f"{path}: expected YAML: {error}") from None
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, fault['loc'])) or 'study'}: {fault['msg']}" for fault in error.errors()]
-        raise ArmadaError(f"{path}: " + f"\n{path}: ".join(lines)) from None
+        raise ArmadaError("\n".join(f"{path}: {line}" for line in in_words(error, Study))) from None
+    study._folder = path.parent
     _check_against_card(study, path)
     return StudyFile(study, path, data.decode("utf-8"), digest_of(data))
 
@@ -197,9 +240,11 @@ def parse_study(data: bytes, path: Path) -> StudyFile:
 def _check_against_card(study: Study, path: Path) -> None:
     """Raise ArmadaError, which names `path` and the key, if the study's task cannot be measured as it says."""
     try:
-        card = load_card(study.task)
+        card = study.card
     except ArmadaError as error:
         raise ArmadaError(f"{path}: task: {error}") from None
+    if study.data_path and not study.data_path.exists():
+        raise ArmadaError(f"{path}: data_files: no such file or folder: {study.data_path}")
     if study.metric not in card.metrics:
         raise ArmadaError(
             f"{path}: primary.metric: expected a metric of {card.name} ({', '.join(card.metrics)}), "
@@ -207,22 +252,3 @@ def _check_against_card(study: Study, path: Path) -> None:
         )
     if card.type == "generation" and (study.readouts.probe or study.readouts.few_shot):
         raise ArmadaError(f"{path}: readouts: expected finetune alone for the generation task {card.name}")
-
-
-# What a study decides itself, once for all of its arms.
-_OF_THE_STUDY = {"task", "student", "out", "cache", "seed", "recipe", "track", "select"}
-_ARM_OPTIONS = set(train_options()) - _OF_THE_STUDY
-_SETTINGS = {name for name, option in train_options().items() if option.part == "settings"} - {"seed", "manifold"}
-
-
-def _check(values: dict[str, Any], allowed: set[str]) -> None:
-    """Raise ValueError for an option that isn't allowed here, or for a value that it can't have."""
-    for name in values:
-        if name not in allowed:
-            near = get_close_matches(name, allowed, 1, 0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"expected one of {', '.join(sorted(allowed))}, found {name!r}{hint}")
-    try:
-        check_values(values)
-    except ArmadaError as error:
-        raise ValueError(str(error)) from None

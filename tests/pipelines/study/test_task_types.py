@@ -10,11 +10,12 @@ from sklearn import metrics
 
 from distill import Splits, load_card, question_scores
 from distill.tasks.splits import Split
+from pipelines.study.checks import check_arms
 from pipelines.study.config import parse_study
 from pipelines.study.findings import find
 from pipelines.study.predictions import load_predictions, save_predictions, score_predictions
 from pipelines.study.run import Run, run_one
-from pipelines.study.runner import check_students, runs_of
+from pipelines.study.runner import runs_of
 from teacher_cache import ArmadaError
 from tests.distill.tiny import WORDS, save_decoder, save_student
 from tests.pipelines.studies import write_study
@@ -97,7 +98,7 @@ def test_an_encoder_is_refused_for_a_generation_task_before_the_first_call(tmp_p
     study = study_of(tmp_path, "reasoning/gsm8k", save_student(tmp_path / "model"))
     train = replace(rows("reasoning/gsm8k", 8), labels=[(WORDS[number % 3],) for number in range(8)])
     with pytest.raises(ArmadaError, match="expected a decoder for a generation task"):
-        check_students(study, Splits(train, NO_ROWS, NO_ROWS), tmp_path, str(tmp_path / "cache"))
+        check_arms(study, Splits(train, NO_ROWS, NO_ROWS), tmp_path, str(tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("task", TASKS)
