@@ -21,6 +21,7 @@ from teacher_cache.errors import (
     PictureError,
     PromptError,
     SpecError,
+    did_you_mean,
 )
 from teacher_cache.files.atomic_files import atomic_file, atomic_write, sweep_drafts
 from teacher_cache.files.disk import full_disk_in_words
@@ -55,7 +56,7 @@ from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
 from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
 from teacher_cache.storage.writing import commit_features, commit_pictures
-from teacher_cache.tables import read_csv, read_rows
+from teacher_cache.tables import column_names, read_csv, read_rows
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
 from teacher_cache.teachers.prompt_window import BeyondWindow, PromptWindow, beyond_window, clip_window, count_beyond
 
@@ -103,10 +104,12 @@ __all__ = [
     "check_prompts",
     "choose",
     "clip_window",
+    "column_names",
     "commit_features",
     "commit_pictures",
     "compact",
     "count_beyond",
+    "did_you_mean",
     "encode",
     "expected_seconds",
     "export",

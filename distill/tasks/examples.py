@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from distill.tasks.card_schema import Choices, Mark, Replacement
 from distill.tasks.cards import CHOICE, Card
 from distill.tasks.labels import choice_key, is_hidden, is_nan, label_of
+from distill.tasks.templates import fill
 from teacher_cache import ArmadaError, canonical_json, sha256
 
 BLANK = "_"
@@ -90,11 +91,11 @@ def _filled(
         (card.without.text, card.without.prompt) if is_without and card.without else (card.text, card.prompt)
     )
     read = {name: _marked(value, marks.get(name, [])) for name, value in fields.items()}
-    texts = tuple(template.format(**read) for template in templates)
+    texts = tuple(fill(template, read) for template in templates)
     if card.type != "generation":  # there the answer continues the template
         texts = tuple(text.strip() for text in texts)
     drawn = {name: _replaced(value, card.prompt_replace.get(name, ())) for name, value in fields.items()}
-    return texts, prompt.format(**drawn).strip()
+    return texts, fill(prompt, drawn).strip()
 
 
 def _text(card: Card, row: Mapping[str, Any], column: str, clean: Callable[[str], str]) -> str:

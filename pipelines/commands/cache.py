@@ -16,6 +16,7 @@ from pipelines.commands.options import (
     CacheUrl,
     Column,
     EncoderSpec,
+    LabelColumn,
     Limit,
     MaxCalls,
     Prompts,
@@ -43,6 +44,7 @@ def plan(
     encoder: EncoderSpec,
     cache: CacheUrl,
     text_column: Column = None,
+    label_column: LabelColumn = None,
     task: Task = None,
     samples: Samples = 1,
     limit: Limit = None,
@@ -65,7 +67,7 @@ def plan(
 
     opened_teacher = open_teacher(teacher)
     teacher_source, encoder_source = source_of_teacher(opened_teacher), source_of_encoder(open_encoder(encoder))
-    texts = read_command_prompts(prompts, text_column, task)
+    texts = read_command_prompts(prompts, text_column, label_column, task)
     requests = make_requests(teacher_source, texts, samples, limit)
     try:
         opened_cache, is_there = Cache(cache), True
@@ -102,6 +104,7 @@ def build(
     encoder: EncoderSpec,
     cache: CacheUrl,
     text_column: Column = None,
+    label_column: LabelColumn = None,
     task: Task = None,
     samples: Samples = 1,
     limit: Limit = None,
@@ -143,7 +146,7 @@ def build(
         if not hasattr(opened_teacher, "concurrency"):
             raise ArmadaError(f"--concurrency: the teacher {teacher} accepts one request at a time; leave it out")
         opened_teacher.concurrency = concurrency
-    texts = read_command_prompts(prompts, text_column, task)
+    texts = read_command_prompts(prompts, text_column, label_column, task)
     report = run_build(Cache(cache, create=True), texts, opened_teacher, opened_encoder, options, stop=stop_on_signal())
     show(asdict(report), as_json)
     _exit_with_code(report)

@@ -44,14 +44,14 @@ def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, Fe
     try:
         chosen = choose(cache, teacher, encoder)
     except NotBuiltError as error:
-        raise CoverageError(f"{error}\n{_mending(request, card, cache).advice()}") from None
+        raise CoverageError(f"{error}\n{_mending(request, cache).advice()}") from None
     limit = request.max_local_bytes
     features = open_features(cache, *chosen, max_local_bytes=limit)
     how: dict[str, Any] = {
         "drop_missing": request.missing == "drop",
         "control": request.control,
         "seed": request.settings.seed,
-        "mend": _mending(request, card, cache),
+        "mend": _mending(request, cache),
     }
     if limit is None:
         view = join(splits.train, cache, features, samples=request.samples, combine=request.combine, **how)
@@ -62,7 +62,7 @@ def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, Fe
     return view, FeatureSource(chosen[0].name, chosen[1].name, view.features.shape[1], digest)
 
 
-def _mending(request: RunRequest, card: Card, cache: Cache) -> Mending:
+def _mending(request: RunRequest, cache: Cache) -> Mending:
     """Return the commands that build what a run's training looks for, from the same rows by the same card.
 
     A teacher or an encoder that the request doesn't name is the only one that the cache has.
@@ -74,10 +74,12 @@ def _mending(request: RunRequest, card: Card, cache: Cache) -> Mending:
         request.teacher or spec_text(teacher),
         request.encoder or spec_text(encoders[0] if len(encoders) == 1 else None),
     )
-    prompts: tuple[str, ...] = (card.name,)
-    note = ["tasks", card.name, "--prompts", "prompts.jsonl"]
-    if request.data_files is not None:
-        prompts = (str(request.data_files), "--task", card.name)
-        note = ["tasks", card.name, "--data-files", str(request.data_files), "--prompts", "prompts.jsonl"]
-    listed = f"these prompts are listed by: {shlex.join(['armada', *note])}"
+    files = str(request.data_files) if request.data_files is not None else None
+    if request.task:
+        prompts = (files, "--task", request.task) if files else (request.task,)
+        note = ["tasks", request.task, *(["--data-files", files] if files else []), "--prompts", "prompts.jsonl"]
+        listed = f"these prompts are listed by: {shlex.join(['armada', *note])}"
+    else:
+        columns = ("--text-column", str(request.text_column), "--label-column", str(request.label_column))
+        prompts, listed = (str(request.rows), *columns), ""
     return Mending(prompts, *names, str(cache.store), request.samples, listed)

@@ -6,8 +6,6 @@ stopped; another run there is refused.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +21,6 @@ from distill import (
     data_digest,
     find_control,
     identity_key,
-    load_card,
     load_splits,
 )
 from pipelines.run.features import FeatureSource, join_view
@@ -32,6 +29,7 @@ from pipelines.run.lengths import warn_if_cut, with_length_of
 from pipelines.run.processes import start_processes
 from pipelines.run.record import RunResult, count_parameters, facts_of, finished, write_record
 from pipelines.run.request import RunRequest, check_request
+from pipelines.run.task import keep_card, say, task_of
 from pipelines.run.teacher_targets import find_teacher_targets
 from teacher_cache import ArmadaError
 
@@ -50,12 +48,10 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     """
     check_request(request)
     request = replace(request, settings=controlled_settings(request.control, request.settings))
-    card = load_card(request.task)
+    request, card = task_of(request)
     if splits is None:
         splits = load_splits(card, request.data_files)
-        if os.environ.get("RANK", "0") == "0":  # one of several processes: only the first one prints
-            for note in splits.notes:
-                print(f"{card.name}: {note}", file=sys.stderr)
+        say(card, splits.notes)
     select = request.settings.select
     if select != "last" and not len(getattr(splits, select)):
         raise ArmadaError(f"--select {select}: expected rows in that split of {card.name}, found none")
@@ -242,6 +238,7 @@ def _finish(
     several = run.card.type == "multi-label"
     words = model_card(facts_of(request, run.card, metrics, run.parameters), task_model.pipeline, several)
     export_student(task_model.model, task_model.tokenizer, request.out / "student", words)
+    keep_card(run.card, request.out)
     result = write_record(request.out, record)
     run.best.remove()
     Checkpoints(run.checkpoints, {}).remove()
