@@ -7,27 +7,23 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
-    PrivateAttr,
     ValidationError,
     field_validator,
     model_validator,
 )
 
-from distill import UNDISTILLED, load_card
+from distill import UNDISTILLED
 from pipelines.study.faults import check_options, in_words
+from pipelines.study.inputs import StudyTask
 from teacher_cache import ArmadaError
-
-if TYPE_CHECKING:
-    from distill import Card
 
 ReadOut = Literal["finetune", "probe", "few_shot"]
 
@@ -93,9 +89,8 @@ class Primary(_Part):
     power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
 
 
-class Study(_Part):
-    """A study, as its file says it. `task` is a card's name or the path of a card, `data_files` are rows as those of
-    `armada train --data-files`; paths start at the file's folder. Without `rows`, all rows are used.
+class Study(StudyTask, _Part):
+    """A study, as its file says it. Without `rows`, all rows of its task are used.
 
     `settings` are options of `armada train` for all arms. Without `cache` the study builds its own, in its output
     folder, with no more than `max_calls` to its teachers in all.
@@ -104,8 +99,6 @@ class Study(_Part):
     name: str
     question: str
     notes: list[str] = []
-    task: str
-    data_files: str | None = None
     student: str
     layers: int | None = None
     teacher: str | None = None
@@ -120,7 +113,6 @@ class Study(_Part):
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
     readouts: ReadOuts = ReadOuts()
     primary: Primary
-    _folder: Path = PrivateAttr(default=Path())
 
     @field_validator("arms", mode="before")
     @classmethod
@@ -177,21 +169,6 @@ class Study(_Part):
         return {"settings": self.settings, **parts}
 
     @property
-    def card_path(self) -> Path | None:
-        """The file of the card, if it is the user's own."""
-        return self._folder / self.task if Path(self.task).suffix in (".yaml", ".yml") else None
-
-    @property
-    def data_path(self) -> Path | None:
-        """The file or folder of the user's rows, if there is one."""
-        return self._folder / self.data_files if self.data_files else None
-
-    @cached_property
-    def card(self) -> Card:
-        """The card of the task. Raises ArmadaError if there is none or it is not valid."""
-        return load_card(str(self.card_path or self.task))
-
-    @property
     def metric(self) -> str:
         """The metric of the primary comparison."""
         return self.primary.metric or self.card.metrics[0]
@@ -232,19 +209,19 @@ def parse_study(data: bytes, path: Path) -> StudyFile:
         raise ArmadaError(f"{path}: expected YAML: {error}") from None
     except ValidationError as error:
         raise ArmadaError("\n".join(f"{path}: {line}" for line in in_words(error, Study))) from None
-    study._folder = path.parent
+    study._folder = path.parent.resolve()
     _check_against_card(study, path)
     return StudyFile(study, path, data.decode("utf-8"), digest_of(data))
 
 
 def _check_against_card(study: Study, path: Path) -> None:
     """Raise ArmadaError, which names `path` and the key, if the study's task cannot be measured as it says."""
+    if study.data_path and not study.data_path.exists():
+        raise ArmadaError(f"{path}: data_files: no such file or folder: {study.data_path}")
     try:
         card = study.card
     except ArmadaError as error:
-        raise ArmadaError(f"{path}: task: {error}") from None
-    if study.data_path and not study.data_path.exists():
-        raise ArmadaError(f"{path}: data_files: no such file or folder: {study.data_path}")
+        raise ArmadaError(f"{path}: {'task' if study.task else 'data_files'}: {error}") from None
     if study.metric not in card.metrics:
         raise ArmadaError(
             f"{path}: primary.metric: expected a metric of {card.name} ({', '.join(card.metrics)}), "

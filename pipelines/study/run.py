@@ -77,8 +77,7 @@ def request_of(
         "student": study.student,
         **settings,
         **study.arms[run.arm].options,
-        "task": str(study.card_path or study.task),
-        "data_files": study.data_path,
+        **study.task_options,
         "out": folder,
         "cache": cache,
         "seed": run.seed,
@@ -116,7 +115,7 @@ def _few_shot(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> 
     changes: dict[str, Any] = {"control": UNDISTILLED, "manifold": "relational"}
     if study.arms[run.arm].control != UNDISTILLED:
         changes |= {"student": str(_pretrained(study, few, run, folder, cache, splits)), "layers": None}
-    questions = generator_of("armada-few-shot/1", study.task, run.seed, 0).permutation(len(splits.train.questions))
+    questions = generator_of("armada-few-shot/1", study.task_name, run.seed, 0).permutation(len(splits.train.questions))
     request = request_of(study, run, folder, cache, few.settings, **changes)
     run_training(request, replace(splits, train=splits.train.take_questions(questions[: few.labelled])))
     trained, device, shared = _student(study, folder, splits.train)
@@ -150,7 +149,7 @@ def _pretrained(study: Study, few: FewShot, run: Run, folder: Path, cache: str, 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model, tokenizer = load_student(StudentSpec(request.student, request.layers), card.classes, run.seed)
     tokens = tokenize(tokenizer, view.split.texts, length_limit(model, tokenizer, settings.max_length))
-    key = study.task  # not the view's digest: labels are part of that
+    key = study.task_name  # not the view's digest: labels are part of that
     assert not isinstance(view.features, ChosenRows)  # a study asks for no windows
     pretrain_student(model, tokens, view.features, settings, key=key, device=device)
     export_student(model.cpu(), tokenizer, home, "A student pre-trained by armada on the relational loss alone.\n")

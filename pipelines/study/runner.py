@@ -69,8 +69,8 @@ def run_study(path: Path, out: Path, jobs: int = 1, say: Callable[[str], None] =
         ) from None
     with lock:
         splits = study_splits(file.study)  # read once for all runs
-        for note in splits.notes:
-            say(f"{file.study.task}: {note}")
+        for note in [*(file.study.made.said if file.study.made else ()), *splits.notes]:
+            say(f"{file.study.task_name}: {note}")
         cache, runs = study_cache(file.study, out), runs_of(file.study)
         if len(finished_outcomes(file.study, runs, out)) < len(runs):
             check_arms(file.study, splits, out, cache)

@@ -16,7 +16,19 @@ from tests.pipelines.studies import write_study
 
 STUDIES = Path(__file__).resolve().parents[3] / "pipelines" / "studies"
 
-NOT_OF_ARMS = ("task", "data_files", "out", "cache", "seed", "recipe", "track", "select")
+NOT_OF_ARMS = (
+    "task",
+    "data_files",
+    "rows",
+    "text_column",
+    "label_column",
+    "out",
+    "cache",
+    "seed",
+    "recipe",
+    "track",
+    "select",
+)
 PRIMARY = {"arm": "relational", "against": ["undistilled", "shuffled"], "margin": 0.01}
 
 
@@ -41,7 +53,9 @@ def test_the_metric_is_the_first_of_the_card_where_the_study_names_none(tmp_path
         ({"settings": {"control": "noise"}}, r"settings\.control: expected no control here: arms differ in it"),
         ({"settings": {"encoder": "e"}}, r"settings\.encoder: expected no encoder here: it has a key of its own"),
         ({"teacher": None}, r"arms\.relational\.teacher: expected one of this arm, or of the whole study, found none"),
-        ({"task": "my.yaml"}, r"study\.yaml: task: .*my\.yaml: expected a task card: No such file"),
+        ({"task": "my.yaml"}, r"study\.yaml: task: .*my\.yaml: expected a YAML file: No such file"),
+        ({"task": None}, r"study\.yaml: task: expected a task, or rows of your own as data_files, found neither"),
+        ({"text_column": "text"}, r"study\.yaml: text_column: the card demo/sentiment has its columns; leave it out"),
         ({"data_files": "rows.csv"}, r"study\.yaml: data_files: no such file or folder: .*/rows\.csv"),
         ({"settings": {"select": "test"}}, "select: expected last or validation, found test"),
         ({"task": "glue/nothing"}, r"study\.yaml: task: no task 'glue/nothing'"),
