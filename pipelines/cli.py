@@ -12,6 +12,7 @@ from typing import Annotated, Optional
 import typer
 
 from pipelines.commands.browse import browse
+from pipelines.commands.built_prompts import prompts
 from pipelines.commands.cache import cache_app
 from pipelines.commands.interrupts import INTERRUPTED, Interruptible
 from pipelines.commands.maintenance import compact, export, merge, verify
@@ -26,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (verify, compact, merge, export, browse):
+for command in (prompts, verify, compact, merge, export, browse):
     cache_app.command()(command)
 app.add_typer(cache_app, name="cache")
 app.add_typer(tasks_app, name="tasks")

@@ -22,6 +22,7 @@ from teacher_cache.errors import (
     PromptError,
     SpecError,
     did_you_mean,
+    not_one_of,
 )
 from teacher_cache.files.atomic_files import atomic_file, atomic_write, sweep_drafts
 from teacher_cache.files.disk import full_disk_in_words
@@ -39,6 +40,7 @@ from teacher_cache.format.shards import (
 )
 from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
+from teacher_cache.maintenance.built_prompts import built_prompts
 from teacher_cache.maintenance.cache_status import TeacherStatus, status
 from teacher_cache.maintenance.compaction import compact
 from teacher_cache.maintenance.exporting import export
@@ -99,6 +101,7 @@ __all__ = [
     "atomic_write",
     "beyond_window",
     "build",
+    "built_prompts",
     "canonical_json",
     "check_named",
     "check_prompts",
@@ -131,6 +134,7 @@ __all__ = [
     "merge",
     "minilm_folder",
     "missing_features",
+    "not_one_of",
     "open_encoder",
     "open_features",
     "open_picture",

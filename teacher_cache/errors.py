@@ -80,6 +80,12 @@ def missing_file(path: str) -> NoFileError:
     return NoFileError(f"{path}: no such file; run the build again to fill the gap")
 
 
+def not_one_of(known: Iterable[str], found: str) -> str:
+    """Return the end of the message about a word that is none of the known ones, with the nearest one."""
+    words = list(known)
+    return f"expected one of {', '.join(words)}, found {found!r}{did_you_mean(found, words)}"
+
+
 def did_you_mean(found: str, known: Iterable[str]) -> str:
     """Return the end of the message about an unknown name: "; did you mean NAME?", or "" if no known name is near."""
     names = {name.lower(): name for name in known}

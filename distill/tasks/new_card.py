@@ -20,7 +20,7 @@ from distill.tasks.guesses import Answers, Columns, answers_of, find_columns, fl
 from distill.tasks.row_tables import HUB, Tables, hub_name, open_tables
 from distill.tasks.templates import can_be_named
 from distill.tasks.yaml_files import faults_in_words
-from teacher_cache import ArmadaError
+from teacher_cache import ArmadaError, not_one_of
 
 METRICS = {  # of the metrics of a type, those that a new card has
     "classification": ["accuracy", "macro_f1"],
@@ -53,7 +53,7 @@ def new_card(rows: str, text: str | None = None, label: str | None = None, type:
     Raise ArmadaError if the rows can't be read, or if a column is not there or can't be guessed.
     """
     if type is not None and type not in METRICS:
-        raise ArmadaError(f"--type: expected one of {', '.join(METRICS)}, found {type!r}")
+        raise ArmadaError(f"--type: {not_one_of(METRICS, type)}")
     tables = open_tables(rows)
     columns = find_columns(tables.where, tables.columns(), text, label)
     if odd := [name for name in columns.texts if not can_be_named(name)]:

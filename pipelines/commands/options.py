@@ -15,8 +15,17 @@ Prompts = Annotated[
 ]
 Url = Annotated[str, typer.Argument(help="The cache: a folder or any fsspec URL.")]
 CacheUrl = Annotated[str, typer.Option("--cache", help="The cache: a folder or any fsspec URL.")]
-TeacherSpec = Annotated[str, typer.Option("--teacher", help="KIND[:MODEL][?OPTION=VALUE&...], for example pictogram.")]
-EncoderSpec = Annotated[str, typer.Option("--encoder", help="For example efficientnet-lite0.")]
+TeacherSpec = Annotated[
+    Optional[str],
+    typer.Option(
+        "--teacher",
+        metavar="SPEC",
+        help="KIND[:MODEL][?OPTION=VALUE&...], for example pictogram; your own is ./teacher.py:CLASS. Required.",
+    ),
+]
+EncoderSpec = Annotated[
+    Optional[str], typer.Option("--encoder", metavar="SPEC", help="For example efficientnet-lite0. Required.")
+]
 Column = Annotated[
     Optional[str],
     typer.Option(

@@ -8,6 +8,7 @@ from typing import Any
 
 from distill import Card, Mending, Splits, View, find_control, join, join_lazily, spec_text
 from pipelines.run.request import RunRequest
+from pipelines.run.task import say
 from teacher_cache import (
     Cache,
     CoverageError,
@@ -20,6 +21,7 @@ from teacher_cache import (
     sha256,
     source_of_encoder,
     source_of_teacher,
+    spec_to_type,
 )
 
 
@@ -36,15 +38,18 @@ class FeatureSource:
 def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, FeatureSource]:
     """The view of a run and where its features come from. Raises CoverageError with the command that fills a gap."""
     cache = Cache(str(request.cache))
-    teacher = source_of_teacher(open_teacher(request.teacher)).digest if request.teacher else None
+    teacher = _teacher_digest(cache, request.teacher) if request.teacher else None
     control = find_control(request.control)
     if control and control.encoder and not (request.encoder or "").startswith(control.encoder.partition(":")[0]):
         request = replace(request, encoder=control.encoder)
-    encoder = source_of_encoder(open_encoder(request.encoder)).digest if request.encoder else None
+    encoder = _encoder_digest(cache, request.encoder) if request.encoder else None
     try:
         chosen = choose(cache, teacher, encoder)
     except NotBuiltError as error:
         raise CoverageError(f"{error}\n{_mending(request, cache).advice()}") from None
+    if teacher is None or encoder is None:
+        words = f"--teacher {spec_to_type(chosen[0])} --encoder {spec_to_type(chosen[1])}"
+        say(card, [f"features: {words}, which are all that {cache.store} has"])
     limit = request.max_local_bytes
     features = open_features(cache, *chosen, max_local_bytes=limit)
     how: dict[str, Any] = {
@@ -60,6 +65,19 @@ def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, Fe
     shards = sorted(shard.sha256 for shard in cache.shards(f"features/{chosen[0].name}/{chosen[1].name}/"))
     digest = sha256(canonical_json(shards))
     return view, FeatureSource(chosen[0].name, chosen[1].name, view.features.shape[1], digest)
+
+
+def _teacher_digest(cache: Cache, text: str) -> str:
+    """Return the digest of a teacher, by its name in the cache or by its spec."""
+    named = [source.digest for source in cache.teachers() if source.name == text]
+    return named[0] if named else source_of_teacher(open_teacher(text)).digest
+
+
+def _encoder_digest(cache: Cache, text: str) -> str:
+    """Return the digest of an encoder, by its name in the cache or by its spec."""
+    sources = [source for teacher in cache.teachers() for source in cache.encoders(teacher)]
+    named = [source.digest for source in sources if source.name == text]
+    return named[0] if named else source_of_encoder(open_encoder(text)).digest
 
 
 def _mending(request: RunRequest, cache: Cache) -> Mending:
