@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -20,7 +19,7 @@ from pydantic import (
     model_validator,
 )
 
-from distill import UNDISTILLED
+from distill import UNDISTILLED, parse_yaml
 from pipelines.study.faults import check_options, in_words
 from pipelines.study.inputs import StudyTask
 from teacher_cache import ArmadaError
@@ -204,14 +203,17 @@ def digest_of(data: bytes) -> str:
 def parse_study(data: bytes, path: Path) -> StudyFile:
     """A study from the bytes of its file. Raises ArmadaError, which names `path`."""
     try:
-        study = Study.model_validate(yaml.safe_load(data))
-    except yaml.YAMLError as error:
-        raise ArmadaError(f"{path}: expected YAML: {error}") from None
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ArmadaError(f"{path}: line {line}: expected UTF-8, found the byte 0x{data[error.start]:02x}") from None
+    try:
+        study = Study.model_validate(parse_yaml(text.removeprefix("\ufeff"), path))
     except ValidationError as error:
         raise ArmadaError("\n".join(f"{path}: {line}" for line in in_words(error, Study))) from None
     study._folder = path.parent.resolve()
     _check_against_card(study, path)
-    return StudyFile(study, path, data.decode("utf-8"), digest_of(data))
+    return StudyFile(study, path, text, digest_of(data))
 
 
 def _check_against_card(study: Study, path: Path) -> None:

@@ -83,9 +83,16 @@ def test_an_error_names_the_file_and_the_key(tmp_path, changes, message):
 def test_a_missing_file_and_broken_yaml_are_errors_that_name_them(tmp_path):
     with pytest.raises(ArmadaError, match="no such file"):
         read_study(tmp_path / "none.yaml")
-    (tmp_path / "broken.yaml").write_text("a: [")
-    with pytest.raises(ArmadaError, match="expected YAML"):
-        read_study(tmp_path / "broken.yaml")
+    broken = {
+        "a: [": "expected YAML",
+        "name: é".encode("latin-1"): "line 1: expected UTF-8",
+        "- a": "expected keys and",
+    }
+    broken |= {"arms:\n  a: {}\n  a: {}": "line 3: .*expected each key once, found 'a' again", "": "found nothing"}
+    for text, message in broken.items():
+        (tmp_path / "broken.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
+        with pytest.raises(ArmadaError, match=message):
+            read_study(tmp_path / "broken.yaml")
 
 
 def test_the_digest_names_the_files_bytes(tmp_path):
