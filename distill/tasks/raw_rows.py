@@ -61,10 +61,11 @@ def source_rows(card: Card, split: str) -> RawRows:
     if isinstance(source, DataSource):
         return _data_rows(card, data_path(card), split)
     if isinstance(source, RepositorySource):
+        how = f" ({source.rows})" if source.rows else ""
         raise ArmadaError(
             f"{card.name}: its rows are not installed by any package; make train.jsonl and test.jsonl with the columns "
-            f"{', '.join(card.columns)} from {source.files} of the repository {source.repository} (revision "
-            f"{source.revision}), and give their folder by --data-files"
+            f"{', '.join(card.columns)} from {source.files} of https://github.com/{source.repository}/tree/"
+            f"{source.revision}{how}, and give their folder by --data-files"
         )
     return _generated_rows(card, source)
 
