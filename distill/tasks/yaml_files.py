@@ -159,7 +159,8 @@ def _where(error: yaml.YAMLError) -> str:
 
 def _problem(error: yaml.YAMLError) -> str:
     problem = getattr(error, "problem", None) or getattr(error, "reason", None)
-    return str(problem or error).split("\n")[0]
+    text = str(problem or error).split("\n")[0]
+    return f"{text}; inside braces, put a text with ? in quotes" if text.endswith("got '?'") else text
 
 
 def _shown(value: Any) -> str:

@@ -88,6 +88,7 @@ def test_a_missing_file_and_broken_yaml_are_errors_that_name_them(tmp_path):
         "name: é".encode("latin-1"): "line 1: expected UTF-8",
         "- a": "expected keys and",
     }
+    broken["arms: {a: {encoder: open_clip:A?b=1}}"] = "line 1: .*put a text with . in quotes"
     broken |= {"arms:\n  a: {}\n  a: {}": "line 3: .*expected each key once, found 'a' again", "": "found nothing"}
     for text, message in broken.items():
         (tmp_path / "broken.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
