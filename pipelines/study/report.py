@@ -134,9 +134,16 @@ def html(report: Report) -> str:
             ],
             curves=curves(report.findings.curves),
             titles=READOUTS,
+            labels=_labels(study),
             descriptions=_descriptions(study),
         )
     )
+
+
+def _labels(study: Study, shown: int = 40) -> list[str]:
+    """Return the classes of the task that a row may have; none of a choice, whose answers are its own."""
+    classes = study.card.classes if study.card.type != "choice" else []
+    return [*classes[:shown], *([f"{len(classes) - shown} more"] if len(classes) > shown else [])]
 
 
 def _of(report: Report, readout: str) -> list[Measured]:

@@ -129,6 +129,7 @@ def test_the_report_has_every_arm_and_the_costs_of_both_teachers(finished):
     assert (found["account"]["calls"], found["account"]["taught_runs"]) == (72, 3)
     page = (out / "report.html").read_text()
     assert "micro_f1" in page
+    assert "Emotions of a few words: multi-label of anger, joy, love" in page
     assert "encoder tests.fakes:FakeEncoder?dimension=4" in page
 
 
