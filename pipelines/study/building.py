@@ -30,7 +30,7 @@ def arm_sources(study: Study, arm: str, controlled: bool = True) -> ArmSources |
     from distill import UNDISTILLED, find_control
 
     options = study.arms[arm].options
-    if options["control"] == UNDISTILLED:
+    if options["control"] == UNDISTILLED or options.get("features"):  # or a file of features of the user
         return None
     encoder = str(options.get("encoder") or study.encoder or "")
     control = find_control(options["control"])

@@ -144,7 +144,7 @@ class Study(StudyTask, _Part):
     def _has_features_for_each_arm(self) -> Study:
         for name, arm in self.arms.items():
             for key in ("teacher", "encoder"):
-                is_said = getattr(self, key) or arm.options.get(key) or self.cache
+                is_said = getattr(self, key) or arm.options.get(key) or self.cache or arm.options.get("features")
                 if arm.control != UNDISTILLED and not is_said:
                     raise ValueError(f"arms.{name}.{key}: expected one of this arm, or of the whole study, found none")
         return self
@@ -175,7 +175,8 @@ class Study(StudyTask, _Part):
     @property
     def selects_on_validation(self) -> bool:
         """True if the epochs of its students are chosen on validation rows."""
-        return any(part.get("select") == "validation" for part in self._all_settings.values())
+        said = [*self._all_settings.values(), *(arm.options for arm in self.arms.values())]
+        return any(part.get("select") == "validation" or part.get("early_stopping_patience") for part in said)
 
 
 @dataclass(frozen=True)

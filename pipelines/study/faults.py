@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from pipelines.run.request import check_values, train_options
+from pipelines.run.request import check_values, find_option, train_options
 from teacher_cache import ArmadaError
 
 # What no arm and no settings may say, and why.
@@ -21,6 +21,7 @@ _OF_THE_STUDY = {
     "seed": "the study lists its seeds",
     "recipe": "the paper's recipe chooses the epoch on the test rows",
     "track": "the runs of a study have no trackers",
+    "lora_export": "a study reads the students that it exports",
 }
 _OF_ARMS = dict.fromkeys(("manifold", "control"), "arms differ in it")
 _OF_SETTINGS = {"select": "settings says it for all arms"}
@@ -37,9 +38,13 @@ def check_options(values: Mapping[str, Any], key: str) -> None:
     for name, value in values.items():
         if name in refused:
             raise ValueError(f"{place}{name}: expected no {name} here: {refused[name]}")
-        if name not in train_options():
-            allowed = sorted(set(train_options()) - set(refused))
-            raise ValueError(f"{place}{name}: expected an option of armada train, found {name!r}{_near(name, allowed)}")
+        try:
+            option = find_option(name)
+        except ArmadaError:
+            near = _near(name, sorted(set(train_options()) - set(refused)))
+            raise ValueError(f"{place}{name}: expected an option of armada train, found {name!r}{near}") from None
+        if option.name in refused:
+            raise ValueError(f"{place}{name}: expected no {name} here: {refused[option.name]}")
         try:
             check_values({name: value})
         except ArmadaError as error:
