@@ -54,6 +54,7 @@ from .students.task_model import (
     with_length as with_length,
 )
 from .students.weights import check_finite as check_finite
+from .tasks.card_files import card_digest as card_digest, find_task as find_task
 from .tasks.cards import Card as Card, card_names as card_names, load_card as load_card
 from .tasks.metrics import (
     question_scores as question_scores,
@@ -61,8 +62,10 @@ from .tasks.metrics import (
     score_texts as score_texts,
     text_scores as text_scores,
 )
-from .tasks.prompts import training_prompts as training_prompts
+from .tasks.new_card import NewCard as NewCard, card_text as card_text, new_card as new_card
+from .tasks.prompts import column_prompts as column_prompts, training_prompts as training_prompts
 from .tasks.splits import Split as Split, Splits as Splits, load_splits as load_splits
+from .tasks.yaml_files import parse_yaml as parse_yaml
 from .training.activations import checkpoint_gradients as checkpoint_gradients
 from .training.checkpoints import (
     BestEpoch as BestEpoch,

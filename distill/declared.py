@@ -29,7 +29,10 @@ class Declared:
         if value is None or isinstance(value, bool | tuple):
             return ""
         if self.choices and value not in self.choices:
-            return f"one of {', '.join(self.choices)}"
+            from teacher_cache import did_you_mean
+
+            near = did_you_mean(str(value), self.choices).removeprefix("; ")
+            return f"one of {', '.join(self.choices)}{near and f' ({near})'}"
         if not isinstance(value, int | float):
             return ""
         if not math.isfinite(value):

@@ -62,7 +62,7 @@ class FileMending:
             f"{', '.join(repr(key[:60]) for key in self.some_keys)}; a row has, for example, "
             f"{', '.join(repr(key[:60]) for key in self.wanted)}",
             "add finite features, not zero, of the rows that have none",
-            self.note,
+            *([self.note] if self.note else []),
         ]
         if may_drop:
             lines.append("or leave these rows out with: --missing drop")

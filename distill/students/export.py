@@ -46,8 +46,10 @@ def export_student(
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def model_card(facts: dict[str, str], pipeline: str = "text-classification") -> str:
-    """Return a short model card: a table of facts, and how to load the student with a pipeline of transformers."""
+def model_card(facts: dict[str, str], pipeline: str = "text-classification", multi_label: bool = False) -> str:
+    """Return a short model card: a table of facts, and how to load the student with a pipeline of transformers. With
+    `multi_label`, the pipeline gives the probability of every label."""
+    options = ", top_k=None" if multi_label else ""
     lines = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return f"""---
 library_name: transformers
@@ -65,7 +67,7 @@ At inference it needs no picture, no teacher and no aligner.
 ```python
 from transformers import pipeline
 
-student = pipeline("{pipeline}", model="THIS FOLDER")
+student = pipeline("{pipeline}", model="THIS FOLDER"{options})
 ```
 """
 

@@ -56,7 +56,7 @@ class StudentSpec:
 
 
 def load_student(
-    spec: StudentSpec | str, labels: Sequence[str], seed: int
+    spec: StudentSpec | str, labels: Sequence[str], seed: int, multi_label: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return the classifier (float32) and its tokenizer.
 
@@ -64,6 +64,7 @@ def load_student(
         spec: the student, or only its name.
         labels: the C class names; none for a regression.
         seed: initialises the task head, unless the checkpoint has one with as many classes, and low-rank layers.
+        multi_label: a row has any number of the classes, so the exported model gives a probability to each.
 
     Raise ArmadaError as `load_stock` does, or if no layer matches `spec.lora_targets`.
     """
@@ -72,7 +73,7 @@ def load_student(
     spec = StudentSpec(spec) if isinstance(spec, str) else spec
     names = dict(enumerate(labels)) if labels else {0: "score"}
     facts: dict[str, Any] = {"id2label": names, "label2id": {name: place for place, name in names.items()}}
-    facts["problem_type"] = None if labels else "regression"
+    facts["problem_type"] = "multi_label_classification" if multi_label else None if labels else "regression"
     model, tokenizer = load_stock(spec, AutoModelForSequenceClassification, seed, facts)
     if spec.lora_rank:
         torch.manual_seed(seed)

@@ -1,6 +1,6 @@
 """Task models: how the type of a task card determines loading, targets and evaluation of its student.
 
-Classification, regression and choice cards use a classifier, and generation cards a causal language model.
+Classification, multi-label, regression and choice cards use a classifier, and generation cards a causal language model.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from distill.students.sharing import ALONE, Shared
 from distill.students.student_files import load_config, load_tokenizer
 from distill.students.weights import trained_weights
 from distill.tasks.cards import Card
-from distill.tasks.metrics import score, score_texts
+from distill.tasks.metrics import indicators, score, score_texts
 from distill.tasks.splits import Split
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class TaskModel(Protocol):
     tokenizer: PreTrainedTokenizerBase
     limit: int  # tokens per row
     tokens: Tokens  # the training rows
-    targets: Sequence[float]  # (N,) what the aligner and the auxiliary heads predict: class ids, or floats
+    targets: Sequence[Any]  # (N,) what the aligner and the auxiliary heads predict: class ids, floats or C of 0 or 1
     classes: int  # C, the number of targets; 1 for a regression
     first: list[int] | None  # (C,) the answer tokens that the targets of a generative student count; else None
     scale: Scale  # from the scores that a regression learns to its labels
@@ -129,10 +129,14 @@ class _Classifier(_Loaded):
     first: list[int] | None = None
 
     def __init__(self, spec: StudentSpec, card: Card, train: Split, settings: TrainSettings, regression: str) -> None:
-        super().__init__(spec, card, partial(load_student, labels=card.classes, seed=settings.seed), settings)
+        several = card.type == "multi-label"
+        load = partial(load_student, labels=card.classes, seed=settings.seed, multi_label=several)
+        super().__init__(spec, card, load, settings)
         self.tokens = tokenize(self.tokenizer, train.texts, self.limit)
-        self.targets: Sequence[float] = train.labels
         self.classes = max(len(card.classes), 1)
+        self.targets: Sequence[Any] = train.labels
+        if several:
+            self.targets = indicators(train.labels, self.classes).tolist()
         if card.type == "regression" and regression == "standardised":
             self._standardise(train)
 
@@ -163,7 +167,7 @@ class _Generator(_Loaded):
         answers = [label[0] for label in train.labels]
         tokenized = tokenize_answers(self.tokenizer, [text for (text,) in train.texts], answers, self.limit)
         self.tokens = tokenized.tokens
-        self.targets: Sequence[float] = tokenized.targets
+        self.targets: Sequence[Any] = tokenized.targets
         self.first: list[int] | None = tokenized.first
         self.classes = len(tokenized.first)
         self.answers_cut = tokenized.answers_cut

@@ -19,6 +19,15 @@ Config = Annotated[
     Optional[Path],
     typer.Option("--config", metavar="RUN.yaml", help="Options by name, as in `lr: 1e-4`; those given here win."),
 ]
+Rows = Annotated[
+    Optional[str],
+    typer.Argument(
+        metavar="[ROWS]",
+        show_default=False,
+        help="Rows of your own: a .jsonl, .csv or .parquet file; a folder with train.* and test.*, or one that "
+        "`datasets` saved; or hf:DATASET. With --task, rows of that card.",
+    ),
+]
 NOT = "not_"  # begins the parameter of --no-NAME
 PANELS = {"": "Run", "settings": "Training", "aligner": "Aligner"}
 
@@ -62,7 +71,8 @@ def _read(path: Path) -> dict[str, Any]:
 def command() -> Callable[..., None]:
     """`train` as Typer reads it: one parameter per declared option, all of them optional, so that `values` holds only
     what was given."""
-    parameters = [_parameter(option) for option in train_options().values()]
+    parameters = [_keyword("rows", Rows, None)]
+    parameters += [_parameter(option) for name, option in train_options().items() if name != "rows"]
     parameters += [hidden for option in train_options().values() for hidden in _hidden(option)]
     parameters += [_keyword("config", Config, None), _keyword("as_json", AsJson, False)]
 

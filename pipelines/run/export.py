@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from distill import TaskModel
 
 
-def export(request: RunRequest, task_model: TaskModel, facts: dict[str, str]) -> None:
+def export(request: RunRequest, card: Card, task_model: TaskModel, facts: dict[str, str]) -> None:
     """Write the student into its folder of the run."""
     from distill import adapter_card, export_student, model_card, save_adapter
 
-    write, words = None, model_card(facts, task_model.pipeline)
+    write, words = None, model_card(facts, task_model.pipeline, card.type == "multi-label")
     if request.lora_export == "adapter":
         generates = task_model.first is not None
         kind = "CAUSAL_LM" if generates else "SEQ_CLS"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from distill import Card, Splits, View, changes, data_digest
+from distill import Card, Splits, View, card_digest, changes, data_digest
 from pipelines.run.features import FeatureSource
 from pipelines.run.request import RunRequest
 from pipelines.run.student import spec_of
@@ -35,6 +35,7 @@ def identity_of(
     }
     return {
         "task": card.name,
+        **({"card": card_digest(card)} if card.home is not None else {}),  # what a card of the user says
         "student": {name: value for name, value in student.items() if value is not None},
         "control": request.control,
         "settings": changes(request.settings),

@@ -32,7 +32,7 @@ from pipelines.run.values import converted
 class RunRequest:
     """What one run trains, on what, and where it is written. `control` is None or one of `distill.CONTROL_NAMES`."""
 
-    task: str = setting(MISSING, "A task card's name.")
+    task: str = setting(MISSING, "A task card's name, or the file of a card of your own, CARD.yaml.")
     student: str = setting(MISSING, "minilm, smollm2, a folder or a hub id.")
     out: Path = setting(MISSING, "Folder of the run.", metavar="DIR")
     student_revision: str | None = setting(
@@ -51,6 +51,15 @@ class RunRequest:
     feature_keys: Path | None = setting(None, "Keys of the rows of a .npy file of --features.", metavar="FILE")
     data_files: Path | None = setting(
         None, "Training rows in the card's columns; or a folder with train.* and test.*.", metavar="PATH"
+    )
+    rows: str | None = setting(
+        None, "Rows of your own without a card: a file, a folder or hf:DATASET; with --task, as --data-files."
+    )
+    text_column: str | None = setting(
+        None, "Of ROWS: the column of the texts, or two for pairs, A,B; guessed from plain names.", metavar="C[,C2]"
+    )
+    label_column: str | None = setting(
+        None, "Of ROWS: the column of the labels, or several of 0 and 1; guessed from plain names.", metavar="L[,L2...]"
     )
     missing: str | None = setting(None, "drop: train on the rows that have a feature.", choices=("drop",))
     samples: int = setting(1, "Pictures per prompt that a row is trained with.", at_least=1)
@@ -136,11 +145,8 @@ class Option:
 @cache
 def train_options() -> Mapping[str, Option]:
     """All options of a run by name, in the order in which help lists them."""
-    found = [
-        *_options(RunRequest, ""),
-        *_options(TrainSettings, "settings"),
-        *_options(AlignerSettings, "aligner", skip=("gamma", "regression")),
-    ]
+    of_aligner = _options(AlignerSettings, "aligner", skip=("gamma", "regression"))
+    found = [*_options(RunRequest, ""), *_options(TrainSettings, "settings"), *of_aligner]
     return {option.name: option for option in found}
 
 
@@ -168,6 +174,8 @@ def make_request(values: Mapping[str, Any], where: str = "") -> RunRequest:
     from teacher_cache import ArmadaError
 
     given = {name: converted(train_options()[name], value, where) for name, value in _named(values, where).items()}
+    if given.get("rows"):
+        given.setdefault("task", "")  # of a card that is made from the rows
     from_recipe = {}
     if given.get("recipe") == "paper":
         aligner = {f"aligner_{one.name}": getattr(PAPER_ALIGNER, one.name) for one in fields(AlignerSettings)}
@@ -179,7 +187,8 @@ def make_request(values: Mapping[str, Any], where: str = "") -> RunRequest:
         if option:  # the recipe's gamma for the aligner is the run's
             parts[option.part][option.attribute] = value
     if lacking := [name for name, option in train_options().items() if option.default is MISSING and name not in given]:
-        raise ArmadaError(f"{where}{': ' if where else ''}{train_options()[lacking[0]].flag} is missing")
+        way = "; rows of your own need none: armada train ROWS" if lacking[0] == "task" else ""
+        raise ArmadaError(f"{where}{': ' if where else ''}{train_options()[lacking[0]].flag} is missing{way}")
     return replace(
         RunRequest(**parts[""]),
         settings=TrainSettings(**parts["settings"]),

@@ -6,8 +6,6 @@ stopped; another run there is refused.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,7 +21,6 @@ from distill import (
     data_digest,
     find_control,
     identity_key,
-    load_card,
     load_splits,
 )
 from pipelines.run.class_weights import for_task
@@ -35,6 +32,7 @@ from pipelines.run.processes import start_processes
 from pipelines.run.record import RunResult, computation_of, count_parameters, counts_of, finished, write_record
 from pipelines.run.request import RunRequest, check_request
 from pipelines.run.student import spec_of
+from pipelines.run.task import keep_card, say, task_of
 from pipelines.run.teacher_targets import find_teacher_targets
 from teacher_cache import ArmadaError
 
@@ -52,13 +50,11 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     Raises ArmadaError or CoverageError before the first step where something doesn't fit.
     """
     check_request(request)
-    card = load_card(request.task)
+    request, card = task_of(request)
     request = replace(request, settings=for_task(controlled_settings(request.control, request.settings), card))
     if splits is None:
         splits = load_splits(card, request.data_files)
-        if os.environ.get("RANK", "0") == "0":  # one of several processes: only the first one prints
-            for note in splits.notes:
-                print(f"{card.name}: {note}", file=sys.stderr)
+        say(card, splits.notes)
     select = request.settings.select
     if select != "last" and not len(getattr(splits, select)):
         raise ArmadaError(f"--select {select}: expected rows in that split of {card.name}, found none")
@@ -243,7 +239,8 @@ def _finish(
         "parameters": run.parameters,
         **computation_of(request, run.precision, run.accelerator),
     }
-    export(request, run.task_model, facts_of(request, run.card, metrics, run.parameters))
+    export(request, run.card, run.task_model, facts_of(request, run.card, metrics, run.parameters))
+    keep_card(run.card, request.out)
     result = write_record(request.out, record)
     run.best.remove()
     Checkpoints(run.checkpoints, {}).remove()

@@ -20,6 +20,7 @@ class Example:
 
 
 LORA = {"lora_rank": 2}
+OWN_ROWS = {"rows": "{home}/rows.csv", "data_files": None, "task": None, "control": "undistilled"}
 EXAMPLES: dict[str, Example] = {
     "task": Example("demo/sentiment", shows="given"),
     "student": Example("{home}/student", shows="given"),
@@ -32,6 +33,9 @@ EXAMPLES: dict[str, Example] = {
     "features": Example("{home}/own.parquet", {"cache": None}, "mends"),
     "feature_keys": Example("{home}/keys.txt", {"cache": None, "features": "{home}/named.npy"}, "mends"),
     "data_files": Example("{home}/other", {"control": "undistilled"}),
+    "rows": Example("{home}/rows.csv", {"data_files": None, "task": None, "control": "undistilled"}, "mends"),
+    "text_column": Example("other", OWN_ROWS),
+    "label_column": Example("mood", OWN_ROWS),
     "missing": Example("drop", {"cache": None, "features": "{home}/partial.npy"}, "mends"),
     "samples": Example(2),
     "combine": Example("draw", {"samples": 2}),

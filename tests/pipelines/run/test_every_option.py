@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 import yaml
-from typer.testing import CliRunner
+from click.testing import CliRunner
+from typer.main import get_command
 
 from distill.students.sharing import Shared
 from distill.training.checkpoints import Checkpoints
@@ -27,7 +28,11 @@ from tests.distill.tiny import save_student, split
 from tests.pipelines.run.every_option import EXAMPLES
 
 OPTIONS = sorted(train_options())
-OF_THE_STUDY = {"task", "student", "out", "cache", "seed", "recipe", "track", "select", "lora_export"}
+COMMAND = get_command(app)
+OF_THE_STUDY = {
+    "task", "rows", "data_files", "text_column", "label_column", "out", "cache", "seed", "recipe", "track", "select",
+    "lora_export",
+}  # fmt: skip
 CLASSES = ("negative", "neutral", "positive")
 
 
@@ -56,6 +61,8 @@ def home(tmp_path_factory):
     (home / "keys.txt").write_text("\n".join(prompts))
     np.save(home / "partial.npy", values[:-3])
     (home / "partial.npy.keys.txt").write_text("\n".join(prompts[:-3]))
+    lines = [f"{text},{text[::-1]},{n % 3},{n % 2}" for n, text in enumerate(split(60).prompts)]
+    (home / "rows.csv").write_text("text,other,label,mood\n" + "\n".join(lines) + "\n")
     gc.collect()
     gc.freeze()  # each run collects garbage, which takes longer than the run if it looks at every imported module
     yield home
@@ -106,12 +113,12 @@ def test_an_option_has_one_name_on_the_command_line_in_a_file_and_in_an_arm(home
     option, value = train_options()[name], filled(EXAMPLES[name].value, home)
     required = {"task": "t", "student": "s", "out": str(tmp_path / "run")}
     switches = {"True": [option.flag], "False": [f"--no-{option.flag[2:]}"]}
-    flags = switches.get(str(value), [option.flag, str(value)])
+    flags = switches.get(str(value), [str(value)] if name == "rows" else [option.flag, str(value)])
     words = [word for key, one in required.items() if key != name for word in (f"--{key}", one)]
     config = tmp_path / "run.yaml"
     config.write_text(yaml.safe_dump({**required, name: value}))
     for given in ([*words, *flags], ["--config", str(config)]):
-        run = CliRunner().invoke(app, ["train", *given])
+        run = CliRunner().invoke(COMMAND, ["train", *given])
         assert run.exit_code == 0, run.output
     by_flag, by_file = requested
     assert by_flag == by_file
@@ -177,7 +184,7 @@ def _refused(home, folder, monkeypatch, name, given):
 
 def _mends(home, folder, monkeypatch, name, given):
     request = {"out": str(folder / "run"), **given}
-    with pytest.raises(ArmadaError, match=f"--{name.replace('_', '-')}"):
+    with pytest.raises(ArmadaError, match=f"--{name.replace('_', '-')}|--task is missing"):
         run_training(make_request({key: value for key, value in request.items() if key != name}))
     run_training(make_request(request))
 
