@@ -35,6 +35,9 @@ from .students.export import (
     export_student as export_student,
     model_card as model_card,
 )
+from .students.files.offline import is_random as is_random
+from .students.files.student_files import pair_separator as pair_separator, student_identity as student_identity
+from .students.files.weights import check_finite as check_finite
 from .students.heads import widen_head as widen_head
 from .students.loading import StudentSpec as StudentSpec, length_limit as length_limit, load_student as load_student
 from .students.lora import check_adapter as check_adapter, save_adapter as save_adapter
@@ -43,17 +46,14 @@ from .students.machine_speed import (
     choose_precision as choose_precision,
     processor_name as processor_name,
 )
-from .students.offline import is_random as is_random
 from .students.pooling import pooled_width as pooled_width
 from .students.sharing import Shared as Shared
-from .students.student_files import student_identity as student_identity
 from .students.task_model import (
     TaskModel as TaskModel,
     finish_task_model as finish_task_model,
     open_task_model as open_task_model,
     with_length as with_length,
 )
-from .students.weights import check_finite as check_finite
 from .tasks.card_files import card_digest as card_digest, find_task as find_task
 from .tasks.cards import Card as Card, card_names as card_names, load_card as load_card
 from .tasks.metrics import (

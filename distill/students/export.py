@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,12 +22,13 @@ def export_student(
     tokenizer: PreTrainedTokenizerBase,
     folder: Path,
     card: str,
+    files: Mapping[str, str] | None = None,
     write: Callable[[PreTrainedModel, Path], None] | None = None,
 ) -> None:
     """Write a checkpoint that `from_pretrained(folder)` of the stock Auto class loads; `card` is its README.
 
-    `write` writes something else into a folder instead of the model: its adapter. The folder is written completely or
-    not at all, and replaces an older one.
+    `files` are more texts by path, as in TaskModel. `write` writes something else into a folder instead of the model:
+    its adapter. The folder is written completely or not at all, and replaces an older one.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
@@ -39,6 +40,7 @@ def export_student(
                 write(model, draft)
         tokenizer.save_pretrained(draft)
         (draft / "README.md").write_text(card, "utf-8")
+        _write(draft, files or {})
         shutil.rmtree(folder, ignore_errors=True)
         draft.chmod(0o755)
         draft.rename(folder)
@@ -46,13 +48,33 @@ def export_student(
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def _write(folder: Path, files: Mapping[str, str]) -> None:
+    for path, text in files.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        if path.endswith("/"):
+            (folder / path).mkdir(exist_ok=True)
+        else:
+            (folder / path).write_text(text, "utf-8")
+
+
 def model_card(facts: dict[str, str], pipeline: str = "text-classification", multi_label: bool = False) -> str:
-    """Return a short model card: a table of facts, and how to load the student with a pipeline of transformers. With
-    `multi_label`, the pipeline gives the probability of every label."""
+    """Return a short model card: a table of facts, and how to load the student with a pipeline of transformers, or if
+    it embeds sentences, with sentence-transformers. With `multi_label`, the pipeline gives the probability of every
+    label."""
     options = ", top_k=None" if multi_label else ""
+    library, use = (
+        "transformers",
+        f'from transformers import pipeline\n\nstudent = pipeline("{pipeline}", model="THIS FOLDER"{options})',
+    )
+    if pipeline == "sentence-similarity":
+        library = "sentence-transformers"
+        use = """from sentence_transformers import SentenceTransformer
+
+student = SentenceTransformer("THIS FOLDER")
+student.similarity(student.encode(["one text"]), student.encode(["another"]))  # their cosine"""
     lines = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return f"""---
-library_name: transformers
+library_name: {library}
 pipeline_tag: {pipeline}
 tags: [armada]
 ---
@@ -65,9 +87,7 @@ tags: [armada]
 At inference it needs no picture, no teacher and no aligner.
 
 ```python
-from transformers import pipeline
-
-student = pipeline("{pipeline}", model="THIS FOLDER"{options})
+{use}
 ```
 """
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from distill.students.heads import head_modules
 from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def add_lora(
     model: nn.Module,
     rank: int,
     targets: tuple[str, ...] | None,
-    head: str,
+    heads: tuple[str, ...],
     alpha: float | None = None,
     dropout: float = 0.0,
 ) -> None:
@@ -30,7 +31,7 @@ def add_lora(
         model: the stock model.
         rank: the rank of the added layers.
         targets: add layers to the linear layers whose names end in one of these; None means all linear layers.
-        head: the name of the task head, which stays trainable and gets no low-rank layers; "" if there is none.
+        heads: the names of the modules of the task head, which stay trainable and get no low-rank layers.
         alpha: what they add is multiplied by alpha / rank; by default alpha is twice the rank.
         dropout: of their inputs.
 
@@ -39,31 +40,33 @@ def add_lora(
     from peft import LoraConfig, inject_adapter_in_model
 
     if targets is not None:
-        _check_targets(model, targets, head)
+        _check_targets(model, targets, heads)
     config = LoraConfig(
         r=rank,
         lora_alpha=2 * rank if alpha is None else alpha,
         lora_dropout=dropout,
         target_modules=list(targets) if targets else "all-linear",
-        exclude_modules=rf"^{head}(\..*)?$" if head else None,
+        exclude_modules=rf"^({'|'.join(heads)})(\..*)?$" if heads else None,
     )
     try:
         inject_adapter_in_model(config, model)
     except ValueError as error:
         raise ArmadaError(f"--lora-targets: no such layers in this student: {error}") from None
     for name, parameter in model.named_parameters():
-        if head and name.startswith(f"{head}."):
+        if name.startswith(tuple(f"{head}." for head in heads)):
             parameter.requires_grad_(True)
         if parameter.requires_grad:
             # peft creates its layers in the data type in which the base computes, which is bf16 for four bits.
             parameter.data = parameter.data.float()
 
 
-def _check_targets(model: nn.Module, targets: tuple[str, ...], head: str) -> None:
+def _check_targets(model: nn.Module, targets: tuple[str, ...], heads: tuple[str, ...]) -> None:
+    from transformers.pytorch_utils import Conv1D  # the linear layer of GPT-2
+
     linear = [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and not (head and f"{name}.".startswith(f"{head}."))
+        if isinstance(module, (nn.Linear, Conv1D)) and not f"{name}.".startswith(tuple(f"{head}." for head in heads))
     ]
     lacking = [one for one in targets if not any(f".{name}".endswith(f".{one}") for name in linear)]
     if lacking or not targets:
@@ -87,15 +90,21 @@ def merge_lora(model: PreTrainedModel) -> None:
 def check_adapter(name: str, model: PreTrainedModel) -> None:
     """Raise ArmadaError if an adapter would not give this student: weights that its files lack, and that do not train,
     are random, and other ones wherever the student is loaded."""
-    trained = {weight.partition(".")[0] for weight, value in model.named_parameters() if value.requires_grad}
-    random = [weight for weight in model.loaded_weights.new if weight.partition(".")[0] not in trained]
-    body = f"{model.base_model_prefix}."
-    random += [weight for weight in model.loaded_weights.new if weight.startswith(body)]
+    heads = tuple(f"{head}." for head in _trained_heads(model))
+    random = [weight for weight in model.loaded_weights.new if not weight.startswith(heads)]
     if random:
         raise ArmadaError(
             f"--lora-export adapter: {name}: expected a student whose files have all weights except the task head's, "
             f"found none for {random[0]}; leave out --lora-export, which exports a whole checkpoint"
         )
+
+
+def _trained_heads(model: PreTrainedModel) -> tuple[str, ...]:
+    """Return the names of the modules that train as a whole beside low-rank layers."""
+    whole = [name for name, value in model.named_parameters() if value.requires_grad and ".lora_" not in name]
+    if not whole:  # a generative student has no head of its own
+        return ()
+    return tuple(head for head in head_modules(model) if any(name.startswith(f"{head}.") for name in whole))
 
 
 def save_adapter(model: PreTrainedModel, folder: Path, base: str, revision: str | None, task_type: str) -> None:
@@ -122,7 +131,7 @@ def save_adapter(model: PreTrainedModel, folder: Path, base: str, revision: str 
         lora_alpha=one.lora_alpha[ADAPTER],
         lora_dropout=getattr(dropout, "p", 0.0),
         target_modules=sorted(layers),
-        modules_to_save=sorted({name.partition(".")[0] for name in trained if ".lora_" not in name}) or None,
+        modules_to_save=list(_trained_heads(model)) or None,
         base_model_name_or_path=str(Path(base).resolve()) if Path(base).exists() else base,
         revision=revision,
         inference_mode=True,

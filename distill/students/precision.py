@@ -9,7 +9,7 @@ student; the best epoch (`--select`) is chosen by those of the trained one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 FULL_PRECISION = ["classifier", "score", "lm_head"]
 
 
-def four_bit_config() -> BitsAndBytesConfig:
-    """Return the quantisation config with which `from_pretrained` loads a base in four bits.
+def four_bit_config(heads: Sequence[str] = ()) -> BitsAndBytesConfig:
+    """Return the quantisation config with which `from_pretrained` loads a base in four bits, without its task head.
+
+    `heads` are the names of the head's modules.
 
     peft's prepare_model_for_kbit_training is not needed: the other weights are loaded in float32, and `add_lora`
     freezes them. Raise MissingPackageError if bitsandbytes is not installed.
@@ -40,7 +42,7 @@ def four_bit_config() -> BitsAndBytesConfig:
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
         bnb_4bit_compute_dtype=_compute_type(),
-        llm_int8_skip_modules=FULL_PRECISION,  # despite its name, it applies to four bits too
+        llm_int8_skip_modules=[*{*FULL_PRECISION, *heads}],  # despite its name, it applies to four bits too
     )
 
 

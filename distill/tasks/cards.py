@@ -38,6 +38,7 @@ METRICS_OF: dict[str, tuple[Metric, ...]] = {
     "classification": ("accuracy", "f1", "macro_f1", "mcc"),
     "multi-label": ("micro_f1", "macro_f1", "subset_accuracy", "mean_average_precision"),
     "regression": ("pearson", "spearman"),
+    "similarity": ("pearson", "spearman"),
     "choice": ("accuracy",),
     "generation": ("exact_number", "rouge_l"),
 }
@@ -46,15 +47,16 @@ METRICS_OF: dict[str, tuple[Metric, ...]] = {
 class Card(BaseModel):
     """A task.
 
-    A row of type `choice` becomes one row per choice, which the student scores independently. This works for encoders
-    and decoders alike, and every choice gets its own picture.
+    A row of type `similarity` is a pair of texts with a score, from which an embedding student learns: the higher, the
+    more similar. A row of type `choice` becomes one row per choice, which the student scores independently. This works
+    for encoders and decoders alike, and every choice gets its own picture.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     title: str
-    type: Literal["classification", "multi-label", "regression", "choice", "generation"]
+    type: Literal["classification", "multi-label", "regression", "similarity", "choice", "generation"]
     source: Source
     clean: Literal["none", "ftfy"] = "none"
     text: Annotated[list[str], Field(min_length=1, max_length=2)]  # str.format templates of the student's texts
@@ -148,6 +150,8 @@ class Card(BaseModel):
             raise ValueError(f"metrics: expected some of {', '.join(METRICS_OF[self.type])}, found {', '.join(wrong)}")
         if "f1" in self.metrics and len(self.labels or []) != 2:
             raise ValueError(f"metrics: f1 is that of class 1 of two, found {len(self.labels or [])}; use macro_f1")
+        if self.type == "similarity" and len(self.text) != 2:
+            raise ValueError("text: expected two templates, one for each text of a pair, found one")
         if self.type == "generation" and len(self.text) != 1:
             raise ValueError("text: expected one template, because the answer continues it, found two")
         return self
@@ -168,6 +172,11 @@ class Card(BaseModel):
         if torn := [name for name in self.classes if self.separator and self.separator in name]:
             raise ValueError(f"separator: expected a text that is in no label, found {self.separator!r} in {torn[0]!r}")
         return self
+
+    @property
+    def is_scored(self) -> bool:
+        """True if a label is a number."""
+        return self.type in ("regression", "similarity")
 
     @cached_property
     def fields(self) -> set[str]:
@@ -205,7 +214,7 @@ class Card(BaseModel):
 
     @property
     def classes(self) -> list[str]:
-        """The classes of the student's task head: none for a regression, wrong and right for a choice."""
+        """The classes of the student's task head: none for a number, wrong and right for a choice."""
         return ["wrong", "right"] if self.type == "choice" else list(self.labels or self.label_columns or [])
 
 

@@ -43,7 +43,7 @@ def is_hidden(card: Card, value: Any) -> bool:
     text = plain(value)
     if text.lower() == "nan" and text not in (card.labels or []):
         return True
-    return card.type != "regression" and text == HIDDEN_NUMBER and text not in (card.labels or [])
+    return not card.is_scored and text == HIDDEN_NUMBER and text not in (card.labels or [])
 
 
 def plain(value: Any) -> str:
@@ -67,7 +67,7 @@ def label_of(card: Card, value: Any) -> Any:
     """
     if card.type == "multi-label":
         return _label_set(card, value)
-    if card.type == "regression":
+    if card.is_scored:
         return _number(card, value)
     if card.type == "generation":
         return _answers(card, value)

@@ -8,9 +8,20 @@ from typing import TYPE_CHECKING
 
 from distill import Card
 from pipelines.run.request import RunRequest
+from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
     from distill import TaskModel
+
+
+def check_export(request: RunRequest, card: Card, task_model: TaskModel) -> None:
+    """Raise ArmadaError if the student of a run can't be exported as the request says."""
+    from distill import check_adapter
+
+    if request.lora_export == "adapter" and card.type == "similarity":
+        raise ArmadaError("--lora-export adapter: expected a task with a head, found similarity; use merged")
+    if request.lora_export == "adapter":
+        check_adapter(request.student, task_model.model)
 
 
 def export(request: RunRequest, card: Card, task_model: TaskModel, facts: dict[str, str]) -> None:
@@ -23,7 +34,7 @@ def export(request: RunRequest, card: Card, task_model: TaskModel, facts: dict[s
         kind = "CAUSAL_LM" if generates else "SEQ_CLS"
         write = partial(save_adapter, base=task_model.spec.path, revision=request.student_revision, task_type=kind)
         words = adapter_card(facts, request.student, generates)
-    export_student(task_model.model, task_model.tokenizer, request.out / "student", words, write)
+    export_student(task_model.model, task_model.tokenizer, request.out / "student", words, task_model.files, write)
 
 
 def facts_of(

@@ -38,6 +38,9 @@ class RunRequest:
     student_revision: str | None = setting(
         None, "Commit, tag or branch of a student on the hub; default: main.", metavar="REVISION"
     )
+    trust_remote_code: bool = setting(
+        False, "Run the code that comes with the student's files. Without this, a student that needs it is refused."
+    )
     cache: str | None = setting(None, "The cache with the training rows' features.", metavar="URL")
     teacher: str | None = setting(None, "Needed if the cache has several.", metavar="SPEC")
     encoder: str | None = setting(None, "Needed if the cache has several for the teacher.", metavar="SPEC")

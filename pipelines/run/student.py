@@ -22,6 +22,7 @@ def spec_of(request: RunRequest) -> StudentSpec:
         load_4bit=request.load_4bit,
         base_bf16=request.base_precision == "bf16",
         revision=request.student_revision,
+        trust_remote_code=request.trust_remote_code,
         lora_alpha=request.lora_alpha,
         lora_dropout=request.lora_dropout,
     )

@@ -24,7 +24,7 @@ from distill import (
     load_splits,
 )
 from pipelines.run.class_weights import for_task
-from pipelines.run.export import export, facts_of
+from pipelines.run.export import check_export, export, facts_of
 from pipelines.run.features import FeatureSource, join_view
 from pipelines.run.identity import identity_of
 from pipelines.run.lengths import warn_if_cut, with_length_of
@@ -120,14 +120,13 @@ def _train_and_export(
 
 def _open(request: RunRequest, card: Card, splits: Splits, view: View | None, identity: Mapping[str, Any]) -> _Run:
     """Start the processes, load the student, and train or read the aligner."""
-    from distill import BestEpoch, check_adapter, checkpoint_gradients, is_sharded, open_task_model, widen_head
+    from distill import BestEpoch, checkpoint_gradients, is_sharded, open_task_model, widen_head
 
     settings = request.settings
     accelerator, precision = start_processes(request)
     spec = spec_of(request)
     task_model = open_task_model(spec, card, view.split if view else splits.train, settings, request.regression)
-    if request.lora_export == "adapter":
-        check_adapter(request.student, task_model.model)
+    check_export(request, card, task_model)
     if request.gradient_checkpointing:
         checkpoint_gradients(request.student, task_model.model)
     control = find_control(request.control)

@@ -26,6 +26,7 @@ EXAMPLES: dict[str, Example] = {
     "student": Example("{home}/student", shows="given"),
     "out": Example("{home}/elsewhere", shows="given"),
     "student_revision": Example("v1.0", {"student": "owner/name"}, "loaded"),
+    "trust_remote_code": Example(True, shows="loaded"),
     "cache": Example("{home}/no-such-cache", shows="refused"),
     "teacher": Example("tests.fakes:FakeTeacher?style=other", shows="refused"),
     "encoder": Example("tests.fakes:FakeEncoder?version=2", shows="refused"),
