@@ -15,6 +15,15 @@ from pipelines.commands.options import AsJson
 from pipelines.files import json_text
 from pipelines.run.request import Option, layered, make_request, train_options
 
+
+def _print_options(asked: bool) -> None:
+    if asked:
+        from pipelines.commands.option_table import option_table
+
+        typer.echo(option_table(), nl=False)
+        raise typer.Exit
+
+
 Config = Annotated[
     Optional[Path],
     typer.Option("--config", metavar="RUN.yaml", help="Options by name, as in `lr: 1e-4`; those given here win."),
@@ -27,6 +36,10 @@ Rows = Annotated[
         help="Rows of your own: a .jsonl, .csv or .parquet file; a folder with train.* and test.*, or one that "
         "`datasets` saved; or hf:DATASET. With --task, rows of that card.",
     ),
+]
+Options = Annotated[
+    bool,
+    typer.Option("--options", is_eager=True, callback=_print_options, help="Print all options as a table in Markdown."),
 ]
 NOT = "not_"  # begins the parameter of --no-NAME
 PANELS = {"": "Run", "settings": "Training", "aligner": "Aligner"}
@@ -74,9 +87,10 @@ def command() -> Callable[..., None]:
     parameters = [_keyword("rows", Rows, None)]
     parameters += [_parameter(option) for name, option in train_options().items() if name != "rows"]
     parameters += [hidden for option in train_options().values() for hidden in _hidden(option)]
-    parameters += [_keyword("config", Config, None), _keyword("as_json", AsJson, False)]
+    parameters += [_keyword("config", Config, None), _keyword("options", Options, False)]
+    parameters.append(_keyword("as_json", AsJson, False))
 
-    def train_command(config: Path | None, as_json: bool, **values: Any) -> None:
+    def train_command(config: Path | None, options: bool, as_json: bool, **values: Any) -> None:
         off = [name for name in values if name.startswith(NOT) and values[name]]
         given = {name: value for name, value in values.items() if not name.startswith(NOT)}
         train({**given, **{name.removeprefix(NOT): False for name in off}}, config, as_json)

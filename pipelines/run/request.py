@@ -125,10 +125,8 @@ class RunRequest:
 
 
 # Options of the first group and of the second say the same in two ways.
-_TWO_WAYS = (
-    (("warmup",), ("warmup_steps",)),
-    (("cache", "teacher", "encoder"), ("features", "feature_keys")),
-)
+_CACHE, _FILE = ("cache", "teacher", "encoder"), ("features", "feature_keys")
+_TWO_WAYS = ((("warmup",), ("warmup_steps",)), (_CACHE, _FILE))
 RIVALS = (*_TWO_WAYS, *((second, first) for first, second in _TWO_WAYS))
 
 
