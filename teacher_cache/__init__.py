@@ -21,6 +21,8 @@ from teacher_cache.errors import (
     PictureError,
     PromptError,
     SpecError,
+    did_you_mean,
+    not_one_of,
 )
 from teacher_cache.files.atomic_files import atomic_file, atomic_write, sweep_drafts
 from teacher_cache.files.disk import full_disk_in_words
@@ -38,6 +40,7 @@ from teacher_cache.format.shards import (
 )
 from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
+from teacher_cache.maintenance.built_prompts import built_prompts
 from teacher_cache.maintenance.cache_status import TeacherStatus, status
 from teacher_cache.maintenance.compaction import compact
 from teacher_cache.maintenance.exporting import export
@@ -55,7 +58,7 @@ from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
 from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
 from teacher_cache.storage.writing import commit_features, commit_pictures
-from teacher_cache.tables import read_csv, read_rows
+from teacher_cache.tables import column_names, read_csv, read_rows
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
 from teacher_cache.teachers.prompt_window import BeyondWindow, PromptWindow, beyond_window, clip_window, count_beyond
 
@@ -98,15 +101,18 @@ __all__ = [
     "atomic_write",
     "beyond_window",
     "build",
+    "built_prompts",
     "canonical_json",
     "check_named",
     "check_prompts",
     "choose",
     "clip_window",
+    "column_names",
     "commit_features",
     "commit_pictures",
     "compact",
     "count_beyond",
+    "did_you_mean",
     "encode",
     "expected_seconds",
     "export",
@@ -128,6 +134,7 @@ __all__ = [
     "merge",
     "minilm_folder",
     "missing_features",
+    "not_one_of",
     "open_encoder",
     "open_features",
     "open_picture",

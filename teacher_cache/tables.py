@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from teacher_cache.errors import PromptError
+from teacher_cache.errors import PromptError, did_you_mean
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 _BLOCKS = (1 << 20, 1 << 24, 1 << 28, (1 << 31) - 1)  # bytes of CSV read at once: one row has to fit into two blocks
@@ -28,9 +28,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
 
     Raise PromptError if the file does not exist, can't be read, has another ending, or lacks a column.
     """
-    if path.suffix not in SUFFIXES:
-        found = "a folder" if path.is_dir() else path.suffix or "no ending"
-        raise PromptError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}, found {found}")
+    _check_ending(path)
     if path.suffix == ".parquet":
         return _read_parquet(path, columns)
     parts = _parts(path) if path.is_dir() else [path]
@@ -80,6 +78,31 @@ def read_csv(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> lis
     raise AssertionError("the last block size returns or raises")
 
 
+def column_names(path: Path) -> list[str]:
+    """Return the names of the columns of a file or folder as of `read_rows`: of .jsonl those of its first row.
+
+    Raise PromptError as `read_rows`, and if a .jsonl file has no row.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    _check_ending(path)
+    part = _parts(path)[0] if path.is_dir() else path
+    if path.suffix == ".csv":
+        return _csv_header(part, "utf-8")
+    if path.suffix == ".jsonl":
+        rows = _read_jsonl(part, [], limit=1)
+        if not rows:
+            raise PromptError(f"{part}: expected rows, found none")
+        return list(rows[0])
+    try:
+        _check_file(part)
+        folders = [name.partition("=")[0] for name in part.relative_to(path).parts[:-1] if "=" in name]
+        return [*parquet.read_schema(part).names, *folders]
+    except (pa.ArrowException, OSError) as error:
+        raise PromptError(f"{path}: no readable Parquet: {error}") from None
+
+
 def read_text(path: Path) -> str:
     """Return the content of a UTF-8 file. Raise PromptError, with the line, if it can't be read."""
     data = _bytes(path)
@@ -104,6 +127,19 @@ def lone_surrogate(text: str) -> str:
     return ""
 
 
+def _texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts in a value of JSON, however deep in lists and objects."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, list):
+            left += reversed(one)
+        elif isinstance(one, dict):
+            left += [*one.keys(), *one.values()]
+
+
 def _csv_header(path: Path, encoding: str) -> list[str]:
     _check_file(path)
     try:
@@ -119,15 +155,17 @@ def _csv_header(path: Path, encoding: str) -> list[str]:
         raise PromptError(f"{path}: no readable CSV: {error}") from None
 
 
-def _read_jsonl(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+def _read_jsonl(path: Path, columns: Sequence[str], limit: int | None = None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(read_text(path).split("\n"), 1):
+        if len(rows) == limit:
+            break
         if line.strip():
             row = _json_object(line, f"{path}: line {number}")
             _check_columns(f"{path}: row {len(rows) + 1}", columns, list(row))
             if _HALF_CHARACTER.search(line):
                 for column in columns or row:
-                    if isinstance(row[column], str) and (fault := lone_surrogate(row[column])):
+                    if fault := next(filter(None, map(lone_surrogate, _texts_in(row[column]))), ""):
                         where = f"{path}: row {len(rows) + 1}, column {column!r}"
                         raise PromptError(f"{where}: expected a text, found {fault}; mend the row")
             rows.append(row)
@@ -192,7 +230,15 @@ def _is_hidden(path: Path) -> bool:
 def _check_columns(where: Path | str, columns: Sequence[str], found: Sequence[str]) -> None:
     for column in columns:
         if column not in found:
-            raise PromptError(f"{where}: expected column {column!r}, found {', '.join(found)}")
+            near = did_you_mean(column, found)
+            raise PromptError(f"{where}: expected column {column!r}, found {', '.join(found)}{near}")
+
+
+def _check_ending(path: Path) -> None:
+    """Raise PromptError unless a path ends as a table does."""
+    if path.suffix not in SUFFIXES:
+        found = "a folder" if path.is_dir() else path.suffix or "no ending"
+        raise PromptError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}, found {found}")
 
 
 def _check_file(path: Path) -> None:

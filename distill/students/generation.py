@@ -54,7 +54,7 @@ def load_generator(spec: StudentSpec, seed: int) -> tuple[PreTrainedModel, PreTr
     model, tokenizer = load_stock(spec, AutoModelForCausalLM, seed, {})
     if spec.lora_rank:
         torch.manual_seed(seed)
-        add_lora(model, spec.lora_rank, spec.lora_targets, ())
+        add_lora(model, spec.lora_rank, spec.lora_targets, (), spec.lora_alpha, spec.lora_dropout)
     return model, tokenizer
 
 
@@ -115,7 +115,9 @@ def _common_prefix(answers: Sequence[list[int]]) -> int:
     return count
 
 
-def answer_loss(model: PreTrainedModel, batch: ModelInputs, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def answer_loss(
+    model: PreTrainedModel, batch: ModelInputs, first: Tensor, label_smoothing: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return s (B, H), the logits (B, C) of the tokens `first`, and the summed loss and answer length per row (B, 2).
 
     Logits over the vocabulary are computed only where an answer token is predicted, and at s. The model's own forward
@@ -138,7 +140,7 @@ def answer_loss(model: PreTrainedModel, batch: ModelInputs, first: Tensor) -> tu
     finally:
         hook.remove()
     answers = logits[: -len(labels)]
-    losses = F.cross_entropy(answers, labels[is_answer], reduction="none")
+    losses = F.cross_entropy(answers, labels[is_answer], reduction="none", label_smoothing=label_smoothing)
     rows = is_answer.nonzero()[:, 0]
     sums = losses.new_zeros(len(labels)).index_add(0, rows, losses)
     return pooled[0], logits[-len(labels) :, first], torch.stack([sums, is_answer.sum(1).to(sums.dtype)], 1)

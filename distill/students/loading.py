@@ -48,6 +48,8 @@ class StudentSpec:
     base_bf16: bool = False  # load the frozen base in bfloat16, with low-rank layers only
     revision: str | None = None  # of a student of the hub: a branch, a tag or a commit
     trust_remote_code: bool = False  # run the code that comes with the student
+    lora_alpha: float | None = None  # None is twice the rank
+    lora_dropout: float = 0.0
 
     @property
     def is_reduced(self) -> bool:
@@ -72,7 +74,7 @@ class StudentSpec:
 
 
 def load_student(
-    spec: StudentSpec | str, labels: Sequence[str], seed: int
+    spec: StudentSpec | str, labels: Sequence[str], seed: int, multi_label: bool = False
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Return the classifier (float32) and its tokenizer.
 
@@ -80,6 +82,7 @@ def load_student(
         spec: the student, or only its name.
         labels: the C class names; none for a regression.
         seed: initialises the task head, unless the checkpoint has one with as many classes, and low-rank layers.
+        multi_label: a row has any number of the classes, so the exported model gives a probability to each.
 
     Raise ArmadaError as `load_stock` does, or if no layer matches `spec.lora_targets`.
     """
@@ -88,13 +91,14 @@ def load_student(
     spec = StudentSpec(spec) if isinstance(spec, str) else spec
     names = dict(enumerate(labels)) if labels else {0: "score"}
     facts: dict[str, Any] = {"id2label": names, "label2id": {name: place for place, name in names.items()}}
-    facts["problem_type"] = None if labels else "regression"
+    facts["problem_type"] = "multi_label_classification" if multi_label else None if labels else "regression"
     model, tokenizer = load_stock(spec, AutoModelForSequenceClassification, seed, facts, head_modules)
     if model.config.is_encoder_decoder and not spec.load_4bit:
         _try(spec.name, model, tokenizer)
     if spec.lora_rank:
         torch.manual_seed(seed)
-        add_lora(model, spec.lora_rank, spec.lora_targets, head_modules(model))
+        heads = head_modules(model)
+        add_lora(model, spec.lora_rank, spec.lora_targets, heads, spec.lora_alpha, spec.lora_dropout)
     return model, tokenizer
 
 

@@ -1,7 +1,7 @@
 """Task models: how the type of a task card determines loading, targets and evaluation of its student.
 
-Classification, regression and choice cards use a classifier, generation cards a causal language model, and similarity
-cards an embedding student (similarity.py).
+Classification, multi-label, regression and choice cards use a classifier, generation cards a causal language model, and
+similarity cards an embedding student (similarity.py).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from distill.students.precision import on_own_base
 from distill.students.sharing import ALONE, Shared
 from distill.students.similarity import Similarity
 from distill.tasks.cards import Card
-from distill.tasks.metrics import score, score_texts
+from distill.tasks.metrics import indicators, score, score_texts
 from distill.tasks.splits import Split
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class TaskModel(Protocol):
     tokenizer: PreTrainedTokenizerBase
     limit: int  # tokens per row
     tokens: Tokens  # the training rows
-    targets: Sequence[float]  # (N,) what the aligner and the auxiliary heads predict: class ids, or floats
+    targets: Sequence[Any]  # (N,) what the aligner and the auxiliary heads predict: class ids, floats or C of 0 or 1
     classes: int  # C, the number of targets; 1 for a regression
     first: list[int] | None  # (C,) the answer tokens that the targets of a generative student count; else None
     scale: Scale  # from the scores that a regression learns to its labels
@@ -82,10 +82,11 @@ def open_task_model(
     return _Classifier(spec, card, train, settings, regression)
 
 
-def finish_task_model(task_model: TaskModel, device: torch.device) -> None:
+def finish_task_model(task_model: TaskModel, device: torch.device, *, merge: bool = True) -> None:
     """Turn `task_model.model` into the stock model to export, and move it to `device`.
 
-    Parameters that were trained in addition to the stock weights are folded or merged into them.
+    Parameters that were trained in addition to the stock weights are folded or merged into them. With `merge` False,
+    low-rank layers stay apart, for an adapter.
     """
     fold_head(task_model.model)
     if task_model.spec.is_reduced:
@@ -93,7 +94,8 @@ def finish_task_model(task_model: TaskModel, device: torch.device) -> None:
         del task_model.model  # frees its memory before the student is loaded in full precision
         whole = replace(task_model.spec, load_4bit=False, base_bf16=False)
         task_model.model = on_own_base(trained, lambda: task_model.load(whole)[0])
-    merge_lora(task_model.model)
+    if merge:
+        merge_lora(task_model.model)
     if task_model.scale != AS_IS:
         fold_scale(task_head(task_model.model)[1], task_model.scale)
         task_model.scale = AS_IS
@@ -151,12 +153,16 @@ class _Classifier(_Loaded):
     first: list[int] | None = None
 
     def __init__(self, spec: StudentSpec, card: Card, train: Split, settings: TrainSettings, regression: str) -> None:
-        super().__init__(spec, card, partial(load_student, labels=card.classes, seed=settings.seed), settings)
+        several = card.type == "multi-label"
+        load = partial(load_student, labels=card.classes, seed=settings.seed, multi_label=several)
+        super().__init__(spec, card, load, settings)
         if len(card.text) == 2:
             check_pairs(spec.name, self.tokenizer)
         self.tokens = tokenize(self.tokenizer, train.texts, self.limit)
-        self.targets: Sequence[float] = train.labels
         self.classes = max(len(card.classes), 1)
+        self.targets: Sequence[Any] = train.labels
+        if several:
+            self.targets = indicators(train.labels, self.classes).tolist()
         if card.type == "regression" and regression == "standardised":
             self._standardise(train)
 
@@ -187,7 +193,7 @@ class _Generator(_Loaded):
         answers = [label[0] for label in train.labels]
         tokenized = tokenize_answers(self.tokenizer, [text for (text,) in train.texts], answers, self.limit)
         self.tokens = tokenized.tokens
-        self.targets: Sequence[float] = tokenized.targets
+        self.targets: Sequence[Any] = tokenized.targets
         self.first: list[int] | None = tokenized.first
         self.classes = len(tokenized.first)
         self.answers_cut = tokenized.answers_cut

@@ -4,11 +4,30 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Percent = Annotated[int, Field(ge=0, le=100)]
+_MAX_ROWS = 10_000_000  # of a generated source
+
+
+def in_one_line(text: str) -> str:
+    """Return a text that is shown to the user. Raise ValueError if it has no letter, a line break or an escape."""
+    if not text.strip() or len(text) > 500 or not text.isprintable():
+        raise ValueError(f"expected a text of one line, found {text[:100]!r}")
+    return text
+
+
+def _inside(path: str) -> str:
+    if Path(path).is_absolute() or ".." in Path(path).parts:
+        raise ValueError(f"expected a path inside the package, found {path!r}")
+    return path
+
+
+Named = Annotated[str, AfterValidator(in_one_line)]  # a name that is shown to the user: no line break, no escape
+Package = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # a name that an installer is given
 
 
 class _Strict(BaseModel):
@@ -18,12 +37,12 @@ class _Strict(BaseModel):
 class PackageSource(_Strict):
     """A CSV file in an installed package."""
 
-    package: str
-    distribution: str
-    extra: str
-    path: str
+    package: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]  # without a dot, which would import its parent
+    distribution: Package
+    extra: Package
+    path: Annotated[str, AfterValidator(_inside)]
     encoding: str = "utf-8"
-    licence: str
+    licence: Named
 
 
 class HubSource(_Strict):
@@ -34,7 +53,15 @@ class HubSource(_Strict):
     revision: str | None = None
     data_dir: str | None = None
     data_files: dict[str, list[str]] | None = None  # by split
-    licence: str
+    licence: Named
+
+
+class DataSource(_Strict):
+    """Rows of the user: a .jsonl, .csv or .parquet file; a folder with train.*, test.* and perhaps validation.*; or a
+    folder that `datasets` saved. A relative path starts at the card's folder."""
+
+    data: Named
+    licence: Named = "unknown"
 
 
 class GeneratedSource(_Strict):
@@ -42,9 +69,9 @@ class GeneratedSource(_Strict):
 
     generator: str
     datasets: list[str]
-    rows: Annotated[int, Field(gt=0)]
+    rows: Annotated[int, Field(gt=0, le=_MAX_ROWS)]
     seed: int
-    licence: str
+    licence: Named
 
 
 class RepositorySource(_Strict):
@@ -53,11 +80,12 @@ class RepositorySource(_Strict):
     repository: str
     revision: str
     files: str
-    licence: str
+    rows: Named | None = None  # how these files become rows in the card's columns
+    licence: Named
 
 
 def _kind_of_source(value: Any) -> str | None:
-    kinds = ("package", "hub", "generator", "repository")
+    kinds = ("package", "hub", "generator", "repository", "data")
     keys = value if isinstance(value, Mapping) else vars(value)
     return next((kind for kind in kinds if kind in keys), None)
 
@@ -66,11 +94,12 @@ Source = Annotated[
     Annotated[PackageSource, Tag("package")]
     | Annotated[HubSource, Tag("hub")]
     | Annotated[GeneratedSource, Tag("generator")]
-    | Annotated[RepositorySource, Tag("repository")],
+    | Annotated[RepositorySource, Tag("repository")]
+    | Annotated[DataSource, Tag("data")],
     Discriminator(
         _kind_of_source,
         custom_error_type="source",
-        custom_error_message="Input should have the key package, hub, generator or repository",
+        custom_error_message="expected one of the keys package, hub, generator, repository and data",
     ),
 ]
 

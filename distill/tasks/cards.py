@@ -6,27 +6,37 @@ information that the student does not get.
 
 from __future__ import annotations
 
-import string
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from distill.tasks.card_schema import Choices, Mark, NamedSplit, Replacement, Source, Split, Without
-from teacher_cache import ArmadaError
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
+from distill.tasks.card_schema import Choices, Mark, Named, NamedSplit, Replacement, Source, Split, Without, in_one_line
+from distill.tasks.templates import fields_of, names_in
+from distill.tasks.yaml_files import faults_in_words, read_yaml
+from teacher_cache import ArmadaError, did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 FOLDERS = (_PACKAGE / "_tasks", _PACKAGE.parent / "data" / "tasks")  # in an installed wheel, in a checkout
 CHOICE = "choice"  # the template field for one of the choices of the row
 
-Metric = Literal["accuracy", "f1", "macro_f1", "mcc", "pearson", "spearman", "exact_number", "rouge_l"]
+Metric = Literal[
+    "accuracy",
+    "f1",
+    "macro_f1",
+    "mcc",
+    "pearson",
+    "spearman",
+    "micro_f1",
+    "subset_accuracy",
+    "mean_average_precision",
+    "exact_number",
+    "rouge_l",
+]
 METRICS_OF: dict[str, tuple[Metric, ...]] = {
     "classification": ("accuracy", "f1", "macro_f1", "mcc"),
+    "multi-label": ("micro_f1", "macro_f1", "subset_accuracy", "mean_average_precision"),
     "regression": ("pearson", "spearman"),
     "similarity": ("pearson", "spearman"),
     "choice": ("accuracy",),
@@ -46,12 +56,14 @@ class Card(BaseModel):
 
     name: str
     title: str
-    type: Literal["classification", "regression", "similarity", "choice", "generation"]
+    type: Literal["classification", "multi-label", "regression", "similarity", "choice", "generation"]
     source: Source
     clean: Literal["none", "ftfy"] = "none"
     text: Annotated[list[str], Field(min_length=1, max_length=2)]  # str.format templates of the student's texts
-    label: str  # the column with the answer
-    labels: Annotated[list[str], Field(min_length=2)] | None = None  # the classes, in the order of their ids
+    label: str = ""  # the column with the answer; of a multi-label task, with a list of labels
+    labels: Annotated[list[Named], Field(min_length=2)] | None = None  # the classes, in the order of their ids
+    label_columns: Annotated[list[str], Field(min_length=2)] | None = None  # instead of `label`: 0 or 1 for each label
+    separator: Annotated[str, Field(min_length=1)] | None = None  # of the labels in a text; without it, a list is read
     choices: Choices | None = None
     prompt: str  # the str.format template of the teacher's prompt; a teacher with a short window reads its start only
     without: Without | None = None  # other templates for the rows in which a column is empty
@@ -61,19 +73,39 @@ class Card(BaseModel):
     split: Split
     train_on: str | None = None  # the card that provides training and validation rows, if this one has only a test
     metrics: Annotated[list[Metric], Field(min_length=1)]  # the first one chooses the best epoch
+    _home: Path | None = PrivateAttr(default=None)
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _may_be_numbers(cls, labels: Any) -> Any:
+        if not isinstance(labels, list):
+            return labels
+        return [str(one) if isinstance(one, int) and not isinstance(one, bool) else one for one in labels]
+
+    @field_validator("name", "title")
+    @classmethod
+    def _can_be_shown(cls, text: str) -> str:
+        return in_one_line(text)
 
     @field_validator("text")
     @classmethod
     def _are_templates(cls, text: list[str]) -> list[str]:
         for template in text:
-            if not fields_of(template):
+            try:
+                names = fields_of(template)
+            except ValueError as error:
+                raise ValueError(f"text: {error}") from None
+            if not names:
                 raise ValueError(f"text: expected a template with a column in braces, found {template!r}")
         return text
 
     @model_validator(mode="after")
     def _prompt_sees_what_the_student_sees(self) -> Card:
         for key, prompt, text in self._templates:
-            wanted, found = set().union(*map(fields_of, text)), fields_of(prompt)
+            try:
+                wanted, found = set().union(*map(fields_of, text)), fields_of(prompt)
+            except ValueError as error:
+                raise ValueError(f"{key}: {error}") from None
             if found != wanted:
                 raise ValueError(f"{key}: expected exactly the fields {sorted(wanted)}, found {sorted(found)}")
         return self
@@ -100,9 +132,12 @@ class Card(BaseModel):
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> Card:
-        wants_labels = self.type == "classification"
-        if wants_labels != (self.labels is not None):
+        has_classes = self.type in ("classification", "multi-label")
+        wants_labels = has_classes and not self.label_columns
+        if (wants_labels and not self.labels) or (self.labels and not has_classes):
             raise ValueError(f"labels: expected {'the classes' if wants_labels else 'none'} of a {self.type} task")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"labels: expected each class once, found {self.classes}")
         if (self.type == "choice") != (self.choices is not None):
             raise ValueError(f"choices: expected for a choice task and for no other, found a {self.type} task")
         wants_field = self.type == "choice" and not (self.choices and self.choices.fills)
@@ -121,6 +156,23 @@ class Card(BaseModel):
             raise ValueError("text: expected one template, because the answer continues it, found two")
         return self
 
+    @model_validator(mode="after")
+    def _names_its_answer(self) -> Card:
+        columns, several = self.label_columns, self.type == "multi-label"
+        if bool(self.label) == bool(columns):
+            how = "either label or label_columns" if several else "the column with the answer"
+            raise ValueError(f"label: expected {how}, found {'both' if columns else 'none'}")
+        if not several and (columns or self.separator):
+            key = "label_columns" if columns else "separator"
+            raise ValueError(f"{key}: expected of a multi-label task only, found a {self.type} task")
+        if columns and self.separator:
+            raise ValueError("separator: expected beside label, a column with several labels, found label_columns")
+        if columns and self.labels and len(self.labels) != len(columns):
+            raise ValueError(f"labels: expected a name for each of {len(columns)} columns, found {len(self.labels)}")
+        if torn := [name for name in self.classes if self.separator and self.separator in name]:
+            raise ValueError(f"separator: expected a text that is in no label, found {self.separator!r} in {torn[0]!r}")
+        return self
+
     @property
     def is_scored(self) -> bool:
         """True if a label is a number."""
@@ -135,9 +187,25 @@ class Card(BaseModel):
     def columns(self) -> list[str]:
         """The columns that the source must have, in the order in which the card names them."""
         chosen = self.choices.all_columns if self.choices else []
-        texts = [name for template in self.text for name in _names(template) if name != CHOICE]
+        texts = [name for template in self.text for name in names_in(template) if name != CHOICE]
         marked = [column for marks in self.marks.values() for mark in marks for column in (mark.span, mark.word)]
-        return list(dict.fromkeys([*texts, *marked, *chosen, self.label]))
+        return list(dict.fromkeys([*texts, *marked, *chosen, *self.answer_columns]))
+
+    @property
+    def answer_columns(self) -> list[str]:
+        """The column with the answer, or the columns of the labels of a multi-label task."""
+        return self.label_columns or [self.label]
+
+    @property
+    def home(self) -> Path | None:
+        """The folder at which relative paths in this card start; None for a card of this package."""
+        return self._home
+
+    def at(self, home: Path) -> Card:
+        """Return this card as one of the user, whose relative paths start at a folder."""
+        found = self.model_copy()
+        found._home = home
+        return found
 
     @property
     def reported(self) -> dict[str, str]:
@@ -147,51 +215,32 @@ class Card(BaseModel):
     @property
     def classes(self) -> list[str]:
         """The classes of the student's task head: none for a number, wrong and right for a choice."""
-        return ["wrong", "right"] if self.type == "choice" else list(self.labels or [])
-
-
-def fields_of(template: str) -> set[str]:
-    """Return the names in braces of a template."""
-    return set(_names(template))
-
-
-def _names(template: str) -> list[str]:
-    return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]
+        return ["wrong", "right"] if self.type == "choice" else list(self.labels or self.label_columns or [])
 
 
 def card_names() -> list[str]:
-    """Return the names of all cards, sorted."""
+    """Return the names of all cards of this package, sorted."""
     return sorted(
         {path.relative_to(folder).with_suffix("").as_posix() for folder in FOLDERS for path in folder.rglob("*.yaml")}
     )
 
 
 def load_card(name: str) -> Card:
-    """Load the card of a task. Raise ArmadaError if there is none of this name, or as `read_card` does."""
+    """Return the card of this package with this name. Raise ArmadaError if there is none, with the nearest name."""
     names = card_names()
     if name not in names:
-        raise ArmadaError(f"no task {name!r}; known: {', '.join(names)}")
-    path = next(folder / f"{name}.yaml" for folder in FOLDERS if (folder / f"{name}.yaml").is_file())
-    return read_card(path)
+        near = did_you_mean(name, names)
+        rest = f"{near} `armada tasks` lists all" if near else f"; known: {', '.join(names)}"
+        raise ArmadaError(f"no task {name!r}{rest}; a card of your own is named by its file, CARD.yaml")
+    return read_card(next(folder / f"{name}.yaml" for folder in FOLDERS if (folder / f"{name}.yaml").is_file()))
 
 
 def read_card(path: Path) -> Card:
-    """Read the card in a file. Raise ArmadaError, with the file, the key and what was expected, if it is not valid."""
+    """Read the card in a file.
+
+    Raise ArmadaError, with the file, the key, what was expected and what was found, if it is not valid.
+    """
     try:
-        return Card.model_validate(yaml.safe_load(path.read_text("utf-8")))
-    except yaml.YAMLError as error:
-        raise ArmadaError(f"{path}: expected YAML: {error}") from None
+        return Card.model_validate(read_yaml(path))
     except ValidationError as error:
-        raise ArmadaError(f"{path}: {_in_words(error)}") from None
-
-
-def _in_words(error: ValidationError) -> str:
-    return "; ".join(map(_fault_in_words, error.errors()))
-
-
-def _fault_in_words(fault: ErrorDetails) -> str:
-    place = ".".join(map(str, fault["loc"]))
-    if fault["type"] != "value_error":
-        return f"{place or 'card'}: {fault['msg']} (found {fault['input']!r})"
-    words = fault["msg"].removeprefix("Value error, ")
-    return words if not place or words.startswith(str(fault["loc"][0])) else f"{place}: {words}"
+        raise ArmadaError(faults_in_words(path, error, Card)) from None

@@ -16,6 +16,7 @@ from pipelines.commands.options import (
     CacheUrl,
     Column,
     EncoderSpec,
+    LabelColumn,
     Limit,
     MaxCalls,
     Prompts,
@@ -26,6 +27,7 @@ from pipelines.commands.options import (
 )
 from pipelines.commands.output import show
 from pipelines.commands.prompts import read_command_prompts
+from pipelines.commands.specs import both_named
 from pipelines.files import json_text
 
 if TYPE_CHECKING:
@@ -39,10 +41,11 @@ cache_app = typer.Typer(
 @cache_app.command()
 def plan(
     prompts: Prompts,
-    teacher: TeacherSpec,
-    encoder: EncoderSpec,
     cache: CacheUrl,
+    teacher: TeacherSpec = None,
+    encoder: EncoderSpec = None,
     text_column: Column = None,
+    label_column: LabelColumn = None,
     task: Task = None,
     samples: Samples = 1,
     limit: Limit = None,
@@ -63,9 +66,10 @@ def plan(
         source_of_teacher,
     )
 
+    teacher, encoder = both_named(cache, teacher, encoder)
     opened_teacher = open_teacher(teacher)
     teacher_source, encoder_source = source_of_teacher(opened_teacher), source_of_encoder(open_encoder(encoder))
-    texts = read_command_prompts(prompts, text_column, task)
+    texts = read_command_prompts(prompts, text_column, label_column, task)
     requests = make_requests(teacher_source, texts, samples, limit)
     try:
         opened_cache, is_there = Cache(cache), True
@@ -98,10 +102,11 @@ def plan(
 @cache_app.command()
 def build(
     prompts: Prompts,
-    teacher: TeacherSpec,
-    encoder: EncoderSpec,
     cache: CacheUrl,
+    teacher: TeacherSpec = None,
+    encoder: EncoderSpec = None,
     text_column: Column = None,
+    label_column: LabelColumn = None,
     task: Task = None,
     samples: Samples = 1,
     limit: Limit = None,
@@ -138,12 +143,13 @@ def build(
         redraw_missing=redraw_missing,
         prompts=Path(prompts).name if Path(prompts).suffix else prompts,
     )
+    teacher, encoder = both_named(cache, teacher, encoder)
     opened_teacher, opened_encoder = open_teacher(teacher), open_encoder(encoder)
     if concurrency is not None:
         if not hasattr(opened_teacher, "concurrency"):
             raise ArmadaError(f"--concurrency: the teacher {teacher} accepts one request at a time; leave it out")
         opened_teacher.concurrency = concurrency
-    texts = read_command_prompts(prompts, text_column, task)
+    texts = read_command_prompts(prompts, text_column, label_column, task)
     report = run_build(Cache(cache, create=True), texts, opened_teacher, opened_encoder, options, stop=stop_on_signal())
     show(asdict(report), as_json)
     _exit_with_code(report)
@@ -224,8 +230,8 @@ def status(url: Url, as_json: AsJson = False) -> None:
         show(facts, False)
         for encoder in teacher.encoders:
             typer.echo()
-            facts = {f"  {name}": value for name, value in asdict(encoder).items() if name != "spec"}
-            show(facts, False)
+            facts = {f"  {name}": value for name, value in asdict(encoder).items() if name not in ("spec", "options")}
+            show({**facts, "  to repeat": encoder.options}, False)
     for task in tasks:
         typer.echo()
         show({f"  {name}": value for name, value in asdict(task).items()}, False)

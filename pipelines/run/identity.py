@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from distill import Card, Splits, View, changes, data_digest
+from distill import Card, Splits, View, card_digest, changes, data_digest
 from pipelines.run.features import FeatureSource
 from pipelines.run.request import RunRequest
 from pipelines.run.student import spec_of
@@ -24,6 +24,9 @@ def identity_of(
         **student_identity(spec.name, spec.path, spec.revision, spec.trust_remote_code),
         "layers": request.layers,
         "lora_rank": request.lora_rank,
+        "lora_alpha": request.lora_alpha,
+        "lora_dropout": request.lora_dropout or None,
+        "lora_export": request.lora_export if request.lora_export != "merged" else None,
         "lora_targets": list(request.lora_targets) if request.lora_targets else None,
         "load_4bit": request.load_4bit or None,
         "base_precision": request.base_precision if request.base_precision != "fp32" else None,
@@ -35,6 +38,7 @@ def identity_of(
     }
     return {
         "task": card.name,
+        **({"card": card_digest(card)} if card.home is not None else {}),  # what a card of the user says
         "student": {name: value for name, value in student.items() if value is not None},
         "control": request.control,
         "settings": changes(request.settings),

@@ -23,4 +23,6 @@ def spec_of(request: RunRequest) -> StudentSpec:
         base_bf16=request.base_precision == "bf16",
         revision=request.student_revision,
         trust_remote_code=request.trust_remote_code,
+        lora_alpha=request.lora_alpha,
+        lora_dropout=request.lora_dropout,
     )

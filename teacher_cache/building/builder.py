@@ -22,7 +22,7 @@ from teacher_cache.building.plan import Plan, make_plan, make_requests
 from teacher_cache.building.sealing import seal
 from teacher_cache.building.spool_opening import adopt_moved_spools, open_spool, settle, total_spent
 from teacher_cache.encoders import Encoder, source_of_encoder
-from teacher_cache.errors import ArmadaError, CacheError
+from teacher_cache.errors import ArmadaError, CacheError, not_one_of
 from teacher_cache.files.rights import check_writable
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
@@ -97,7 +97,7 @@ def build_requests(
     if options.budget_usd is not None and teacher.price_usd is None:
         raise ArmadaError("--budget-usd: this teacher has no known price; cap the calls by --max-calls instead")
     if options.format not in FORMATS:
-        raise ArmadaError(f"--format: expected one of {', '.join(FORMATS)}, found {options.format!r}")
+        raise ArmadaError(f"--format: {not_one_of(FORMATS, options.format)}")
     started = clock()
     teacher_source, encoder_source = source_of_teacher(teacher), source_of_encoder(encoder)
     provenance = Provenance(clock, options.prompts)

@@ -16,7 +16,7 @@ from teacher_cache.building.builder import BuildReport, build_requests
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import REQUEST_COLUMNS
 from teacher_cache.encoders import Encoder
-from teacher_cache.errors import ArmadaError
+from teacher_cache.errors import ArmadaError, not_one_of
 from teacher_cache.format.arrow import one_array
 from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.storage.cache import Cache
@@ -57,7 +57,7 @@ def failed_requests(cache: Cache, teacher: Source, reasons: Sequence[str]) -> pa
     reason is unknown."""
     unknown = sorted(set(reasons) - set(REASONS))
     if unknown:
-        raise ArmadaError(f"--reason: expected one of {', '.join(REASONS)}, found {unknown[0]!r}")
+        raise ArmadaError(f"--reason: {not_one_of(REASONS, unknown[0])}")
     failures = cache.failures(teacher)
     drawn = one_array(cache.images(teacher, [])["image_key"])
     chosen = pc.and_(

@@ -13,16 +13,18 @@ import pyarrow.compute as pc
 from teacher_cache.building.plan import missing_features
 from teacher_cache.building.spool_opening import open_existing_spool, total_spent, unsealed
 from teacher_cache.format.arrow import counts, one_array
-from teacher_cache.format.sources import Source
+from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 
 
 @dataclass(frozen=True)
 class EncoderStatus:
-    """The features of one teacher's pictures by one encoder. `per_second` is the rate measured on this host."""
+    """The features of one teacher's pictures by one encoder. `per_second` is the rate measured on this host, and
+    `options` are the words that name both to a command: what their user typed, which nothing here opens."""
 
     name: str
+    options: str
     spec: dict[str, Any]
     features: int
     pictures_without_feature: int
@@ -89,6 +91,7 @@ def _encoder_status(
     without = missing_features(cache, teacher, encoder).num_rows
     return EncoderStatus(
         name=encoder.name,
+        options=f"--teacher {spec_to_type(teacher)} --encoder {spec_to_type(encoder)}",
         spec=dict(encoder.spec),
         features=pictures - without,
         pictures_without_feature=without,

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.building.plan import has_feature
-from teacher_cache.errors import ArmadaError
+from teacher_cache.errors import ArmadaError, not_one_of
 from teacher_cache.files.store import Store
 from teacher_cache.format.arrow import one_array
 from teacher_cache.format.provenance import Provenance
@@ -39,7 +39,7 @@ def export(cache: Cache, url: str, format: str, *, shard_rows: int = 8192) -> in
     Raise ArmadaError for another format, CacheError if `cache` is damaged.
     """
     if format not in FORMATS:
-        raise ArmadaError(f"--to: expected one of {', '.join(FORMATS)}, found {format!r}")
+        raise ArmadaError(f"--to: {not_one_of(FORMATS, format)}")
     cache.refresh()
     if format == "webdataset":
         return _export_samples(cache, Store(url))

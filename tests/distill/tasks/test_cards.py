@@ -5,7 +5,7 @@ import pyarrow.parquet as parquet
 import pytest
 import yaml
 
-from distill.tasks.card_schema import HashSplit, HubSource
+from distill.tasks.card_schema import HashSplit, HubSource, RepositorySource
 from distill.tasks.cards import FOLDERS, card_names, load_card, read_card
 from distill.tasks.examples import examples_of
 from distill.tasks.splits import load_splits
@@ -22,7 +22,7 @@ def write(tmp_path, change):
 
 
 def test_every_card_loads_under_its_own_name():
-    assert len(card_names()) == 41
+    assert len(card_names()) == 42
     for name in card_names():
         assert load_card(name).name == name
 
@@ -85,8 +85,18 @@ def test_the_error_for_an_unreachable_hub_gives_the_next_step():
         load_splits(load_card("glue/rte"))
 
 
-def test_the_error_for_an_unknown_task_lists_the_known_ones():
-    with pytest.raises(ArmadaError, match="no task 'demo/sentiments'; known: demo/sentiment"):
+def test_a_card_without_a_package_or_a_hub_says_what_to_download_and_how_it_becomes_rows():
+    for name in card_names():
+        card = load_card(name)
+        if isinstance(card.source, RepositorySource):
+            with pytest.raises(ArmadaError, match="--data-files") as caught:
+                load_splits(card)
+            assert f"https://github.com/{card.source.repository}/tree/{card.source.revision} (" in str(caught.value)
+            assert all(column in card.source.rows for column in card.columns)
+
+
+def test_the_error_for_an_unknown_task_names_the_nearest_one():
+    with pytest.raises(ArmadaError, match=r"no task 'demo/sentiments'; did you mean demo/sentiment\?"):
         load_card("demo/sentiments")
 
 
@@ -96,8 +106,8 @@ def test_the_error_for_an_unknown_task_lists_the_known_ones():
         ({"prompt": "{text} {confidence}"}, r"prompt: expected exactly the fields \['text'\], found"),
         ({"prompt": "a picture"}, r"prompt: expected exactly the fields \['text'\], found \[\]"),
         ({"split": {"train": 80, "validation": 10, "test": 20}}, "expected percentages that add up to 100, found 110"),
-        ({"labels": ["one"]}, "labels: List should have at least 2 items"),
-        ({"type": "poetry"}, "type: Input should be 'classification', .*found 'poetry'"),
+        ({"labels": ["one"]}, "labels: expected at least 2 items after validation, not 1, found"),
+        ({"type": "poetry"}, "type: expected 'classification', .*found 'poetry'"),
         ({"type": "regression"}, "labels: expected none of a regression task"),
         ({"labels": None}, "labels: expected the classes of a classification task"),
         ({"type": "choice", "labels": None}, "choices: expected for a choice task and for no other"),
@@ -108,11 +118,16 @@ def test_the_error_for_an_unknown_task_lists_the_known_ones():
         ({"replace": {"text": [["(", ""]]}}, "replace.*expected a regular expression, found '\\('"),
         ({"without": {"column": "text", "text": ["{text}"], "prompt": "{x}"}}, "without.prompt: expected exactly"),
         ({"metrics": ["pearson"]}, "metrics: expected some of accuracy, f1, macro_f1, mcc, found pearson"),
-        ({"source": {"url": "x"}}, "source: Input should have the key package, hub, generator or repository"),
-        ({"source": {"hub": "a/b"}}, "source.hub.licence: Field required"),
-        ({"split": {"train": "train", "test": "test"}}, "split.named.validation: Field required"),
-        ({"colour": "red"}, "colour: Extra inputs are not permitted"),
-        ({"metrics": ["accuracy", "bleu"]}, r"metrics.1: Input should be"),
+        ({"source": {"url": "x"}}, "source: expected one of the keys package, hub, generator, repository and data"),
+        ({"source": {"hub": "a/b"}}, r"source\.licence: expected a value, found none"),
+        ({"split": {"train": "train", "test": "test"}}, r"split\.validation: expected a value, found none"),
+        ({"colour": "red"}, "colour: unknown key$"),
+        ({"lables": ["a", "b"]}, r"lables: unknown key; did you mean labels\?"),
+        (
+            {"source": {"hub": "a/b", "licence": "x", "revison": "y"}},
+            r"source\.revison: unknown key; did you mean revision\?",
+        ),
+        ({"metrics": ["accuracy", "bleu"]}, r"metrics\.1: expected 'accuracy', .*found 'bleu'"),
     ],
 )
 def test_the_error_for_a_wrong_card_names_file_key_and_expectation(tmp_path, change, message):
