@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class StudyTask(BaseModel):
     """The task of a study, as its file says it: a card's name or file, and rows as those of `train --data-files`.
 
-    Without `task`, the card is made from `data_files`, `text_column`, `label_column` and `type`, as by `armada train ROWS`.
-    Paths start at the file's folder.
+    Without `task`, the card is made from `data_files`, the columns and the type, as by `armada train ROWS`. Paths start
+    at the file's folder.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
