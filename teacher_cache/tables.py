@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -243,8 +244,8 @@ def _check_ending(path: Path) -> None:
 
 def _check_file(path: Path) -> None:
     """Raise PromptError unless there is a file at the path."""
-    if not path.is_file():
-        raise PromptError(f"{path}: {'is a folder, expected a file' if path.is_dir() else 'no such file'}")
+    if not os.path.isfile(path):
+        raise PromptError(f"{path}: {'is a folder, expected a file' if os.path.isdir(path) else 'no such file'}")
 
 
 def _bytes(path: Path) -> bytes:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from distill.tasks.cards import Card
-from distill.tasks.guesses import named_columns
+from distill.tasks.guesses import LABELS, named_columns
 from distill.tasks.new_card import prompt_of
 from distill.tasks.row_tables import open_tables
 from distill.tasks.splits import Splits, load_splits
@@ -35,6 +35,12 @@ def column_prompts(rows: str, text: str) -> list[str]:
     template = prompt_of(columns)
     values = zip(*(tables.values(column, "train") for column in columns), strict=True)
     return check_prompts((_prompt(template, dict(zip(columns, row, strict=True))) for row in values), rows, text)
+
+
+def label_beside(rows: str, text: str) -> str:
+    """Return the column that plainly has the labels of rows, beside the columns of their texts, or "" if none does."""
+    known = [name for name in open_tables(rows).columns() if name not in text.split(",")]
+    return next((name for name in known if name.strip().lower() in LABELS), "")
 
 
 def _prompt(template: str, row: dict[str, Any]) -> Any:

@@ -93,6 +93,7 @@ def _mending(request: RunRequest, cache: Cache) -> Mending:
         request.encoder or spec_text(encoders[0] if len(encoders) == 1 else None),
     )
     files = str(request.data_files) if request.data_files is not None else None
+    prompts: tuple[str, ...]
     if request.task:
         prompts = (files, "--task", request.task) if files else (request.task,)
         note = ["tasks", request.task, *(["--data-files", files] if files else []), "--prompts", "prompts.jsonl"]

@@ -29,7 +29,7 @@ from pipelines.run.lengths import warn_if_cut, with_length_of
 from pipelines.run.processes import start_processes
 from pipelines.run.record import RunResult, count_parameters, facts_of, finished, write_record
 from pipelines.run.request import RunRequest, check_request
-from pipelines.run.task import keep_card, say, task_of
+from pipelines.run.task import counts_of, keep_card, say, task_of
 from pipelines.run.teacher_targets import find_teacher_targets
 from teacher_cache import ArmadaError
 
@@ -51,7 +51,7 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     request, card = task_of(request)
     if splits is None:
         splits = load_splits(card, request.data_files)
-        say(card, splits.notes)
+        say(card, [*counts_of(request, splits), *splits.notes])
     select = request.settings.select
     if select != "last" and not len(getattr(splits, select)):
         raise ArmadaError(f"--select {select}: expected rows in that split of {card.name}, found none")
