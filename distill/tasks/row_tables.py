@@ -7,7 +7,7 @@ ROWS is a file, a folder with train.*, perhaps validation.* and test.*, a folder
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from distill.tasks.card_schema import HubSource
 from distill.tasks.raw_rows import SUFFIXES, files_of, is_table, no_file
 from distill.tasks.saved_datasets import class_names, is_saved_dataset, open_saved
-from teacher_cache import ArmadaError, PromptError, column_names, did_you_mean, read_rows
+from teacher_cache import ArmadaError, PromptError, column_names, did_you_mean, read_column, read_rows
 
 HUB = "hf:"
 SPLITS = ("train", "validation", "test")
@@ -48,6 +48,11 @@ class Tables:
             for table in self.splits[name]:
                 found += _values(table, column, may_lack=name != "train")
         return found
+
+    def training_values(self, column: str) -> Iterator[Any]:
+        """Yield the values of a column of the training rows; of a file only this column is in memory."""
+        for table in self.splits["train"]:
+            yield from read_column(table, column) if isinstance(table, Path) else table[column]
 
     def hides(self, columns: Sequence[str], split: str) -> bool:
         """Return whether no row of a split has a label in these columns: nothing there, or -1, as the hub writes it."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 import typer
 
 
-def read_command_prompts(prompts: str, text: str | None, label: str | None, task: str | None) -> list[str]:
+def read_command_prompts(prompts: str, text: str | None, label: str | None, task: str | None) -> Iterable[str]:
     """Return the prompts of the card `prompts`; of the training rows among `prompts`, by the card `task` or by columns
     with texts and labels; or of columns of texts alone.
 
@@ -43,13 +44,13 @@ def read_command_prompts(prompts: str, text: str | None, label: str | None, task
     return _of_texts(prompts, path, text)
 
 
-def _of_texts(prompts: str, path: Path, text: str | None) -> list[str]:
+def _of_texts(prompts: str, path: Path, text: str | None) -> Iterable[str]:
     """Return the prompts of a file, a folder or a data set, of which only the columns of texts are known."""
     from distill import card_names, column_prompts, label_beside
-    from teacher_cache import ArmadaError, did_you_mean, read_prompts
+    from teacher_cache import ArmadaError, did_you_mean, iterate_prompts
 
     if path.suffix == ".txt" and not os.path.isdir(path):
-        return read_prompts(path)
+        return iterate_prompts(path)
     if not os.path.exists(path) and not path.suffix and not prompts.startswith("hf:"):
         near = did_you_mean(prompts, card_names())
         known = "" if near else f"; known tasks: {', '.join(card_names())}"
@@ -59,8 +60,7 @@ def _of_texts(prompts: str, path: Path, text: str | None) -> list[str]:
             f"{prompts}: expected a file or a task, found a folder; name its card by --task, or its columns by "
             "--text-column and --label-column"
         )
-    found = column_prompts(prompts, text or "text")
     if label := label_beside(prompts, text or "text"):
         hint = f"with --label-column {shlex.quote(label)}, only those of the rows that `armada train` trains on"
-        typer.echo(f"{len(found):,} prompts, of all rows; {hint}", err=True)
-    return found
+        typer.echo(f"the prompts of all rows; {hint}", err=True)
+    return column_prompts(prompts, text or "text")
