@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +17,26 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def export_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, card: str) -> None:
+def export_student(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: Path,
+    card: str,
+    write: Callable[[PreTrainedModel, Path], None] | None = None,
+) -> None:
     """Write a checkpoint that `from_pretrained(folder)` of the stock Auto class loads; `card` is its README.
 
-    The folder is written completely or not at all, and replaces an older one.
+    `write` writes something else into a folder instead of the model: its adapter. The folder is written completely or
+    not at all, and replaces an older one.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
     try:
         with quiet_transformers():
-            model.save_pretrained(draft)
+            if write is None:
+                model.save_pretrained(draft)
+            else:
+                write(model, draft)
         tokenizer.save_pretrained(draft)
         (draft / "README.md").write_text(card, "utf-8")
         shutil.rmtree(folder, ignore_errors=True)
@@ -57,5 +68,23 @@ At inference it needs no picture, no teacher and no aligner.
 from transformers import pipeline
 
 student = pipeline("{pipeline}", model="THIS FOLDER"{options})
+```
+"""
+
+
+def adapter_card(facts: dict[str, str], base: str, generates: bool) -> str:
+    """Return the model card of an adapter: the same table, and how to load it with peft on its base."""
+    kind = "CausalLM" if generates else "SequenceClassification"
+    count = "" if generates else ", num_labels=config.num_labels, ignore_mismatched_sizes=True"
+    card, _, _ = model_card(facts, "text-generation" if generates else "text-classification").partition("```python")
+    facts_only = card.replace("library_name: transformers", "library_name: peft")
+    return f"""{facts_only}This folder has the adapters and the task head; peft adds them to {base}.
+
+```python
+from peft import AutoPeftModelFor{kind}
+from transformers import AutoConfig, AutoTokenizer
+
+config, tokenizer = AutoConfig.from_pretrained("THIS FOLDER"), AutoTokenizer.from_pretrained("THIS FOLDER")
+student = AutoPeftModelFor{kind}.from_pretrained("THIS FOLDER"{count})
 ```
 """

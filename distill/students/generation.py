@@ -51,7 +51,7 @@ def load_generator(spec: StudentSpec, seed: int) -> tuple[PreTrainedModel, PreTr
     model, tokenizer = load_stock(spec, AutoModelForCausalLM, seed, {}, writes=True)
     if spec.lora_rank:
         torch.manual_seed(seed)
-        add_lora(model, spec.lora_rank, spec.lora_targets, "")
+        add_lora(model, spec.lora_rank, spec.lora_targets, "", spec.lora_alpha, spec.lora_dropout)
     return model, tokenizer
 
 
@@ -112,7 +112,9 @@ def _common_prefix(answers: Sequence[list[int]]) -> int:
     return count
 
 
-def answer_loss(model: PreTrainedModel, batch: ModelInputs, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def answer_loss(
+    model: PreTrainedModel, batch: ModelInputs, first: Tensor, label_smoothing: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return s (B, H), the logits (B, C) of the tokens `first`, and the summed loss and answer length per row (B, 2).
 
     Logits over the vocabulary are computed only where an answer token is predicted. Finding these places synchronises
@@ -123,12 +125,12 @@ def answer_loss(model: PreTrainedModel, batch: ModelInputs, first: Tensor) -> tu
     labels = batch["labels"][:, 1:]  # the state one place earlier predicts the label
     is_answer = labels != NO_LABEL
     head = model.get_output_embeddings()
-    losses = F.cross_entropy(head(states[:, :-1][is_answer]).float(), labels[is_answer], reduction="none")
+    logits = head(states[:, :-1][is_answer]).float()  # (A, V)
+    losses = F.cross_entropy(logits, labels[is_answer], reduction="none", label_smoothing=label_smoothing)
     rows = is_answer.nonzero()[:, 0]
     sums = losses.new_zeros(len(labels)).index_add(0, rows, losses)
     pooled = states[torch.arange(len(states), device=states.device), batch["pooled"].argmax(1)]
-    logits = F.linear(pooled, head.weight[first])
-    return pooled, logits, torch.stack([sums, is_answer.sum(1).to(sums.dtype)], 1)
+    return pooled, F.linear(pooled, head.weight[first]), torch.stack([sums, is_answer.sum(1).to(sums.dtype)], 1)
 
 
 @torch.inference_mode()

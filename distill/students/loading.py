@@ -37,6 +37,9 @@ class StudentSpec:
     lora_targets: tuple[str, ...] | None = None
     load_4bit: bool = False  # load the frozen base in four bits (precision.py)
     base_bf16: bool = False  # load the frozen base in bfloat16, with low-rank layers only
+    revision: str | None = None  # of a student on the hub
+    lora_alpha: float | None = None  # None is twice the rank
+    lora_dropout: float = 0.0
 
     @property
     def is_reduced(self) -> bool:
@@ -75,7 +78,7 @@ def load_student(
     if spec.lora_rank:
         torch.manual_seed(seed)
         head = "score" if model.config.model_type in DECODERS else "classifier"
-        add_lora(model, spec.lora_rank, spec.lora_targets, head)
+        add_lora(model, spec.lora_rank, spec.lora_targets, head, spec.lora_alpha, spec.lora_dropout)
     return model, tokenizer
 
 

@@ -1,7 +1,9 @@
-"""LoRA by peft: low-rank layers are added to a stock model in place, and merged into its weights before the export."""
+"""LoRA by peft: low-rank layers are added to a stock model in place, and merged into its weights before the export, or
+written by themselves as an adapter that stock peft loads on the untrained student."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from torch import nn
@@ -11,15 +13,26 @@ from teacher_cache import ArmadaError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+ADAPTER = "default"  # peft's name for the only adapter
 
-def add_lora(model: nn.Module, rank: int, targets: tuple[str, ...] | None, head: str) -> None:
-    """Freeze the model in place, and add low-rank layers (alpha = 2 * rank) that train together with the task head.
+
+def add_lora(
+    model: nn.Module,
+    rank: int,
+    targets: tuple[str, ...] | None,
+    head: str,
+    alpha: float | None = None,
+    dropout: float = 0.0,
+) -> None:
+    """Freeze the model in place, and add low-rank layers that train together with the task head.
 
     Args:
         model: the stock model.
         rank: the rank of the added layers.
         targets: add layers to the linear layers whose names end in one of these; None means all linear layers.
         head: the name of the task head, which stays trainable and gets no low-rank layers; "" if there is none.
+        alpha: what they add is multiplied by alpha / rank; by default alpha is twice the rank.
+        dropout: of their inputs.
 
     Raise ArmadaError if one of `targets` matches no layer.
     """
@@ -29,8 +42,8 @@ def add_lora(model: nn.Module, rank: int, targets: tuple[str, ...] | None, head:
         _check_targets(model, targets, head)
     config = LoraConfig(
         r=rank,
-        lora_alpha=2 * rank,
-        lora_dropout=0.0,
+        lora_alpha=2 * rank if alpha is None else alpha,
+        lora_dropout=dropout,
         target_modules=list(targets) if targets else "all-linear",
         exclude_modules=rf"^{head}(\..*)?$" if head else None,
     )
@@ -69,3 +82,53 @@ def merge_lora(model: PreTrainedModel) -> None:
     if hasattr(model, "peft_config"):
         del model.peft_config
         model._hf_peft_config_loaded = False
+
+
+def check_adapter(name: str, model: PreTrainedModel) -> None:
+    """Raise ArmadaError if an adapter would not give this student: weights that its files lack, and that do not train,
+    are random, and other ones wherever the student is loaded."""
+    trained = {weight.partition(".")[0] for weight, value in model.named_parameters() if value.requires_grad}
+    random = [weight for weight in model.loaded_weights.new if weight.partition(".")[0] not in trained]
+    body = f"{model.base_model_prefix}."
+    random += [weight for weight in model.loaded_weights.new if weight.startswith(body)]
+    if random:
+        raise ArmadaError(
+            f"--lora-export adapter: {name}: expected a student whose files have all weights except the task head's, "
+            f"found none for {random[0]}; leave out --lora-export, which exports a whole checkpoint"
+        )
+
+
+def save_adapter(model: PreTrainedModel, folder: Path, base: str, revision: str | None, task_type: str) -> None:
+    """Write the low-rank layers and the task head, which `PeftModel.from_pretrained(base model, folder)` adds again.
+
+    Args:
+        model: the trained model, with its low-rank layers.
+        folder: where to write.
+        base: the folder or hub id of the untrained student.
+        revision: its commit, tag or branch on the hub.
+        task_type: SEQ_CLS or CAUSAL_LM, as in peft.
+    """
+    from peft import LoraConfig
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from safetensors.torch import save_file
+
+    trained = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)}
+    one = next(iter(layers.values()))
+    dropout = one.lora_dropout[ADAPTER]
+    config = LoraConfig(
+        task_type=task_type,
+        r=one.r[ADAPTER],
+        lora_alpha=one.lora_alpha[ADAPTER],
+        lora_dropout=getattr(dropout, "p", 0.0),
+        target_modules=sorted(layers),
+        modules_to_save=sorted({name.partition(".")[0] for name in trained if ".lora_" not in name}) or None,
+        base_model_name_or_path=str(Path(base).resolve()) if Path(base).exists() else base,
+        revision=revision,
+        inference_mode=True,
+    )
+    config.save_pretrained(folder)
+    state = {f"base_model.model.{name.replace(f'.{ADAPTER}.', '.')}": value for name, value in trained.items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    model.config.save_pretrained(folder)  # the names of the classes

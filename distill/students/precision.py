@@ -39,9 +39,15 @@ def four_bit_config() -> BitsAndBytesConfig:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16 if has_bf16() else torch.float32,
+        bnb_4bit_compute_dtype=_compute_type(),
         llm_int8_skip_modules=FULL_PRECISION,  # despite its name, it applies to four bits too
     )
+
+
+def _compute_type() -> torch.dtype:
+    if has_bf16():
+        return torch.bfloat16
+    return torch.float16 if torch.cuda.is_available() else torch.float32
 
 
 def keep_trainable(model: nn.Module) -> None:
@@ -67,8 +73,9 @@ def on_own_base(trained: dict[str, Tensor], load: Callable[[], PreTrainedModel])
 def has_bf16() -> bool:
     """Return True if the GPU, or without one the processor, has instructions for bfloat16.
 
-    On a processor this says nothing of their speed; see machine_speed.py.
+    On a processor this says nothing of their speed; see machine_speed.py. A GPU before Ampere emulates them in float32,
+    which is slower than float16, so it has none.
     """
     if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

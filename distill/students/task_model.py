@@ -74,10 +74,11 @@ def open_task_model(
     return _Classifier(spec, card, train, settings, regression)
 
 
-def finish_task_model(task_model: TaskModel, device: torch.device) -> None:
+def finish_task_model(task_model: TaskModel, device: torch.device, *, merge: bool = True) -> None:
     """Turn `task_model.model` into the stock model to export, and move it to `device`.
 
-    Parameters that were trained in addition to the stock weights are folded or merged into them.
+    Parameters that were trained in addition to the stock weights are folded or merged into them. With `merge` False,
+    low-rank layers stay apart, for an adapter.
     """
     fold_head(task_model.model)
     if task_model.spec.is_reduced:
@@ -85,7 +86,8 @@ def finish_task_model(task_model: TaskModel, device: torch.device) -> None:
         del task_model.model  # frees its memory before the student is loaded in full precision
         whole = replace(task_model.spec, load_4bit=False, base_bf16=False)
         task_model.model = on_own_base(trained, lambda: task_model.load(whole)[0])
-    merge_lora(task_model.model)
+    if merge:
+        merge_lora(task_model.model)
     if task_model.scale != AS_IS:
         fold_scale(task_head(task_model.model)[1], task_model.scale)
         task_model.scale = AS_IS

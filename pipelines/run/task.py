@@ -36,7 +36,7 @@ def task_of(request: RunRequest) -> tuple[RunRequest, Card]:
     return replace(request, text_column=made.text, label_column=made.label), made.card
 
 
-def counts_of(request: RunRequest, splits: Splits) -> list[str]:
+def rows_in_words(request: RunRequest, splits: Splits) -> list[str]:
     """Return how many rows each split has, for rows that are split here for the first time; else nothing."""
     counts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
     words = ", ".join(f"{len(split):,} {name}" for name, split in counts.items())

@@ -25,12 +25,12 @@ def study_cache(study: Study, out: Path) -> str:
 
 
 def arm_sources(study: Study, arm: str, controlled: bool = True) -> ArmSources | None:
-    """Return the sources of an arm; None for one without a teacher. With `controlled`, a control may choose another
-    encoder, as in a run."""
+    """Return the sources of an arm; None for one without a teacher or with a file of features. With `controlled`, a
+    control may choose another encoder, as in a run."""
     from distill import UNDISTILLED, find_control
 
-    options = study.arms[arm].options
-    if options["control"] == UNDISTILLED or options.get("features"):  # or a file of features of the user
+    options = {**study.settings, **study.arms[arm].options}
+    if options["control"] == UNDISTILLED or options.get("features"):
         return None
     encoder = str(options.get("encoder") or study.encoder or "")
     control = find_control(options["control"])

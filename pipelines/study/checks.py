@@ -28,8 +28,8 @@ def check_arms(study: Study, splits: Splits, out: Path, cache: str) -> None:
     for arm, request in requests.items():
         with _of(study, arm):
             students.add(_checked_student(study, request, splits, students))
-    if study.cache:
-        _check_features(study, requests, splits)
+    found = {arm: request for arm, request in requests.items() if study.cache or request.features}
+    _check_features(study, found, splits)
 
 
 def _check_sources(request: RunRequest) -> None:
@@ -50,9 +50,10 @@ def _check_sources(request: RunRequest) -> None:
 
 def _checked_student(study: Study, request: RunRequest, splits: Splits, seen: set[object]) -> object:
     """Return what names the student of a request, after it has been loaded unless it is in `seen`."""
-    from distill import StudentSpec, open_task_model, with_length
+    from distill import open_task_model, with_length
+    from pipelines.run.student import spec_of
 
-    spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets, request.load_4bit)
+    spec = spec_of(request)
     if spec not in seen:
         settings = with_length(spec, study.card, splits.train, request.settings)
         open_task_model(spec, study.card, splits.train, settings)
@@ -65,7 +66,7 @@ def _check_features(study: Study, requests: dict[str, RunRequest], splits: Split
 
     seen = set()
     for arm, request in requests.items():
-        sources = request.teacher, request.encoder, request.control, request.samples, request.missing
+        sources = request.teacher, request.encoder, request.control, request.samples, request.missing, request.features
         if request.control != UNDISTILLED and sources not in seen:
             seen.add(sources)
             with _of(study, arm):

@@ -53,6 +53,10 @@ class StudyTask(BaseModel):
         is_path = self.data_files and not self.data_files.startswith("hf:")
         return self._folder / str(self.data_files) if is_path else None
 
+    def path_of(self, name: str) -> Path:
+        """The file of a name in the study's file."""
+        return self._folder / name
+
     @cached_property
     def made(self) -> NewCard | None:
         """The card that is made from the rows, if the study names none, with what was guessed of them."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.run.request import RunRequest, make_request
+from pipelines.run.request import RunRequest, layered, make_request
 from pipelines.study.config import FewShot, Study
 from pipelines.study.predictions import save_predictions, score_predictions
 
@@ -68,18 +68,21 @@ def request_of(
     study: Study, run: Run, folder: Path, cache: str, settings: dict[str, Any], **options: Any
 ) -> RunRequest:
     """The request of a run. Later layers win: what the study says of all runs, `settings`, its arm, and `options`."""
-    said = {
+    of_all = {
+        "cache": cache,
         "teacher": study.teacher,
         "encoder": study.encoder,
         "layers": study.layers,
         "samples": study.samples,
         "combine": study.combine,
         "student": study.student,
-        **settings,
-        **study.arms[run.arm].options,
+    }
+    arm = layered(layered(of_all, settings), study.arms[run.arm].options)
+    said = {
+        **arm,
+        **{name: study.path_of(arm[name]) for name in ("features", "feature_keys") if arm.get(name)},
         **study.task_options,
         "out": folder,
-        "cache": cache,
         "seed": run.seed,
     }
     return make_request({**said, **options}, f"study {study.name}, arm {run.arm}")
