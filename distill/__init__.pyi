@@ -15,7 +15,9 @@ from .dataset.tokens import Tokens as Tokens, tokenize as tokenize
 from .dataset.windows import autocorrelation as autocorrelation
 from .objective.aligner import train_aligner as train_aligner, untrained_states as untrained_states
 from .objective.aligner_store import aligner_states as aligner_states
-from .objective.targets import EpochTargets as EpochTargets, TeacherTargets as TeacherTargets
+from .objective.crossfit import CrossfitTargets as CrossfitTargets
+from .objective.crossfit_store import crossfit_targets as crossfit_targets
+from .objective.targets import EpochTargets as EpochTargets, Targets as Targets, TeacherTargets as TeacherTargets
 from .settings import (
     MANIFOLD_LOSSES as MANIFOLD_LOSSES,
     PAPER_ALIGNER as PAPER_ALIGNER,

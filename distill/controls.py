@@ -84,14 +84,33 @@ def apply_control(
     if kind == "zero":
         return np.zeros_like(features)
     if kind == "shuffled":
-        order = permutation(len(features) // together, seed)
-        shuffled: np.ndarray = features[(order[:, None] * together + np.arange(together)).reshape(-1)]
+        shuffled: np.ndarray = features[_shuffled(len(features), seed, together)]
         return shuffled
     if kind == "noise":
         return _gaussian_like(features, len(features), _generator(seed))
     distinct, rows = np.unique(np.asarray(pictures), return_inverse=True)
     drawn: np.ndarray = _gaussian_like(features, len(distinct), _generator(seed))[rows]
     return drawn
+
+
+def controlled_pictures(name: str | None, pictures: Sequence[str], seed: int, together: int = 1) -> np.ndarray:
+    """Return a number for the picture of each feature after a control, (N,) int64: equal numbers, equal pictures.
+
+    Arguments as of `apply_control`.
+    """
+    _, numbers = np.unique(np.asarray(pictures), return_inverse=True)
+    control = find_control(name)
+    if control and control.features == "shuffled":
+        numbers = numbers[_shuffled(len(numbers), seed, together)]
+    found: np.ndarray = numbers.astype(np.int64)
+    return found
+
+
+def _shuffled(features: int, seed: int, together: int) -> np.ndarray:
+    """Return the place that `shuffled` takes each feature from, (N,)."""
+    order = permutation(features // together, seed)
+    places: np.ndarray = (order[:, None] * together + np.arange(together)).reshape(-1)
+    return places
 
 
 def permutation(rows: int, seed: int) -> np.ndarray:

@@ -16,6 +16,8 @@ from typing import Any
 
 REGRESSIONS = ("standardised", "relu")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+OBJECTIVES = ("armada", "crossfit")
+OUTPUT_LOSSES = ("kl", "mse")
 MANIFOLD_LOSSES = ("cosine", "euclid", "pointwise", "relational", "none")
 
 
@@ -79,6 +81,7 @@ class AlignerSettings:
 class TrainSettings:
     """Everything that decides a student's training besides its data, its initial weights and its aligner.
 
+    With the objective `crossfit`, `beta` weights the contrast, and `manifold` and `gamma` are not used.
     `alpha`, `beta`, `gamma` and `temperature` are those of arXiv 2603.10877. `batch_size` counts the rows of one
     optimizer step over all ranks. `accumulate` computes them in as many parts: the mean losses are still those of the
     whole batch, but a manifold loss compares rows within each part only.
@@ -111,6 +114,17 @@ class TrainSettings:
         choices=("last", "validation", "test"),
     )
     seed: int = setting(0, "Seed of initial weights, row order and dropout.", at_least=0, at_most=2**63 - 1)
+    objective: str = setting(
+        "armada",
+        "What a student learns from pictures: armada, as the reference; crossfit, from cross-fitted aligners and a "
+        "contrast with all pictures, with the five options below.",
+        choices=OBJECTIVES,
+    )
+    folds: int = setting(5, "crossfit: folds of rows, each taught by an aligner without its labels; 1: none.", at_least=1)
+    output_loss: str = setting("kl", "crossfit: T^2 KL of the outputs, or the reference's MSE.", choices=OUTPUT_LOSSES)
+    components: int = setting(64, "crossfit: whitened components of the features; 0: the raw features.", at_least=0)
+    power: float = setting(0.5, "crossfit: power of the components' singular values.", at_least=0, at_most=1)
+    balance: bool = setting(True, "crossfit: weight each teacher's term so that its gradient is as large as the task's.")
 
     @property
     def loss(self) -> dict[str, Any]:

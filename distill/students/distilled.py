@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.objective.losses import Outputs
 from distill.students.generation import answer_loss
-from distill.students.heads import StudentHeads
+from distill.students.heads import ProjectionHead, StudentHeads
 from distill.students.pooling import ModelInputs, pooled_and_logits
 
 if TYPE_CHECKING:
@@ -22,15 +21,8 @@ class StudentOutputs(NamedTuple):
 
     logits: Tensor  # (B, C)
     answers: Tensor | None  # (B, 2): summed loss and number of answer tokens per row; only for a generative student
-    aux_logits: Tensor | None  # (B, C); only with a teacher
-    projection: Tensor | None  # (B, L); only with a teacher
-
-    @property
-    def outputs(self) -> Outputs | None:
-        """The outputs that the losses compare with those of the aligner; None without a teacher."""
-        if self.aux_logits is None or self.projection is None:
-            return None
-        return Outputs(self.logits, self.aux_logits, self.projection)
+    aux_logits: Tensor | None  # (B, C); only with an auxiliary head
+    projection: Tensor | None  # (B, D); only with a teacher
 
     @property
     def head(self) -> Tensor | None:
@@ -43,12 +35,21 @@ class StudentOutputs(NamedTuple):
 
 
 class DistilledStudent(nn.Module):
-    """A classifier, or a causal language model with the tokens `first` (C,) that answers start with."""
+    """A classifier, or a causal language model with the tokens `first` (C,) that answers start with.
 
-    def __init__(self, model: PreTrainedModel, heads: StudentHeads | None, first: Sequence[int] | None = None) -> None:
+    `pooled` is s (B, H) of the last forward pass with a teacher, as the outputs depend on it.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        heads: StudentHeads | ProjectionHead | None,
+        first: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         self.model = model
         self.heads = heads
+        self.pooled: Tensor | None = None
         self.first: Tensor | None  # a buffer
         self.register_buffer("first", None if first is None else torch.tensor(first), persistent=False)
 
@@ -60,5 +61,8 @@ class DistilledStudent(nn.Module):
             pooled, logits, answers = answer_loss(self.model, batch, self.first)
         if self.heads is None:
             return StudentOutputs(logits, answers, None, None)
+        self.pooled = pooled
+        if isinstance(self.heads, ProjectionHead):
+            return StudentOutputs(logits, answers, None, self.heads(pooled))
         outputs = self.heads(pooled, logits)
         return StudentOutputs(outputs.logits, answers, outputs.aux_logits, outputs.projection)

@@ -20,13 +20,14 @@ from distill.dataset.loader import Batch, Loader
 from distill.dataset.moving import moved
 from distill.dataset.order import share
 from distill.dataset.tokens import Tokens
-from distill.objective.losses import Outputs, head_loss, student_loss
-from distill.objective.targets import EpochTargets, TeacherTargets
+from distill.objective.losses import head_loss
+from distill.objective.targets import Targets, TargetsOfEpoch
 from distill.settings import TrainSettings
 from distill.students.distilled import DistilledStudent, StudentOutputs
 from distill.students.generation import NO_LABEL
-from distill.students.heads import StudentHeads
+from distill.students.heads import ProjectionHead, StudentHeads
 from distill.students.pooling import pooled_width
+from distill.training.balance import GradientBalance
 from distill.training.distributed import (
     copy_full_weights,
     gather_full,
@@ -56,7 +57,7 @@ class Steps:
         labels: Sequence[float],
         settings: TrainSettings,
         data_digest: str,
-        teacher_targets: TeacherTargets | None,
+        teacher_targets: Targets | None,
         accelerator: Accelerator,
         first: Sequence[int] | None,
     ) -> None:
@@ -66,12 +67,10 @@ class Steps:
         self._seed = settings.seed + 1_000_003 * self._rank
         device = accelerator.device
         self._labels = torch.tensor(labels, device=device)
-        heads = None
-        if teacher_targets:
-            width = teacher_targets.features.shape[1]
-            classes, relu = teacher_targets.classes, teacher_targets.relu
-            heads = StudentHeads(pooled_width(model), width, classes, settings.dropout, relu)
-            heads.initialise(settings.seed)
+        self._balance = None
+        if teacher_targets and settings.objective == "crossfit" and settings.balance:
+            self._balance = GradientBalance(3, device, self._ranks)
+        heads = _heads(model, teacher_targets, settings) if teacher_targets else None
         self._given = self._bare = DistilledStudent(model, heads, first)  # contains the model of the caller
         if is_sharded(accelerator):
             self._bare = sharded_copy(self._given, accelerator)
@@ -91,7 +90,7 @@ class Steps:
         if answers is not None:
             self._answer_tokens = np.array([sum(label != NO_LABEL for label in row) for row in answers])
 
-    def _loader(self, key: str, teacher_targets: TeacherTargets | None, device: torch.device) -> Loader:
+    def _loader(self, key: str, teacher_targets: Targets | None, device: torch.device) -> Loader:
         """Return a loader of global batches: each rank takes its share of the texts, and all of the features."""
         settings = self._settings
         features = teacher_targets.features if teacher_targets else np.empty((len(self._labels), 0), np.float16)
@@ -106,10 +105,10 @@ class Steps:
             max_local_bytes=teacher_targets.max_local_bytes if teacher_targets else None,
         )
 
-    def step(self, batch: Batch, epoch_targets: EpochTargets | None) -> Tensor:
+    def step(self, batch: Batch, epoch_targets: TargetsOfEpoch | None) -> Tensor:
         """Take one optimiser step over a global batch.
 
-        Return its losses and the norm of its gradient, (3,) or (5,) on the device; see `_loss`.
+        Return its losses and the norm of its gradient, (3,) or (5,) on the device; see `_terms`.
         """
         count = len(batch.rows)
         parts = np.array_split(np.arange(count), min(self._settings.accumulate, count))
@@ -120,6 +119,8 @@ class Steps:
             weight = len(part) / count
             with self._accelerator.no_sync(self._student) if number < len(parts) else nullcontext():
                 losses.append(weight * self._backward(rows, features, epoch_targets, weight, answers * weight))
+        if self._balance:
+            self._balance.end_step()
         norm = self._clipped()
         self._optimizer.step()
         self._schedule.step()
@@ -137,7 +138,7 @@ class Steps:
         return torch.zeros_like(norm) if self._accelerator.scaler else norm
 
     def _backward(
-        self, rows: np.ndarray, features: Tensor, epoch_targets: EpochTargets | None, weight: float, tokens: float
+        self, rows: np.ndarray, features: Tensor, epoch_targets: TargetsOfEpoch | None, weight: float, tokens: float
     ) -> Tensor:
         """Add the gradient of a part of the batch. Return its losses.
 
@@ -149,13 +150,35 @@ class Steps:
         student_outputs = self._student(self._tokens.batch(own, device))
         if self._ranks > 1:
             student_outputs = self._gather(len(rows), student_outputs)
-        index = moved(rows, device)
-        teacher_outputs = epoch_targets.outputs(index, features) if epoch_targets else None
-        center = epoch_targets.center if epoch_targets else None
-        head = student_outputs.head_of(tokens)
-        terms = _loss(self._settings, student_outputs, self._labels[index], teacher_outputs, center, head)
+        terms = self._terms(rows, features, student_outputs, epoch_targets, weight, student_outputs.head_of(tokens))
         self._accelerator.backward(terms[0] * (weight * self._ranks))
         return terms.detach()
+
+    def _terms(
+        self,
+        rows: np.ndarray,
+        features: Tensor,
+        student_outputs: StudentOutputs,
+        epoch_targets: TargetsOfEpoch | None,
+        weight: float,
+        head: Tensor | None,
+    ) -> Tensor:
+        """Return (total, task, output alignment, manifold); without a teacher or without labels only (total, task)."""
+        settings, index = self._settings, moved(rows, self._accelerator.device)
+        if epoch_targets is None:
+            loss = head_loss(student_outputs.logits, self._labels[index]) if head is None else head
+            return torch.stack([loss, loss])
+        terms = epoch_targets.terms(settings, student_outputs, self._labels[index], index, features, head)
+        if len(terms) == 1:
+            return terms.expand(2)
+        scaled = terms
+        if self._balance:
+            assert self._bare.pooled is not None  # of the forward pass just done
+            self._balance.measure(terms, self._bare.pooled, weight)
+            scaled = terms * self._balance.scales()
+        task, outputs, points = scaled
+        total = settings.alpha * outputs + (1 - settings.alpha) * task + settings.beta * points
+        return torch.cat([total[None], terms])
 
     def _gather(self, rows: int, student_outputs: StudentOutputs) -> StudentOutputs:
         widths = [0 if column is None else column.shape[1] for column in student_outputs]
@@ -178,6 +201,7 @@ class Steps:
             "schedule": self._schedule.state_dict(),
             "rng": rng_states(self._accelerator),
             "loader": self.loader.state_dict(),
+            **({"balance": self._balance.state_dict()} if self._balance else {}),
             "scaler": self._accelerator.scaler.state_dict() if self._accelerator.scaler else {},
         }
 
@@ -195,6 +219,8 @@ class Steps:
         if self._accelerator.scaler and state.get("scaler"):
             self._accelerator.scaler.load_state_dict(state["scaler"])
         self.loader.load_state_dict(state["loader"])
+        if self._balance:
+            self._balance.load_state_dict(state["balance"])
         set_rng_state(state["rng"], self._rank, self._seed + step)
         self.give_back()
 
@@ -212,18 +238,12 @@ def _schedule(optimizer: torch.optim.Optimizer, settings: TrainSettings, total: 
     return schedule
 
 
-def _loss(
-    settings: TrainSettings,
-    student_outputs: StudentOutputs,
-    labels: Tensor,
-    teacher_outputs: Outputs | None,
-    center: Tensor | None,
-    head: Tensor | None,
-) -> Tensor:
-    """Return (total, task, output alignment, manifold); without a teacher only (total, task)."""
-    outputs = student_outputs.outputs
-    if outputs is None or teacher_outputs is None:
-        loss = head_loss(student_outputs.logits, labels) if head is None else head
-        return torch.stack([loss, loss])
-    terms = student_loss(teacher_outputs, outputs, labels, **settings.loss, center=center, head=head)
-    return torch.stack(terms)
+def _heads(
+    model: PreTrainedModel, teacher_targets: Targets, settings: TrainSettings
+) -> StudentHeads | ProjectionHead:
+    hidden, width = pooled_width(model), teacher_targets.projection_width
+    heads: StudentHeads | ProjectionHead = ProjectionHead(hidden, width)
+    if teacher_targets.has_aux_heads:
+        heads = StudentHeads(hidden, width, teacher_targets.classes, settings.dropout, teacher_targets.relu)
+    heads.initialise(settings.seed)
+    return heads

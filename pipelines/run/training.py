@@ -32,13 +32,13 @@ from pipelines.run.lengths import warn_if_cut, with_length_of
 from pipelines.run.processes import start_processes
 from pipelines.run.record import RunResult, count_parameters, facts_of, finished, write_record
 from pipelines.run.request import RunRequest, check_request
-from pipelines.run.teacher_targets import find_teacher_targets
+from pipelines.run.teacher_targets import check_objective, find_teacher_targets
 from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from distill import BestEpoch, Epoch, Precision, TaskModel, TeacherTargets
+    from distill import BestEpoch, Epoch, Precision, Targets, TaskModel
 
 __all__ = ["RunRequest", "RunResult", "run_training"]
 
@@ -51,6 +51,7 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     check_request(request)
     request = replace(request, settings=controlled_settings(request.control, request.settings))
     card = load_card(request.task)
+    check_objective(request, card)
     if splits is None:
         splits = load_splits(card, request.data_files)
         if os.environ.get("RANK", "0") == "0":  # one of several processes: only the first one prints
@@ -77,7 +78,7 @@ class _Run:
     accelerator: Accelerator
     precision: Precision
     task_model: TaskModel
-    teacher_targets: TeacherTargets | None
+    teacher_targets: Targets | None
     parameters: Mapping[str, int]
     best: BestEpoch
 
@@ -142,7 +143,9 @@ def _open(request: RunRequest, card: Card, splits: Splits, view: View | None, id
     if accelerator.is_main_process:
         warn_if_cut(task_model, settings)
     has_aligner = view is not None and not (control and control.aligner == "none")
-    targets = find_teacher_targets(request, task_model, view, accelerator) if view and has_aligner else None
+    targets: Targets | None = None
+    if view and has_aligner:
+        targets = find_teacher_targets(request, card, task_model, view, accelerator)
     return _Run(
         request,
         card,
@@ -233,6 +236,7 @@ def _finish(
         "weights": {"new": list(weights.new), "unused": list(weights.unused)},
         "coverage": asdict(run.view.coverage) if run.view else None,
         "features": asdict(source) if source else None,
+        **({"out_of_fold": found} if (found := getattr(run.teacher_targets, "out_of_fold", None)) else {}),
         "parameters": run.parameters,
         "precision": run.precision.used,
         "precision_reason": run.precision.reason,
