@@ -11,14 +11,15 @@ from .dataset.loader import Loader as Loader
 from .dataset.mending import Mending as Mending, spec_text as spec_text
 from .dataset.moving import on_device as on_device
 from .dataset.order import generator_of as generator_of
-from .dataset.tokens import Tokens as Tokens, tokenize as tokenize
+from .dataset.tokens import Tokens as Tokens, default_length as default_length, tokenize as tokenize
 from .dataset.windows import autocorrelation as autocorrelation
 from .objective.aligner import train_aligner as train_aligner, untrained_states as untrained_states
 from .objective.aligner_store import aligner_states as aligner_states
 from .objective.crossfit import CrossfitTargets as CrossfitTargets
-from .objective.crossfit_store import crossfit_targets as crossfit_targets
+from .objective.crossfit_store import crossfit_targets as crossfit_targets, whitening_of as whitening_of
 from .objective.targets import EpochTargets as EpochTargets, Targets as Targets, TeacherTargets as TeacherTargets
 from .settings import (
+    CROSSFIT_SETTINGS as CROSSFIT_SETTINGS,
     MANIFOLD_LOSSES as MANIFOLD_LOSSES,
     PAPER_ALIGNER as PAPER_ALIGNER,
     PAPER_LAYERS as PAPER_LAYERS,
@@ -34,7 +35,7 @@ from .settings import (
 )
 from .students.evaluation import pooled_outputs as pooled_outputs, predict as predict, probe as probe
 from .students.export import export_student as export_student, model_card as model_card
-from .students.heads import widen_head as widen_head
+from .students.heads import task_head as task_head, widen_head as widen_head
 from .students.loading import StudentSpec as StudentSpec, length_limit as length_limit, load_student as load_student
 from .students.machine_speed import (
     Precision as Precision,
@@ -73,5 +74,5 @@ from .training.distributed import (
     wait_for_all as wait_for_all,
 )
 from .training.hf_trainer import DistilledModel as DistilledModel, targets_from_cache as targets_from_cache
-from .training.pretraining import pretrain_student as pretrain_student
+from .training.pretraining import PretrainTargets as PretrainTargets, pretrain_student as pretrain_student
 from .training.trainer import CheckpointConfig as CheckpointConfig, Epoch as Epoch, train_student as train_student

@@ -29,6 +29,11 @@ class Control:
     zero_weights: bool = False  # train with alpha = beta = 0
     wide_head: bool = False  # add the parameters of distillation to the task head, without a teacher
 
+    @property
+    def changes_features(self) -> bool:
+        """True if a student that learns from features alone learns otherwise under this control."""
+        return self.features != "real" or self.encoder is not None
+
 
 CONTROLS: dict[str, Control] = {
     "shuffled": Control("the real features, permuted among the rows", "shuffled"),

@@ -17,6 +17,7 @@ from typing import Any
 REGRESSIONS = ("standardised", "relu")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 OBJECTIVES = ("armada", "crossfit")
+CROSSFIT_SETTINGS = ("folds", "output_loss", "components", "power", "balance")  # of no other objective
 OUTPUT_LOSSES = ("kl", "mse")
 MANIFOLD_LOSSES = ("cosine", "euclid", "pointwise", "relational", "none")
 
@@ -117,14 +118,14 @@ class TrainSettings:
     objective: str = setting(
         "armada",
         "What a student learns from pictures: armada, as the reference; crossfit, from cross-fitted aligners and a "
-        "contrast with all pictures, with the five options below.",
+        "contrast with all pictures (--folds, --output-loss, --components, --power and --balance are for it).",
         choices=OBJECTIVES,
     )
-    folds: int = setting(5, "crossfit: folds of rows, each taught by an aligner without its labels; 1: none.", at_least=1)
-    output_loss: str = setting("kl", "crossfit: T^2 KL of the outputs, or the reference's MSE.", choices=OUTPUT_LOSSES)
-    components: int = setting(64, "crossfit: whitened components of the features; 0: the raw features.", at_least=0)
-    power: float = setting(0.5, "crossfit: power of the components' singular values.", at_least=0, at_most=1)
-    balance: bool = setting(True, "crossfit: weight each teacher's term so that its gradient is as large as the task's.")
+    folds: int = setting(5, "Folds of rows; an aligner that has not seen its labels teaches each. 1: none.", at_least=1)
+    output_loss: str = setting("kl", "T^2 KL of the outputs, or the reference's MSE.", choices=OUTPUT_LOSSES)
+    components: int = setting(64, "Whitened components of the features; 0: the raw features.", at_least=0)
+    power: float = setting(0.5, "Power of the components' singular values.", at_least=0, at_most=1)
+    balance: bool = setting(True, "Weight the teacher's terms so that their gradients are as large as the task's.")
 
     @property
     def loss(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from pipelines.commands.browse import browse
 from pipelines.commands.cache import cache_app
 from pipelines.commands.interrupts import INTERRUPTED, Interruptible
 from pipelines.commands.maintenance import compact, export, merge, verify
+from pipelines.commands.pretrain import command as pretrain_command
 from pipelines.commands.studies import report, study
 from pipelines.commands.tasks import tasks
 from pipelines.commands.train import command as train_command
@@ -30,6 +31,7 @@ for command in (verify, compact, merge, export, browse):
     cache_app.command()(command)
 app.add_typer(cache_app, name="cache")
 app.command("train")(train_command())
+app.command("pretrain")(pretrain_command())
 for other in (tasks, study, report):
     app.command()(other)
 

@@ -70,7 +70,7 @@ def _name(epoch: int) -> str:
 
 def keep(home: Path, name: str, state: State) -> None:
     """Write tensors to a file whose name states their digest."""
-    data = save(state)
+    data = save({part: value.contiguous() for part, value in state.items()})
     atomic_write(home / f"{name}-{sha256(data)[:32]}.safetensors", data, durable=False)
 
 

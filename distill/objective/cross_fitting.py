@@ -8,6 +8,7 @@ seed, as that of the aligner is.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -25,13 +26,18 @@ from teacher_cache import progress
 Inputs = Callable[[Tensor], Tensor]
 
 
+def as_float(features: Tensor) -> Tensor:
+    """Return (B, L) features as they are, in float32."""
+    return features.float()
+
+
 class FoldAligners(nn.Module):
     """K aligners in one stack: each maps (B, D) inputs to logits for C classes through two hidden layers."""
 
     def __init__(self, folds: int, inputs: int, classes: int, width: int, dropout: float) -> None:
         super().__init__()
         sizes = [inputs, width, width, classes]
-        self.weights = nn.ParameterList(torch.zeros(folds, a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.weights = nn.ParameterList(torch.zeros(folds, a, b) for a, b in pairwise(sizes))
         self.biases = nn.ParameterList(torch.zeros(folds, 1, b) for b in sizes[1:])
         self.dropout = nn.Dropout(dropout)
 
@@ -128,7 +134,7 @@ def row_losses(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def _loss(logits: Tensor, labels: Tensor, fold: Tensor) -> Tensor:
-    """Return the sum over the aligners of the mean loss over the rows that they are trained on; logits are (K, B, C)."""
+    """Return the sum over the K aligners of their mean loss over the rows that they learn; logits are (K, B, C)."""
     count, rows, classes = logits.shape
     if classes == 1:
         losses = (logits[:, :, 0] - labels.to(logits)).square()
@@ -149,9 +155,7 @@ def _clip(parameters: list[nn.Parameter], at_most: float) -> None:
 
 
 @torch.no_grad()
-def _left_out(
-    aligners: FoldAligners, features: FeatureTable, inputs: Inputs, fold: Tensor, classes: int
-) -> Tensor:
+def _left_out(aligners: FoldAligners, features: FeatureTable, inputs: Inputs, fold: Tensor, classes: int) -> Tensor:
     """Return the logits (M, C) of every picture by the aligner that has left its row out."""
     table = features.features if isinstance(features, SampledFeatures) else features
     pictures, each = table.shape[0], table.shape[0] // len(fold)

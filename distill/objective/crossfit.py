@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor
 from distill.dataset.moving import moved
 from distill.dataset.sampled_features import FeatureTable, features_of_epoch
 from distill.objective.contrast import Bank, bank_of, contrast_loss
+from distill.objective.cross_fitting import Inputs, as_float
 from distill.objective.losses import head_loss, kl_loss, output_distance
 from distill.objective.targets import StudentPoints
 from distill.objective.whitening import Whitening
@@ -57,7 +59,6 @@ class CrossfitTargets:
         return CrossfitEpoch(self, epoch, device)
 
 
-
 class CrossfitEpoch:
     """The targets of one epoch: the logits and the picture of every row, and the bank."""
 
@@ -65,9 +66,9 @@ class CrossfitEpoch:
         _, places = features_of_epoch(targets.features, epoch)
         self._logits = moved(targets.logits[torch.from_numpy(places)], device)  # (N, C)
         self._pictures = moved(targets.pictures[places], device)  # (N,)
-        self._whitening = targets.whitening.to(device) if targets.whitening else None
-        self._make_bank = lambda: bank_of(
-            targets.features, self._points, targets.pictures, device, targets.key, targets.seed, epoch
+        self._points: Inputs = targets.whitening.to(device) if targets.whitening else as_float
+        self._make_bank = partial(
+            bank_of, targets.features, self._points, targets.pictures, device, targets.key, targets.seed, epoch
         )
         self._bank: Bank | None = None
 
@@ -90,6 +91,3 @@ class CrossfitEpoch:
                 self._bank = self._make_bank()
             points = contrast_loss(student.projection, self._points(features), self._pictures[rows], self._bank)
         return torch.stack([task, outputs, points])
-
-    def _points(self, features: Tensor) -> Tensor:
-        return features.float() if self._whitening is None else self._whitening(features)

@@ -19,7 +19,7 @@ from distill.dataset.join import View
 from distill.dataset.moving import on_device
 from distill.dataset.sampled_features import FeatureTable, SampledFeatures
 from distill.objective.aligner_store import keep, read_kept
-from distill.objective.cross_fitting import FoldAligners, out_of_fold_logits
+from distill.objective.cross_fitting import FoldAligners, as_float, out_of_fold_logits
 from distill.objective.crossfit import CrossfitTargets
 from distill.objective.folds import folds_of
 from distill.objective.whitening import Whitening, fit_whitening
@@ -85,7 +85,7 @@ def crossfit_targets(
     found = [state for state in stored if state is not None]
     width = view.features.shape[1] if whitening is None else whitening.basis.shape[1]
     if len(found) < len(names):
-        inputs = whitening.to(device) if whitening else torch.Tensor.float
+        inputs = whitening.to(device) if whitening else as_float
         trained = out_of_fold_logits(
             table,
             inputs,

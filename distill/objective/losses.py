@@ -71,7 +71,7 @@ def output_distance(aligner: Tensor, student: Tensor, temperature: float) -> Ten
 
 
 def kl_loss(aligner: Tensor, student: Tensor, temperature: float) -> Tensor:
-    """Return T^2 * KL(softmax(a/T), softmax(s/T)), the mean over the rows of logits (B, C); if C = 1, the MSE without T.
+    """Return T^2 * KL(softmax(a/T), softmax(s/T)), the mean over rows of logits (B, C); if C = 1, the MSE without T.
 
     a and s are the logits of aligner and student, T is `temperature` (Hinton et al. 2015, arXiv 1503.02531).
     """

@@ -16,16 +16,22 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def export_student(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, card: str) -> None:
+def export_student(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, card: str, without: str | None = None
+) -> None:
     """Write a checkpoint that `from_pretrained(folder)` of the stock Auto class loads; `card` is its README.
 
+    `without` names a module whose weights are left out, such as a task head that was never trained.
     The folder is written completely or not at all, and replaces an older one.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
     try:
         with quiet_transformers():
-            model.save_pretrained(draft)
+            kept = model.state_dict()
+            if without:
+                kept = {name: value for name, value in kept.items() if not name.startswith(f"{without}.")}
+            model.save_pretrained(draft, state_dict=kept)
         tokenizer.save_pretrained(draft)
         (draft / "README.md").write_text(card, "utf-8")
         shutil.rmtree(folder, ignore_errors=True)

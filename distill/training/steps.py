@@ -238,9 +238,7 @@ def _schedule(optimizer: torch.optim.Optimizer, settings: TrainSettings, total: 
     return schedule
 
 
-def _heads(
-    model: PreTrainedModel, teacher_targets: Targets, settings: TrainSettings
-) -> StudentHeads | ProjectionHead:
+def _heads(model: PreTrainedModel, teacher_targets: Targets, settings: TrainSettings) -> StudentHeads | ProjectionHead:
     hidden, width = pooled_width(model), teacher_targets.projection_width
     heads: StudentHeads | ProjectionHead = ProjectionHead(hidden, width)
     if teacher_targets.has_aux_heads:

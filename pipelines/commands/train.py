@@ -60,8 +60,8 @@ def _read(path: Path) -> dict[str, Any]:
 def command() -> Callable[..., None]:
     """`train` as Typer reads it: one parameter per declared option, all of them optional, so that `values` holds only
     what was given."""
-    parameters = [_parameter(option) for option in train_options().values()]
-    parameters += [_keyword("config", Config, None), _keyword("as_json", AsJson, False)]
+    parameters = [parameter_of(option) for option in train_options().values()]
+    parameters += [keyword("config", Config, None), keyword("as_json", AsJson, False)]
 
     def train_command(config: Path | None, as_json: bool, **values: Any) -> None:
         train(values, config, as_json)
@@ -72,7 +72,8 @@ def command() -> Callable[..., None]:
     return train_command
 
 
-def _parameter(option: Option) -> inspect.Parameter:
+def parameter_of(option: Option) -> inspect.Parameter:
+    """The parameter of a declared option."""
     flag = f"{option.flag}/--no-{option.flag[2:]}" if option.default is True else option.flag
     info = typer.Option(
         flag,
@@ -83,7 +84,7 @@ def _parameter(option: Option) -> inspect.Parameter:
     )
     # Lists are separated by commas. As a Path, an empty text would be the current folder.
     type_ = str if any(word in str(option.type) for word in ("tuple", "Path")) else option.type
-    return _keyword(option.name, Annotated[Optional[type_], info], None)
+    return keyword(option.name, Annotated[Optional[type_], info], None)
 
 
 def _help(option: Option) -> str:
@@ -98,5 +99,6 @@ def _help(option: Option) -> str:
     return " ".join(words)
 
 
-def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+def keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    """A parameter that is given by its name."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)

@@ -207,7 +207,7 @@ def check_request(request: RunRequest) -> None:
 
 def _contradictions(request: RunRequest) -> Iterator[str]:
     """Yield a message for each contradiction between options."""
-    from distill import UNDISTILLED, changes, is_random
+    from distill import CROSSFIT_SETTINGS, UNDISTILLED, changes, is_random
 
     settings = request.settings
     if request.samples > 1 and request.max_local_bytes is not None:
@@ -231,8 +231,7 @@ def _contradictions(request: RunRequest) -> Iterator[str]:
             f"--accumulate: expected at most as many parts as the batch has rows ({settings.batch_size}), found "
             f"{settings.accumulate}"
         )
-    crossfit = {one.name for one in fields(settings) if one.metadata["declared"].help.startswith("crossfit: ")}
-    if settings.objective != "crossfit" and (given := sorted(crossfit & changes(settings).keys())):
+    if settings.objective != "crossfit" and (given := sorted(changes(settings).keys() & set(CROSSFIT_SETTINGS))):
         yield f"--{given[0].replace('_', '-')}: expected --objective crossfit beside it, found {settings.objective}"
     if request.control != UNDISTILLED and not request.cache:
         yield "--cache URL is missing; only --control undistilled needs none"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill import Card, View, find_control
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from distill import CrossfitTargets, TaskModel, TeacherTargets
+
+TAUGHT = ("classification", "regression", "choice")  # types of tasks that cross-fitted aligners learn
 
 
 def find_teacher_targets(
@@ -29,10 +32,10 @@ def check_objective(request: RunRequest, card: Card) -> None:
     """Raise ArmadaError if a task is not one that the objective can teach."""
     if request.settings.objective != "crossfit":
         return
-    if card.type == "generation":
+    if card.type not in TAUGHT:
         raise ArmadaError(
-            f"--objective crossfit: expected a classification, regression or choice task, found the generation task "
-            f"{card.name}: its answers are texts, which an aligner does not predict; use --objective armada"
+            f"--objective crossfit: expected a task of type {', '.join(TAUGHT)}, found {card.name}, of type "
+            f"{card.type}: its aligners predict one label or number per row; use --objective armada"
         )
     if card.type == "regression" and request.regression == "relu":
         raise ArmadaError("--objective crossfit: expected --regression standardised, found relu, the reference's")
@@ -57,7 +60,7 @@ def _armada(
     taught = None if task_model.targets is view.split.labels else task_model.targets
     read_or_train = partial(
         aligner_states,
-        _folder(request),
+        aligner_folder(request),
         view,
         task_model.classes,
         epochs,
@@ -68,7 +71,7 @@ def _armada(
         max_local_bytes=limit,
         moved=features,
     )
-    return TeacherTargets(table, _first_on_main(read_or_train, accelerator), settings.width, limit, relu)
+    return TeacherTargets(table, first_on_main(read_or_train, accelerator), settings.width, limit, relu)
 
 
 def _crossfit(
@@ -78,7 +81,7 @@ def _crossfit(
 
     read_or_train = partial(
         crossfit_targets,
-        _folder(request),
+        aligner_folder(request),
         view,
         task_model.targets,
         task_model.classes,
@@ -89,7 +92,7 @@ def _crossfit(
         max_local_bytes=request.max_local_bytes,
         moved=on_device(view.features, accelerator.device),
     )
-    targets: CrossfitTargets = _first_on_main(read_or_train, accelerator)
+    targets: CrossfitTargets = first_on_main(read_or_train, accelerator)
     return replace(targets, out_of_fold={**targets.out_of_fold, **_accuracy(card, view, targets)})
 
 
@@ -107,7 +110,7 @@ def _accuracy(card: Card, view: View, targets: CrossfitTargets) -> dict[str, Any
     return found
 
 
-def _first_on_main(read_or_train: Callable[[], Any], accelerator: Accelerator) -> Any:
+def first_on_main(read_or_train: Callable[[], Any], accelerator: Accelerator) -> Any:
     """Call it on the main process; then on the others, which read what that has stored, however long it took."""
     from distill import wait_for_all
 
@@ -127,5 +130,6 @@ def _is_untrained(request: RunRequest) -> bool:
     return bool(control and control.aligner == "untrained")
 
 
-def _folder(request: RunRequest) -> Any:
+def aligner_folder(request: RunRequest) -> Path:
+    """Where this user's aligners and whitenings of a cache are kept."""
     return Cache(str(request.cache)).derived_folder / "aligners"

@@ -1,0 +1,110 @@
+"""The request for one pre-training: which of the declared options `armada pretrain` takes, and the checks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill import CONTROL_NAMES, Declared, Mending, Split, card_names, find_control
+from pipelines.run.request import Option, RunRequest, make_request, train_options
+from teacher_cache import ArmadaError, Cache, prompt_key, read_prompts
+
+# The options of `armada train` that a pre-training has too.
+OF_THE_RUN = ("student", "out", "cache", "teacher", "encoder", "control", "missing", "samples", "combine", "layers")
+OF_THE_MACHINE = ("precision", "save_steps", "keep", "max_local_bytes", "track")
+OF_THE_TRAINING = (
+    *("epochs", "batch_size", "accumulate", "lr", "schedule", "weight_decay", "warmup", "clip_norm"),
+    *("max_length", "max_steps", "by_length", "seed", "components", "power"),
+)
+TEXT_COLUMN = Option(
+    "text_column",
+    "--text-column",
+    "str | None",
+    None,
+    Declared("The column of the texts, which are the prompts as they are; default: text."),
+    "",
+    "text_column",
+)
+
+
+@dataclass(frozen=True)
+class PretrainRequest:
+    """Which texts a student is pre-trained on, and how. Of `run`, only the options of `pretrain_options` count."""
+
+    texts: str  # a file of prompts, or the name of a task card, whose training rows are read without their labels
+    text_column: str | None
+    run: RunRequest
+
+
+def pretrain_options() -> Mapping[str, Option]:
+    """The options of a pre-training by name, in the order in which help lists them."""
+    known = train_options()
+    names = (*OF_THE_RUN, *OF_THE_MACHINE, *OF_THE_TRAINING)
+    return {"text_column": TEXT_COLUMN, **{name: known[name] for name in names}}
+
+
+def make_pretrain_request(texts: str, values: Mapping[str, Any]) -> PretrainRequest:
+    """The request of options by name. Raises ArmadaError for a value of another type, or if one is missing."""
+    said = {name: value for name, value in values.items() if name != "text_column"}
+    return PretrainRequest(texts, values.get("text_column"), make_request({"task": texts, **said}))
+
+
+def check_pretrain_request(request: PretrainRequest) -> None:
+    """Raise ArmadaError for a value out of bounds, and for a folder, cache, control or tracker that can't be used."""
+    from distill import check_settings
+    from pipelines.run.places import check_cache, check_folder, check_trackers
+
+    run = request.run
+    check_settings(run)
+    check_settings(run.settings)
+    control = find_control(run.control)
+    if run.control is not None and not (control and control.changes_features):
+        named = [name for name in CONTROL_NAMES if (one := find_control(name)) and one.changes_features]
+        raise ArmadaError(
+            f"--control: expected one that changes the features ({', '.join(named)}), found {run.control}: "
+            "pre-training has nothing else to learn from"
+        )
+    if not run.cache:
+        raise ArmadaError("--cache URL is missing: pre-training learns from the features in a cache")
+    if run.samples > 1 and run.max_local_bytes is not None:
+        raise ArmadaError("--samples: several pictures per prompt are joined in memory; leave out --max-local-bytes")
+    if run.settings.accumulate > run.settings.batch_size:
+        raise ArmadaError(
+            f"--accumulate: expected at most as many parts as the batch has rows ({run.settings.batch_size}), found "
+            f"{run.settings.accumulate}"
+        )
+    check_folder("--out", run.out)
+    check_cache(run.cache)
+    check_trackers(run.track)
+
+
+def read_texts(request: PretrainRequest) -> Split:
+    """Return the rows to pre-train on, each text once, whatever their order in the file, with 0 for each label.
+
+    Raise ArmadaError if the texts can't be read.
+    """
+    if request.texts in card_names() and not Path(request.texts).exists():
+        from distill import load_card, load_splits
+
+        if request.text_column:
+            raise ArmadaError(f"--text-column: the card {request.texts} has its own columns; leave it out")
+        return without_labels(load_splits(load_card(request.texts)).train)
+    path = Path(request.texts)
+    if not path.exists() and not path.suffix:
+        raise ArmadaError(f"{path}: expected a file of texts or a task, found neither; known tasks: armada tasks")
+    texts = read_prompts(path, request.text_column or "text")
+    rows = sorted({prompt_key(text): text for text in texts}.items())
+    return Split([key for key, _ in rows], [(text,) for _, text in rows], [text for _, text in rows], [0] * len(rows))
+
+
+def without_labels(rows: Split) -> Split:
+    """Return the same texts and prompts, with 0 for each label and no questions."""
+    return Split(rows.ids, rows.texts, rows.prompts, [0] * len(rows))
+
+
+def mending_of(request: PretrainRequest, names: tuple[str, str], cache: Cache) -> Mending:
+    """Return the commands that build what a pre-training looks for. `names` are the specs of teacher and encoder."""
+    column = ("--text-column", request.text_column) if request.text_column else ()
+    return Mending((request.texts, *column), *names, str(cache.store), request.run.samples)
