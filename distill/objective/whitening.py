@@ -18,7 +18,7 @@ from distill.objective.targets import feature_blocks
 
 WIDEST = 4096  # features up to this width have their whole covariance computed; wider ones that of SAMPLE rows
 SAMPLE = 4096
-NEGLIGIBLE = 1e-5  # singular values below this share of the largest are rounding
+NEGLIGIBLE = 1e-3  # singular values below this share of the largest are rounding of float32 products
 
 
 @dataclass(frozen=True)

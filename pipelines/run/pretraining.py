@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from distill import Mending, Split, View, changes, data_digest, refuse_another
 from pipelines.files import write_json
 from pipelines.run.features import FeatureSource, join_rows, specs_of
-from pipelines.run.pretrain_request import PretrainRequest, check_pretrain_request, mending_of, read_texts
+from pipelines.run.pretrain_request import OF_THE_TRAINING, PretrainRequest, check_pretrain_request, mending_of, read_texts
 from pipelines.run.processes import start_processes
 from pipelines.run.record import surroundings
 from pipelines.run.request import RunRequest
@@ -116,7 +116,7 @@ def _pretrain(
         _export(request, model, tokenizer, identity)
         record = {
             "identity": identity,
-            "settings": asdict(settings),
+            "settings": {name: getattr(settings, name) for name in OF_THE_TRAINING},
             "epochs": [{"epoch": one.epoch, "steps": one.steps, "loss": one.loss} for one in epochs],
             "train_seconds": sum(epoch.seconds for epoch in epochs),
             "rows": len(view.split),
