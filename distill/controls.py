@@ -67,7 +67,11 @@ def find_control(name: str | None) -> Control | None:
 def controlled_settings(name: str | None, settings: TrainSettings) -> TrainSettings:
     """Return the settings to train with under this control. Raise ArmadaError if its name is unknown."""
     control = find_control(name)
-    return replace(settings, alpha=0.0, beta=0.0) if control and control.zero_weights else settings
+    if not control or not control.zero_weights:
+        return settings
+    if settings.objective == "crossfit":
+        return replace(settings, alpha=0.0, contrast=0.0)
+    return replace(settings, alpha=0.0, beta=0.0)
 
 
 def apply_control(

@@ -86,7 +86,7 @@ class CrossfitEpoch:
         outputs, points = student.logits.new_zeros(()), student.logits.new_zeros(())
         if settings.alpha:
             outputs = OUTPUT_LOSSES[settings.output_loss](self._logits[rows], student.logits, settings.temperature)
-        if settings.beta:
+        if settings.contrast:
             if self._bank is None:
                 self._bank = self._make_bank()
             points = contrast_loss(student.projection, self._points(features), self._pictures[rows], self._bank)

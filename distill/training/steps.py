@@ -177,7 +177,8 @@ class Steps:
             self._balance.measure(terms, self._bare.pooled, weight)
             scaled = terms * self._balance.scales()
         task, outputs, points = scaled
-        total = settings.alpha * outputs + (1 - settings.alpha) * task + settings.beta * points
+        beta = settings.contrast if settings.objective == "crossfit" else settings.beta
+        total = settings.alpha * outputs + (1 - settings.alpha) * task + beta * points
         return torch.cat([total[None], terms])
 
     def _gather(self, rows: int, student_outputs: StudentOutputs) -> StudentOutputs:

@@ -56,7 +56,7 @@ def test_a_batch_in_parts_takes_the_steps_of_the_whole(student, tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"alpha": 0.0}, {"beta": 0.0}, {"balance": False}, {"output_loss": "mse"}, {"temperature": 1.0}],
+    [{"alpha": 0.0}, {"contrast": 0.0}, {"balance": False}, {"output_loss": "mse"}, {"temperature": 1.0}],
     ids=["no teacher outputs", "no contrast", "no balance", "mse", "temperature"],
 )
 def test_every_part_can_be_switched_off(student, tmp_path, changes):
@@ -65,7 +65,7 @@ def test_every_part_can_be_switched_off(student, tmp_path, changes):
     assert not torch.allclose(whole, without, atol=1e-6)
     (epoch,) = epochs
     assert (epoch.output_alignment == 0) == (changes.get("alpha") == 0)
-    assert (epoch.manifold == 0) == (changes.get("beta") == 0)
+    assert (epoch.manifold == 0) == (changes.get("contrast") == 0)
 
 
 def test_raw_features_are_contrasted_without_components(student, tmp_path):
@@ -78,7 +78,7 @@ def test_features_without_any_variance_teach_nothing_and_break_nothing(student, 
     """The control `zero`: with no logits to learn from either, the run is plain fine-tuning."""
     zeros = np.zeros((len(ROWS), 12), np.float16)
     targets = replace(crossfit_targets(), features=zeros, whitening=fit_whitening(zeros, 4, 0.5))
-    distilled, _ = trained(student, tmp_path / "zero", targets, alpha=0.0)
+    distilled, _ = trained(student, tmp_path / "zero", targets, alpha=0.0, contrast=1.0)
     plain, _ = run(student, tmp_path / "plain", epochs=2)
     torch.testing.assert_close(distilled, weights(plain), atol=1e-6, rtol=1e-5)
 
