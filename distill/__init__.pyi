@@ -6,7 +6,13 @@ from .controls import (
     controlled_settings as controlled_settings,
     find_control as find_control,
 )
-from .dataset.join import View as View, data_digest as data_digest, join as join, join_lazily as join_lazily
+from .dataset.join import (
+    Coverage as Coverage,
+    View as View,
+    data_digest as data_digest,
+    join as join,
+    join_lazily as join_lazily,
+)
 from .dataset.loader import Loader as Loader
 from .dataset.mending import Mending as Mending, spec_text as spec_text
 from .dataset.moving import on_device as on_device

@@ -19,6 +19,7 @@ PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 OBJECTIVES = ("armada", "crossfit")
 CROSSFIT_SETTINGS = ("folds", "output_loss", "contrast", "components", "power", "balance")  # of no other objective
 OUTPUT_LOSSES = ("kl", "mse")
+BALANCES = ("contrast", "all", "none")
 MANIFOLD_LOSSES = ("cosine", "euclid", "pointwise", "relational", "none")
 
 
@@ -118,7 +119,7 @@ class TrainSettings:
     objective: str = setting(
         "armada",
         "What a student learns from pictures: armada, as the reference; crossfit, from cross-fitted aligners and a "
-        "contrast with all pictures (--folds, --output-loss, --contrast, --components, --power and --balance are for it).",
+        "contrast with all pictures. It alone has --folds, --output-loss, --contrast, --components, --power, --balance.",
         choices=OBJECTIVES,
     )
     folds: int = setting(5, "Folds of rows; an aligner that has not seen its labels teaches each. 1: none.", at_least=1)
@@ -126,7 +127,11 @@ class TrainSettings:
     contrast: float = setting(0.1, "Weight of the contrast with the features of all pictures.", at_least=0)
     components: int = setting(64, "Whitened components of the features; 0: the raw features.", at_least=0)
     power: float = setting(0.5, "Power of the components' singular values.", at_least=0, at_most=1)
-    balance: bool = setting(True, "Weight the teacher's terms so that their gradients are as large as the task's.")
+    balance: str = setting(
+        "contrast",
+        "Which of the teacher's terms are weighted so that their gradients are as large as the task's.",
+        choices=BALANCES,
+    )
 
     @property
     def loss(self) -> dict[str, Any]:

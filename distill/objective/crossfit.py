@@ -72,6 +72,12 @@ class CrossfitEpoch:
         )
         self._bank: Bank | None = None
 
+    def bank(self) -> Bank:
+        """Return the bank of the epoch, made at the first call."""
+        if self._bank is None:
+            self._bank = self._make_bank()
+        return self._bank
+
     def terms(
         self,
         settings: TrainSettings,
@@ -87,7 +93,5 @@ class CrossfitEpoch:
         if settings.alpha:
             outputs = OUTPUT_LOSSES[settings.output_loss](self._logits[rows], student.logits, settings.temperature)
         if settings.contrast:
-            if self._bank is None:
-                self._bank = self._make_bank()
-            points = contrast_loss(student.projection, self._points(features), self._pictures[rows], self._bank)
+            points = contrast_loss(student.projection, self._points(features), self._pictures[rows], self.bank())
         return torch.stack([task, outputs, points])

@@ -1,13 +1,14 @@
-"""The balance of a loss's terms: each teacher's term gets a weight that makes its gradient as large as the task's.
+"""The balance of a loss's terms: a teacher's term gets a weight that makes its gradient as large as the task's.
 
 Gradients are compared at the pooled output s, where the terms meet, by their norms over the rows of a step; backward
 passes through the model itself are not needed. A step is weighted by running means of the norms of the steps before it,
 so the weights depend neither on the number of ranks, whose squared norms are summed, nor on the parts of a batch. The
-first step only measures: its teacher's terms have the weight 0.
+first step only measures: the terms that are balanced have the weight 0 in it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,17 +19,20 @@ LARGEST = 1000.0  # weight; so that a term without a gradient doesn't get an inf
 
 
 class GradientBalance:
-    """Running means of the gradient norms at s, (T,): of the task first, then of the teacher's terms."""
+    """Running means of the gradient norms at s of the terms of a loss, (T,). The first term is the task; `balanced`
+    are the places of those that are balanced with it, and the other terms have the weight 1."""
 
-    def __init__(self, terms: int, device: torch.device, ranks: int = 1) -> None:
+    def __init__(self, terms: int, balanced: Sequence[int], device: torch.device, ranks: int = 1) -> None:
+        self._balanced = list(balanced)
         self._norms = torch.zeros(terms, device=device)
         self._squares = torch.zeros(terms, device=device)  # of the current step, on this rank
         self._ranks = ranks
 
     def scales(self) -> Tensor:
-        """Return the weights (T,) of the current step; the task's is 1."""
-        scales = (self._norms[0] / self._norms).nan_to_num(0.0, 0.0, 0.0).clamp(max=LARGEST)
-        scales[0] = 1.0
+        """Return the weights (T,) of the current step."""
+        scales = torch.ones_like(self._norms)
+        ratios = self._norms[0] / self._norms[self._balanced]
+        scales[self._balanced] = ratios.nan_to_num(0.0, 0.0, 0.0).clamp(max=LARGEST)
         return scales
 
     def measure(self, terms: Tensor, pooled: Tensor, weight: float) -> None:
@@ -39,8 +43,8 @@ class GradientBalance:
             pooled: (B, H), s of this rank's rows, from which the terms were computed.
             weight: the part's share of the rows of the step.
         """
-        for place, term in enumerate(terms.unbind()):
-            (gradient,) = torch.autograd.grad(term, pooled, retain_graph=True, allow_unused=True)
+        for place in (0, *self._balanced):
+            (gradient,) = torch.autograd.grad(terms[place], pooled, retain_graph=True, allow_unused=True)
             if gradient is not None:
                 self._squares[place] += (weight * gradient.detach().float()).square().sum()
 

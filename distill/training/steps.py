@@ -68,8 +68,9 @@ class Steps:
         device = accelerator.device
         self._labels = torch.tensor(labels, device=device)
         self._balance = None
-        if teacher_targets and settings.objective == "crossfit" and settings.balance:
-            self._balance = GradientBalance(3, device, self._ranks)
+        if teacher_targets and settings.objective == "crossfit" and settings.balance != "none":
+            terms = (1, 2) if settings.balance == "all" else (2,)  # of (task, output alignment, contrast)
+            self._balance = GradientBalance(3, terms, device, self._ranks)
         heads = _heads(model, teacher_targets, settings) if teacher_targets else None
         self._given = self._bare = DistilledStudent(model, heads, first)  # contains the model of the caller
         if is_sharded(accelerator):

@@ -16,7 +16,13 @@ from typing import TYPE_CHECKING, Any
 from distill import Mending, Split, View, changes, data_digest, refuse_another
 from pipelines.files import write_json
 from pipelines.run.features import FeatureSource, join_rows, specs_of
-from pipelines.run.pretrain_request import OF_THE_TRAINING, PretrainRequest, check_pretrain_request, mending_of, read_texts
+from pipelines.run.pretrain_request import (
+    OF_THE_TRAINING,
+    PretrainRequest,
+    check_pretrain_request,
+    mending_of,
+    read_texts,
+)
 from pipelines.run.processes import start_processes
 from pipelines.run.record import surroundings
 from pipelines.run.request import RunRequest

@@ -75,7 +75,7 @@ def test_aligners_and_whitening_are_kept_and_read_by_every_later_run(tmp_path, m
     first = targets_of(tmp_path)
     monkeypatch.setattr(crossfit_store, "out_of_fold_logits", None)  # a call would fail
     monkeypatch.setattr(crossfit_store, "fit_whitening", None)
-    for other in (SETTINGS, replace(SETTINGS, alpha=0.1, lr=1.0, temperature=2.0, balance=False)):
+    for other in (SETTINGS, replace(SETTINGS, alpha=0.1, lr=1.0, temperature=2.0, balance="none")):
         again = targets_of(tmp_path, settings=other)
         assert torch.equal(first.logits, again.logits)
         assert torch.equal(first.whitening.basis, again.whitening.basis)

@@ -13,7 +13,7 @@ def terms_of(pooled, factors):
 
 
 def test_each_teachers_term_gets_the_gradient_norm_of_the_task_and_the_first_step_only_measures():
-    balance, pooled = GradientBalance(3, CPU), torch.ones(4, 2, requires_grad=True)
+    balance, pooled = GradientBalance(3, (1, 2), CPU), torch.ones(4, 2, requires_grad=True)
     assert balance.scales().tolist() == [1, 0, 0]
     balance.measure(terms_of(pooled, [2.0, 0.5, 50.0]), pooled, 1.0)
     assert balance.scales().tolist() == [1, 0, 0], "a step is weighted by the steps before it"
@@ -21,8 +21,15 @@ def test_each_teachers_term_gets_the_gradient_norm_of_the_task_and_the_first_ste
     assert balance.scales().tolist() == pytest.approx([1, 4, 0.04])
 
 
+def test_terms_that_are_not_balanced_keep_their_weight():
+    balance, pooled = GradientBalance(3, (2,), CPU), torch.ones(4, 2, requires_grad=True)
+    balance.measure(terms_of(pooled, [2.0, 0.5, 50.0]), pooled, 1.0)
+    balance.end_step()
+    assert balance.scales().tolist() == pytest.approx([1, 1, 0.04])
+
+
 def test_a_batch_in_parts_is_measured_as_a_whole():
-    whole, parts = GradientBalance(2, CPU), GradientBalance(2, CPU)
+    whole, parts = GradientBalance(2, (1,), CPU), GradientBalance(2, (1,), CPU)
     pooled = torch.randn(6, 3, requires_grad=True)
 
     def terms(rows):
@@ -37,12 +44,11 @@ def test_a_batch_in_parts_is_measured_as_a_whole():
 
 
 def test_a_term_without_a_gradient_is_left_alone_and_the_mean_runs():
-    balance, pooled = GradientBalance(3, CPU), torch.ones(1, 1, requires_grad=True)
+    balance, pooled = GradientBalance(3, (1, 2), CPU), torch.ones(1, 1, requires_grad=True)
     for size in (1.0, 3.0):
-        terms = torch.stack([size * pooled.sum(), pooled.sum(), torch.zeros(())])
-        balance.measure(terms[:2], pooled, 1.0)
+        balance.measure(torch.stack([size * pooled.sum(), pooled.sum(), torch.zeros(())]), pooled, 1.0)
         balance.end_step()
     assert balance.scales().tolist() == pytest.approx([1, (DECAY + 3) / (DECAY + 1), 0])
-    other = GradientBalance(3, CPU)
+    other = GradientBalance(3, (1, 2), CPU)
     other.load_state_dict(balance.state_dict())
     assert torch.equal(other.scales(), balance.scales())

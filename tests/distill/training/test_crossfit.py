@@ -56,8 +56,15 @@ def test_a_batch_in_parts_takes_the_steps_of_the_whole(student, tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"alpha": 0.0}, {"contrast": 0.0}, {"balance": False}, {"output_loss": "mse"}, {"temperature": 1.0}],
-    ids=["no teacher outputs", "no contrast", "no balance", "mse", "temperature"],
+    [
+        {"alpha": 0.0},
+        {"contrast": 0.0},
+        {"balance": "none"},
+        {"balance": "all"},
+        {"output_loss": "mse"},
+        {"temperature": 1.0},
+    ],
+    ids=["no teacher outputs", "no contrast", "no balance", "all balanced", "mse", "temperature"],
 )
 def test_every_part_can_be_switched_off(student, tmp_path, changes):
     whole, _ = trained(student, tmp_path / "whole", max_steps=4)
