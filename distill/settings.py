@@ -119,7 +119,7 @@ class TrainSettings:
     objective: str = setting(
         "armada",
         "What a student learns from pictures: armada, as the reference; crossfit, from cross-fitted aligners and a "
-        "contrast with all pictures. It alone has --folds, --output-loss, --contrast, --components, --power, --balance.",
+        "contrast with all pictures. Only it has --folds, --output-loss, --contrast, --components, --power, --balance.",
         choices=OBJECTIVES,
     )
     folds: int = setting(5, "Folds of rows; an aligner that has not seen its labels teaches each. 1: none.", at_least=1)
