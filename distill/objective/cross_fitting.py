@@ -95,7 +95,8 @@ def out_of_fold_logits(
     aligners.initialise(seed)
     aligners.to(device)
     parameters = list(aligners.parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
+    fused = device.type in ("cpu", "cuda")
+    optimizer = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=fused)
     fold = torch.from_numpy(folds).to(device)
     if epochs == 0:
         logits = _left_out(aligners.eval(), features, inputs, fold, classes)

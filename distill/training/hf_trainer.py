@@ -36,7 +36,7 @@ from distill.settings import AlignerSettings, TrainSettings
 from distill.students.heads import StudentHeads
 from distill.students.pooling import check_architecture, pooled_and_logits, pooled_width
 from distill.tasks.splits import Split
-from teacher_cache import Cache, Features, choose, open_features, sha256
+from teacher_cache import ArmadaError, Cache, Features, choose, open_features, sha256
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
@@ -100,7 +100,7 @@ def _mending(cache: Cache, features: Features, samples: int) -> Mending:
 
 
 class DistilledModel(nn.Module):
-    """A stock classifier and the heads that distillation adds.
+    """A stock classifier and the heads that distillation adds, by the objective `armada`.
 
     With `labels` (B,) and `row` (B,), the places of the rows in the texts of `targets_from_cache`, it returns the loss
     of ARMADA. Without `row` it is the plain classifier. `callback`, for the Trainer, sets the epoch. Raise ArmadaError
@@ -116,6 +116,8 @@ class DistilledModel(nn.Module):
         check_architecture("DistilledModel", student.config.model_type)
         self.student, self.config = student, student.config
         self._settings = settings or TrainSettings()
+        if self._settings.objective != "armada":
+            raise ArmadaError(f"DistilledModel: expected the objective armada, found {self._settings.objective}")
         self._states, self._width = teacher_targets.states, teacher_targets.width
         self.register_buffer("features", torch.as_tensor(teacher_targets.features), persistent=False)
         width = self.features.shape[1]

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from distill import CONTROL_NAMES, Declared, Mending, Split, card_names, find_control
+from distill import Declared
 from pipelines.run.request import Option, RunRequest, make_request, train_options
-from teacher_cache import ArmadaError, Cache, prompt_key, read_prompts
+
+if TYPE_CHECKING:
+    from distill import Mending, Split
+    from teacher_cache import Cache
 
 # The options of `armada train` that a pre-training has too.
 OF_THE_RUN = ("student", "out", "cache", "teacher", "encoder", "control", "missing", "samples", "combine", "layers")
@@ -53,8 +56,9 @@ def make_pretrain_request(texts: str, values: Mapping[str, Any]) -> PretrainRequ
 
 def check_pretrain_request(request: PretrainRequest) -> None:
     """Raise ArmadaError for a value out of bounds, and for a folder, cache, control or tracker that can't be used."""
-    from distill import check_settings
+    from distill import CONTROL_NAMES, check_settings, find_control
     from pipelines.run.places import check_cache, check_folder, check_trackers
+    from teacher_cache import ArmadaError
 
     run = request.run
     check_settings(run)
@@ -85,9 +89,10 @@ def read_texts(request: PretrainRequest) -> Split:
 
     Raise ArmadaError if the texts can't be read.
     """
-    if request.texts in card_names() and not Path(request.texts).exists():
-        from distill import load_card, load_splits
+    from distill import Split, card_names, load_card, load_splits
+    from teacher_cache import ArmadaError, prompt_key, read_prompts
 
+    if request.texts in card_names() and not Path(request.texts).exists():
         if request.text_column:
             raise ArmadaError(f"--text-column: the card {request.texts} has its own columns; leave it out")
         return without_labels(load_splits(load_card(request.texts)).train)
@@ -101,10 +106,14 @@ def read_texts(request: PretrainRequest) -> Split:
 
 def without_labels(rows: Split) -> Split:
     """Return the same texts and prompts, with 0 for each label and no questions."""
+    from distill import Split
+
     return Split(rows.ids, rows.texts, rows.prompts, [0] * len(rows))
 
 
 def mending_of(request: PretrainRequest, names: tuple[str, str], cache: Cache) -> Mending:
     """Return the commands that build what a pre-training looks for. `names` are the specs of teacher and encoder."""
+    from distill import Mending
+
     column = ("--text-column", request.text_column) if request.text_column else ()
     return Mending((request.texts, *column), *names, str(cache.store), request.run.samples)

@@ -7,10 +7,10 @@ import time
 
 import pytest
 
-from tests.distill.tiny import save_student
+from tests.distill.tiny import save_student, split
 from tests.pipelines.cli import FAKES, armada, command, environment, ranks_command, ranks_environment
 
-TEXTS = [f"good plane number {row}" for row in range(40)]
+TEXTS = split(40).prompts
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def pretrained(tmp_path_factory):
     built = armada("cache", "build", texts, "--text-column", "line", *FAKES, "--cache", folder / "cache")
     assert built.returncode == 0, built.stderr
     words = ["pretrain", texts, "--text-column", "line", "--student", folder / "student", "--cache", folder / "cache"]
-    words += ["--batch-size", 8, "--epochs", 4, "--lr", 0.01, "--components", 3]
+    words += ["--batch-size", 8, "--epochs", 5, "--lr", 0.01, "--components", 3]
     run = armada(*words, "--out", folder / "run", "--json")
     assert run.returncode == 0, run.stderr
     return folder, words, run
