@@ -19,7 +19,7 @@ from distill.dataset.moving import moved
 from distill.dataset.sampled_features import FeatureTable, features_of_epoch
 from distill.objective.contrast import Bank, bank_of, contrast_loss
 from distill.objective.cross_fitting import Inputs, as_float
-from distill.objective.losses import head_loss, kl_loss, output_distance
+from distill.objective.losses import kl_loss, output_distance
 from distill.objective.targets import StudentPoints
 from distill.objective.whitening import Whitening
 from distill.settings import TrainSettings
@@ -85,13 +85,12 @@ class CrossfitEpoch:
         labels: Tensor,
         rows: Tensor,
         features: Tensor,
-        head: Tensor | None,
+        head: Tensor,
     ) -> Tensor:
         """Return the unweighted terms (3,): task, output alignment, contrast. See EpochTargets.terms."""
-        task = head_loss(student.logits, labels) if head is None else head
         outputs, points = student.logits.new_zeros(()), student.logits.new_zeros(())
         if settings.alpha:
             outputs = OUTPUT_LOSSES[settings.output_loss](self._logits[rows], student.logits, settings.temperature)
         if settings.contrast:
             points = contrast_loss(student.projection, self._points(features), self._pictures[rows], self.bank())
-        return torch.stack([task, outputs, points])
+        return torch.stack([head, outputs, points])

@@ -51,7 +51,7 @@ class TargetsOfEpoch(Protocol):
         labels: Tensor,
         rows: Tensor,
         features: Tensor,
-        head: Tensor | None,
+        head: Tensor,
     ) -> Tensor:
         """Return the unweighted terms of the loss of a batch, (3,): task, output alignment, manifold; or one term (1,)
         of a student without labels. Only the student gets gradients.
@@ -62,7 +62,7 @@ class TargetsOfEpoch(Protocol):
             labels: (B,) class ids, or floats if C = 1.
             rows: (B,) int64, the numbers of the rows in the view.
             features: (B, L), their features.
-            head: the loss of the task head, if it is not computed from the labels.
+            head: the loss of the task head.
         """
 
 
@@ -172,7 +172,7 @@ class EpochTargets:
         labels: Tensor,
         rows: Tensor,
         features: Tensor,
-        head: Tensor | None,
+        head: Tensor,
     ) -> Tensor:
         """Return the unweighted terms (3,) of the reference: task, output alignment, manifold loss."""
         assert student.aux_logits is not None  # has_aux_heads

@@ -72,7 +72,7 @@ class PretrainEpoch:
         labels: Tensor,
         rows: Tensor,
         features: Tensor,
-        head: Tensor | None,
+        head: Tensor,
     ) -> Tensor:
         """Return the loss as the only term (1,): the mean squared error, which is 1 for a student that knows nothing;
         or the relational loss. See TargetsOfEpoch.terms."""
@@ -98,7 +98,7 @@ def pretrain_student(
     """
     _, head = task_head(model)
     head.requires_grad_(False)
-    labels = [0.0] * len(tokens)
+    labels = [0] * len(tokens)
     found = train_student(
         model,
         tokens,

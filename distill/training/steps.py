@@ -166,10 +166,12 @@ class Steps:
     ) -> Tensor:
         """Return (total, task, output alignment, manifold); without a teacher or without labels only (total, task)."""
         settings, index = self._settings, moved(rows, self._accelerator.device)
+        labels = self._labels[index]
+        if head is None:
+            head = head_loss(student_outputs.logits, labels)
         if epoch_targets is None:
-            loss = head_loss(student_outputs.logits, self._labels[index]) if head is None else head
-            return torch.stack([loss, loss])
-        terms = epoch_targets.terms(settings, student_outputs, self._labels[index], index, features, head)
+            return torch.stack([head, head])
+        terms = epoch_targets.terms(settings, student_outputs, labels, index, features, head)
         if len(terms) == 1:
             return terms.expand(2)
         scaled = terms
