@@ -172,8 +172,7 @@ def _declared(kind: type) -> list[Field[Any]]:
 def make_request(values: Mapping[str, Any], where: str = "") -> RunRequest:
     """The request of options by name. Later layers win: defaults, the recipe, then `values`.
 
-    Raises ArmadaError, naming `where`, for an unknown name (with the nearest known one), an option under two names, or
-    a value of another type.
+    Raises ArmadaError, naming `where`, for an unknown name, an option under two names, or a value of another type.
     """
     from teacher_cache import ArmadaError
 
@@ -240,8 +239,7 @@ def check_values(values: Mapping[str, Any], where: str = "") -> None:
 
 
 def find_option(name: str, where: str = "") -> Option:
-    """The option of a name, or of the name that transformers' Trainer has for it. Raises ArmadaError with the nearest
-    known name."""
+    """The option of a name, or of its name in transformers' Trainer. Raises ArmadaError with the nearest known name."""
     from teacher_cache import ArmadaError
 
     known = {**train_options(), **{one.declared.also: one for one in train_options().values() if one.declared.also}}
