@@ -58,7 +58,8 @@ def fit_whitening(features: FeatureTable, components: int, power: float) -> Whit
     scale = deviations.pow(2 * power).mean().rsqrt()
     axes = axes[:, :kept]
     signs = torch.sign(axes.gather(0, axes.abs().argmax(0, keepdim=True)))  # an eigenvector's sign is arbitrary
-    return Whitening(mean.float(), (axes * signs * deviations.pow(power - 1) * scale).float())
+    basis = (axes * signs * deviations.pow(power - 1) * scale).float()
+    return Whitening(mean.float(), basis.contiguous())  # laid out as when it is read: else products round otherwise
 
 
 def _principal(table: FeatureTable) -> tuple[Tensor, Tensor, Tensor]:

@@ -40,6 +40,7 @@ def test_components_are_scaled_to_a_power_of_their_singular_values():
 def test_there_are_no_more_components_than_the_features_have():
     twice = np.concatenate([FEATURES[:, :3], FEATURES[:, :3]], 1)
     assert fit_whitening(twice, 64, 0.5).basis.shape == (6, 3)
+    assert fit_whitening(twice, 64, 0.5).basis.is_contiguous(), "as it is when a later process reads it"
     found = fit_whitening(np.zeros((9, 5), np.float16), 64, 0.5)
     assert found(torch.zeros(9, 5)).tolist() == [[0.0]] * 9
 
