@@ -19,11 +19,14 @@ if TYPE_CHECKING:
 def check_arms(study: Study, splits: Splits, out: Path, cache: str) -> None:
     """Load the student of every arm once, open its teacher and its encoder, and look for its features where the cache
     is not the study's own. Raise ArmadaError, which names the arm, if one cannot do its part."""
+    from pipelines.run.teacher_targets import check_objective
+
     requests = {}
     for arm in study.arms:
         with _of(study, arm):
             requests[arm] = request_of(study, Run("finetune", arm, study.seeds[0]), out, cache, study.settings)
             _check_sources(requests[arm])
+            check_objective(requests[arm], study.card)
     students: set[object] = set()
     for arm, request in requests.items():
         with _of(study, arm):

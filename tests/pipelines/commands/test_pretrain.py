@@ -127,7 +127,7 @@ def test_a_gap_names_the_command_that_fills_it_and_the_pictures_of_a_control_are
         (["--control", "aux-only"], "--control: expected one that changes the features (shuffled, noise, zero, random"),
         (["--control", "undistilled"], "found undistilled: pre-training has nothing else to learn from"),
         (["--components", -1], "--components: expected at least 0, found -1"),
-        (["--text-column", "other"], "expected column 'other'"),
+        (["--text-column", "other"], "no column 'other'; found line"),
         (["--accumulate", 9], "--accumulate: expected at most as many parts as the batch has rows (8), found 9"),
     ],
 )

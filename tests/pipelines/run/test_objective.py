@@ -3,11 +3,13 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
 
 from distill import Splits, load_card, load_splits
 from pipelines.run.request import make_request
+from pipelines.run.teacher_targets import check_objective
 from pipelines.run.training import run_training
 from teacher_cache import ArmadaError, Cache, build, open_encoder, open_teacher
 from tests.distill.tiny import save_decoder, save_student
@@ -87,3 +89,37 @@ def test_a_generation_task_and_options_of_the_other_objective_are_refused_in_wor
         run(task, tmp_path, decoder, splits)
     with pytest.raises(ArmadaError, match=r"--folds: expected --objective crossfit beside it, found armada"):
         run("glue/sst2", tmp_path, student, splits, objective="armada", components=64)
+
+
+def test_the_student_of_a_compiled_run_is_refused_where_its_gradients_are_balanced(student, tmp_path):
+    with pytest.raises(
+        ArmadaError, match=r"--compile: expected --balance none beside --objective crossfit, found cont"
+    ):
+        run(
+            "glue/sst2", tmp_path, student, Splits(rows("glue/sst2", 8), NO_ROWS, rows("glue/sst2", 4, 8)), compile=True
+        )
+
+
+def test_similarity_is_refused_in_words(student, tmp_path):
+    request = make_request({"task": "glue/stsb", "student": student, "out": tmp_path / "run", "objective": "crossfit"})
+    with pytest.raises(ArmadaError, match=r"--objective crossfit: expected .*, of type similarity"):
+        check_objective(request, replace(load_card("glue/stsb"), type="similarity"))
+
+
+@pytest.mark.parametrize("objective", ["armada", "crossfit"])
+def test_own_features_class_weights_and_label_smoothing_are_of_both_objectives(objective, student, tmp_path):
+    splits = Splits(rows("glue/sst2", 24), NO_ROWS, rows("glue/sst2", 8, 24))
+    np.save(tmp_path / "own.npy", np.random.default_rng(0).standard_normal((24, 6)).astype(np.float32))
+    (tmp_path / "own.npy.keys.txt").write_text("\n".join(splits.train.prompts))
+    common = {"task": "glue/sst2", "student": student, "features": tmp_path / "own.npy", "objective": objective}
+    small = {name: SMALL[name] for name in ("epochs", "batch_size", "lr", "aligner_width")}
+    losses = []
+    for number, more in enumerate(({}, {"class_weights": "1,3"}, {"label_smoothing": 0.3})):
+        out = tmp_path / f"run{number}"
+        run_training(make_request({**common, **small, "out": out, **more}), splits)
+        record = json.loads((out / "run.json").read_text())
+        losses.append([epoch["task"] for epoch in record["epochs"]])
+        assert record["features"]["teacher"] == "own-features"
+        assert ("out_of_fold" in record) == (objective == "crossfit")
+    assert losses[0] != losses[1]
+    assert losses[0] != losses[2]

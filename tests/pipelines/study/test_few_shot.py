@@ -7,7 +7,8 @@ import yaml
 from accelerate.state import AcceleratorState
 
 from pipelines.study.config import read_study
-from pipelines.study.run import Run, run_one, study_splits
+from pipelines.study.inputs import study_splits
+from pipelines.study.run import Run, run_one
 from pipelines.study.run_folders import run_facts
 from teacher_cache import Cache, build, open_encoder, open_teacher
 from tests.pipelines.studies import write_study

@@ -18,7 +18,7 @@ from distill.students.generation import load_generator
 from distill.students.heads import dropouts, head_modules, task_head
 from distill.students.loading import StudentSpec, load_student
 from distill.students.lora import merge_lora
-from distill.students.pooling import pooled_and_logits, pooled_width
+from distill.students.pooling import pooled_and_logits, pooled_logits_and_input, pooled_width
 from teacher_cache import ArmadaError
 from tests.distill.tiny import save_decoder, save_student
 from tests.distill.training.test_trainer import LABELS, ROWS, run, teacher_targets
@@ -56,6 +56,19 @@ def test_a_student_of_any_architecture_trains_and_is_exported_with_its_logits(tm
         assert torch.allclose(task_head(model)[1](pooled), theirs, atol=1e-5)  # s is what enters the last layer
     assert pooled.shape == (len(ROWS), pooled_width(model))
     assert theirs.std() > 0
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_logits_and_the_pooled_output_have_gradients_at_what_enters_the_last_layer(tmp_path, kind):
+    """Gradients of a loss of either are balanced there; the logits have none at s, which is cut out behind them."""
+    model, tokenizer = load_student(save(kind, tmp_path), LABELS, 0)
+    batch = tokenize(tokenizer, ROWS.texts, 32).batch(range(9), CPU)
+    pooled, logits, head_input = pooled_logits_and_input(model.eval(), batch)
+    (of_logits,) = torch.autograd.grad(logits.sum(), head_input, retain_graph=True)
+    (of_pooled,) = torch.autograd.grad(pooled.sum(), head_input)
+    weight = task_head(model)[1].weight.sum(0)  # (H,)
+    assert torch.allclose(of_logits.reshape(9, -1, len(weight)).sum(1), weight.expand(9, -1), atol=1e-5)
+    assert torch.equal(of_pooled.reshape(9, -1, len(weight)).sum(1), torch.ones(9, len(weight)))
 
 
 @pytest.mark.parametrize("kind", ["bert", "distilbert", "albert"])
