@@ -143,9 +143,7 @@ def _open(request: RunRequest, card: Card, splits: Splits, view: View | None, id
     if accelerator.is_main_process:
         warn_if_cut(task_model, settings)
     has_aligner = view is not None and not (control and control.aligner == "none")
-    targets: Targets | None = None
-    if view and has_aligner:
-        targets = find_teacher_targets(request, card, task_model, view, accelerator)
+    targets = find_teacher_targets(request, card, task_model, view, accelerator) if view and has_aligner else None
     return _Run(
         request,
         card,
