@@ -154,6 +154,19 @@ def lone_surrogate(text: str) -> str:
     return ""
 
 
+def _texts_in(value: Any) -> Iterator[str]:
+    """Yield the texts in a value of JSON, however deep in lists and objects."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, list):
+            left += reversed(one)
+        elif isinstance(one, dict):
+            left += [*one.keys(), *one.values()]
+
+
 def _csv_header(path: Path, encoding: str) -> list[str]:
     _check_file(path)
     try:
@@ -179,7 +192,7 @@ def _read_jsonl(path: Path, columns: Sequence[str], limit: int | None = None) ->
             _check_columns(f"{path}: row {len(rows) + 1}", columns, list(row))
             if _HALF_CHARACTER.search(line):
                 for column in columns or row:
-                    if isinstance(row[column], str) and (fault := lone_surrogate(row[column])):
+                    if fault := next(filter(None, map(lone_surrogate, _texts_in(row[column]))), ""):
                         where = f"{path}: row {len(rows) + 1}, column {column!r}"
                         raise PromptError(f"{where}: expected a text, found {fault}; mend the row")
             rows.append(row)

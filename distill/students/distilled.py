@@ -45,8 +45,15 @@ class StudentOutputs(NamedTuple):
 class DistilledStudent(nn.Module):
     """A classifier, or a causal language model with the tokens `first` (C,) that answers start with."""
 
-    def __init__(self, model: PreTrainedModel, heads: StudentHeads | None, first: Sequence[int] | None = None) -> None:
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        heads: StudentHeads | None,
+        first: Sequence[int] | None = None,
+        label_smoothing: float = 0.0,
+    ) -> None:
         super().__init__()
+        self._label_smoothing = label_smoothing  # of the answer's tokens
         self.model = model
         self.heads = heads
         self.first: Tensor | None  # a buffer
@@ -57,7 +64,7 @@ class DistilledStudent(nn.Module):
         if self.first is None:
             (pooled, logits), answers = pooled_and_logits(self.model, batch), None
         else:
-            pooled, logits, answers = answer_loss(self.model, batch, self.first)
+            pooled, logits, answers = answer_loss(self.model, batch, self.first, self._label_smoothing)
         if self.heads is None:
             return StudentOutputs(logits, answers, None, None)
         outputs = self.heads(pooled, logits)

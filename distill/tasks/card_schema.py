@@ -89,6 +89,7 @@ class RepositorySource(_Strict):
     repository: str
     revision: str
     files: str
+    rows: Named | None = None  # how these files become rows in the card's columns
     licence: Named
 
 

@@ -21,10 +21,24 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 FOLDERS = (_PACKAGE / "_tasks", _PACKAGE.parent / "data" / "tasks")  # in an installed wheel, in a checkout
 CHOICE = "choice"  # the template field for one of the choices of the row
 
-Metric = Literal["accuracy", "f1", "macro_f1", "mcc", "pearson", "spearman", "exact_number", "rouge_l"]
+Metric = Literal[
+    "accuracy",
+    "f1",
+    "macro_f1",
+    "mcc",
+    "pearson",
+    "spearman",
+    "micro_f1",
+    "subset_accuracy",
+    "mean_average_precision",
+    "exact_number",
+    "rouge_l",
+]
 METRICS_OF: dict[str, tuple[Metric, ...]] = {
     "classification": ("accuracy", "f1", "macro_f1", "mcc"),
+    "multi-label": ("micro_f1", "macro_f1", "subset_accuracy", "mean_average_precision"),
     "regression": ("pearson", "spearman"),
+    "similarity": ("pearson", "spearman"),
     "choice": ("accuracy",),
     "generation": ("exact_number", "rouge_l"),
 }
@@ -33,20 +47,23 @@ METRICS_OF: dict[str, tuple[Metric, ...]] = {
 class Card(BaseModel):
     """A task.
 
-    A row of type `choice` becomes one row per choice, which the student scores independently. This works for encoders
-    and decoders alike, and every choice gets its own picture.
+    A row of type `similarity` is a pair of texts with a score, from which an embedding student learns: the higher, the
+    more similar. A row of type `choice` becomes one row per choice, which the student scores independently. This works
+    for encoders and decoders alike, and every choice gets its own picture.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     title: str
-    type: Literal["classification", "regression", "choice", "generation"]
+    type: Literal["classification", "multi-label", "regression", "similarity", "choice", "generation"]
     source: Source
     clean: Literal["none", "ftfy"] = "none"
     text: Annotated[list[str], Field(min_length=1, max_length=2)]  # str.format templates of the student's texts
-    label: str  # the column with the answer
+    label: str = ""  # the column with the answer; of a multi-label task, with a list of labels
     labels: Annotated[list[Named], Field(min_length=2)] | None = None  # the classes, in the order of their ids
+    label_columns: Annotated[list[str], Field(min_length=2)] | None = None  # instead of `label`: 0 or 1 for each label
+    separator: Annotated[str, Field(min_length=1)] | None = None  # of the labels in a text; without it, a list is read
     choices: Choices | None = None
     prompt: str  # the str.format template of the teacher's prompt; a teacher with a short window reads its start only
     without: Without | None = None  # other templates for the rows in which a column is empty
@@ -115,9 +132,12 @@ class Card(BaseModel):
 
     @model_validator(mode="after")
     def _fits_its_type(self) -> Card:
-        wants_labels = self.type == "classification"
-        if wants_labels != (self.labels is not None):
+        has_classes = self.type in ("classification", "multi-label")
+        wants_labels = has_classes and not self.label_columns
+        if (wants_labels and not self.labels) or (self.labels and not has_classes):
             raise ValueError(f"labels: expected {'the classes' if wants_labels else 'none'} of a {self.type} task")
+        if len(set(self.classes)) < len(self.classes):
+            raise ValueError(f"labels: expected each class once, found {self.classes}")
         if (self.type == "choice") != (self.choices is not None):
             raise ValueError(f"choices: expected for a choice task and for no other, found a {self.type} task")
         wants_field = self.type == "choice" and not (self.choices and self.choices.fills)
@@ -130,9 +150,33 @@ class Card(BaseModel):
             raise ValueError(f"metrics: expected some of {', '.join(METRICS_OF[self.type])}, found {', '.join(wrong)}")
         if "f1" in self.metrics and len(self.labels or []) != 2:
             raise ValueError(f"metrics: f1 is that of class 1 of two, found {len(self.labels or [])}; use macro_f1")
+        if self.type == "similarity" and len(self.text) != 2:
+            raise ValueError("text: expected two templates, one for each text of a pair, found one")
         if self.type == "generation" and len(self.text) != 1:
             raise ValueError("text: expected one template, because the answer continues it, found two")
         return self
+
+    @model_validator(mode="after")
+    def _names_its_answer(self) -> Card:
+        columns, several = self.label_columns, self.type == "multi-label"
+        if bool(self.label) == bool(columns):
+            how = "either label or label_columns" if several else "the column with the answer"
+            raise ValueError(f"label: expected {how}, found {'both' if columns else 'none'}")
+        if not several and (columns or self.separator):
+            key = "label_columns" if columns else "separator"
+            raise ValueError(f"{key}: expected of a multi-label task only, found a {self.type} task")
+        if columns and self.separator:
+            raise ValueError("separator: expected beside label, a column with several labels, found label_columns")
+        if columns and self.labels and len(self.labels) != len(columns):
+            raise ValueError(f"labels: expected a name for each of {len(columns)} columns, found {len(self.labels)}")
+        if torn := [name for name in self.classes if self.separator and self.separator in name]:
+            raise ValueError(f"separator: expected a text that is in no label, found {self.separator!r} in {torn[0]!r}")
+        return self
+
+    @property
+    def is_scored(self) -> bool:
+        """True if a label is a number."""
+        return self.type in ("regression", "similarity")
 
     @cached_property
     def fields(self) -> set[str]:
@@ -145,7 +189,12 @@ class Card(BaseModel):
         chosen = self.choices.all_columns if self.choices else []
         texts = [name for template in self.text for name in names_in(template) if name != CHOICE]
         marked = [column for marks in self.marks.values() for mark in marks for column in (mark.span, mark.word)]
-        return list(dict.fromkeys([*texts, *marked, *chosen, self.label]))
+        return list(dict.fromkeys([*texts, *marked, *chosen, *self.answer_columns]))
+
+    @property
+    def answer_columns(self) -> list[str]:
+        """The column with the answer, or the columns of the labels of a multi-label task."""
+        return self.label_columns or [self.label]
 
     @property
     def home(self) -> Path | None:
@@ -165,8 +214,8 @@ class Card(BaseModel):
 
     @property
     def classes(self) -> list[str]:
-        """The classes of the student's task head: none for a regression, wrong and right for a choice."""
-        return ["wrong", "right"] if self.type == "choice" else list(self.labels or [])
+        """The classes of the student's task head: none for a number, wrong and right for a choice."""
+        return ["wrong", "right"] if self.type == "choice" else list(self.labels or self.label_columns or [])
 
 
 def card_names() -> list[str]:

@@ -87,8 +87,11 @@ def _questions(
                 found.append((examples[0].group or _id(examples[0]), examples))
             else:
                 dropped["empty"] += 1
-    if card.type == "regression" and found and all(plain(rows[0].label) == HIDDEN_NUMBER for _, rows in found):
+    if card.is_scored and found and all(plain(rows[0].label) == HIDDEN_NUMBER for _, rows in found):
         dropped["unlabelled"] += len(found)  # a source writes -1 for every label that it hides
+        return []
+    if card.type == "multi-label" and not any(rows[0].label for _, rows in found):
+        dropped["unlabelled"] += len(found)  # a CSV file has no other way to hide all labels than to leave them out
         return []
     return found
 

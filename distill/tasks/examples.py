@@ -38,13 +38,14 @@ def examples_of(card: Card, row: Mapping[str, Any], clean: Callable[[str], str])
     Choices with the same text are one example, which is right if one of them is. Raise UnlabelledError if the label is
     hidden, and ArmadaError, which names the column, if a value does not fit.
     """
-    if is_hidden(card, row[card.label]):
+    answer = [row[name] for name in card.label_columns] if card.label_columns else row[card.label]
+    if is_hidden(card, answer):
         raise UnlabelledError
     fields = {name: _text(card, row, name, clean) for name in sorted(card.fields - {CHOICE})}
     marks = {name: [_span(row, mark) for mark in marks] for name, marks in card.marks.items()}
     if card.choices:
         return _choices(card, card.choices, row, fields, marks, clean)
-    return [Example(*_filled(card, fields, marks), label_of(card, row[card.label]), "")]
+    return [Example(*_filled(card, fields, marks), label_of(card, answer), "")]
 
 
 def _choices(

@@ -24,7 +24,7 @@ from teacher_cache import ArmadaError, not_one_of
 
 METRICS = {  # of the metrics of a type, those that a new card has
     "classification": ["accuracy", "macro_f1"],
-    "multi-label": ["micro_f1", "macro_f1"],
+    "multi-label": ["micro_f1", "macro_f1", "mean_average_precision"],
     "regression": ["pearson", "spearman"],
     "similarity": ["pearson", "spearman"],
 }

@@ -61,10 +61,11 @@ def source_rows(card: Card, split: str) -> RawRows:
     if isinstance(source, DataSource):
         return _data_rows(card, data_path(card), split)
     if isinstance(source, RepositorySource):
+        how = f" ({source.rows})" if source.rows else ""
         raise ArmadaError(
             f"{card.name}: its rows are not installed by any package; make train.jsonl and test.jsonl with the columns "
-            f"{', '.join(card.columns)} from {source.files} of the repository {source.repository} (revision "
-            f"{source.revision}), and give their folder by --data-files"
+            f"{', '.join(card.columns)} from {source.files} of https://github.com/{source.repository}/tree/"
+            f"{source.revision}{how}, and give their folder by --data-files"
         )
     return _generated_rows(card, source)
 
@@ -105,14 +106,14 @@ def file_rows(card: Card, path: Path, may_lack_label: bool = False) -> RawRows:
     row have a label, which is None then. `path` may also be the folder of a Dataset that was saved.
     """
     if is_saved_dataset(path):
-        optional = [card.label] if may_lack_label else []
+        optional = card.answer_columns if may_lack_label else []
         return RawRows(str(path), saved_rows(path, card.columns, card.classes, optional))
     try:
         return RawRows(str(path), read_rows(path, card.columns))
     except PromptError:  # a column may be nested, and the label may be missing
         rows = _csv_rows(card, path, may_lack_label) if path.suffix == ".csv" else read_rows(path, [])
-    lacks_label = may_lack_label and not any(_has(row, card.label) for row in rows)
-    rows = [{**row, card.label: None} for row in rows] if lacks_label else rows
+    lacks_label = may_lack_label and not any(_has(row, name) for row in rows for name in card.answer_columns)
+    rows = [{**row, **dict.fromkeys(card.answer_columns)} for row in rows] if lacks_label else rows
     return RawRows(str(path), [_flat(card, row, f"{path}: row {number}") for number, row in enumerate(rows, 1)])
 
 
@@ -121,7 +122,7 @@ def _csv_rows(card: Card, path: Path, may_lack_label: bool) -> list[Row]:
     if may_lack_label and path.is_file():
         with path.open(encoding="utf-8-sig", newline="", errors="replace") as stream:
             header = next(csv.reader(stream), [])
-        columns = [column for column in columns if column in header or column != card.label]
+        columns = [column for column in columns if column in header or column not in card.answer_columns]
     return read_csv(path, columns) if path.is_file() else read_rows(path, columns)
 
 

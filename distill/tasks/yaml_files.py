@@ -52,8 +52,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
     Raise ArmadaError, which names the file and the line, if there is no such file, or if it is larger than MAX_BYTES,
     is not UTF-8 or is not the YAML of a mapping.
     """
+    return parse_yaml(_text(path), path)
+
+
+def parse_yaml(text: str, path: Path) -> dict[str, Any]:
+    """Return the mapping in the text of a YAML file. Raise ArmadaError, which names `path` and the line, if it is not
+    the YAML of a mapping."""
     try:
-        found = yaml.load(_text(path), _Loader)
+        found = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ArmadaError(f"{path}: {_where(error)}expected YAML: {_problem(error)}") from None
     except RecursionError:
@@ -153,7 +159,8 @@ def _where(error: yaml.YAMLError) -> str:
 
 def _problem(error: yaml.YAMLError) -> str:
     problem = getattr(error, "problem", None) or getattr(error, "reason", None)
-    return str(problem or error).split("\n")[0]
+    text = str(problem or error).split("\n")[0]
+    return f"{text}; inside braces, put a text with ? in quotes" if text.endswith("got '?'") else text
 
 
 def _shown(value: Any) -> str:

@@ -27,6 +27,7 @@ from distill.students.distilled import DistilledStudent, StudentOutputs
 from distill.students.generation import NO_LABEL
 from distill.students.heads import StudentHeads
 from distill.students.pooling import pooled_width
+from distill.training.class_weights import class_weights_of
 from distill.training.distributed import (
     copy_full_weights,
     gather_full,
@@ -38,11 +39,11 @@ from distill.training.distributed import (
     shard_optimizer_state,
     sharded_copy,
 )
+from distill.training.optimizer import make_optimizer, make_schedule
 from teacher_cache import ChosenRows, ShardRows
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from torch.optim.lr_scheduler import LRScheduler
     from transformers import PreTrainedModel
 
 
@@ -66,22 +67,22 @@ class Steps:
         self._seed = settings.seed + 1_000_003 * self._rank
         device = accelerator.device
         self._labels = torch.tensor(labels, device=device)
+        classes = teacher_targets.classes if teacher_targets else model.config.num_labels
+        self._class_weights = class_weights_of(settings.class_weights, labels, classes, device)
         heads = None
         if teacher_targets:
             width = teacher_targets.features.shape[1]
             classes, relu = teacher_targets.classes, teacher_targets.relu
             heads = StudentHeads(pooled_width(model), width, classes, settings.dropout, relu)
             heads.initialise(settings.seed)
-        self._given = self._bare = DistilledStudent(model, heads, first)  # contains the model of the caller
+        # Contains the model of the caller.
+        self._given = self._bare = DistilledStudent(model, heads, first, settings.label_smoothing)
         if is_sharded(accelerator):
             self._bare = sharded_copy(self._given, accelerator)
-        self._trained = [parameter for parameter in self._bare.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(
-            self._trained, lr=settings.lr, weight_decay=settings.weight_decay, fused=device.type in ("cpu", "cuda")
-        )
+        optimizer, self._trained = make_optimizer(self._bare, settings, device)
         self.loader = self._loader(data_digest, teacher_targets, device)
         self.total = min(settings.epochs * len(self.loader), settings.max_steps or settings.epochs * len(self.loader))
-        self._schedule = _schedule(optimizer, settings, self.total)
+        self._schedule = make_schedule(optimizer, settings, self.total)
         self._student, self._optimizer = self._bare, optimizer
         if self._bare is self._given:
             self._student, self._optimizer = accelerator.prepare(self._bare, optimizer)
@@ -152,8 +153,15 @@ class Steps:
         index = moved(rows, device)
         teacher_outputs = epoch_targets.outputs(index, features) if epoch_targets else None
         center = epoch_targets.center if epoch_targets else None
-        head = student_outputs.head_of(tokens)
-        terms = _loss(self._settings, student_outputs, self._labels[index], teacher_outputs, center, head)
+        terms = _loss(
+            self._settings,
+            student_outputs,
+            self._labels[index],
+            teacher_outputs,
+            self._class_weights,
+            center,
+            student_outputs.head_of(tokens),
+        )
         self._accelerator.backward(terms[0] * (weight * self._ranks))
         return terms.detach()
 
@@ -204,26 +212,22 @@ class Steps:
             copy_full_weights(self._bare, self._given)
 
 
-def _schedule(optimizer: torch.optim.Optimizer, settings: TrainSettings, total: int) -> LRScheduler:
-    from transformers import get_scheduler
-
-    name = "constant_with_warmup" if settings.schedule == "constant" else "linear"
-    schedule: LRScheduler = get_scheduler(name, optimizer, int(settings.warmup * total), total)
-    return schedule
-
-
 def _loss(
     settings: TrainSettings,
     student_outputs: StudentOutputs,
     labels: Tensor,
     teacher_outputs: Outputs | None,
+    class_weights: Tensor | None,
     center: Tensor | None,
     head: Tensor | None,
 ) -> Tensor:
     """Return (total, task, output alignment, manifold); without a teacher only (total, task)."""
     outputs = student_outputs.outputs
     if outputs is None or teacher_outputs is None:
-        loss = head_loss(student_outputs.logits, labels) if head is None else head
-        return torch.stack([loss, loss])
-    terms = student_loss(teacher_outputs, outputs, labels, **settings.loss, center=center, head=head)
+        if head is None:
+            head = head_loss(student_outputs.logits, labels, settings.label_smoothing, class_weights)
+        return torch.stack([head, head])
+    terms = student_loss(
+        teacher_outputs, outputs, labels, **settings.loss, class_weights=class_weights, center=center, head=head
+    )
     return torch.stack(terms)

@@ -13,7 +13,16 @@ import typer
 
 from pipelines.commands.options import AsJson
 from pipelines.files import json_text
-from pipelines.run.request import Option, make_request, train_options
+from pipelines.run.request import Option, layered, make_request, train_options
+
+
+def _print_options(asked: bool) -> None:
+    if asked:
+        from pipelines.commands.option_table import option_table
+
+        typer.echo(option_table(), nl=False)
+        raise typer.Exit
+
 
 Config = Annotated[
     Optional[Path],
@@ -28,6 +37,11 @@ Rows = Annotated[
         "`datasets` saved; or hf:DATASET. With --task, rows of that card.",
     ),
 ]
+Options = Annotated[
+    bool,
+    typer.Option("--options", is_eager=True, callback=_print_options, help="Print all options as a table in Markdown."),
+]
+NOT = "not_"  # begins the parameter of --no-NAME
 PANELS = {"": "Run", "settings": "Training", "aligner": "Aligner"}
 
 
@@ -36,7 +50,8 @@ def train(values: Mapping[str, Any], config: Path | None, as_json: bool) -> None
     from pipelines.run.training import run_training
 
     given = {name: value for name, value in values.items() if value is not None}
-    request = make_request({**(_read(config) if config else {}), **given}, str(config) if config else "")
+    where = str(config) if config else ""
+    request = make_request(layered(_read(config) if config else {}, given, where), where)
     result = run_training(request)
     if os.environ.get("RANK", "0") != "0":  # one of several processes: only the first one prints
         return
@@ -71,10 +86,14 @@ def command() -> Callable[..., None]:
     what was given."""
     parameters = [_keyword("rows", Rows, None)]
     parameters += [_parameter(option) for name, option in train_options().items() if name != "rows"]
-    parameters += [_keyword("config", Config, None), _keyword("as_json", AsJson, False)]
+    parameters += [hidden for option in train_options().values() for hidden in _hidden(option)]
+    parameters += [_keyword("config", Config, None), _keyword("options", Options, False)]
+    parameters.append(_keyword("as_json", AsJson, False))
 
-    def train_command(config: Path | None, as_json: bool, **values: Any) -> None:
-        train(values, config, as_json)
+    def train_command(config: Path | None, options: bool, as_json: bool, **values: Any) -> None:
+        off = [name for name in values if name.startswith(NOT) and values[name]]
+        given = {name: value for name, value in values.items() if not name.startswith(NOT)}
+        train({**given, **{name.removeprefix(NOT): False for name in off}}, config, as_json)
 
     train_command.__doc__ = train.__doc__
     train_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
@@ -83,17 +102,31 @@ def command() -> Callable[..., None]:
 
 
 def _parameter(option: Option) -> inspect.Parameter:
-    flag = f"{option.flag}/--no-{option.flag[2:]}" if option.default is True else option.flag
     info = typer.Option(
-        flag,
+        option.flag,
         help=_help(option),
         metavar=option.declared.metavar,
         show_default=False,
         rich_help_panel=PANELS[option.part],
     )
+    return _keyword(option.name, Annotated[Optional[_type(option)], info], None)
+
+
+def _hidden(option: Option) -> list[inspect.Parameter]:
+    """Flags that help need not list: another name of the option, and --no-NAME, which takes back what a file says."""
+    also, found = option.declared.also, []
+    if also:
+        info = typer.Option(f"--{also.replace('_', '-')}", hidden=True)
+        found.append(_keyword(also, Annotated[Optional[_type(option)], info], None))
+    if isinstance(option.default, bool):
+        info = typer.Option(f"--no-{option.flag[2:]}", hidden=True)
+        found.append(_keyword(f"{NOT}{option.name}", Annotated[bool, info], False))
+    return found
+
+
+def _type(option: Option) -> Any:
     # Lists are separated by commas. As a Path, an empty text would be the current folder.
-    type_ = str if any(word in str(option.type) for word in ("tuple", "Path")) else option.type
-    return _keyword(option.name, Annotated[Optional[type_], info], None)
+    return str if any(word in str(option.type) for word in ("tuple", "Path")) else option.type
 
 
 def _help(option: Option) -> str:
@@ -103,8 +136,12 @@ def _help(option: Option) -> str:
         words.append(f"One of {', '.join(choices)}.")
     if option.default is MISSING:
         words.append("Required, unless there are ROWS." if option.name == "task" else "Required.")
+    elif option.default is True:
+        words.append(f"This is the default; --no-{option.flag[2:]} turns it off.")
     elif option.default not in (None, (), False):
         words.append(f"Default: {option.default}.")
+    if option.declared.also:
+        words.append(f"Also --{option.declared.also.replace('_', '-')}.")
     return " ".join(words)
 
 

@@ -1,12 +1,25 @@
-"""The features that a run is taught with: its training rows joined with one teacher's and encoder's in a cache."""
+"""The features that a run is taught with: its training rows joined with one teacher's and encoder's in a cache, or with
+those of a user's file."""
 
 from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from distill import Card, Mending, Splits, View, find_control, join, join_lazily, spec_text
+from distill import (
+    Card,
+    FileMending,
+    Mending,
+    Splits,
+    View,
+    find_control,
+    join,
+    join_lazily,
+    open_own_features,
+    spec_text,
+)
 from pipelines.run.request import RunRequest
 from pipelines.run.task import say
 from teacher_cache import (
@@ -24,10 +37,12 @@ from teacher_cache import (
     spec_to_type,
 )
 
+OWN = "own-features"  # instead of the names of a teacher and an encoder
+
 
 @dataclass(frozen=True)
 class FeatureSource:
-    """Where the features come from: `digest` names all the shards that they were read from."""
+    """Where the features come from: `digest` names all the shards that they were read from, or the user's file."""
 
     teacher: str
     encoder: str
@@ -37,6 +52,8 @@ class FeatureSource:
 
 def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, FeatureSource]:
     """The view of a run and where its features come from. Raises CoverageError with the command that fills a gap."""
+    if request.features is not None:
+        return _join_own(request, request.features, splits)
     cache = Cache(str(request.cache))
     teacher = _teacher_digest(cache, request.teacher) if request.teacher else None
     control = find_control(request.control)
@@ -65,6 +82,33 @@ def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, Fe
     shards = sorted(shard.sha256 for shard in cache.shards(f"features/{chosen[0].name}/{chosen[1].name}/"))
     digest = sha256(canonical_json(shards))
     return view, FeatureSource(chosen[0].name, chosen[1].name, view.features.shape[1], digest)
+
+
+def _join_own(request: RunRequest, path: Path, splits: Splits) -> tuple[View, FeatureSource]:
+    """The view of the features in a user's file. What names the run is their content, not the file."""
+    features = open_own_features(path, request.feature_keys, splits.train)
+    prompts = splits.train.prompts[:2]
+    wanted = prompts if features.kind == "prompt" else list(features.keys_of(splits.train.take(range(len(prompts)))))
+    how: dict[str, Any] = {
+        "drop_missing": request.missing == "drop",
+        "control": request.control,
+        "seed": request.settings.seed,
+        "mend": FileMending(str(path), features.kind, features.some_keys, tuple(wanted), _listing(request)),
+    }
+    if request.max_local_bytes is None:
+        view = join(splits.train, None, features, samples=request.samples, combine=request.combine, **how)
+    else:
+        view = join_lazily(splits.train, None, features, **how)
+    return view, FeatureSource(OWN, OWN, view.features.shape[1], features.digest)
+
+
+def _listing(request: RunRequest) -> str:
+    """Return a sentence with the command that lists the prompts of a run's training rows; "" if they are the rows."""
+    if not request.task:
+        return ""
+    files = ["--data-files", str(request.data_files)] if request.data_files is not None else []
+    words = ["armada", "tasks", request.task, *files, "--prompts", "prompts.jsonl"]
+    return f"these prompts are listed by: {shlex.join(words)}"
 
 
 def _teacher_digest(cache: Cache, text: str) -> str:
@@ -96,10 +140,8 @@ def _mending(request: RunRequest, cache: Cache) -> Mending:
     prompts: tuple[str, ...]
     if request.task:
         prompts = (files, "--task", request.task) if files else (request.task,)
-        note = ["tasks", request.task, *(["--data-files", files] if files else []), "--prompts", "prompts.jsonl"]
-        listed = f"these prompts are listed by: {shlex.join(['armada', *note])}"
     else:
         columns = ("--text-column", str(request.text_column), "--label-column", str(request.label_column))
         kind = ("--type", request.type) if request.type else ()
-        prompts, listed = (str(request.rows), *columns, *kind), ""
-    return Mending(prompts, *names, str(cache.store), request.samples, listed)
+        prompts = (str(request.rows), *columns, *kind)
+    return Mending(prompts, *names, str(cache.store), request.samples, _listing(request))

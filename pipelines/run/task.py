@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from distill import Card, Splits, card_text, find_task, new_card
 from pipelines.run.request import RunRequest
@@ -14,7 +15,22 @@ from teacher_cache import ArmadaError, atomic_write
 CARD = "card.yaml"
 
 
-def task_of(request: RunRequest) -> tuple[RunRequest, Card]:
+@dataclass(frozen=True)
+class TaskChoice:
+    """What names a task on the command line, as in a RunRequest."""
+
+    rows: str | None = None
+    task: str | None = None
+    data_files: Path | None = None
+    text_column: str | None = None
+    label_column: str | None = None
+    type: str | None = None
+
+
+_Choice = TypeVar("_Choice", RunRequest, TaskChoice)
+
+
+def task_of(request: _Choice) -> tuple[_Choice, Card]:
     """Return the card of a request; and the request, in which the rows of a named card are its `data_files`, and the
     columns of other rows are named.
 
@@ -31,6 +47,8 @@ def task_of(request: RunRequest) -> tuple[RunRequest, Card]:
     if request.task:
         files = Path(request.rows) if request.rows else request.data_files
         return replace(request, data_files=files), find_task(request.task)
+    if request.rows is None:
+        raise ArmadaError("expected ROWS, a file or folder of rows of your own, or --task NAME")
     made = new_card(str(request.rows), request.text_column, request.label_column, request.type)
     say(made.card, made.said)
     return replace(request, text_column=made.text, label_column=made.label), made.card

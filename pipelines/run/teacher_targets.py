@@ -4,16 +4,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from distill import View, find_control
 from pipelines.run.request import RunRequest
-from teacher_cache import Cache
+from teacher_cache import Cache, user_folder
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from distill import TaskModel, TeacherTargets
+
+
+def _folder_of(request: RunRequest) -> Path:
+    """The folder of what is derived from the features of a run."""
+    if request.features is not None:
+        return user_folder() / "own-features"
+    return Cache(str(request.cache)).derived_folder
 
 
 def find_teacher_targets(
@@ -39,7 +47,7 @@ def find_teacher_targets(
     taught = None if task_model.targets is view.split.labels else task_model.targets
     read_or_train = partial(
         aligner_states,
-        Cache(str(request.cache)).derived_folder / "aligners",
+        _folder_of(request) / "aligners",
         view,
         task_model.classes,
         epochs,

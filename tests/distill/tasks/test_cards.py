@@ -5,7 +5,7 @@ import pyarrow.parquet as parquet
 import pytest
 import yaml
 
-from distill.tasks.card_schema import HashSplit, HubSource
+from distill.tasks.card_schema import HashSplit, HubSource, RepositorySource
 from distill.tasks.cards import FOLDERS, card_names, load_card, read_card
 from distill.tasks.examples import examples_of
 from distill.tasks.splits import load_splits
@@ -22,7 +22,7 @@ def write(tmp_path, change):
 
 
 def test_every_card_loads_under_its_own_name():
-    assert len(card_names()) == 41
+    assert len(card_names()) == 42
     for name in card_names():
         assert load_card(name).name == name
 
@@ -83,6 +83,16 @@ def test_the_error_for_a_wrong_table_names_its_columns(tmp_path):
 def test_the_error_for_an_unreachable_hub_gives_the_next_step():
     with pytest.raises(ArmadaError, match=r"nyu-mll/glue \(rte\), split validation: cannot be loaded .* --data-files"):
         load_splits(load_card("glue/rte"))
+
+
+def test_a_card_without_a_package_or_a_hub_says_what_to_download_and_how_it_becomes_rows():
+    for name in card_names():
+        card = load_card(name)
+        if isinstance(card.source, RepositorySource):
+            with pytest.raises(ArmadaError, match="--data-files") as caught:
+                load_splits(card)
+            assert f"https://github.com/{card.source.repository}/tree/{card.source.revision} (" in str(caught.value)
+            assert all(column in card.source.rows for column in card.columns)
 
 
 def test_the_error_for_an_unknown_task_names_the_nearest_one():

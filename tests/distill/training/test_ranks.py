@@ -19,6 +19,16 @@ CASES = {
     "relational in two parts": {"manifold": "relational", "accumulate": 2, "epochs": 1},
     "euclid": {"manifold": "euclid", "epochs": 1},
     "pointwise": {"manifold": "pointwise", "epochs": 1},
+    "as of Trainer": {
+        "schedule": "cosine",
+        "warmup_steps": 2,
+        "no_decay": "biases-and-norms",
+        "adam_beta2": 0.98,
+        "label_smoothing": 0.1,
+        "class_weights": ["1.0", "2.0", "0.5"],
+        "accumulate": 2,
+        "epochs": 1,
+    },
 }
 pytestmark = pytest.mark.timeout(900)  # all tests compare the same runs, which take minutes on a busy machine
 TOLERANCE = 1e-5  # losses of 1 to 3, weights of 0.1 to 1; 5e-7 and 3e-8 were seen on every instruction set tried

@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from distill.students.files.student_files import content_digest, student_identity
 from distill.students.generation import load_generator
 from distill.students.loading import StudentSpec, load_student
-from distill.students.student_files import content_digest, student_identity
 from distill.training.checkpoints import identity_key, refuse_another
 from teacher_cache import ArmadaError
 from tests.distill.tiny import save_decoder, save_student

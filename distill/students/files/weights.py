@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,7 @@ from teacher_cache import ArmadaError
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
-_TASK_HEADS = ("classifier.", "score.")  # new for every task, unless the files have one that fits
+_LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,13 @@ class WeightsReport:
 
 
 def check_weights(
-    name: str, model: PreTrainedModel, info: Mapping[str, Iterable[Any]], *, any_head: bool, cut: bool
+    name: str,
+    model: PreTrainedModel,
+    info: Mapping[str, Iterable[Any]],
+    *,
+    replaceable: Sequence[str],
+    head: Sequence[str],
+    cut: bool,
 ) -> WeightsReport:
     """Return which weights are new and which are unused; say on standard error what is not a matter of course.
 
@@ -41,28 +46,28 @@ def check_weights(
         name: the student's name, for messages.
         model: the loaded model.
         info: the loading information of transformers.
-        any_head: the student may have a new head.
+        replaceable: the modules of which weights may be new: those outside the body, and a pooler.
+        head: those of them that are new for every task, unless the files have one that fits.
         cut: only the first layers are kept, so those behind them are unused.
 
-    Raise ArmadaError if a weight of the body, or without `any_head` any weight, is missing or has another shape, if the
-    files have more layers than the configuration, or if a weight is not finite.
+    Raise ArmadaError if a weight that may not be new is missing or has another shape, if the files have more layers
+    than the configuration, or if a weight is not finite.
     """
-    body = f"{model.base_model_prefix}."
     shapes = {str(key): (tuple(found), tuple(expected)) for key, found, expected in info["mismatched_keys"]}
     missing, unexpected = sorted(map(str, info["missing_keys"])), sorted(map(str, info["unexpected_keys"]))
 
-    def may_be_new(weight: str) -> bool:
-        return any_head and (not weight.startswith(body) or weight.startswith(f"{body}pooler."))
+    def is_of(weight: str, modules: Iterable[str]) -> bool:
+        return any(weight.startswith(f"{module}.") for module in modules)
 
-    if wrong := [weight for weight in missing if not may_be_new(weight)]:
+    if wrong := [weight for weight in missing if not is_of(weight, replaceable)]:
         raise ArmadaError(f"{name}: {_lacking(wrong, unexpected)}; they would be random")
-    if wrong := [weight for weight in shapes if not may_be_new(weight) or "pooler." in weight]:
+    if wrong := [weight for weight in shapes if not is_of(weight, replaceable) or "pooler." in weight]:
         found, expected = shapes[wrong[0]]
         raise ArmadaError(
             f"{name}: the weights don't have the shapes that config.json says: {wrong[0]}: expected {expected}, found "
             f"{found}{_and_more(wrong)}"
         )
-    layers = model.config.num_hidden_layers
+    layers = getattr(model.config.get_text_config(), "num_hidden_layers", None) or len(unexpected)
     beyond = [weight for weight in unexpected if (place := _LAYER.search(weight)) and int(place[1]) >= layers]
     if beyond and not cut:
         raise ArmadaError(
@@ -70,10 +75,11 @@ def check_weights(
             "to keep the first layers only, correct config.json, or use --layers"
         )
     check_finite(model, name)
+    known = [child for child, _ in model.named_children() if child not in replaceable]
     new = (*missing, *sorted(shapes))
     unused = tuple(weight for weight in unexpected if weight not in beyond)
-    _say(name, "initialised anew, because its files lack them", [one for one in new if not one.startswith(_TASK_HEADS)])
-    _say(name, "in its files and not used", [one for one in unused if one.startswith(body)])
+    _say(name, "initialised anew, because its files lack them", [one for one in new if not is_of(one, head)])
+    _say(name, "in its files and not used", [one for one in unused if is_of(one, known)])
     return WeightsReport(new, unused)
 
 

@@ -1,0 +1,25 @@
+"""Caches of fake pictures for the tests of sharing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from teacher_cache import BuildOptions, Cache, build
+from tests import fakes
+
+PROMPTS = [f"prompt {number}" for number in range(10)]
+SMALL = BuildOptions(shard_rows=4, seal_rows=4)
+
+
+def built(folder: Path, prompts: list[str] = PROMPTS) -> Path:
+    """Build a cache of three shards of pictures, with a failure, and return its folder."""
+    cache = Cache(str(folder), create=True)
+    build(cache, [*prompts, "[refused] x"], fakes.teacher(), fakes.encoder(), SMALL)
+    return folder
+
+
+def costs_nothing(url: object, prompts: list[str] = PROMPTS) -> bool:
+    """Return whether a build of the prompts of `built` neither calls the teacher nor encodes a picture."""
+    teacher, encoder = fakes.teacher(), fakes.encoder()
+    build(Cache(str(url)), [*prompts, "[refused] x"], teacher, encoder, SMALL)
+    return teacher.calls == [] and encoder.encoded == 0
