@@ -6,9 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipelines.run.places import check_cache, check_folder, check_trackers
-from teacher_cache import ArmadaError
-
 if TYPE_CHECKING:
     from pipelines.run.request import RunRequest
 
@@ -19,6 +16,8 @@ def check_request(request: RunRequest) -> None:
     """Raise ArmadaError for a value out of bounds, for options that contradict one another, and for a folder, cache or
     tracker that can't be used."""
     from distill import check_settings, find_control
+    from pipelines.run.places import check_cache, check_folder, check_trackers  # here, since `armada --help` is fast
+    from teacher_cache import ArmadaError
 
     check_settings(request)
     check_settings(request.settings)
