@@ -55,9 +55,7 @@ class RunRequest:
     data_files: Path | None = setting(
         None, "Training rows in the card's columns; or a folder with train.* and test.*.", metavar="PATH"
     )
-    rows: str | None = setting(
-        None, "Rows of your own without a card: a file, a folder or hf:DATASET; with --task, as --data-files."
-    )
+    rows: str | None = setting(None, "Rows without a card: a file, a folder or hf:DATASET; with --task: data files.")
     text_column: str | None = setting(
         None, "Of ROWS: the column of the texts, or two for pairs, A,B; guessed from plain names.", metavar="C[,C2]"
     )
