@@ -73,7 +73,8 @@ def new(
         Optional[str], typer.Option("--label-column", metavar="L[,L2...]", help="The labels; several are 0 or 1 each.")
     ] = None,
     type: Annotated[
-        Optional[str], typer.Option("--type", help="classification, regression or multi-label, if the guess is wrong.")
+        Optional[str],
+        typer.Option("--type", help="classification, multi-label, regression or similarity, if the guess is wrong."),
     ] = None,
     out: Annotated[
         Optional[Path], typer.Option("--out", metavar="CARD.yaml", help="By default ROWS.yaml, beside the rows.")
