@@ -13,7 +13,14 @@ from torch import Tensor
 
 def label_set_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the mean binary cross-entropy, over rows and labels, of (B, K) logits against (B, K) 0 or 1."""
-    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    return label_set_losses(logits, labels).mean()
+
+
+def label_set_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the binary cross-entropy of each row, (..., B), the mean over K labels: of (..., B, K) logits, for example
+    of several aligners, against (B, K) 0 or 1."""
+    wanted = labels.to(logits.dtype).expand_as(logits)
+    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(-1)
 
 
 def label_set_alignment(aligner: Tensor, student: Tensor, temperature: float) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from distill.tasks.card_schema import DataSource
+from distill.tasks.card_schema import DataSource, HubSource
 from distill.tasks.cards import METRICS_OF, Card
 from distill.tasks.guesses import Answers, Columns, answers_of, find_columns, flag_columns
 from distill.tasks.row_tables import HUB, Tables, hub_name, open_tables
@@ -89,9 +89,12 @@ def new_card(rows: str, text: str | None = None, label: str | None = None, type:
 
 def card_text(card: Card, folder: Path) -> str:
     """Return a card as YAML for a file in a folder, at which its relative paths start."""
-    values = card.model_dump(mode="json", exclude_defaults=True)
-    if isinstance(card.source, DataSource) and card.home is not None and not Path(card.source.data).is_absolute():
-        values["source"]["data"] = Path(os.path.relpath(card.home / card.source.data, folder)).as_posix()
+    values, source = card.model_dump(mode="json", exclude_defaults=True), card.source
+    if card.home is not None and isinstance(source, (DataSource, HubSource)):
+        key, path = ("data", source.data) if isinstance(source, DataSource) else ("hub", source.hub)
+        if not Path(path).is_absolute() and (key == "data" or (card.home / path).is_dir()):
+            moved = Path(os.path.relpath(card.home / path, folder)).as_posix()
+            values["source"][key] = moved if key == "data" or moved.startswith(".") else f"./{moved}"
     return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None))
 
 

@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from distill import Card, card_text, find_task, new_card
+from distill import Card, Splits, card_text, find_task, new_card
 from pipelines.run.request import RunRequest
 from teacher_cache import ArmadaError, atomic_write
 
@@ -34,6 +34,13 @@ def task_of(request: RunRequest) -> tuple[RunRequest, Card]:
     made = new_card(str(request.rows), request.text_column, request.label_column)
     say(made.card, made.said)
     return replace(request, text_column=made.text, label_column=made.label), made.card
+
+
+def rows_in_words(request: RunRequest, splits: Splits) -> list[str]:
+    """Return how many rows each split has, for rows that are split here for the first time; else nothing."""
+    counts = {"train": splits.train, "validation": splits.validation, "test": splits.test}
+    words = ", ".join(f"{len(split):,} {name}" for name, split in counts.items())
+    return [] if request.task else [f"rows: {words}"]
 
 
 def keep_card(card: Card, out: Path) -> None:

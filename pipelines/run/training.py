@@ -32,7 +32,7 @@ from pipelines.run.processes import start_processes
 from pipelines.run.record import RunResult, computation_of, count_parameters, counts_of, finished, write_record
 from pipelines.run.request import RunRequest, check_request
 from pipelines.run.student import spec_of
-from pipelines.run.task import keep_card, say, task_of
+from pipelines.run.task import keep_card, rows_in_words, say, task_of
 from pipelines.run.teacher_targets import find_teacher_targets
 from teacher_cache import ArmadaError
 
@@ -54,7 +54,7 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     request = replace(request, settings=for_task(controlled_settings(request.control, request.settings), card))
     if splits is None:
         splits = load_splits(card, request.data_files)
-        say(card, splits.notes)
+        say(card, [*rows_in_words(request, splits), *splits.notes])
     select = request.settings.select
     if select != "last" and not len(getattr(splits, select)):
         raise ArmadaError(f"--select {select}: expected rows in that split of {card.name}, found none")

@@ -136,6 +136,9 @@ class Study(StudyTask, _Part):
                     raise ValueError(f"{key}: expected arms of this study ({', '.join(self.arms)}), found {name!r}")
         if self.arms.get(UNDISTILLED) != Arm(control=UNDISTILLED):
             raise ValueError("arms: expected one named undistilled, of control undistilled")
+        for name in self.arms:
+            if not name.isprintable() or ".." in Path(name).parts or not 0 < len(name) < 150 or name[0] in "/.":
+                raise ValueError(f"arms: expected names that may be a folder's, found {name[:150]!r}")
         for key, part in self._all_settings.items():
             check_options(part, key)
         return self

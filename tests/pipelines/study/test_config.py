@@ -58,6 +58,8 @@ def test_the_metric_is_the_first_of_the_card_where_the_study_names_none(tmp_path
         ({"text_column": "text"}, r"study\.yaml: text_column: the card demo/sentiment has its columns; leave it out"),
         ({"data_files": "rows.csv"}, r"study\.yaml: data_files: no such file or folder: .*/rows\.csv"),
         ({"settings": {"select": "test"}}, "select: expected last or validation, found test"),
+        ({"arms": {"../x": {}, "undistilled": {}}, "primary": {**PRIMARY, "arm": "../x"}}, "found 'shuffled'"),
+        ({"arms": {"undistilled": {"control": "undistilled"}, "relational": {}, "shuffled": {}, "../x": {}}}, "'../x'"),
         ({"task": "glue/nothing"}, r"study\.yaml: task: no task 'glue/nothing'"),
         (
             {"primary": {**PRIMARY, "metric": "mcc"}},
