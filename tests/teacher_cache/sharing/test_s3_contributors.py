@@ -67,14 +67,16 @@ def test_what_another_machine_adds_to_an_s3_bucket_is_seen_at_the_next_refresh(t
     build(mine, PROMPTS[:4], fakes.teacher(), fakes.encoder(), SMALL)
     (teacher,) = mine.teachers()
     assert mine.images(teacher).num_rows == 4
-    assert not mine.store.exists("images/new/teacher.json")
+    folder = f"images/{teacher.name}"
+    assert mine.store.names(folder) == ["README.md", "indexes", "shards", "teacher.json"]  # s3fs keeps this listing
+    bucket.write(f"{folder}/new.json", b"{}")
+    assert mine.store.exists(f"{folder}/new.json")
+    bucket.remove(f"{folder}/new.json")
+    assert not mine.store.exists(f"{folder}/new.json")
     other = built(tmp_path / "other")
     for path in sorted(other.rglob("*"), key=lambda path: "commits" in path.parts):
         if path.is_file() and path.relative_to(other).parts[0] in ("images", "features", "failures", "commits"):
             bucket.write(str(path.relative_to(other)), path.read_bytes())  # not by this process's s3fs
-    bucket.write("images/new/teacher.json", b"{}")
-    assert mine.store.exists("images/new/teacher.json")
-    bucket.remove("images/new/teacher.json")
     mine.refresh()
     assert mine.images(teacher).num_rows == len(PROMPTS)
     again = fakes.teacher()
