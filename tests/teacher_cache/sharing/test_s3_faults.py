@@ -71,8 +71,18 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("code", REFUSALS)
-@pytest.mark.parametrize("when", ["at once", "after some puts", "at the first commit"])
+WHEN = ("at once", "after some puts", "at the first commit")
+QUICK = (("ExpiredToken", "after some puts"), ("ExpiredToken", "at the first commit"), ("AccessDenied", "at once"))
+
+
+@pytest.mark.parametrize(
+    ("code", "when"),
+    [
+        pytest.param(code, when, marks=() if (code, when) in QUICK else pytest.mark.slow)
+        for code in REFUSALS
+        for when in WHEN
+    ],
+)
 def test_s3_that_refuses_the_credentials_stops_a_push_with_one_sentence(tmp_path, bucket, code, when):
     source = built(tmp_path / "a")
     puts = []
