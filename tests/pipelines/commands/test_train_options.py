@@ -9,8 +9,8 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from distill.cards.cards import load_card
 from distill.settings import PAPER_ALIGNER, PAPER_SETTINGS, AlignerSettings, TrainSettings
-from distill.tasks.cards import load_card
 from pipelines.cli import app
 from pipelines.run.class_weights import for_task
 from pipelines.run.request import RunRequest, check_request, make_request, train_options
