@@ -49,7 +49,8 @@ def new_card(rows: str, text: str | None = None, label: str | None = None, type:
         rows: a file, a folder or hf:DATASET, as `open_tables` takes it. Relative paths start at the working directory.
         text: the column of the texts, or two for pairs, separated by a comma; by default it is guessed.
         label: the column of the labels, or several of 0 and 1, separated by commas; by default it is guessed.
-        type: one of METRICS; by default it is decided by the values of the label, and never similarity.
+        type: classification, multi-label, regression or similarity; by default it is decided by the values of the
+            label. Pairs with a score are a regression, unless `type` says that they train an embedding student.
 
     Raise ArmadaError if the rows can't be read, or if a column is not there or can't be guessed.
     """
@@ -64,7 +65,7 @@ def new_card(rows: str, text: str | None = None, label: str | None = None, type:
     answers = _answers(tables, columns, type)
     said: tuple[str, ...] = (answers.said,)
     if answers.type == "regression" and type is None and len(columns.texts) == 2:
-        said += ("for an embedding student of these pairs: --type similarity",)
+        said += ("an embedding student learns these pairs with --type similarity",)
     if answers.type not in METRICS_OF:
         raise ArmadaError(f"{tables.where}: {answers.said}; there are no {answers.type} tasks yet")
     split, of_split = _split(tables, columns.labels)
