@@ -59,8 +59,13 @@ class Arm(_Part):
 
 
 class FewShot(_Part):
-    """Pre-training on the relational loss over all rows, labels unseen, then fine-tuning on `labelled` rows."""
+    """Pre-training over all rows, labels unseen, then fine-tuning on `labelled` rows.
 
+    `objective` is what the student is fitted to: regression on the whitened features, as by `armada pretrain`, or the
+    relational loss on the raw ones, as in the studies of 2026.
+    """
+
+    objective: Literal["relational", "regression"] = "relational"
     labelled: Annotated[int, Field(ge=2)]
     arms: Annotated[list[str], Field(min_length=1)]
     pretraining: dict[str, Any] = {}
