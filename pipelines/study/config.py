@@ -238,5 +238,9 @@ def _check_against_card(study: Study, path: Path) -> None:
             f"{path}: primary.metric: expected a metric of {card.name} ({', '.join(card.metrics)}), "
             f"found {study.metric!r}"
         )
-    if card.type in ("generation", "similarity") and (study.readouts.probe or study.readouts.few_shot):
-        raise ArmadaError(f"{path}: readouts: expected finetune alone for the {card.type} task {card.name}")
+    if card.type == "generation" and (study.readouts.probe or study.readouts.few_shot):
+        raise ArmadaError(f"{path}: readouts: expected finetune alone for the generation task {card.name}")
+    if card.type == "similarity" and study.readouts.probe:
+        raise ArmadaError(
+            f"{path}: readouts.probe: expected none for the similarity task {card.name}: it has no classes"
+        )
