@@ -150,6 +150,7 @@ def test_what_one_has_paid_is_seen_by_another_build_of_the_s3_bucket_within_a_se
     assert len(rows_of(Cache(bucket.url))) == 40
 
 
+@pytest.mark.slow
 def test_two_pushes_of_different_caches_to_one_s3_bucket_at_once_end_with_the_union(tmp_path, bucket):
     folders = [built(tmp_path / "a"), built(tmp_path / "b", [f"other {number}" for number in range(8)])]
     expected = {key: row for folder in folders for key, row in rows_of(Cache(str(folder))).items()}

@@ -125,7 +125,9 @@ def test_s3_credentials_that_expire_in_a_build_end_it_with_one_sentence_and_lose
     ("environment", "url", "words"),
     [
         ({}, "s3://no-such-bucket/x", "no such bucket"),
-        ({"AWS_ENDPOINT_URL": "http://no-such-host.invalid"}, "s3://b/x", "can't be reached"),
+        pytest.param(
+            {"AWS_ENDPOINT_URL": "http://no-such-host.invalid"}, "s3://b/x", "can't be reached", marks=pytest.mark.slow
+        ),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "s3://b/x", "can't be reached"),
         ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "s3://b/x", "no credentials were found"),
         ({}, "s3://AKIA123:topsecret@b/x", "no user and no password in the URL"),
