@@ -63,7 +63,11 @@ from .tasks.metrics import (
     text_scores as text_scores,
 )
 from .tasks.new_card import NewCard as NewCard, card_text as card_text, new_card as new_card
-from .tasks.prompts import column_prompts as column_prompts, training_prompts as training_prompts
+from .tasks.prompts import (
+    column_prompts as column_prompts,
+    label_beside as label_beside,
+    training_prompts as training_prompts,
+)
 from .tasks.splits import Split as Split, Splits as Splits, load_splits as load_splits
 from .tasks.yaml_files import parse_yaml as parse_yaml
 from .training.activations import checkpoint_gradients as checkpoint_gradients

@@ -16,6 +16,7 @@ from pipelines.commands.built_prompts import prompts
 from pipelines.commands.cache import cache_app
 from pipelines.commands.interrupts import INTERRUPTED, Interruptible
 from pipelines.commands.maintenance import compact, export, merge, verify
+from pipelines.commands.pilot import pilot
 from pipelines.commands.studies import report, study
 from pipelines.commands.tasks import tasks_app
 from pipelines.commands.train import command as train_command
@@ -32,7 +33,7 @@ for command in (prompts, verify, compact, merge, export, browse):
 app.add_typer(cache_app, name="cache")
 app.add_typer(tasks_app, name="tasks")
 app.command("train")(train_command())
-for other in (study, report):
+for other in (pilot, study, report):
     app.command()(other)
 
 

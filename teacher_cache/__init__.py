@@ -3,10 +3,11 @@
 The names below are the public ones; `distill` and `pipelines` use no others.
 """
 
-from teacher_cache.building.builder import BuildReport, build
+from teacher_cache.building.builder import BuildReport, build, build_requests
 from teacher_cache.building.encoding import encode
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import Plan, expected_seconds, make_plan, make_requests, missing_features
+from teacher_cache.building.plan import Plan, expected_seconds, make_plan, missing_features
+from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.retrying import check_named, retry
 from teacher_cache.building.same_pictures import redraw_notes
 from teacher_cache.encoders import Encoder, open_encoder, source_of_encoder
@@ -48,7 +49,7 @@ from teacher_cache.maintenance.merging import merge
 from teacher_cache.maintenance.recomputation import recompute
 from teacher_cache.maintenance.verification import verify
 from teacher_cache.progress_bar import progress
-from teacher_cache.prompts import check_prompts, read_prompts
+from teacher_cache.prompts import check_prompts, checked_prompts, iterate_prompts, read_prompts
 from teacher_cache.reading.mapped_rows import MappedRows
 from teacher_cache.reading.reader import Features, choose, failure_reasons, open_features
 from teacher_cache.reading.rows import ChosenRows, FeatureRows
@@ -58,7 +59,7 @@ from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
 from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
 from teacher_cache.storage.writing import commit_features, commit_pictures
-from teacher_cache.tables import column_names, read_csv, read_rows
+from teacher_cache.tables import column_names, read_column, read_csv, read_rows
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
 from teacher_cache.teachers.prompt_window import BeyondWindow, PromptWindow, beyond_window, clip_window, count_beyond
 
@@ -90,6 +91,7 @@ __all__ = [
     "PromptWindow",
     "Provenance",
     "Request",
+    "Requests",
     "ShardRows",
     "Source",
     "SpecError",
@@ -101,10 +103,12 @@ __all__ = [
     "atomic_write",
     "beyond_window",
     "build",
+    "build_requests",
     "built_prompts",
     "canonical_json",
     "check_named",
     "check_prompts",
+    "checked_prompts",
     "choose",
     "clip_window",
     "column_names",
@@ -128,6 +132,7 @@ __all__ = [
     "in_tar_order",
     "index_rows",
     "is_sound",
+    "iterate_prompts",
     "list_shards",
     "make_plan",
     "make_requests",
@@ -144,6 +149,7 @@ __all__ = [
     "progress",
     "prompt_key",
     "quiet_transformers",
+    "read_column",
     "read_csv",
     "read_picture",
     "read_pictures",

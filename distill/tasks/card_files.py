@@ -5,6 +5,7 @@ A card of the package is found by its name, in the same way.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from distill.tasks.cards import Card, card_names, load_card, read_card
@@ -22,7 +23,7 @@ def find_task(task: str | Path) -> Card:
     path = Path(task)
     if path.suffix in ENDINGS:
         return read_card(path).at(path.parent)
-    if str(task) not in card_names() and path.exists():
+    if str(task) not in card_names() and os.path.exists(path):
         raise ArmadaError(
             f"{task}: expected a task's name or the file of a card, CARD.yaml; rows are trained on by: armada train "
             f"{task}; a card of them is written by: armada tasks new {task}"

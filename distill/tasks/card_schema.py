@@ -21,11 +21,20 @@ def in_one_line(text: str) -> str:
 
 
 def _inside(path: str) -> str:
-    if Path(path).is_absolute() or ".." in Path(path).parts:
-        raise ValueError(f"expected a path inside the package, found {path!r}")
+    if Path(path).is_absolute() or ".." in Path(path).parts or "://" in path:
+        raise ValueError(f"expected a path inside the source, found {path!r}")
     return path
 
 
+def _owner_or_folder(name: str) -> str:
+    """A name without a slash would name a reader of `datasets`, some of which run what is in their files."""
+    is_folder = name.startswith(("/", "./", "../")) or Path(name).is_absolute()
+    if not is_folder and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise ValueError(f"expected OWNER/NAME of the hub, or a folder as ./NAME, found {name!r}")
+    return in_one_line(name)
+
+
+Inside = Annotated[str, AfterValidator(_inside)]
 Named = Annotated[str, AfterValidator(in_one_line)]  # a name that is shown to the user: no line break, no escape
 Package = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # a name that an installer is given
 
@@ -40,7 +49,7 @@ class PackageSource(_Strict):
     package: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]  # without a dot, which would import its parent
     distribution: Package
     extra: Package
-    path: Annotated[str, AfterValidator(_inside)]
+    path: Inside
     encoding: str = "utf-8"
     licence: Named
 
@@ -48,11 +57,11 @@ class PackageSource(_Strict):
 class HubSource(_Strict):
     """A dataset on the Hugging Face hub, or a local folder that `datasets` can load without running a script."""
 
-    hub: str
+    hub: Annotated[str, AfterValidator(_owner_or_folder)]
     config: str | None = None
     revision: str | None = None
-    data_dir: str | None = None
-    data_files: dict[str, list[str]] | None = None  # by split
+    data_dir: Inside | None = None
+    data_files: dict[str, list[Inside]] | None = None  # by split
     licence: Named
 
 

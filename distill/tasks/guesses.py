@@ -51,6 +51,7 @@ LABELS = (
     "rating",
 )
 MOST_CLASSES_OF_NUMBERS = 20  # whole numbers with more values are scores
+SCORED = ("regression", "similarity")  # the types whose labels are numbers
 _MOST_CLASSES = 1000
 _SHOWN = 12
 
@@ -133,14 +134,13 @@ def answers_of(where: str, column: str, values: Sequence[Any], type: str | None 
     if there is no label, only one class, or as many classes as there are rows.
     """
     where = f"{where}: column {column!r}"
-    shown = [value for value in values if not _is_hidden(value)]
-    if not shown:
+    if not (shown := [value for value in values if not _is_hidden(value)]):
         raise ArmadaError(f"{where}: expected labels, found none in {len(values):,} rows")
     lists = [listed(value) for value in shown]
     if type == "multi-label" or (type is None and all(found is not None for found in lists)):
         return _label_lists(where, column, lists)
-    if type == "regression" or (type is None and _are_scores(shown)):
-        return _scores(where, shown)
+    if type in SCORED or (type is None and _are_scores(shown)):
+        return _scores(where, shown, type or "regression")
     return _classes(where, shown, type)
 
 
@@ -178,14 +178,14 @@ def _are_scores(values: Sequence[Any]) -> bool:
     return len(set(numbers)) > MOST_CLASSES_OF_NUMBERS or any(number % 1 for number in numbers if number is not None)
 
 
-def _scores(where: str, values: Sequence[Any]) -> Answers:
+def _scores(where: str, values: Sequence[Any], type: str) -> Answers:
     numbers = [number for value in values if (number := number_of(value)) is not None]
     if len(numbers) < len(values):
         wrong = next(value for value in values if number_of(value) is None)
         raise ArmadaError(f"{where}: expected finite numbers, found {str(wrong)[:80]!r}")
     if min(numbers) == max(numbers):
         raise ArmadaError(f"{where}: expected different numbers, found {min(numbers):g} in all rows")
-    return Answers("regression", said=f"type: regression, numbers from {min(numbers):g} to {max(numbers):g}")
+    return Answers(type, said=f"type: {type}, numbers from {min(numbers):g} to {max(numbers):g}")
 
 
 def _classes(where: str, values: Sequence[Any], type: str | None) -> Answers:

@@ -14,9 +14,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from distill.tasks.card_schema import DataSource
+from distill.tasks.card_schema import DataSource, HubSource
 from distill.tasks.cards import METRICS_OF, Card
-from distill.tasks.guesses import Answers, Columns, answers_of, find_columns, flag_columns
+from distill.tasks.guesses import SCORED, Answers, Columns, answers_of, find_columns, flag_columns
 from distill.tasks.row_tables import HUB, Tables, hub_name, open_tables
 from distill.tasks.templates import can_be_named
 from distill.tasks.yaml_files import faults_in_words
@@ -26,6 +26,7 @@ METRICS = {  # of the metrics of a type, those that a new card has
     "classification": ["accuracy", "macro_f1"],
     "multi-label": ["micro_f1", "macro_f1", "mean_average_precision"],
     "regression": ["pearson", "spearman"],
+    "similarity": ["pearson", "spearman"],
 }
 PERCENTAGES = {"train": 80, "validation": 10, "test": 10}
 
@@ -48,7 +49,7 @@ def new_card(rows: str, text: str | None = None, label: str | None = None, type:
         rows: a file, a folder or hf:DATASET, as `open_tables` takes it. Relative paths start at the working directory.
         text: the column of the texts, or two for pairs, separated by a comma; by default it is guessed.
         label: the column of the labels, or several of 0 and 1, separated by commas; by default it is guessed.
-        type: classification, regression or multi-label; by default it is decided by the values of the label.
+        type: one of METRICS; by default it is decided by the values of the label, and never similarity.
 
     Raise ArmadaError if the rows can't be read, or if a column is not there or can't be guessed.
     """
@@ -58,6 +59,8 @@ def new_card(rows: str, text: str | None = None, label: str | None = None, type:
     columns = find_columns(tables.where, tables.columns(), text, label)
     if odd := [name for name in columns.texts if not can_be_named(name)]:
         raise ArmadaError(f"{tables.where}: column {odd[0]!r}: expected a name without braces; rename the column")
+    if type == "similarity" and len(columns.texts) != 2:
+        raise ArmadaError("--type similarity: expected the two texts of a pair, --text-column A,B, found one column")
     answers = _answers(tables, columns, type)
     if answers.type not in METRICS_OF:
         raise ArmadaError(f"{tables.where}: {answers.said}; there are no {answers.type} tasks yet")
@@ -84,9 +87,12 @@ def new_card(rows: str, text: str | None = None, label: str | None = None, type:
 
 def card_text(card: Card, folder: Path) -> str:
     """Return a card as YAML for a file in a folder, at which its relative paths start."""
-    values = card.model_dump(mode="json", exclude_defaults=True)
-    if isinstance(card.source, DataSource) and card.home is not None and not Path(card.source.data).is_absolute():
-        values["source"]["data"] = Path(os.path.relpath(card.home / card.source.data, folder)).as_posix()
+    values, source = card.model_dump(mode="json", exclude_defaults=True), card.source
+    if card.home is not None and isinstance(source, (DataSource, HubSource)):
+        key, path = ("data", source.data) if isinstance(source, DataSource) else ("hub", source.hub)
+        if not Path(path).is_absolute() and (key == "data" or (card.home / path).is_dir()):
+            moved = Path(os.path.relpath(card.home / path, folder)).as_posix()
+            values["source"][key] = moved if key == "data" or moved.startswith(".") else f"./{moved}"
     return str(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120, default_flow_style=None))
 
 
@@ -102,7 +108,7 @@ def _answers(tables: Tables, columns: Columns, type: str | None) -> Answers:
         return flag_columns(tables.where, columns.labels, tables.values)
     (column,) = columns.labels
     values, names = tables.values(column), tables.class_names(column)
-    if not names or type == "regression":
+    if not names or type in SCORED:
         return answers_of(tables.where, column, values, type)
     found = "multi-label" if any(isinstance(value, list) for value in values) else "classification"
     return Answers(found, names, f"type: {found}, of the {len(names)} classes that the data set names")

@@ -6,14 +6,18 @@ ROWS is a file, a folder with train.*, perhaps validation.* and test.*, a folder
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
+from distill.tasks.card_schema import HubSource
 from distill.tasks.raw_rows import SUFFIXES, files_of, is_table, no_file
 from distill.tasks.saved_datasets import class_names, is_saved_dataset, open_saved
-from teacher_cache import ArmadaError, PromptError, column_names, did_you_mean, read_rows
+from teacher_cache import ArmadaError, PromptError, column_names, did_you_mean, read_column, read_rows
 
 HUB = "hf:"
 SPLITS = ("train", "validation", "test")
@@ -39,11 +43,16 @@ class Tables:
 
     def values(self, column: str, *splits: str) -> list[Any]:
         """Return the values of a column in some splits, or in all; a split other than train may lack it."""
-        found = []
+        found: list[Any] = []
         for name in splits or self.splits:
             for table in self.splits[name]:
                 found += _values(table, column, may_lack=name != "train")
         return found
+
+    def training_values(self, column: str) -> Iterator[Any]:
+        """Yield the values of a column of the training rows; of a file only this column is in memory."""
+        for table in self.splits["train"]:
+            yield from read_column(table, column) if isinstance(table, Path) else table[column]
 
     def hides(self, columns: Sequence[str], split: str) -> bool:
         """Return whether no row of a split has a label in these columns: nothing there, or -1, as the hub writes it."""
@@ -66,9 +75,11 @@ def open_tables(rows: str) -> Tables:
     if rows.startswith(HUB):
         return _from_hub(*hub_name(rows))
     path = Path(rows)
-    if not rows.strip() or not path.exists():
-        near = did_you_mean(path.name, [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else [])
+    if not rows.strip() or not os.path.exists(path):
+        near = did_you_mean(path.name, os.listdir(path.parent) if os.path.isdir(path.parent) else [])
         raise ArmadaError(f"{rows}: no such file or folder{near}; a data set of the hub is named hf:OWNER/NAME")
+    if path.suffix in (".yaml", ".yml"):
+        raise ArmadaError(f"{rows}: expected rows, found a card; it is named by --task {rows}")
     if is_table(path):
         if path.suffix not in SUFFIXES and not is_saved_dataset(path):
             raise ArmadaError(f"{rows}: expected rows in a file ending in {', '.join(SUFFIXES)}, or in a folder")
@@ -93,6 +104,10 @@ def _from_hub(name: str, config: str | None) -> Tables:
     import datasets
 
     where = f"{HUB}{name}{f':{config}' if config else ''}"
+    try:
+        HubSource(hub=name, licence="unknown")
+    except ValidationError as error:
+        raise ArmadaError(f"{where}: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
     try:
         found = datasets.load_dataset(name, config)
     except Exception as error:  # the client of the hub raises many types

@@ -8,6 +8,7 @@ evaluated never are, so that a test has as many rows as its publisher says. What
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -112,7 +113,7 @@ def load_splits(card: Card, files: Path | None = None) -> Splits:
             return _from_folder(card, path, dropped)
     if files is None:
         return _as_splits(card, *_from_source(card, dropped), dropped, card.name)
-    if not files.exists():
+    if not os.path.exists(files):
         raise ArmadaError(f"--data-files: no such file or folder: {files}")
     if not is_table(files):
         return _from_folder(card, files, dropped)

@@ -30,10 +30,10 @@ class _Loader(yaml.SafeLoader):
     """YAML's safe loader, with a limit to what aliases stand for, and without repeated keys."""
 
     def get_single_node(self) -> yaml.Node | None:
-        root = super().get_single_node()  # type: ignore[no-untyped-call]
+        root = super().get_single_node()
         if root is not None and _size(root, {}) > MAX_VALUES:
             raise yaml.MarkedYAMLError(problem=f"expected at most {MAX_VALUES:,} values, found aliases of more")
-        return root  # type: ignore[no-any-return]
+        return root
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
@@ -43,7 +43,7 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
             if isinstance(key, yaml.ScalarNode):
                 seen.add(key.value)
-        return super().construct_mapping(node, deep)  # type: ignore[no-any-return, no-untyped-call]
+        return super().construct_mapping(node, deep)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from pipelines.commands.options import AsJson, Url
-from pipelines.files import json_text
+from pipelines.files import check_new_file, json_text, writing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,8 +32,8 @@ def prompts(
 
     if out is not None and out.suffix not in SUFFIXES:
         raise ArmadaError(f"--out: expected a file ending in {', '.join(SUFFIXES)}, found {out}")
-    if out is not None and (out.is_dir() or (out.exists() and not force)):
-        raise ArmadaError(f"{out} is there already; replace it with --force, or write another file")
+    if out is not None:
+        check_new_file(out, force)
     table = built_prompts(Cache(url))
     facts = {"prompts": table.num_rows, **{name: sum(table[name].to_pylist()) for name in ("samples", "failed")}}
     if out is not None:
@@ -58,7 +58,7 @@ def _write(table: pa.Table, path: Path) -> None:
 
     from teacher_cache import atomic_file
 
-    with atomic_file(path) as draft:
+    with writing(path), atomic_file(path) as draft:
         if path.suffix == ".csv":
             csv.write_csv(table, draft)
         elif path.suffix == ".parquet":

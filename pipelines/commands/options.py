@@ -42,6 +42,13 @@ LabelColumn = Annotated[
         help="The column of the labels: build only what `armada train PROMPTS` trains on, not rows that it tests on.",
     ),
 ]
+TaskType = Annotated[
+    Optional[str],
+    typer.Option(
+        "--type",
+        help="With --label-column: classification, regression, multi-label or similarity, if the guess is wrong.",
+    ),
+]
 Task = Annotated[
     Optional[str],
     typer.Option("--task", help="PROMPTS has rows of this card: build the prompts that its training looks for."),

@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from pipelines.commands.options import AsJson
-from pipelines.files import json_text
+from pipelines.files import check_new_file, json_text, writing
 
 DataFiles = Annotated[
     Optional[Path],
@@ -73,7 +73,8 @@ def new(
         Optional[str], typer.Option("--label-column", metavar="L[,L2...]", help="The labels; several are 0 or 1 each.")
     ] = None,
     type: Annotated[
-        Optional[str], typer.Option("--type", help="classification, regression or multi-label, if the guess is wrong.")
+        Optional[str],
+        typer.Option("--type", help="classification, regression, multi-label or similarity, if the guess is wrong."),
     ] = None,
     out: Annotated[
         Optional[Path], typer.Option("--out", metavar="CARD.yaml", help="By default ROWS.yaml, beside the rows.")
@@ -89,11 +90,11 @@ def new(
     path = out or (Path(f"{Path(made.card.name).name}.yaml") if rows.startswith("hf:") else _beside(Path(rows)))
     if path.suffix not in (".yaml", ".yml"):
         raise ArmadaError(f"--out: expected a file ending in .yaml, found {path}")
-    if path.is_dir() or (path.exists() and not force):
-        raise ArmadaError(f"{path} is there already; replace it with --force, or write another card with --out")
+    check_new_file(path, force)
     splits = load_splits(made.card)  # a card whose rows can't be read is no use
     counts = {name: len(getattr(splits, name)) for name in ("train", "validation", "test")}
-    atomic_write(path, card_text(made.card, path.parent).encode("utf-8"), durable=False)
+    with writing(path):
+        atomic_write(path, card_text(made.card, path.parent).encode("utf-8"), durable=False)
     if as_json:
         facts = {"card": str(path), "type": made.card.type, "classes": made.card.classes, "rows": counts}
         typer.echo(json_text({**facts, "said": [*made.said, *splits.notes]}, ensure_ascii=False))

@@ -31,7 +31,7 @@ Config = Annotated[
 Rows = Annotated[
     Optional[str],
     typer.Argument(
-        metavar="[ROWS]",
+        metavar="ROWS",
         show_default=False,
         help="Rows of your own: a .jsonl, .csv or .parquet file; a folder with train.* and test.*, or one that "
         "`datasets` saved; or hf:DATASET. With --task, rows of that card.",
@@ -135,7 +135,7 @@ def _help(option: Option) -> str:
     if len(choices) > 1:
         words.append(f"One of {', '.join(choices)}.")
     if option.default is MISSING:
-        words.append("Required.")
+        words.append("Required, unless there are ROWS." if option.name == "task" else "Required.")
     elif option.default is True:
         words.append(f"This is the default; --no-{option.flag[2:]} turns it off.")
     elif option.default not in (None, (), False):

@@ -142,5 +142,6 @@ def _mending(request: RunRequest, cache: Cache) -> Mending:
         prompts = (files, "--task", request.task) if files else (request.task,)
     else:
         columns = ("--text-column", str(request.text_column), "--label-column", str(request.label_column))
-        prompts = (str(request.rows), *columns)
+        kind = ("--type", request.type) if request.type else ()
+        prompts = (str(request.rows), *columns, *kind)
     return Mending(prompts, *names, str(cache.store), request.samples, _listing(request))

@@ -15,7 +15,7 @@ from teacher_cache import ArmadaError
 # What no arm and no settings may say, and why.
 _OF_THE_STUDY = {
     "task": "the study names one task",
-    **dict.fromkeys(("data_files", "rows", "text_column", "label_column"), "the study names its rows once"),
+    **dict.fromkeys(("data_files", "rows", "text_column", "label_column", "type"), "the study names its rows once"),
     "out": "armada study --out names the folder",
     "cache": "a study has one cache",
     "seed": "the study lists its seeds",

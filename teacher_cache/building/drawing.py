@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from teacher_cache.building.answers import IdenticalPictures, check_answer, check_picture
 from teacher_cache.building.background import Background
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import Plan, requests_of
+from teacher_cache.building.plan import Plan
 from teacher_cache.building.retries import Retries, Sending
 from teacher_cache.building.same_pictures import redraw_notes
 from teacher_cache.errors import ArmadaError, CacheError
@@ -74,10 +74,10 @@ class Drawing:
         """
         started, self._sealed_at = time.monotonic(), self.clock()
         self.spool.reserve.grow(self._room(_FIRST_PICTURE_BYTES))
-        pending = requests_of(plan.wanted)
-        for note in redraw_notes(self.background.cache, self.teacher_source, plan.wanted):
+        pending = plan.wanted_requests()
+        for note in redraw_notes(self.background.cache, self.teacher_source, plan):
             print(f"{self._name}: {note}", file=sys.stderr)
-        with progress(plan.wanted.num_rows, self._name, "picture") as bar, ThreadPoolExecutor(1) as recorder:
+        with progress(plan.calls, self._name, "picture") as bar, ThreadPoolExecutor(1) as recorder:
             try:
                 while not self.stopped and not self._error:
                     pulled = self._pulled

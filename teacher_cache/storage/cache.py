@@ -29,7 +29,7 @@ from teacher_cache.storage.cache_json import CACHE_JSON, check_format, read_sour
 from teacher_cache.storage.commit_log import CommitLog
 from teacher_cache.storage.state import CacheState, cache_state, spent_in
 
-_TRIES = 3  # to read shards that another process removes meanwhile
+TRIES = 3  # to read shards that another process removes meanwhile
 
 
 class Cache:
@@ -199,12 +199,6 @@ class Cache:
         table = concat(tables, FAILURE_COLUMNS).sort_by([("attempts", "descending"), ("message", "ascending")])
         return first_of_each(table, "image_key")
 
-    def feature_keys(self, teacher: Source, encoder: Source) -> pa.Table:
-        """Return image_key and image_sha256 of all features. A key may occur twice, with different pictures."""
-        columns = ["image_key", "image_sha256"]
-        found = self.tables(f"features/{teacher.name}/{encoder.name}/shards/", columns)
-        return concat([table for _, table in found], pa.schema([(name, pa.string()) for name in columns]))
-
     def tables(
         self, folder: str, columns: Sequence[str] | None = None, *, check: bool = False
     ) -> list[tuple[Shard, pa.Table]]:
@@ -213,7 +207,7 @@ class Cache:
         If another process removes one meanwhile (it compacted the cache), all are listed and read again. Raise
         NoFileError if one is removed at each try.
         """
-        for tries in range(_TRIES, 0, -1):
+        for tries in range(TRIES, 0, -1):
             try:
                 return [(shard, self.table(shard, columns, check=check)) for shard in self.shards(folder)]
             except NoFileError:

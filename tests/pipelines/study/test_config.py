@@ -28,6 +28,8 @@ NOT_OF_ARMS = (
     "recipe",
     "track",
     "select",
+    "type",
+    "lora_export",
 )
 PRIMARY = {"arm": "relational", "against": ["undistilled", "shuffled"], "margin": 0.01}
 
@@ -163,7 +165,15 @@ def test_every_option_of_train_can_be_said_by_an_arm(tmp_path, name):
         "control": "shuffled",
         "teacher": "tests.fakes:FakeTeacher?style=other",
         "encoder": "tests.fakes:FakeEncoder?dimension=4",
+        "student_revision": "v1",
+        "features": tmp_path.resolve() / "f.npy",
+        "feature_keys": tmp_path.resolve() / "keys.txt",
     }.get(name)
+    if isinstance(value, Path):
+        arms = {"undistilled": {"control": "undistilled"}, "relational": {name: value.name}, "shuffled": {}}
+        study = read_study(write_study(tmp_path, arms=arms)).study
+        assert getattr(request_of(study, Run("finetune", "relational", 0), tmp_path, "cache", {}), name) == value
+        return
     if value is None:
         value = option.declared.choices[-1] if option.declared.choices else 0.25 if option.type is float else None
     value = value if value is not None else (not option.default if isinstance(option.default, bool) else 8)
