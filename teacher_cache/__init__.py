@@ -55,6 +55,8 @@ from teacher_cache.reading.reader import Features, choose, failure_reasons, open
 from teacher_cache.reading.rows import ChosenRows, FeatureRows
 from teacher_cache.reading.shard_rows import ShardRows
 from teacher_cache.registry.packages import minilm_folder, package_file, quiet_transformers
+from teacher_cache.sharing.copying import Shared, pull, push, sync
+from teacher_cache.sharing.selection import PullFilter
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
 from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
@@ -90,9 +92,11 @@ __all__ = [
     "PromptError",
     "PromptWindow",
     "Provenance",
+    "PullFilter",
     "Request",
     "Requests",
     "ShardRows",
+    "Shared",
     "Source",
     "SpecError",
     "Spent",
@@ -148,6 +152,8 @@ __all__ = [
     "picture_suffix",
     "progress",
     "prompt_key",
+    "pull",
+    "push",
     "quiet_transformers",
     "read_column",
     "read_csv",
@@ -165,6 +171,7 @@ __all__ = [
     "spec_to_type",
     "status",
     "sweep_drafts",
+    "sync",
     "user_folder",
     "verify",
 ]

@@ -13,7 +13,14 @@ from torch import Tensor
 
 def label_set_loss(logits: Tensor, labels: Tensor) -> Tensor:
     """Return the mean binary cross-entropy, over rows and labels, of (B, K) logits against (B, K) 0 or 1."""
-    return F.binary_cross_entropy_with_logits(logits, labels.to(logits.dtype))
+    return label_set_losses(logits, labels).mean()
+
+
+def label_set_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the binary cross-entropy of each row, (..., B), the mean over K labels: of (..., B, K) logits, for example
+    of several aligners, against (B, K) 0 or 1."""
+    wanted = labels.to(logits.dtype).expand_as(logits)
+    return F.binary_cross_entropy_with_logits(logits, wanted, reduction="none").mean(-1)
 
 
 def label_set_alignment(aligner: Tensor, student: Tensor, temperature: float) -> Tensor:
@@ -26,3 +33,8 @@ def label_set_alignment(aligner: Tensor, student: Tensor, temperature: float) ->
     p = a.sigmoid()
     divergence = p * (F.logsigmoid(a) - F.logsigmoid(s)) + (1 - p) * (F.logsigmoid(-a) - F.logsigmoid(-s))
     return temperature**2 * divergence.mean()
+
+
+def label_set_distance(aligner: Tensor, student: Tensor, temperature: float) -> Tensor:
+    """Return T^2 * MSE(sigmoid(a/T), sigmoid(s/T)) of (B, K) logits, as of `losses.output_distance` for one label."""
+    return temperature**2 * F.mse_loss((student / temperature).sigmoid(), (aligner / temperature).sigmoid())

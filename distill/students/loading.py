@@ -211,4 +211,7 @@ def _truncate(config: PretrainedConfig, spec: StudentSpec) -> None:
     for name in ("num_decoder_layers", "decoder_layers"):
         if getattr(text, name, None):
             setattr(text, name, min(layers, getattr(text, name)))
-    text.num_hidden_layers = layers
+    try:
+        text.num_hidden_layers = layers
+    except NotImplementedError as error:  # Funnel, whose layers are blocks
+        raise ArmadaError(f"--layers: {spec.name}: {error}") from None

@@ -43,7 +43,7 @@ def load_embedder(spec: StudentSpec, seed: int) -> tuple[PreTrainedModel, PreTra
     tokenizer.padding_side = "right"  # as in training; absolute positions depend on it
     if spec.lora_rank:
         torch.manual_seed(seed)
-        add_lora(model, spec.lora_rank, spec.lora_targets, _pooler(model))
+        add_lora(model, spec.lora_rank, spec.lora_targets, _pooler(model), spec.lora_alpha, spec.lora_dropout)
     for name in _pooler(model):
         model.get_submodule(name).requires_grad_(False)
     model.embedding_width = _width(spec.name, model, tokenizer)

@@ -26,7 +26,7 @@ METRICS = {  # of the metrics of a type, those that a new card has
     "classification": ["accuracy", "macro_f1"],
     "multi-label": ["micro_f1", "macro_f1", "mean_average_precision"],
     "regression": ["pearson", "spearman"],
-    "similarity": ["pearson", "spearman"],
+    "similarity": ["spearman", "pearson"],
 }
 PERCENTAGES = {"train": 80, "validation": 10, "test": 10}
 
@@ -62,9 +62,12 @@ def new_card(rows: str, text: str | None = None, label: str | None = None, type:
     if type == "similarity" and len(columns.texts) != 2:
         raise ArmadaError("--type similarity: expected the two texts of a pair, --text-column A,B, found one column")
     answers = _answers(tables, columns, type)
+    said: tuple[str, ...] = (answers.said,)
+    if answers.type == "regression" and type is None and len(columns.texts) == 2:
+        said += ("for an embedding student of these pairs: --type similarity",)
     if answers.type not in METRICS_OF:
         raise ArmadaError(f"{tables.where}: {answers.said}; there are no {answers.type} tasks yet")
-    split, said = _split(tables, columns.labels)
+    split, of_split = _split(tables, columns.labels)
     name = _name_of(rows)
     values: dict[str, Any] = {
         "name": name,
@@ -82,7 +85,7 @@ def new_card(rows: str, text: str | None = None, label: str | None = None, type:
         card = Card.model_validate(values).at(Path())
     except ValidationError as error:
         raise ArmadaError(faults_in_words(Path(tables.where), error, Card)) from None
-    return NewCard(card, ",".join(columns.texts), ",".join(columns.labels), (*columns.said, answers.said, said))
+    return NewCard(card, ",".join(columns.texts), ",".join(columns.labels), (*columns.said, *said, of_split))
 
 
 def card_text(card: Card, folder: Path) -> str:

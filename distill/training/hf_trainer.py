@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
@@ -48,7 +49,7 @@ CPU = torch.device("cpu")
 def targets_from_cache(
     cache: str,
     texts: Sequence[str],
-    labels: Sequence[float],
+    labels: Sequence[float] | Sequence[Sequence[float]],
     epochs: int,
     *,
     teacher: str | None = None,
@@ -65,7 +66,7 @@ def targets_from_cache(
     Args:
         cache: the folder or URL of the cache.
         texts: N texts, each of which has been the prompt of a picture.
-        labels: (N,) class ids, or floats for a regression.
+        labels: (N,) class ids, floats for a regression, or (N, K) 0 or 1 for rows with any number of K labels.
         epochs: how many epochs the student trains.
         teacher: the digest of the teacher, needed if the cache has several.
         encoder: the digest of the encoder, needed if the cache has several.
@@ -77,13 +78,16 @@ def targets_from_cache(
     Raise CoverageError if a text has no feature: build the cache first.
     """
     opened = Cache(cache)
-    rows = Split([sha256(text.encode()) for text in texts], [(text,) for text in texts], list(texts), list(labels))
+    several = np.ndim(labels) == 2
+    answers: list[Any] = [tuple(map(int, row)) for row in np.asarray(labels)] if several else list(labels)
+    rows = Split([sha256(text.encode()) for text in texts], [(text,) for text in texts], list(texts), answers)
     features = open_features(opened, *choose(opened, teacher, encoder))
     view = join(rows, opened, features, samples=samples, mend=_mending(opened, features, samples))
     settings = aligner or AlignerSettings()
-    classes = 1 if any(isinstance(label, float) for label in labels) else int(max(labels)) + 1
+    is_scored = not several and any(isinstance(label, float) for label in labels)
+    classes = len(answers[0]) if several else 1 if is_scored else int(max(answers)) + 1
     scale, targets = AS_IS, None
-    if classes == 1 and settings.regression == "standardised":
+    if is_scored and settings.regression == "standardised":
         scale = scale_of(view.split.labels)
         targets = scale.standardised(view.split.labels)
     folder = opened.derived_folder / "aligners"
@@ -100,7 +104,7 @@ def _mending(cache: Cache, features: Features, samples: int) -> Mending:
 
 
 class DistilledModel(nn.Module):
-    """A stock classifier and the heads that distillation adds.
+    """A stock classifier and the heads that distillation adds, by the objective `armada`.
 
     With `labels` (B,) and `row` (B,), the places of the rows in the texts of `targets_from_cache`, it returns the loss
     of ARMADA. Without `row` it is the plain classifier. `callback`, for the Trainer, sets the epoch. Raise ArmadaError
@@ -120,6 +124,8 @@ class DistilledModel(nn.Module):
         super().__init__()
         self.student, self.config = student, student.config
         self._settings = settings or TrainSettings()
+        if self._settings.objective != "armada":
+            raise ArmadaError(f"DistilledModel: expected the objective armada, found {self._settings.objective}")
         self._states, self._width = teacher_targets.states, teacher_targets.width
         self.register_buffer("features", torch.as_tensor(teacher_targets.features), persistent=False)
         width = self.features.shape[1]

@@ -55,9 +55,7 @@ class RunRequest:
     data_files: Path | None = setting(
         None, "Training rows in the card's columns; or a folder with train.* and test.*.", metavar="PATH"
     )
-    rows: str | None = setting(
-        None, "Rows of your own without a card: a file, a folder or hf:DATASET; with --task, as --data-files."
-    )
+    rows: str | None = setting(None, "Rows without a card: a file, a folder or hf:DATASET; with --task: data files.")
     text_column: str | None = setting(
         None, "Of ROWS: the column of the texts, or two for pairs, A,B; guessed from plain names.", metavar="C[,C2]"
     )
@@ -168,8 +166,7 @@ def _option(one: Field[Any], type_: Any, part: str) -> Option:
 def make_request(values: Mapping[str, Any], where: str = "") -> RunRequest:
     """The request of options by name. Later layers win: defaults, the recipe, then `values`.
 
-    Raises ArmadaError, naming `where`, for an unknown name (with the nearest known one), an option under two names, or
-    a value of another type.
+    Raises ArmadaError, naming `where`, for an unknown name, an option under two names, or a value of another type.
     """
     from teacher_cache import ArmadaError
 
@@ -236,8 +233,7 @@ def check_values(values: Mapping[str, Any], where: str = "") -> None:
 
 
 def find_option(name: str, where: str = "") -> Option:
-    """The option of a name, or of the name that transformers' Trainer has for it. Raises ArmadaError with the nearest
-    known name."""
+    """The option of a name, or of its name in transformers' Trainer. Raises ArmadaError with the nearest known name."""
     from teacher_cache import ArmadaError
 
     known = {**train_options(), **{one.declared.also: one for one in train_options().values() if one.declared.also}}

@@ -59,8 +59,13 @@ class Arm(_Part):
 
 
 class FewShot(_Part):
-    """Pre-training on the relational loss over all rows, labels unseen, then fine-tuning on `labelled` rows."""
+    """Pre-training over all rows, labels unseen, then fine-tuning on `labelled` rows.
 
+    `objective` is what the student is fitted to: regression on the whitened features, as by `armada pretrain`, or the
+    relational loss on the raw ones, as in the studies of 2026.
+    """
+
+    objective: Literal["relational", "regression"] = "relational"
     labelled: Annotated[int, Field(ge=2)]
     arms: Annotated[list[str], Field(min_length=1)]
     pretraining: dict[str, Any] = {}
@@ -136,6 +141,9 @@ class Study(StudyTask, _Part):
                     raise ValueError(f"{key}: expected arms of this study ({', '.join(self.arms)}), found {name!r}")
         if self.arms.get(UNDISTILLED) != Arm(control=UNDISTILLED):
             raise ValueError("arms: expected one named undistilled, of control undistilled")
+        for name in self.arms:
+            if not name.isprintable() or ".." in Path(name).parts or not 0 < len(name) < 150 or name[0] in "/.":
+                raise ValueError(f"arms: expected names that may be a folder's, found {name[:150]!r}")
         for key, part in self._all_settings.items():
             check_options(part, key)
         return self
@@ -230,5 +238,5 @@ def _check_against_card(study: Study, path: Path) -> None:
             f"{path}: primary.metric: expected a metric of {card.name} ({', '.join(card.metrics)}), "
             f"found {study.metric!r}"
         )
-    if card.type == "generation" and (study.readouts.probe or study.readouts.few_shot):
-        raise ArmadaError(f"{path}: readouts: expected finetune alone for the generation task {card.name}")
+    if card.type in ("generation", "similarity") and (study.readouts.probe or study.readouts.few_shot):
+        raise ArmadaError(f"{path}: readouts: expected finetune alone for the {card.type} task {card.name}")

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class StudyTask(BaseModel):
     """The task of a study, as its file says it: a card's name or file, and rows as those of `train --data-files`.
 
-    Without `task`, the card is made from `data_files`, `text_column` and `label_column`, as by `armada train ROWS`.
-    Paths start at the file's folder.
+    Without `task`, the card is made from `data_files`, the columns and the type, as by `armada train ROWS`. Paths start
+    at the file's folder.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,15 +31,16 @@ class StudyTask(BaseModel):
     data_files: str | None = None
     text_column: str | None = None
     label_column: str | None = None
+    type: str | None = None
     _folder: Path = PrivateAttr(default=Path())
 
     @model_validator(mode="after")
     def _has_rows(self) -> StudyTask:
         if not self.task and not self.data_files:
             raise ValueError("task: expected a task, or rows of your own as data_files, found neither")
-        for key in ("text_column", "label_column"):
+        for key in ("text_column", "label_column", "type"):
             if self.task and getattr(self, key):
-                raise ValueError(f"{key}: the card {self.task} has its columns; leave it out")
+                raise ValueError(f"{key}: the card {self.task} says it; leave this out")
         return self
 
     @property
@@ -61,7 +62,7 @@ class StudyTask(BaseModel):
     def made(self) -> NewCard | None:
         """The card that is made from the rows, if the study names none, with what was guessed of them."""
         rows = str(self.data_path or self.data_files)
-        return None if self.task else new_card(rows, self.text_column, self.label_column)
+        return None if self.task else new_card(rows, self.text_column, self.label_column, self.type)
 
     @cached_property
     def card(self) -> Card:
@@ -78,7 +79,7 @@ class StudyTask(BaseModel):
         """The options of `armada train` that name the task and its rows."""
         if self.made:
             rows = {"rows": str(self.data_path or self.data_files), "task": ""}
-            return {**rows, "text_column": self.made.text, "label_column": self.made.label}
+            return {**rows, "text_column": self.made.text, "label_column": self.made.label, "type": self.type}
         return {"task": str(self.card_path or self.task), "data_files": self.data_path}
 
 

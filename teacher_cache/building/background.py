@@ -7,12 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
 from teacher_cache.building.encoding import Encoded, encode
 from teacher_cache.building.options import BuildOptions
+from teacher_cache.building.other_hosts import OtherHosts
 from teacher_cache.building.plan import missing_features
 from teacher_cache.building.sealing import seal
 from teacher_cache.encoders import Encoder, source_of_encoder
@@ -47,12 +49,18 @@ class Background:
     _encodings: list[Future[Encoded]] = field(default_factory=list)
 
     def __enter__(self) -> Background:
+        self.others.start()
         self._count_elsewhere()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._sealer.shutdown()
         self._encoder.shutdown()
+
+    @cached_property
+    def others(self) -> OtherHosts:
+        """What other hosts have committed since the plan, as of the last seal."""
+        return OtherHosts(self.cache, self.teacher_source, self.spool.token)
 
     @property
     def is_sealing(self) -> bool:
@@ -106,6 +114,7 @@ class Background:
     def _seal(self) -> None:
         for index in seal(self.cache, self.spool, self.teacher_source, self.options, self.provenance):
             self._encodings.append(self._encoder.submit(self._encode_sealed, index))
+        self.others.look()
         self._count_elsewhere()
 
     def _encode_sealed(self, index: pa.Table) -> Encoded:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from teacher_cache.building.background import Background
-from teacher_cache.building.completeness import require_complete
+from teacher_cache.building.completeness import require_complete, require_pictures, require_teacher
 from teacher_cache.building.drawing import Drawing
 from teacher_cache.building.encoding import Encoded
 from teacher_cache.building.options import BuildOptions
@@ -99,6 +99,7 @@ def build_requests(
     teacher_source, encoder_source = source_of_teacher(teacher), source_of_encoder(encoder)
     provenance = Provenance(clock, options.prompts)
     require_complete(cache, options.redraw_missing, provenance)
+    require_teacher(cache, teacher_source)
     cache.store.sweep()
     with open_spool(cache) as spool:
         adopt_moved_spools(cache, options, provenance)
@@ -111,6 +112,7 @@ def build_requests(
         planned = spool.last_seal()
         cache.refresh()  # after the number of the last seal: a picture is in the plan's cache or in a later seal
         plan = make_plan(cache, teacher_source, encoder_source, requests, retry=options.retry)
+        require_pictures(cache, teacher_source, encoder_source, requests.index)
         if plan.calls or plan.features_at_hand < len(requests):
             check_writable(cache.store, _folders(teacher_source, encoder_source))
         try:

@@ -38,9 +38,10 @@ class Plan:
         """The number of requests to send."""
         return int(self.wanted.sum())
 
-    def wanted_requests(self) -> Iterator[Wanted]:
-        """Yield the requests to send one by one."""
-        return self.requests.wanted(self.wanted, self.attempts)
+    def wanted_requests(self, start: int = 0, shuffle: np.random.Generator | None = None) -> Iterator[Wanted]:
+        """Yield the requests to send one by one, without the first `start`; with `shuffle` in a random order."""
+        places = np.flatnonzero(self.wanted)[start:]
+        return self.requests.wanted(shuffle.permutation(places) if shuffle else places, self.attempts)
 
 
 def make_plan(cache: Cache, teacher: Source, encoder: Source, requests: Requests, *, retry: Sequence[str] = ()) -> Plan:

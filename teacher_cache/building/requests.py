@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 import pyarrow as pa
 
+from teacher_cache.format.arrow import one_array
 from teacher_cache.format.digests import DigestIndex, canonical_rows, index_digests
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import image_key, normalise, prompt_key, seed_of
@@ -26,7 +27,7 @@ class Requests:
     rows: int  # of the input, duplicates included
     unique_prompts: int
     keys: np.ndarray  # (N, 32) uint8: image keys
-    prompts: pa.ChunkedArray  # (N,) large_string, normalised
+    prompts: pa.LargeStringArray  # (N,), normalised
     samples: np.ndarray  # (N,) int32
 
     def __len__(self) -> int:
@@ -39,25 +40,20 @@ class Requests:
 
     def texts(self, chosen: np.ndarray) -> Iterator[str]:
         """Yield the prompts of the requests that are marked in (N,) bool."""
-        for start, texts in self._chunks():
-            yield from texts.filter(pa.array(chosen[start : start + len(texts)])).to_pylist()
+        for places in _parts(np.flatnonzero(chosen)):
+            yield from self.prompts.take(pa.array(places)).to_pylist()
 
-    def wanted(self, chosen: np.ndarray, attempts: np.ndarray) -> Iterator[Wanted]:
-        """Yield the requests that are marked in (N,) bool, one by one; `attempts` (N,) counts their earlier calls."""
-        for start, texts in self._chunks():
-            places = np.flatnonzero(chosen[start : start + len(texts)])
-            for place, text in zip((start + places).tolist(), texts.take(pa.array(places)).to_pylist(), strict=True):
+    def wanted(self, places: np.ndarray, attempts: np.ndarray) -> Iterator[Wanted]:
+        """Yield the requests at these places (M,), one by one; `attempts` (N,) counts their earlier calls."""
+        for part in _parts(places):
+            for place, text in zip(part.tolist(), self.prompts.take(pa.array(part)).to_pylist(), strict=True):
                 key = self.keys[place].tobytes().hex()
                 request = Request(key, text, int(self.samples[place]), seed_of(key))
                 yield Wanted(request, prompt_key(text), int(attempts[place]))
 
-    def _chunks(self) -> Iterator[tuple[int, pa.Array]]:
-        start = 0
-        for chunk in self.prompts.chunks:
-            for first in range(0, len(chunk), _CHUNK):
-                part = chunk.slice(first, _CHUNK)
-                yield start, part
-                start += len(part)
+
+def _parts(places: np.ndarray) -> Iterator[np.ndarray]:
+    return (places[start : start + _CHUNK] for start in range(0, len(places), _CHUNK))
 
 
 def make_requests(teacher: Source, prompts: Iterable[str], samples: int = 1, limit: int | None = None) -> Requests:
@@ -69,7 +65,8 @@ def make_requests(teacher: Source, prompts: Iterable[str], samples: int = 1, lim
     while chunk := [normalise(text) for text in islice(remaining, _CHUNK)]:
         texts.append(pa.array(chunk, pa.large_string()))
         digests += bytes.fromhex("".join(map(prompt_key, chunk)))
-    column = pa.chunked_array(texts, pa.large_string())
+    column = one_array(pa.chunked_array(texts, pa.large_string()))
+    del texts
     unique = np.frombuffer(digests, np.uint8).reshape(-1, 32)
     rows = len(unique)
     first = np.sort(canonical_rows(unique))[:limit]

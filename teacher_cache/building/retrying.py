@@ -18,6 +18,7 @@ from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.requests import Requests
 from teacher_cache.encoders import Encoder
 from teacher_cache.errors import ArmadaError, not_one_of
+from teacher_cache.format.arrow import one_array
 from teacher_cache.format.digests import from_hex
 from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.storage.cache import Cache
@@ -68,7 +69,7 @@ def failed_requests(cache: Cache, teacher: Source, reasons: Sequence[str]) -> Re
         rows=failures.num_rows,
         unique_prompts=len(pc.unique(failures["prompt_key"])),
         keys=keys[failed],
-        prompts=failures["prompt"].cast(pa.large_string()),
+        prompts=one_array(failures["prompt"].cast(pa.large_string())),
         samples=np.asarray(failures["sample"], np.int32),
     )
 

@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from teacher_cache.errors import CacheError
 from teacher_cache.format.arrow import first_of_each
 from teacher_cache.format.commits import Shard
 from teacher_cache.format.digests import from_column, index_digests, same_at, to_hex
@@ -59,6 +60,8 @@ def compact(
     with a missing shard stays as it is. Raise CacheError if a shard is damaged.
     """
     cache.refresh()
+    if cache.state.left_out:
+        raise CacheError(f"{cache.store}: this copy has a part of a cache; compact the whole one, and pull it again")
     done = Compacted(shards_before=len(cache.shards()))
     provenance = Provenance(clock, "compaction")
     for teacher in cache.teachers():

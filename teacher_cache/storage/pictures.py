@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any
+from contextlib import contextmanager
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.errors import CacheError, repair_hint
+from teacher_cache.errors import CacheError, NoFileError, repair_hint
 from teacher_cache.format.arrow import first_of_each, one_array
 from teacher_cache.format.digests import from_column, from_hex, index_digests, same_at
 from teacher_cache.format.shards import ImageRow
@@ -28,7 +29,7 @@ def read_pictures(cache: Cache, rows: pa.Table) -> Iterator[bytes]:
     """
     columns = ["path", "offset", "bytes", "image_sha256", "image_key"]
     for path, group in _by_path(rows.select(columns)):
-        with cache.store.open(path) as stream:
+        with _opened(cache, path) as stream:
             for batch in group.to_batches(max_chunksize=1024):
                 for row in batch.to_pylist():
                     stream.seek(row["offset"])
@@ -37,7 +38,19 @@ def read_pictures(cache: Cache, rows: pa.Table) -> Iterator[bytes]:
 
 def read_picture(cache: Cache, row: Mapping[str, Any]) -> bytes:
     """Return the picture of one index row, as `read_pictures` yields it and with the same errors."""
-    return _checked(cache, row, cache.store.read_range(row["path"], row["offset"], row["bytes"]))
+    try:
+        return _checked(cache, row, cache.store.read_range(row["path"], row["offset"], row["bytes"]))
+    except NoFileError as error:
+        raise cache.absent(error, row["path"]) from None
+
+
+@contextmanager
+def _opened(cache: Cache, path: str) -> Iterator[IO[bytes]]:
+    try:
+        with cache.store.open(path) as stream:
+            yield stream
+    except NoFileError as error:
+        raise cache.absent(error, path) from None
 
 
 def _checked(cache: Cache, row: Mapping[str, Any], picture: bytes) -> bytes:

@@ -52,8 +52,10 @@ def check_pairs(name: str, tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
-    """Return the special tokens before and after a single text."""
-    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-    whole = tokenizer("a")["input_ids"]
+    """Return the special tokens before and after a single text: one of the tokenizer's own words."""
+    special = set(tokenizer.all_special_ids)
+    words = (tokenizer.decode([number]) for number in range(len(tokenizer)) if number not in special)
+    text = next(word for word in words if tokenizer(word, add_special_tokens=False)["input_ids"])
+    bare, whole = tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer(text)["input_ids"]
     start = next(place for place in range(len(whole) + 1) if whole[place : place + len(bare)] == bare)
     return whole[:start], whole[start + len(bare) :]

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from distill.objective.losses import Outputs, head_loss, output_alignment_loss, student_loss
-from distill.objective.multi_label import label_set_alignment
+from distill.objective.multi_label import label_set_alignment, label_set_losses
 
 
 def bernoulli(p, q):
@@ -22,6 +22,9 @@ def test_the_task_loss_is_the_mean_binary_cross_entropy():
     logits, labels = torch.tensor([[0.0, 2.0], [-1.0, 0.5]]), torch.tensor([[0, 1], [1, 1]])
     by_hand = [math.log(2), math.log1p(math.exp(-2)), math.log1p(math.exp(1)), math.log1p(math.exp(-0.5))]
     assert head_loss(logits, labels).item() == pytest.approx(sum(by_hand) / 4)
+    several = label_set_losses(torch.stack([logits, -logits]), labels)  # of two aligners
+    assert several[0].tolist() == pytest.approx([sum(by_hand[:2]) / 2, sum(by_hand[2:]) / 2])
+    assert several[1].mean().item() == pytest.approx(head_loss(-logits, labels).item())
 
 
 def test_output_alignment_is_the_binary_divergence_of_each_label_with_a_temperature():

@@ -101,7 +101,9 @@ def test_a_wrong_file_is_blamed_before_the_hub_is_asked(tmp_path):
 
 
 def test_a_card_of_a_repository_says_which_files_of_it_are_needed():
-    with pytest.raises(ArmadaError, match=r"world/colour: .* columns object, label .* nala-cub/coda .* --data-files"):
+    with pytest.raises(
+        ArmadaError, match=r"world/colour: .* columns object, label .*/nala-cub/coda/tree/.* --data-files"
+    ):
         load_splits(load_card("world/colour"))
 
 

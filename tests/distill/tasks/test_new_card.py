@@ -275,6 +275,6 @@ def test_prompts_of_columns_alone_are_those_that_a_card_of_them_has(text):
         for i in range(60)
     ]
     path = jsonl("r.jsonl", rows)
-    alone, trained = column_prompts(path, text), training_prompts(new_card(path, text, "label").card)
+    alone, trained = list(column_prompts(path, text)), training_prompts(new_card(path, text, "label").card)
     assert len(alone) == 60
     assert set(trained) < set(alone)

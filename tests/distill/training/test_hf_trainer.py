@@ -132,6 +132,30 @@ def test_label_smoothing_of_the_trainer_is_refused_because_it_would_replace_the_
         model.train()(row=torch.tensor([0, 1]), **batch)
 
 
+def test_rows_with_several_labels_train_in_the_trainer_as_transformers_takes_them(script, tmp_path):
+    """Labels are (N, K) floats, and the plain checkpoint knows that they do not exclude one another."""
+    sets = [[float(row % 8 >> label & 1) for label in range(3)] for row in range(len(ROWS))]
+    teacher_targets = targets_from_cache("my-cache", ROWS.prompts, sets, epochs=3)
+    assert teacher_targets.classes == 3
+    several = script["AutoModelForSequenceClassification"].from_pretrained(
+        script["name"], num_labels=3, problem_type="multi_label_classification"
+    )
+    model = DistilledModel(several, teacher_targets).eval()
+    rows = torch.tensor([3, 5, 8])
+    batch = dict(script["tokenizer"]([ROWS.prompts[row] for row in rows], padding=True, return_tensors="pt"))
+    labels = torch.tensor([sets[row] for row in rows])
+    model.begin(2)
+    outputs = model.heads(*pooled_and_logits(several, batch))
+    aligner = EpochTargets(teacher_targets, 2, torch.device("cpu")).outputs(rows, teacher_targets.features[rows])
+    weights = {"manifold": "cosine", "alpha": 0.5, "beta": 1.0, "gamma": 1.0, "temperature": 5.0}
+    found = model(labels=labels, row=rows, **batch)["loss"]
+    assert torch.allclose(found, student_loss(aligner, outputs, labels, **weights).total)
+    lines = LINES.replace("num_labels=3", "num_labels=3, problem_type='multi_label_classification'")
+    exec(compile(lines, "script.py", "exec"), {**script, "labels": sets})
+    saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "student")
+    assert saved.config.problem_type == "multi_label_classification"
+
+
 def test_a_text_without_a_picture_stops_before_training(script):
     with pytest.raises(CoverageError, match="24 of 25"):
         targets_from_cache("my-cache", [*ROWS.prompts, "never drawn"], [*ROWS.labels, 0], epochs=1)

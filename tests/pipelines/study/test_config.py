@@ -22,13 +22,13 @@ NOT_OF_ARMS = (
     "rows",
     "text_column",
     "label_column",
+    "type",
     "out",
     "cache",
     "seed",
     "recipe",
     "track",
     "select",
-    "type",
     "lora_export",
 )
 PRIMARY = {"arm": "relational", "against": ["undistilled", "shuffled"], "margin": 0.01}
@@ -57,9 +57,11 @@ def test_the_metric_is_the_first_of_the_card_where_the_study_names_none(tmp_path
         ({"teacher": None}, r"arms\.relational\.teacher: expected one of this arm, or of the whole study, found none"),
         ({"task": "my.yaml"}, r"study\.yaml: task: .*my\.yaml: expected a YAML file: No such file"),
         ({"task": None}, r"study\.yaml: task: expected a task, or rows of your own as data_files, found neither"),
-        ({"text_column": "text"}, r"study\.yaml: text_column: the card demo/sentiment has its columns; leave it out"),
+        ({"text_column": "text"}, r"study\.yaml: text_column: the card demo/sentiment says it; leave this out"),
         ({"data_files": "rows.csv"}, r"study\.yaml: data_files: no such file or folder: .*/rows\.csv"),
         ({"settings": {"select": "test"}}, "select: expected last or validation, found test"),
+        ({"arms": {"../x": {}, "undistilled": {}}, "primary": {**PRIMARY, "arm": "../x"}}, "found 'shuffled'"),
+        ({"arms": {"undistilled": {"control": "undistilled"}, "relational": {}, "shuffled": {}, "../x": {}}}, "'../x'"),
         ({"task": "glue/nothing"}, r"study\.yaml: task: no task 'glue/nothing'"),
         (
             {"primary": {**PRIMARY, "metric": "mcc"}},
@@ -165,15 +167,10 @@ def test_every_option_of_train_can_be_said_by_an_arm(tmp_path, name):
         "control": "shuffled",
         "teacher": "tests.fakes:FakeTeacher?style=other",
         "encoder": "tests.fakes:FakeEncoder?dimension=4",
-        "student_revision": "v1",
-        "features": tmp_path.resolve() / "f.npy",
-        "feature_keys": tmp_path.resolve() / "keys.txt",
+        "student_revision": "main",
+        "features": "own.npy",
+        "feature_keys": "own.parquet",
     }.get(name)
-    if isinstance(value, Path):
-        arms = {"undistilled": {"control": "undistilled"}, "relational": {name: value.name}, "shuffled": {}}
-        study = read_study(write_study(tmp_path, arms=arms)).study
-        assert getattr(request_of(study, Run("finetune", "relational", 0), tmp_path, "cache", {}), name) == value
-        return
     if value is None:
         value = option.declared.choices[-1] if option.declared.choices else 0.25 if option.type is float else None
     value = value if value is not None else (not option.default if isinstance(option.default, bool) else 8)
@@ -182,7 +179,8 @@ def test_every_option_of_train_can_be_said_by_an_arm(tmp_path, name):
     study = read_study(write_study(tmp_path, arms=arms)).study
     request = request_of(study, Run("finetune", "relational", 0), tmp_path, "cache", {name: option.default})
     part = {"settings": request.settings, "aligner": request.aligner, "": request}[option.part]
-    assert getattr(part, option.attribute) == (("a", "b") if value == "a,b" else value)
+    found = getattr(part, option.attribute)
+    assert (found.name if isinstance(found, Path) else found) == (("a", "b") if value == "a,b" else value)
 
 
 def test_the_margin_of_the_demo_is_the_registered_one():

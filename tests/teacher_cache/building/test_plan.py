@@ -49,11 +49,11 @@ def test_requests_are_the_unique_prompts_in_their_order_times_the_samples(prompt
     assert (requests.rows, requests.unique_prompts, len(requests)) == (len(prompts), len(unique), len(unique) * samples)
     expected = [(image_key(teacher.digest, prompt_key(text), n), text, n) for text in unique for n in range(samples)]
     every = np.ones(len(requests), bool)
-    wanted = list(requests.wanted(every, np.arange(len(requests))))
+    wanted = list(requests.wanted(np.arange(len(requests)), np.arange(len(requests))))
     assert [(one.request.image_key, one.request.prompt, one.request.sample) for one in wanted] == expected
     assert [one.attempts for one in wanted] == list(range(len(requests)))
     assert list(requests.texts(every)) == [text for _, text, _ in expected]
-    odd = every & (np.arange(len(requests)) % 2 == 1)
+    odd = np.arange(1, len(requests), 2)
     assert [one.request.image_key for one in requests.wanted(odd, every)] == [key for key, _, _ in expected[1::2]]
 
 

@@ -4,11 +4,16 @@ import json
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 from distill.dataset.tokens import tokenize
 from distill.students.export import export_student
-from distill.students.files.architectures import positions_of
+from distill.students.files.architectures import positions_of, skeleton
 from distill.students.generation import load_generator
 from distill.students.heads import dropouts, head_modules, task_head
 from distill.students.loading import StudentSpec, load_student
@@ -97,6 +102,25 @@ def test_the_layers_of_gpt2_have_names_that_low_rank_layers_can_be_added_to(tmp_
     names = [name for name, _ in load_student(spec, LABELS, 0)[0].named_parameters() if "lora_" in name]
     assert names
     assert all("c_attn" in name for name in names)
+
+
+def test_the_task_head_of_every_architecture_that_transformers_has_is_found():
+    found, without = [], []
+    for kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        try:
+            config = kind(num_labels=3, pad_token_id=0)
+            config.num_hidden_layers = min(config.num_hidden_layers, 2)
+            model = skeleton(config, AutoModelForSequenceClassification)
+        except Exception:  # defaults that fit no model, or a package that is not installed
+            continue
+        try:
+            assert task_head(model)[1].out_features == 3
+            assert head_modules(model)
+            found.append(config.model_type)
+        except ArmadaError:
+            without.append(config.model_type)
+    assert len(found) > 60
+    assert set(without) <= {"perceiver"}  # whose logits come out of its body
 
 
 def test_an_architecture_without_a_task_head_is_refused_with_what_is_needed(tmp_path):

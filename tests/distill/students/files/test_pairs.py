@@ -68,6 +68,18 @@ def test_special_tokens_around_a_text_stay_where_they_are(tmp_path):
     assert tokenizer("good", "plane")["input_ids"] == [2, single[1], 3, single[2], 3]
 
 
+def test_special_tokens_are_found_where_the_letter_a_is_no_token(tmp_path):
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"<s>": 0, "</s>": 1, "plane": 2}))  # without a token for what is unknown
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    words.post_processor = processors.TemplateProcessing("<s> $A", "<s> $A $B", [("<s>", 0)])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", eos_token="</s>")
+    assert add_separator(tokenizer) == "</s>"
+    assert tokenizer("plane", "plane")["input_ids"] == [0, 2, 1, 2]
+
+
 def test_the_pairs_of_an_encoder_are_tokenised_as_before(tmp_path):
     path = save_student(tmp_path)
     stock, ours = AutoTokenizer.from_pretrained(path), load_tokenizer(Source("student", str(path)))
