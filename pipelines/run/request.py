@@ -126,9 +126,8 @@ class RunRequest:
 
 
 # Options of the first group and of the second say the same in two ways.
-_CACHE, _FILE = ("cache", "teacher", "encoder"), ("features", "feature_keys")
-_TWO_WAYS = ((("warmup",), ("warmup_steps",)), (_CACHE, _FILE))
-RIVALS = (*_TWO_WAYS, *((second, first) for first, second in _TWO_WAYS))
+_TWO_WAYS = [(("warmup",), ("warmup_steps",)), (("cache", "teacher", "encoder"), ("features", "feature_keys"))]
+RIVALS = [*_TWO_WAYS, *((second, first) for first, second in _TWO_WAYS)]
 
 
 @dataclass(frozen=True)
@@ -154,17 +153,14 @@ def train_options() -> Mapping[str, Option]:
 
 def _options(kind: type, part: str, skip: tuple[str, ...] = ()) -> list[Option]:
     types = get_type_hints(kind)
-    return [_option(one, types[one.name], part) for one in _declared(kind) if one.name not in skip]
+    found = [one for one in fields(kind) if "declared" in one.metadata and one.name not in skip]
+    return [_option(one, types[one.name], part) for one in found]
 
 
 def _option(one: Field[Any], type_: Any, part: str) -> Option:
     declared: Declared = one.metadata["declared"]
     name = f"aligner_{one.name}" if part == "aligner" else one.name
     return Option(name, f"--{name.replace('_', '-')}", type_, one.default, declared, part, one.name)
-
-
-def _declared(kind: type) -> list[Field[Any]]:
-    return [one for one in fields(kind) if "declared" in one.metadata]
 
 
 def make_request(values: Mapping[str, Any], where: str = "") -> RunRequest:
