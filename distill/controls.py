@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from distill.settings import TrainSettings
-from teacher_cache import ArmadaError
+from teacher_cache import ArmadaError, not_one_of
 
 UNDISTILLED = "undistilled"
 
@@ -60,7 +60,7 @@ def find_control(name: str | None) -> Control | None:
     if name in (None, UNDISTILLED):
         return None
     if name not in CONTROLS:
-        raise ArmadaError(f"--control: expected one of {', '.join(CONTROL_NAMES)}, found {name!r}")
+        raise ArmadaError(f"--control: {not_one_of(CONTROL_NAMES, str(name))}")
     return CONTROLS[name]
 
 

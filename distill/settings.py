@@ -9,54 +9,20 @@ Importing this module loads no torch.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
+
+from distill.declared import setting
 
 REGRESSIONS = ("standardised", "relu")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
+SCHEDULES = ("linear", "constant", "cosine", "inverse_sqrt")  # of transformers
 OBJECTIVES = ("armada", "crossfit")
 CROSSFIT_SETTINGS = ("folds", "output_loss", "contrast", "components", "power", "balance")  # of no other objective
 OUTPUT_LOSSES = ("kl", "mse")
 BALANCES = ("contrast", "all", "none")
 MANIFOLD_LOSSES = ("cosine", "euclid", "pointwise", "relational", "none")
-
-
-@dataclass(frozen=True)
-class Declared:
-    """The declaration of one setting. Bounds are inclusive unless named `above`. `flag` is its name on the command line
-    where that is not the field's own name; `metavar` names its value in the help text."""
-
-    help: str
-    choices: tuple[str, ...] = ()
-    at_least: float | None = None
-    at_most: float | None = None
-    above: float | None = None
-    flag: str = ""
-    metavar: str | None = None
-
-    def complaint(self, value: Any) -> str:
-        """What was expected of the value; empty if the value is valid."""
-        if value is None or isinstance(value, bool | tuple):
-            return ""
-        if self.choices and value not in self.choices:
-            return f"one of {', '.join(self.choices)}"
-        if not isinstance(value, int | float):
-            return ""
-        if not math.isfinite(value):
-            return "a finite number"
-        bounds = [
-            f"at least {self.at_least:g}" if self.at_least is not None and value < self.at_least else "",
-            f"at most {self.at_most:g}" if self.at_most is not None and value > self.at_most else "",
-            f"more than {self.above:g}" if self.above is not None and value <= self.above else "",
-        ]
-        return " and ".join(bound for bound in bounds if bound)
-
-
-def setting(default: Any, help: str, **bounds: Any) -> Any:
-    """A dataclass field with its declaration; see Declared for `bounds`."""
-    return field(default=default, metadata={"declared": Declared(help, **bounds)})
 
 
 @dataclass(frozen=True)
@@ -94,14 +60,40 @@ class TrainSettings:
     beta: float = setting(1.0, "Weight of the manifold loss.", at_least=0)
     gamma: float = setting(1.0, "Weight of the auxiliary heads.", at_least=0)
     temperature: float = setting(5.0, "Temperature of output alignment.", above=0)
-    epochs: int = setting(3, "Passes over the training rows.", at_least=1)
+    epochs: int = setting(3, "Passes over the training rows.", at_least=1, also="num_train_epochs")
     batch_size: int = setting(32, "Rows per optimizer step, over all processes.", at_least=1)
-    accumulate: int = setting(1, "Number of parts in which a batch is computed.", at_least=1)
-    lr: float = setting(5e-5, "Peak learning rate.", above=0)
-    schedule: str = setting("linear", "Learning rate after warm-up.", choices=("linear", "constant"))
+    accumulate: int = setting(
+        1, "Number of parts in which a batch is computed.", at_least=1, also="gradient_accumulation_steps"
+    )
+    lr: float = setting(5e-5, "Peak learning rate.", above=0, also="learning_rate")
+    schedule: str = setting("linear", "Learning rate after warm-up.", choices=SCHEDULES, also="lr_scheduler_type")
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", at_least=0)
-    warmup: float = setting(0.1, "Fraction of all steps in which the learning rate rises.", at_least=0, at_most=1)
-    clip_norm: float = setting(1.0, "Largest gradient norm.", above=0)
+    no_decay: str = setting(
+        "none",
+        "Weights without decay; biases-and-norms is what transformers' Trainer leaves out.",
+        choices=("none", "biases-and-norms"),
+    )
+    adam_beta1: float = setting(0.9, "Decay rate of AdamW's mean gradient.", at_least=0, below=1)
+    adam_beta2: float = setting(0.999, "Decay rate of AdamW's mean squared gradient.", at_least=0, below=1)
+    adam_epsilon: float = setting(1e-8, "Added to the root of AdamW's mean squared gradient.", above=0)
+    warmup: float = setting(
+        0.1, "Fraction of all steps in which the learning rate rises.", at_least=0, at_most=1, also="warmup_ratio"
+    )
+    warmup_steps: int | None = setting(None, "Steps in which it rises, instead of --warmup.", at_least=0)
+    clip_norm: float = setting(1.0, "Largest gradient norm.", above=0, also="max_grad_norm")
+    label_smoothing: float = setting(
+        0.0,
+        "Part of each label that is spread over all classes, or over all tokens of a generative student.",
+        at_least=0,
+        below=1,
+        also="label_smoothing_factor",
+    )
+    class_weights: tuple[str, ...] | None = setting(
+        None,
+        "Weights of the classes in the task loss: balanced, for the inverse of their frequency; numbers in the card's "
+        "order of classes; CLASS=NUMBER for each; or a .json or .yaml file of them.",
+        metavar="W,W,...",
+    )
     dropout: float = setting(0.1, "Dropout of the heads that distillation adds.", at_least=0, at_most=1)
     max_length: int | None = setting(
         None,
@@ -114,6 +106,12 @@ class TrainSettings:
         "last",
         "Which epoch is exported: the last, or the best on a split.",
         choices=("last", "validation", "test"),
+    )
+    early_stopping_patience: int | None = setting(
+        None,
+        "Stop after this many epochs without a better one on validation rows, and export the best (--select "
+        "validation).",
+        at_least=1,
     )
     seed: int = setting(0, "Seed of initial weights, row order and dropout.", at_least=0, at_most=2**63 - 1)
     objective: str = setting(
@@ -136,7 +134,8 @@ class TrainSettings:
     @property
     def loss(self) -> dict[str, Any]:
         """The arguments of `losses.student_loss` by name."""
-        return {name: getattr(self, name) for name in ("manifold", "alpha", "beta", "gamma", "temperature")}
+        names = ("manifold", "alpha", "beta", "gamma", "temperature", "label_smoothing")
+        return {name: getattr(self, name) for name in names}
 
 
 # The defaults of 2026-11. Never edit an entry: a name is made of what differs from these values. A field without an
@@ -199,17 +198,6 @@ def with_baseline(kind: type, recorded: Mapping[str, Any]) -> dict[str, Any]:
     """All settings that a record stands for, whether it holds them in full, as older records do, or only `changes`."""
     start = baseline(kind)
     return {**start, **{name: value for name, value in recorded.items() if not _is_open(value, start.get(name))}}
-
-
-def check_settings(settings: Any, prefix: str = "--") -> None:
-    """Raise ArmadaError for the first field whose value is not finite, out of bounds or not one of its choices."""
-    from teacher_cache import ArmadaError
-
-    for one in fields(settings):
-        declared, value = one.metadata.get("declared"), getattr(settings, one.name)
-        if declared and (expected := declared.complaint(value)):
-            flag = declared.flag or one.name.replace("_", "-")
-            raise ArmadaError(f"{prefix}{flag}: expected {expected}, found {value!r}")
 
 
 PAPER_LAYERS = 6

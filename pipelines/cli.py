@@ -12,13 +12,16 @@ from typing import Annotated, Optional
 import typer
 
 from pipelines.commands.browse import browse
+from pipelines.commands.built_prompts import prompts
 from pipelines.commands.cache import cache_app
 from pipelines.commands.interrupts import INTERRUPTED, Interruptible
 from pipelines.commands.maintenance import compact, export, merge, verify
-from pipelines.commands.pretrain import command as pretrain_command
+from pipelines.commands.pilot import pilot
+from pipelines.commands.sharing import pull, push, sync
 from pipelines.commands.studies import report, study
-from pipelines.commands.tasks import tasks
-from pipelines.commands.train import command as train_command
+from pipelines.commands.tasks import tasks_app
+from pipelines.commands.training.pretrain import command as pretrain_command
+from pipelines.commands.training.train import command as train_command
 
 app = typer.Typer(
     cls=Interruptible,
@@ -27,12 +30,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (verify, compact, merge, export, browse):
+for command in (prompts, verify, compact, merge, export, browse, push, pull, sync):
     cache_app.command()(command)
 app.add_typer(cache_app, name="cache")
+app.add_typer(tasks_app, name="tasks")
 app.command("train")(train_command())
 app.command("pretrain")(pretrain_command())
-for other in (tasks, study, report):
+for other in (pilot, study, report):
     app.command()(other)
 
 

@@ -1,9 +1,12 @@
-"""JSON for others to read: strict, and in files that are complete or absent."""
+"""Files for others to read: complete or absent, and JSON that is strict."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,25 @@ def write_json(path: Path, value: Any) -> None:
     from teacher_cache import atomic_write  # here, since `armada --help` needs `json_text` alone
 
     atomic_write(path, json_text(value, indent=1).encode("utf-8"), durable=False)
+
+
+def check_new_file(path: Path, force: bool) -> None:
+    """Raise ArmadaError if a file is there already, unless it may be replaced, or if a folder is."""
+    from teacher_cache import ArmadaError
+
+    if os.path.isdir(path) or (os.path.lexists(path) and not force):
+        raise ArmadaError(f"{path} is there already; replace it with --force, or write another file with --out")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn the error of a file that can't be written into one that names it and the reason."""
+    from teacher_cache import ArmadaError
+
+    try:
+        yield
+    except OSError as error:
+        raise ArmadaError(f"{path}: can't be written: {error.strerror or error}") from None
 
 
 def json_text(value: Any, **options: Any) -> str:

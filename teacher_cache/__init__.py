@@ -3,10 +3,11 @@
 The names below are the public ones; `distill` and `pipelines` use no others.
 """
 
-from teacher_cache.building.builder import BuildReport, build
+from teacher_cache.building.builder import BuildReport, build, build_requests
 from teacher_cache.building.encoding import encode
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import Plan, expected_seconds, make_plan, make_requests, missing_features
+from teacher_cache.building.plan import Plan, expected_seconds, make_plan, missing_features
+from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.retrying import check_named, retry
 from teacher_cache.building.same_pictures import redraw_notes
 from teacher_cache.encoders import Encoder, open_encoder, source_of_encoder
@@ -21,6 +22,8 @@ from teacher_cache.errors import (
     PictureError,
     PromptError,
     SpecError,
+    did_you_mean,
+    not_one_of,
 )
 from teacher_cache.files.atomic_files import atomic_file, atomic_write, sweep_drafts
 from teacher_cache.files.disk import full_disk_in_words
@@ -38,6 +41,7 @@ from teacher_cache.format.shards import (
 )
 from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
+from teacher_cache.maintenance.built_prompts import built_prompts
 from teacher_cache.maintenance.cache_status import TeacherStatus, status
 from teacher_cache.maintenance.compaction import compact
 from teacher_cache.maintenance.exporting import export
@@ -45,17 +49,19 @@ from teacher_cache.maintenance.merging import merge
 from teacher_cache.maintenance.recomputation import recompute
 from teacher_cache.maintenance.verification import verify
 from teacher_cache.progress_bar import progress
-from teacher_cache.prompts import check_prompts, read_prompts
+from teacher_cache.prompts import check_prompts, checked_prompts, iterate_prompts, read_prompts
 from teacher_cache.reading.mapped_rows import MappedRows
 from teacher_cache.reading.reader import Features, choose, failure_reasons, open_features
 from teacher_cache.reading.rows import ChosenRows, FeatureRows
 from teacher_cache.reading.shard_rows import ShardRows
 from teacher_cache.registry.packages import minilm_folder, package_file, quiet_transformers
+from teacher_cache.sharing.copying import Shared, pull, push, sync
+from teacher_cache.sharing.selection import PullFilter
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
 from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
 from teacher_cache.storage.writing import commit_features, commit_pictures
-from teacher_cache.tables import read_csv, read_rows
+from teacher_cache.tables import column_names, read_column, read_csv, read_rows
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
 from teacher_cache.teachers.prompt_window import BeyondWindow, PromptWindow, beyond_window, clip_window, count_beyond
 
@@ -86,8 +92,11 @@ __all__ = [
     "PromptError",
     "PromptWindow",
     "Provenance",
+    "PullFilter",
     "Request",
+    "Requests",
     "ShardRows",
+    "Shared",
     "Source",
     "SpecError",
     "Spent",
@@ -98,15 +107,20 @@ __all__ = [
     "atomic_write",
     "beyond_window",
     "build",
+    "build_requests",
+    "built_prompts",
     "canonical_json",
     "check_named",
     "check_prompts",
+    "checked_prompts",
     "choose",
     "clip_window",
+    "column_names",
     "commit_features",
     "commit_pictures",
     "compact",
     "count_beyond",
+    "did_you_mean",
     "encode",
     "expected_seconds",
     "export",
@@ -122,12 +136,14 @@ __all__ = [
     "in_tar_order",
     "index_rows",
     "is_sound",
+    "iterate_prompts",
     "list_shards",
     "make_plan",
     "make_requests",
     "merge",
     "minilm_folder",
     "missing_features",
+    "not_one_of",
     "open_encoder",
     "open_features",
     "open_picture",
@@ -136,7 +152,10 @@ __all__ = [
     "picture_suffix",
     "progress",
     "prompt_key",
+    "pull",
+    "push",
     "quiet_transformers",
+    "read_column",
     "read_csv",
     "read_picture",
     "read_pictures",
@@ -152,6 +171,7 @@ __all__ = [
     "spec_to_type",
     "status",
     "sweep_drafts",
+    "sync",
     "user_folder",
     "verify",
 ]

@@ -5,6 +5,9 @@ A message states where the error is, what is wrong, what was expected, what was 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class ArmadaError(Exception):
     """Wrong usage or input. Nothing was changed, and the message states how to correct it."""
@@ -75,3 +78,16 @@ def repair_hint(*, build_again: bool = True) -> str:
 def missing_file(path: str) -> NoFileError:
     """Return the error for a file of a cache that does not exist; `path` is the file as messages show it."""
     return NoFileError(f"{path}: no such file; run the build again to fill the gap")
+
+
+def not_one_of(known: Iterable[str], found: str) -> str:
+    """Return the end of the message about a word that is none of the known ones, with the nearest one."""
+    words = list(known)
+    return f"expected one of {', '.join(words)}, found {found!r}{did_you_mean(found, words)}"
+
+
+def did_you_mean(found: str, known: Iterable[str]) -> str:
+    """Return the end of the message about an unknown name: "; did you mean NAME?", or "" if no known name is near."""
+    names = {name.lower(): name for name in known}
+    near = get_close_matches(found.lower(), names, 1, 0.6)
+    return f"; did you mean {names[near[0]]}?" if near else ""

@@ -11,12 +11,17 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from teacher_cache.errors import PromptError
+from teacher_cache.errors import PromptError, did_you_mean
+from teacher_cache.text_files import check_file, lone_surrogate, read_text, texts_in
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SUFFIXES = (".jsonl", ".csv", ".parquet")
 _BLOCKS = (1 << 20, 1 << 24, 1 << 28, (1 << 31) - 1)  # bytes of CSV read at once: one row has to fit into two blocks
+_ROWS = 16_384  # values of a column handled at once
 _DIGITS = 4300  # most digits of an integer that Python reads; larger numbers become floating-point numbers
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -28,17 +33,39 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
 
     Raise PromptError if the file does not exist, can't be read, has another ending, or lacks a column.
     """
-    if path.suffix not in SUFFIXES:
-        found = "a folder" if path.is_dir() else path.suffix or "no ending"
-        raise PromptError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}, found {found}")
+    _check_ending(path)
     if path.suffix == ".parquet":
-        return _read_parquet(path, columns)
+        rows: list[dict[str, Any]] = _parquet_table(path, columns).to_pylist()
+        return rows
     parts = _parts(path) if path.is_dir() else [path]
     read = read_csv if path.suffix == ".csv" else _read_jsonl
     return [row for part in parts for row in read(part, columns)]
 
 
+def read_column(path: Path, column: str) -> Iterator[Any]:
+    """Yield the values of a column of a file or folder that `read_rows` reads, and raise its errors.
+
+    Of .csv and .parquet only the column is in memory, in Arrow's form: ten million texts take a few hundred megabytes.
+    """
+    if path.suffix == ".parquet":
+        tables = [_parquet_table(path, [column])]
+    elif path.suffix == ".csv":
+        tables = [csv_table(part, [column]) for part in (_parts(path) if path.is_dir() else [path])]
+    else:
+        yield from (row[column] for row in read_rows(path, [column]))
+        return
+    for table in tables:
+        for batch in table.to_batches(max_chunksize=_ROWS):
+            yield from batch[column].to_pylist()
+
+
 def read_csv(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> list[dict[str, Any]]:
+    """Return the rows of `csv_table`."""
+    rows: list[dict[str, Any]] = csv_table(path, columns, encoding).to_pylist()
+    return rows
+
+
+def csv_table(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> pa.Table:
     """Return the named columns (or all) of a .csv file with a header row. Every value is a text; an empty one is ''.
 
     Raise PromptError if the file is not readable CSV or lacks a column.
@@ -63,14 +90,12 @@ def read_csv(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> lis
     size = path.stat().st_size
     for block in _BLOCKS:
         try:
-            table = arrow_csv.read_csv(
+            return arrow_csv.read_csv(
                 path,
                 read_options=arrow_csv.ReadOptions(encoding=encoding, block_size=block),
                 parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
                 convert_options=convert,
             )
-            rows: list[dict[str, Any]] = table.to_pylist()
-            return rows
         except (pa.ArrowInvalid, UnicodeDecodeError) as error:
             if size <= block or block == _BLOCKS[-1] or isinstance(error, UnicodeDecodeError):
                 if encoding == "utf-8":
@@ -80,32 +105,33 @@ def read_csv(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> lis
     raise AssertionError("the last block size returns or raises")
 
 
-def read_text(path: Path) -> str:
-    """Return the content of a UTF-8 file. Raise PromptError, with the line, if it can't be read."""
-    data = _bytes(path)
+def column_names(path: Path) -> list[str]:
+    """Return the names of the columns of a file or folder as of `read_rows`: of .jsonl those of its first row.
+
+    Raise PromptError as `read_rows`, and if a .jsonl file has no row.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
+    _check_ending(path)
+    part = _parts(path)[0] if path.is_dir() else path
+    if path.suffix == ".csv":
+        return _csv_header(part, "utf-8")
+    if path.suffix == ".jsonl":
+        rows = _read_jsonl(part, [], limit=1)
+        if not rows:
+            raise PromptError(f"{part}: expected rows, found none")
+        return list(rows[0])
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise PromptError(f"{path}: line {line}: expected UTF-8, found the byte 0x{data[error.start]:02x}") from None
-
-
-def text_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file that are not blank. Raise PromptError as `read_text`."""
-    return (line.rstrip("\r") for line in read_text(path).split("\n") if line.strip())
-
-
-def lone_surrogate(text: str) -> str:
-    """Return what is wrong with a text that UTF-8 can't encode, or "" for any other text."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        return f"a lone surrogate at character {error.start + 1}"
-    return ""
+        check_file(part)
+        folders = [name.partition("=")[0] for name in part.relative_to(path).parts[:-1] if "=" in name]
+        return [*parquet.read_schema(part).names, *folders]
+    except (pa.ArrowException, OSError) as error:
+        raise PromptError(f"{path}: no readable Parquet: {error}") from None
 
 
 def _csv_header(path: Path, encoding: str) -> list[str]:
-    _check_file(path)
+    check_file(path)
     try:
         with path.open(
             encoding="utf-8-sig" if encoding == "utf-8" else encoding, errors="replace", newline=""
@@ -119,15 +145,17 @@ def _csv_header(path: Path, encoding: str) -> list[str]:
         raise PromptError(f"{path}: no readable CSV: {error}") from None
 
 
-def _read_jsonl(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
+def _read_jsonl(path: Path, columns: Sequence[str], limit: int | None = None) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(read_text(path).split("\n"), 1):
+        if len(rows) == limit:
+            break
         if line.strip():
             row = _json_object(line, f"{path}: line {number}")
             _check_columns(f"{path}: row {len(rows) + 1}", columns, list(row))
             if _HALF_CHARACTER.search(line):
                 for column in columns or row:
-                    if isinstance(row[column], str) and (fault := lone_surrogate(row[column])):
+                    if fault := next(filter(None, map(lone_surrogate, texts_in(row[column]))), ""):
                         where = f"{path}: row {len(rows) + 1}, column {column!r}"
                         raise PromptError(f"{where}: expected a text, found {fault}; mend the row")
             rows.append(row)
@@ -150,8 +178,8 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _DIGITS else float(digits)
 
 
-def _read_parquet(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the rows of a Parquet file or folder. Columns may also be in the names of folders, as in `label=1/`."""
+def _parquet_table(path: Path, columns: Sequence[str]) -> pa.Table:
+    """Return the table of a Parquet file or folder. Columns may also be in the names of folders, as in `label=1/`."""
     import pyarrow as pa
     import pyarrow.dataset as dataset
     import pyarrow.parquet as parquet
@@ -161,13 +189,10 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
             files = [str(part) for part in _parts(path)]
             source = dataset.dataset(files, format="parquet", partitioning="hive", partition_base_dir=str(path))
             _check_columns(path, columns, source.schema.names)
-            table = source.to_table(columns=list(columns) or None)
-        else:
-            _check_file(path)
-            _check_columns(path, columns, parquet.read_schema(path).names)
-            table = parquet.ParquetFile(path).read(columns=list(columns) or None)
-        rows: list[dict[str, Any]] = table.to_pylist()
-        return rows
+            return source.to_table(columns=list(columns) or None)
+        check_file(path)
+        _check_columns(path, columns, parquet.read_schema(path).names)
+        return parquet.ParquetFile(path).read(columns=list(columns) or None)
     except (pa.ArrowException, OSError) as error:
         raise PromptError(f"{path}: no readable Parquet: {error}") from None
 
@@ -192,18 +217,12 @@ def _is_hidden(path: Path) -> bool:
 def _check_columns(where: Path | str, columns: Sequence[str], found: Sequence[str]) -> None:
     for column in columns:
         if column not in found:
-            raise PromptError(f"{where}: expected column {column!r}, found {', '.join(found)}")
+            near = did_you_mean(column, found)
+            raise PromptError(f"{where}: expected column {column!r}, found {', '.join(found)}{near}")
 
 
-def _check_file(path: Path) -> None:
-    """Raise PromptError unless there is a file at the path."""
-    if not path.is_file():
-        raise PromptError(f"{path}: {'is a folder, expected a file' if path.is_dir() else 'no such file'}")
-
-
-def _bytes(path: Path) -> bytes:
-    _check_file(path)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise PromptError(f"{path}: {error.strerror}") from None
+def _check_ending(path: Path) -> None:
+    """Raise PromptError unless a path ends as a table does."""
+    if path.suffix not in SUFFIXES:
+        found = "a folder" if path.is_dir() else path.suffix or "no ending"
+        raise PromptError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}, found {found}")

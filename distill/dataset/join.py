@@ -13,43 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from distill.controls import apply_control, controlled_pictures, find_control, permutation
-from distill.dataset.mending import Mending
+from distill.dataset.coverage import Coverage
+from distill.dataset.mending import FileMending, Mending
+from distill.dataset.own_features import OwnFeatures
 from distill.dataset.sampled_features import SampledFeatures
 from distill.tasks.splits import Split
 from teacher_cache import ArmadaError, Cache, ChosenRows, CoverageError, Features, ShardRows, failure_reasons, is_sound
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """How many of a split's rows have a sound feature."""
-
-    rows: int
-    found: int
-    missing: int
-    broken: int  # features that are NaN, infinite or zero
-    examples: tuple[str, ...]  # some prompts without a sound feature
-    failures: dict[str, int]  # the number of missing rows by the recorded reason
-    duplicates: int = 0  # rows that share a feature with an earlier row
-    samples: int = 1  # pictures that are needed per row
-
-    @property
-    def is_full(self) -> bool:
-        """True if every row has a sound feature."""
-        return self.found == self.rows
-
-    def in_words(self) -> str:
-        """Return the report as a few lines of text."""
-        feature = "a feature" if self.samples == 1 else f"features of {self.samples} pictures"
-        lines = [f"coverage: {self.found} of {self.rows} training rows have {feature}"]
-        if self.missing:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(self.failures.items()))
-            lines.append(f"  missing: {self.missing}" + (f" (the teacher failed: {reasons})" if reasons else ""))
-        if self.broken:
-            lines.append(f"  not finite or zero: {self.broken}")
-        if self.duplicates:
-            lines.append(f"  sharing a feature with an earlier row: {self.duplicates}")
-        lines += [f"  for example: {prompt[:90]!r}" for prompt in self.examples]
-        return "\n".join(lines)
 
 
 @dataclass(frozen=True)
@@ -70,22 +39,22 @@ class View:
 
 def join(
     split: Split,
-    cache: Cache,
-    features: Features,
+    cache: Cache | None,
+    features: Features | OwnFeatures,
     *,
     samples: int = 1,
     combine: str = "mean",
     drop_missing: bool = False,
     control: str | None = None,
     seed: int = 0,
-    mend: Mending | None = None,
+    mend: Mending | FileMending | None = None,
 ) -> View:
     """Join a split with the features of a cache by key, and copy the features into memory.
 
     Args:
         split: the N rows to train on.
-        cache: the cache that the features belong to; it has the reasons for missing pictures.
-        features: the features of one teacher and one encoder.
+        cache: the cache that the features belong to; it has the reasons for missing pictures. None for own features.
+        features: the features of one teacher and one encoder, or of a file.
         samples: K, the pictures per prompt; a row needs the features of all of them.
         combine: "mean" takes the mean of the K features; "draw" shows one of them per epoch, chosen by `seed`.
         drop_missing: leave out rows without a sound feature instead of raising.
@@ -114,13 +83,13 @@ def join(
 
 def join_lazily(
     split: Split,
-    cache: Cache,
-    features: Features,
+    cache: Cache | None,
+    features: Features | OwnFeatures,
     *,
     drop_missing: bool = False,
     control: str | None = None,
     seed: int = 0,
-    mend: Mending | None = None,
+    mend: Mending | FileMending | None = None,
 ) -> View:
     """Join like `join`, with one picture per prompt and without copying the features.
 
@@ -141,13 +110,18 @@ def join_lazily(
 
 
 def _match(
-    split: Split, cache: Cache, features: Features, samples: int, drop: bool, mend: Mending | None
+    split: Split,
+    cache: Cache | None,
+    features: Features | OwnFeatures,
+    samples: int,
+    drop: bool,
+    mend: Mending | FileMending | None,
 ) -> tuple[Split, np.ndarray, Coverage]:
     """Return the rows whose features are all present and sound, the places (N, K) of those features, and the coverage.
 
     Raise CoverageError if a row lacks one and may not be dropped, or if no row is left.
     """
-    places = np.stack([features.rows_of(split.prompts, sample) for sample in range(samples)], 1)
+    places = np.stack([_places(split, features, sample) for sample in range(samples)], 1)
     found = np.flatnonzero((places >= 0).all(1))
     source = features.rows
     if isinstance(source, ShardRows):
@@ -164,13 +138,27 @@ def _match(
         missing=len(split) - len(found),
         broken=len(found) - len(has_feature),
         examples=tuple(prompts[:3]),
-        failures=dict(failure_reasons(cache, features.teacher, prompts, samples)) if prompts else {},
+        failures=_failures(cache, features, prompts, samples),
         duplicates=len(kept) - len(np.unique(places[kept], axis=0)),
         samples=samples,
     )
     if not coverage.is_full and not (drop and len(kept)):
         raise CoverageError("\n".join([coverage.in_words(), *_ways(coverage, mend)]))
     return split.take(kept.tolist()), places[kept], coverage
+
+
+def _places(split: Split, features: Features | OwnFeatures, sample: int) -> np.ndarray:
+    if isinstance(features, OwnFeatures):
+        return features.places(split, sample)
+    return features.rows_of(split.prompts, sample)
+
+
+def _failures(
+    cache: Cache | None, features: Features | OwnFeatures, prompts: Sequence[str], samples: int
+) -> dict[str, int]:
+    if not prompts or cache is None or isinstance(features, OwnFeatures):
+        return {}
+    return dict(failure_reasons(cache, features.teacher, prompts, samples))
 
 
 def _in_whole_questions(split: Split, rows: np.ndarray) -> np.ndarray:
@@ -182,9 +170,11 @@ def _in_whole_questions(split: Split, rows: np.ndarray) -> np.ndarray:
     return np.array(sorted(whole), rows.dtype)
 
 
-def _ways(coverage: Coverage, mend: Mending | None) -> list[str]:
+def _ways(coverage: Coverage, mend: Mending | FileMending | None) -> list[str]:
     """Return what the user can do about rows without a sound feature."""
     may_drop = coverage.found > 0
+    if isinstance(mend, FileMending):
+        return [mend.advice(may_drop=may_drop)]
     if mend and coverage.missing:
         return [mend.advice(coverage.failures, may_drop=may_drop)]
     ways = ["no build replaces a feature that is not finite or zero: use another encoder"] if coverage.broken else []

@@ -45,6 +45,37 @@ class Mending:
         return "\n".join(lines)
 
 
+@dataclass(frozen=True)
+class FileMending:
+    """What a file of features needs, for the error about rows that have none in it."""
+
+    path: str
+    kind: str  # of its keys: prompt, prompt_key or id
+    some_keys: tuple[str, ...]
+    wanted: tuple[str, ...]  # some keys that are looked up
+    note: str  # the command that lists the prompts
+
+    def advice(self, *, may_drop: bool = False) -> str:
+        """Return the end of the error: what the keys are compared with, and what to do."""
+        lines = [
+            f"{self.path}: its keys are compared with the {NAMES_OF_KEYS[self.kind]} of each row; it has, for example, "
+            f"{', '.join(repr(key[:60]) for key in self.some_keys)}; a row has, for example, "
+            f"{', '.join(repr(key[:60]) for key in self.wanted)}",
+            "add finite features, not zero, of the rows that have none",
+            *([self.note] if self.note else []),
+        ]
+        if may_drop:
+            lines.append("or leave these rows out with: --missing drop")
+        return "\n".join(lines)
+
+
+NAMES_OF_KEYS = {
+    "prompt": "prompt",
+    "prompt_key": "digest of the prompt (prompt_key of teacher_cache)",
+    "id": "id",
+}
+
+
 def spec_text(source: Source | None) -> str:
     """Return the spec of a teacher or an encoder as a user types it, or SPEC if its record has none to show."""
     text = str(source.facts.get("text") or "") if source else ""

@@ -38,12 +38,12 @@ class Tokens:
 
     @property
     def lengths(self) -> np.ndarray:
-        """(N,) int64, the number of tokens per row."""
-        return np.array([len(row) for row in self.columns["input_ids"]], np.int64)
+        """(N,) int64, the number of tokens per row: of its longest column, if it has several texts."""
+        return np.array([max(map(len, row)) for row in zip(*self.columns.values(), strict=True)], np.int64)
 
     def batch(self, rows: Sequence[int] | np.ndarray, device: torch.device) -> dict[str, Tensor]:
         """Return (B, T) int64 tensors of these rows, padded on the right to the longest of them."""
-        longest = max(len(self.columns["input_ids"][row]) for row in rows)
+        longest = max(len(column[row]) for column in self.columns.values() for row in rows)
         batch = {}
         for name, column in self.columns.items():
             padded = np.full((len(rows), longest), self.pad[name], np.int64)

@@ -19,6 +19,7 @@ from distill.dataset.loader import Loader
 from distill.dataset.moving import moved
 from distill.dataset.sampled_features import FeatureTable, SampledFeatures
 from distill.objective.finite import refuse_not_finite
+from distill.objective.multi_label import label_set_losses
 from distill.objective.targets import feature_blocks
 from distill.settings import AlignerSettings
 from teacher_cache import progress
@@ -81,7 +82,8 @@ def out_of_fold_logits(
         features: (N, L); of several pictures per row (N * K' = M), each epoch draws one.
         inputs: what the aligners read of (B, L) features: (B, D).
         width: D.
-        labels: (N,) class ids, or floats if `classes` is 1; the aligners are trained on their device.
+        labels: (N,) class ids, or floats if `classes` is 1, or (N, C) 0 or 1 for a multi-label task; the aligners are
+            trained on their device.
         folds: (N,) from `folds_of`.
         classes: C.
         epochs: how many epochs.
@@ -123,11 +125,13 @@ def out_of_fold_logits(
 
 
 def row_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the loss of each row (N,): cross-entropy, or the squared error if C = 1. (M, C) logits of several pictures
-    per row are averaged over them."""
+    """Return the loss of each row (N,): cross-entropy, or the squared error if C = 1, or for (N, C) labels the mean
+    binary cross-entropy. Those of several pictures per row, with (M, C) logits, are averaged."""
     each = len(logits) // len(labels)
-    repeated = labels.repeat_interleave(each)
-    if logits.shape[1] == 1:
+    repeated = labels.repeat_interleave(each, 0)
+    if labels.ndim == 2:
+        found = label_set_losses(logits, repeated)
+    elif logits.shape[1] == 1:
         found = (logits[:, 0] - repeated).square()
     else:
         found = F.cross_entropy(logits, repeated, reduction="none")
@@ -137,7 +141,9 @@ def row_losses(logits: Tensor, labels: Tensor) -> Tensor:
 def _loss(logits: Tensor, labels: Tensor, fold: Tensor) -> Tensor:
     """Return the sum over the K aligners of their mean loss over the rows that they learn; logits are (K, B, C)."""
     count, rows, classes = logits.shape
-    if classes == 1:
+    if labels.ndim == 2:
+        losses = label_set_losses(logits, labels)
+    elif classes == 1:
         losses = (logits[:, :, 0] - labels.to(logits)).square()
     else:
         flat = F.cross_entropy(logits.reshape(-1, classes), labels.repeat(count), reduction="none")

@@ -20,11 +20,13 @@ from distill.dataset.sampled_features import FeatureTable, features_of_epoch
 from distill.objective.contrast import Bank, bank_of, contrast_loss
 from distill.objective.cross_fitting import Inputs, as_float
 from distill.objective.losses import kl_loss, output_distance
+from distill.objective.multi_label import label_set_alignment, label_set_distance
 from distill.objective.targets import StudentPoints
 from distill.objective.whitening import Whitening
 from distill.settings import TrainSettings
 
 OUTPUT_LOSSES = {"kl": kl_loss, "mse": output_distance}
+LABEL_SET_LOSSES = {"kl": label_set_alignment, "mse": label_set_distance}
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,13 @@ class CrossfitEpoch:
         rows: Tensor,
         features: Tensor,
         head: Tensor,
+        class_weights: Tensor | None = None,
     ) -> Tensor:
         """Return the unweighted terms (3,): task, output alignment, contrast. See EpochTargets.terms."""
         outputs, points = student.logits.new_zeros(()), student.logits.new_zeros(())
         if settings.alpha:
-            outputs = OUTPUT_LOSSES[settings.output_loss](self._logits[rows], student.logits, settings.temperature)
+            distance = (OUTPUT_LOSSES if labels.ndim == 1 else LABEL_SET_LOSSES)[settings.output_loss]
+            outputs = distance(self._logits[rows], student.logits, settings.temperature)
         if settings.contrast:
             points = contrast_loss(student.projection, self._points(features), self._pictures[rows], self.bank())
         return torch.stack([head, outputs, points])

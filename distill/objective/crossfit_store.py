@@ -43,7 +43,7 @@ def whitening_of(folder: Path, view: View, table: FeatureTable, components: int,
 def crossfit_targets(
     folder: Path,
     view: View,
-    labels: Sequence[float],
+    labels: Sequence[Any],
     classes: int,
     epochs: int,
     settings: TrainSettings,
@@ -60,7 +60,7 @@ def crossfit_targets(
     Args:
         folder: where aligners are stored.
         view: the training rows and their features (N, L).
-        labels: what the aligners predict (N,): class ids, or floats if `classes` is 1.
+        labels: what the aligners predict (N,): class ids, or floats if `classes` is 1, or C of 0 or 1 per row.
         classes: C, the outputs of the aligners.
         epochs: the epochs of the aligners; 0 for aligners that are never trained.
         settings: those of the student, which say folds, components and power.

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
+from distill.objective.multi_label import label_set_alignment, label_set_loss
 from distill.settings import MANIFOLD_LOSSES
 
 
@@ -39,28 +40,41 @@ class StudentLoss(NamedTuple):
     manifold: Tensor
 
 
-def head_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the cross-entropy of (B, C) logits against (B,) class ids; if C = 1, the MSE against floats."""
+def head_loss(
+    logits: Tensor, labels: Tensor, label_smoothing: float = 0.0, class_weights: Tensor | None = None
+) -> Tensor:
+    """Return the cross-entropy of (B, C) logits against (B,) class ids; if C = 1, the MSE against floats; for (B, C)
+    labels, 0 or 1, the binary cross-entropy.
+
+    With `class_weights` (C,), the loss of a row is multiplied by the weight of its class. The mean is over the rows and
+    not over their weights, so that a batch may be computed in parts. Only class ids are smoothed or weighted.
+    """
+    if labels.ndim == 2:
+        return label_set_loss(logits, labels)
     if logits.shape[1] == 1:
         return F.mse_loss(logits.squeeze(1), labels.to(logits.dtype))
-    return F.cross_entropy(logits, labels)
+    if class_weights is None:
+        return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    rows = F.cross_entropy(logits, labels, class_weights, reduction="none", label_smoothing=label_smoothing)
+    return rows.mean()
 
 
 def task_loss(outputs: Outputs, labels: Tensor, gamma: float) -> Tensor:
-    """Return task(head) + gamma * task(aux head): the whole loss of the aligner, and the task term of the student.
-
-    `labels` (B,) are class ids, or floats if C = 1.
-    """
+    """Return task(head) + gamma * task(aux head), the whole loss of the aligner. `labels` are as of `head_loss`."""
     return head_loss(outputs.logits, labels) + gamma * head_loss(outputs.aux_logits, labels)
 
 
-def output_alignment_loss(aligner: Outputs, student: Outputs, gamma: float, temperature: float) -> Tensor:
+def output_alignment_loss(
+    aligner: Outputs, student: Outputs, gamma: float, temperature: float, *, multi_label: bool = False
+) -> Tensor:
     """Return T^2 * [MSE(softmax(a/T), softmax(s/T)) + gamma * the same on the auxiliary heads].
 
     a and s are the logits of aligner and student, T is `temperature`. If C = 1, the MSE is taken without T and softmax.
+    With `multi_label`, the distance is `label_set_alignment`, because such logits are no distribution over classes.
     """
-    on_logits = output_distance(aligner.logits, student.logits, temperature)
-    return on_logits + gamma * output_distance(aligner.aux_logits, student.aux_logits, temperature)
+    distance = label_set_alignment if multi_label else output_distance
+    on_logits = distance(aligner.logits, student.logits, temperature)
+    return on_logits + gamma * distance(aligner.aux_logits, student.aux_logits, temperature)
 
 
 def output_distance(aligner: Tensor, student: Tensor, temperature: float) -> Tensor:
@@ -131,6 +145,8 @@ def student_loss(
     beta: float,
     gamma: float,
     temperature: float,
+    label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
     center: Tensor | None = None,
     head: Tensor | None = None,
 ) -> StudentLoss:
@@ -139,19 +155,21 @@ def student_loss(
     Args:
         aligner: the outputs of the aligner.
         student: the outputs of the student.
-        labels: (B,) class ids, or floats if C = 1.
+        labels: (B,) class ids, or floats if C = 1, or (B, C) 0 or 1 for a multi-label task.
         manifold: one of MANIFOLD_LOSSES.
         alpha: the weight of output alignment against the task.
         beta: the weight of the manifold loss.
         gamma: the weight of the auxiliary heads.
         temperature: T of the output alignment.
+        label_smoothing: the part of each label that is spread over all classes.
+        class_weights: (C,), see `head_loss`.
         center: see `manifold_loss`.
         head: the loss of the task head if it is not computed from the labels, as for a language model on its answers.
     """
     aligner = Outputs(*(output.detach() for output in aligner))
     if head is None:
-        head = head_loss(student.logits, labels)
-    task = head + gamma * head_loss(student.aux_logits, labels)
-    alignment = output_alignment_loss(aligner, student, gamma, temperature)
+        head = head_loss(student.logits, labels, label_smoothing, class_weights)
+    task = head + gamma * head_loss(student.aux_logits, labels, label_smoothing, class_weights)
+    alignment = output_alignment_loss(aligner, student, gamma, temperature, multi_label=labels.ndim == 2)
     distance = manifold_loss(manifold, aligner.projection, student.projection, center)
     return StudentLoss(alpha * alignment + (1 - alpha) * task + beta * distance, task, alignment, distance)

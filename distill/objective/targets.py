@@ -52,6 +52,7 @@ class TargetsOfEpoch(Protocol):
         rows: Tensor,
         features: Tensor,
         head: Tensor,
+        class_weights: Tensor | None = None,
     ) -> Tensor:
         """Return the unweighted terms of the loss of a batch, (3,): task, output alignment, manifold; or one term (1,)
         of a student without labels. Only the student gets gradients.
@@ -59,10 +60,11 @@ class TargetsOfEpoch(Protocol):
         Args:
             settings: the weights and temperatures.
             student: the outputs of the student.
-            labels: (B,) class ids, or floats if C = 1.
+            labels: (B,) class ids, or floats if C = 1, or (B, C) 0 or 1 for a multi-label task.
             rows: (B,) int64, the numbers of the rows in the view.
             features: (B, L), their features.
             head: the loss of the task head.
+            class_weights: (C,), see `losses.head_loss`; for auxiliary heads.
         """
 
 
@@ -173,12 +175,19 @@ class EpochTargets:
         rows: Tensor,
         features: Tensor,
         head: Tensor,
+        class_weights: Tensor | None = None,
     ) -> Tensor:
         """Return the unweighted terms (3,) of the reference: task, output alignment, manifold loss."""
         assert student.aux_logits is not None  # has_aux_heads
         outputs = Outputs(student.logits, student.aux_logits, student.projection)
         found = student_loss(
-            self.outputs(rows, features), outputs, labels, **settings.loss, center=self.center, head=head
+            self.outputs(rows, features),
+            outputs,
+            labels,
+            **settings.loss,
+            class_weights=class_weights,
+            center=self.center,
+            head=head,
         )
         return torch.stack(found[1:])
 

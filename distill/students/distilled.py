@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from distill.students.generation import answer_loss
 from distill.students.heads import ProjectionHead, StudentHeads
-from distill.students.pooling import ModelInputs, pooled_and_logits
+from distill.students.pooling import ModelInputs, pooled_logits_and_input
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,7 +37,8 @@ class StudentOutputs(NamedTuple):
 class DistilledStudent(nn.Module):
     """A classifier, or a causal language model with the tokens `first` (C,) that answers start with.
 
-    `pooled` is s (B, H) of the last forward pass with a teacher, as the outputs depend on it.
+    With a ProjectionHead, `head_input` is what entered the last layer of the task head in the last forward pass,
+    (B, ..., H): logits and projection both depend on it, so their gradients can be compared there.
     """
 
     def __init__(
@@ -45,24 +46,27 @@ class DistilledStudent(nn.Module):
         model: PreTrainedModel,
         heads: StudentHeads | ProjectionHead | None,
         first: Sequence[int] | None = None,
+        label_smoothing: float = 0.0,
     ) -> None:
         super().__init__()
+        self._label_smoothing = label_smoothing  # of the answer's tokens
         self.model = model
         self.heads = heads
-        self.pooled: Tensor | None = None
+        self.head_input: Tensor | None = None
         self.first: Tensor | None  # a buffer
         self.register_buffer("first", None if first is None else torch.tensor(first), persistent=False)
 
     def forward(self, batch: ModelInputs) -> StudentOutputs:
         """Return the outputs for one batch."""
         if self.first is None:
-            (pooled, logits), answers = pooled_and_logits(self.model, batch), None
+            (pooled, logits, head_input), answers = pooled_logits_and_input(self.model, batch), None
         else:
-            pooled, logits, answers = answer_loss(self.model, batch, self.first)
+            pooled, logits, answers = answer_loss(self.model, batch, self.first, self._label_smoothing)
+            head_input = pooled
         if self.heads is None:
             return StudentOutputs(logits, answers, None, None)
-        self.pooled = pooled
         if isinstance(self.heads, ProjectionHead):
+            self.head_input = head_input
             return StudentOutputs(logits, answers, None, self.heads(pooled))
         outputs = self.heads(pooled, logits)
         return StudentOutputs(outputs.logits, answers, outputs.aux_logits, outputs.projection)

@@ -8,7 +8,7 @@ tell about the labels.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ import torch
 from distill.dataset.tokens import Tokens
 from distill.students.pooling import pooled_and_logits
 from distill.students.sharing import ALONE, Shared
+from distill.tasks.metrics import indicators
 from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
@@ -69,24 +70,43 @@ def pooled_outputs(model: PreTrainedModel, tokens: Tokens, device: torch.device,
     return pooled
 
 
-def probe(train: np.ndarray, labels: Sequence[float], test: np.ndarray, seed: int, classes: int) -> np.ndarray:
+def probe(train: np.ndarray, labels: Sequence[Any], test: np.ndarray, seed: int, classes: int) -> np.ndarray:
     """Return what a linear probe predicts for (M, H) test rows: log-probabilities (M, C), or scores (M, 1).
 
     With `classes` C of at least two it is a logistic regression on the standardised (N, H) training rows and their (N,)
-    class ids; a class without a training row gets minus infinity. With one it is a ridge regression on (N,) numbers.
+    class ids; a class without a training row gets minus infinity. If the labels are tuples of class ids, it is one such
+    regression per label, and returns log-odds; those of a label that no or every training row has are -50 or 50. With
+    one class it is a ridge regression on (N,) numbers.
     """
-    from sklearn.linear_model import LogisticRegression, Ridge
+    from sklearn.linear_model import Ridge
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     if classes < 2:
         scores: np.ndarray = make_pipeline(StandardScaler(), Ridge(10.0)).fit(train, labels).predict(test)
         return scores[:, None]
+    if isinstance(labels[0], tuple):
+        wanted = indicators(labels, classes)
+        return np.stack([_log_odds(train, wanted[:, label], test, seed) for label in range(classes)], 1)
     log_probabilities = np.full((len(test), classes), -np.inf)
     seen = np.unique(np.asarray(labels))
     if len(seen) == 1:
         log_probabilities[:, seen] = 0.0
         return log_probabilities
-    classifier = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000, random_state=seed))
-    log_probabilities[:, seen] = classifier.fit(train, labels).predict_log_proba(test)
+    log_probabilities[:, seen] = _logistic_regression(seed).fit(train, labels).predict_log_proba(test)
     return log_probabilities
+
+
+def _log_odds(train: np.ndarray, labels: np.ndarray, test: np.ndarray, seed: int) -> np.ndarray:
+    if labels.min() == labels.max():
+        return np.full(len(test), 50.0 if labels[0] else -50.0)
+    odds: np.ndarray = _logistic_regression(seed).fit(train, labels).decision_function(test)
+    return odds
+
+
+def _logistic_regression(seed: int) -> Any:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=2000, random_state=seed))

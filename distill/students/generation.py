@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from distill.dataset.tokens import Tokens
+from distill.students.files.architectures import check_decoder, no_cache
+from distill.students.files.student_files import load_config
 from distill.students.loading import StudentSpec, load_stock
 from distill.students.lora import add_lora
 from distill.students.pooling import ModelInputs
@@ -48,10 +50,11 @@ def load_generator(spec: StudentSpec, seed: int) -> tuple[PreTrainedModel, PreTr
     """
     from transformers import AutoModelForCausalLM
 
-    model, tokenizer = load_stock(spec, AutoModelForCausalLM, seed, {}, writes=True)
+    check_decoder(spec.name, load_config(spec.source))
+    model, tokenizer = load_stock(spec, AutoModelForCausalLM, seed, {})
     if spec.lora_rank:
         torch.manual_seed(seed)
-        add_lora(model, spec.lora_rank, spec.lora_targets, "")
+        add_lora(model, spec.lora_rank, spec.lora_targets, (), spec.lora_alpha, spec.lora_dropout)
     return model, tokenizer
 
 
@@ -112,23 +115,35 @@ def _common_prefix(answers: Sequence[list[int]]) -> int:
     return count
 
 
-def answer_loss(model: PreTrainedModel, batch: ModelInputs, first: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def answer_loss(
+    model: PreTrainedModel, batch: ModelInputs, first: Tensor, label_smoothing: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
     """Return s (B, H), the logits (B, C) of the tokens `first`, and the summed loss and answer length per row (B, 2).
 
-    Logits over the vocabulary are computed only where an answer token is predicted. Finding these places synchronises
-    with the GPU once per step.
+    Logits over the vocabulary are computed only where an answer token is predicted, and at s. The model's own forward
+    pass computes them, because some models scale or cap them. Finding these places synchronises with the GPU once per
+    step.
     """
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-    states = model.base_model(**inputs, use_cache=False)[0]  # (B, T, H)
     labels = batch["labels"][:, 1:]  # the state one place earlier predicts the label
     is_answer = labels != NO_LABEL
-    head = model.get_output_embeddings()
-    losses = F.cross_entropy(head(states[:, :-1][is_answer]).float(), labels[is_answer], reduction="none")
+    pooled: list[Tensor] = []
+
+    def pick(_: nn.Module, entering: tuple[Tensor, ...]) -> tuple[Tensor]:
+        states = entering[0]  # (B, T, H)
+        pooled.append(states[torch.arange(len(states), device=states.device), batch["pooled"].argmax(1)])
+        return (torch.cat([states[:, :-1][is_answer], pooled[0]])[None],)  # (1, A + B, H) with A answer tokens
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(pick)
+    try:
+        logits = model(**inputs, **no_cache(type(model).forward)).logits[0].float()  # (A + B, V)
+    finally:
+        hook.remove()
+    answers = logits[: -len(labels)]
+    losses = F.cross_entropy(answers, labels[is_answer], reduction="none", label_smoothing=label_smoothing)
     rows = is_answer.nonzero()[:, 0]
     sums = losses.new_zeros(len(labels)).index_add(0, rows, losses)
-    pooled = states[torch.arange(len(states), device=states.device), batch["pooled"].argmax(1)]
-    logits = F.linear(pooled, head.weight[first])
-    return pooled, logits, torch.stack([sums, is_answer.sum(1).to(sums.dtype)], 1)
+    return pooled[0], logits[-len(labels) :, first], torch.stack([sums, is_answer.sum(1).to(sums.dtype)], 1)
 
 
 @torch.inference_mode()

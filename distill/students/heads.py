@@ -1,4 +1,6 @@
-"""The parameters that distillation adds to a student, and the control that adds as many without a teacher.
+"""The task head of a student, and the parameters that distillation, or a control without a teacher, adds to it.
+
+The task head is found in the stock model and not by a list of architectures.
 
 With a teacher, `StudentHeads` (a projection into the shared manifold and an auxiliary head) are discarded after
 training. In the control `parameter-matched`, `WideHead` adds the same parameters to the task head; they are linear in
@@ -8,11 +10,19 @@ mode.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from distill.objective.losses import Outputs, scores
 from teacher_cache import ArmadaError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PRETRAINED = ("pooler", "head")  # the names of modules outside the body that the files of a pretrained body have
 
 
 class StudentHeads(nn.Module):
@@ -84,12 +94,15 @@ class WideHead(nn.Module):
         return self.head
 
 
-def widen_head(model: nn.Module, features: int, dropout: float, seed: int) -> None:
+def widen_head(model: PreTrainedModel, features: int, dropout: float, seed: int) -> None:
     """Add as many parameters to the task head as distillation from features of width `features` would add.
 
     Raise ArmadaError if the model has no linear task head.
     """
-    name, head = task_head(model)
+    try:
+        name, head = task_head(model)
+    except ArmadaError as error:
+        raise ArmadaError(f"--control parameter-matched: it adds parameters to a task head: {error}") from None
     model.set_submodule(name, WideHead(head, features, dropout, seed))
 
 
@@ -100,13 +113,61 @@ def fold_head(model: nn.Module) -> None:
             model.set_submodule(name, module.folded())
 
 
-def task_head(model: nn.Module) -> tuple[str, nn.Linear]:
-    """Return the name and the last layer of a classifier's task head. Raise ArmadaError if it is not linear."""
-    for name in ("classifier.out_proj", "classifier", "score"):
-        try:
-            head = model.get_submodule(name)
-        except AttributeError:
-            continue
-        if isinstance(head, nn.Linear):
-            return name, head
-    raise ArmadaError(f"expected a student with a linear task head, found {type(model).__name__}")
+def task_head(model: PreTrainedModel) -> tuple[str, nn.Linear]:
+    """Return the name and the linear layer at the end of a task head. Raise ArmadaError as `last_layer` does."""
+    name, layer = last_layer(model)
+    return (f"{name}.head", layer.head) if isinstance(layer, WideHead) else (name, layer)
+
+
+def last_layer(model: PreTrainedModel) -> tuple[str, nn.Linear | WideHead]:
+    """Return the name and the last layer of a classifier's task head: what enters it is the pooled output s.
+
+    It is the last linear layer outside the body that has as many outputs as the configuration has labels. Raise
+    ArmadaError if there is none.
+    """
+    found = None
+    for name, module in _outside(model):
+        if isinstance(module, WideHead):
+            return name, module
+        if isinstance(module, nn.Linear) and module.out_features == model.config.num_labels:
+            found = name, module
+    if found is None:
+        raise ArmadaError(
+            f"no task head in {type(model).__name__} ({model.config.model_type}); expected a classifier whose last "
+            f"layer is an nn.Linear outside {model.base_model_prefix!r} with {model.config.num_labels} outputs, one "
+            "per class"
+        )
+    return found
+
+
+def head_modules(model: PreTrainedModel) -> tuple[str, ...]:
+    """Return the names of the modules that make up a classifier's task head, which every task trains in full.
+
+    These are the modules with weights outside the body, or, if the model does not tell its body, the last one. A
+    pooler, and the prediction head of ModernBERT, belong to what was pretrained, unless they are the last layer.
+    """
+    last = last_layer(model)[0].partition(".")[0]
+    if not has_body(model):
+        return (last,)
+    found = [name for name, module in _children(model) if any(True for _ in module.parameters())]
+    return tuple(name for name in found if name == last or name not in PRETRAINED)
+
+
+def dropouts(model: PreTrainedModel) -> list[nn.Dropout]:
+    """Return the dropout layers outside the body."""
+    return [module for _, module in _outside(model) if isinstance(module, nn.Dropout)]
+
+
+def has_body(model: PreTrainedModel) -> bool:
+    """Return True if the model tells its body from its head, as all models of transformers do."""
+    return model.base_model_prefix in dict(model.named_children())
+
+
+def _children(model: PreTrainedModel) -> list[tuple[str, nn.Module]]:
+    return [(name, module) for name, module in model.named_children() if name != model.base_model_prefix]
+
+
+def _outside(model: PreTrainedModel) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules outside the body with their names, in the order in which the model declares them."""
+    for child, module in _children(model):
+        yield from module.named_modules(prefix=child)

@@ -16,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from distill.students.precision import has_bf16
 from teacher_cache import ArmadaError, atomic_write, user_folder
 
 FASTER = 0.9  # bfloat16 is chosen if a step takes less than this share of the time in float32
@@ -51,7 +52,9 @@ class Speed:
 
 
 def choose_precision(requested: str = "auto", on_cpu: bool | None = None) -> Precision:
-    """Return the precision to train in: the requested one, or with "auto" the fastest of float32 and bfloat16.
+    """Return the precision to train in: the requested one, or with "auto" what the GPU computes in half precision, and
+    on a processor the faster of float32 and bfloat16. A GPU that would emulate bfloat16, as those before Ampere do, has
+    none.
 
     `on_cpu` is by default whether there is no GPU. ARMADA_PRECISION replaces "auto", so that different machines compute
     alike. Raise ArmadaError if the device can't compute in what is requested.
@@ -65,13 +68,13 @@ def choose_precision(requested: str = "auto", on_cpu: bool | None = None) -> Pre
         on_cpu = not (torch.cuda.is_available() or torch.backends.mps.is_available())
     if requested == "fp16" and (on_cpu or not torch.cuda.is_available()):
         raise ArmadaError("--precision fp16: expected a CUDA GPU, found none; use bf16, fp32 or auto")
-    if requested == "bf16" and torch.cuda.is_available() and not torch.cuda.is_bf16_supported():
+    if requested == "bf16" and torch.cuda.is_available() and not has_bf16():
         raise ArmadaError("--precision bf16: this GPU can't compute in bfloat16; use fp16, fp32 or auto")
     if requested != "auto":
         return Precision(requested, "--precision")
     if torch.cuda.is_available() and not on_cpu:
-        has_bf16 = torch.cuda.is_bf16_supported()
-        return Precision("bf16" if has_bf16 else "fp32", f"the GPU has {'' if has_bf16 else 'no '}bfloat16")
+        found = has_bf16()
+        return Precision("bf16" if found else "fp16", f"the GPU has {'' if found else 'no '}bfloat16")
     if not on_cpu:
         return Precision("fp32", "no CUDA GPU")
     speed = processor_speed()

@@ -9,7 +9,7 @@ student; the best epoch (`--select`) is chosen by those of the trained one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 FULL_PRECISION = ["classifier", "score", "lm_head"]
 
 
-def four_bit_config() -> BitsAndBytesConfig:
-    """Return the quantisation config with which `from_pretrained` loads a base in four bits.
+def four_bit_config(heads: Sequence[str] = ()) -> BitsAndBytesConfig:
+    """Return the quantisation config with which `from_pretrained` loads a base in four bits, without its task head.
+
+    `heads` are the names of the head's modules.
 
     peft's prepare_model_for_kbit_training is not needed: the other weights are loaded in float32, and `add_lora`
     freezes them. Raise MissingPackageError if bitsandbytes is not installed.
@@ -39,9 +41,15 @@ def four_bit_config() -> BitsAndBytesConfig:
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16 if has_bf16() else torch.float32,
-        llm_int8_skip_modules=FULL_PRECISION,  # despite its name, it applies to four bits too
+        bnb_4bit_compute_dtype=_compute_type(),
+        llm_int8_skip_modules=[*{*FULL_PRECISION, *heads}],  # despite its name, it applies to four bits too
     )
+
+
+def _compute_type() -> torch.dtype:
+    if has_bf16():
+        return torch.bfloat16
+    return torch.float16 if torch.cuda.is_available() else torch.float32
 
 
 def keep_trainable(model: nn.Module) -> None:
@@ -67,8 +75,9 @@ def on_own_base(trained: dict[str, Tensor], load: Callable[[], PreTrainedModel])
 def has_bf16() -> bool:
     """Return True if the GPU, or without one the processor, has instructions for bfloat16.
 
-    On a processor this says nothing of their speed; see machine_speed.py.
+    On a processor this says nothing of their speed; see machine_speed.py. A GPU before Ampere emulates them in float32,
+    which is slower than float16, so it has none.
     """
     if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

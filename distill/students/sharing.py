@@ -30,9 +30,11 @@ class Shared:
     ranks: int = 1
     precision: str = "fp32"  # or bf16 or fp16, by autocast
     gather: Callable[[Any], list[Any]] = _own
+    batch_size: int | None = None  # rows that a process computes at once; None for what each evaluation has by default
 
     def batches(self, order: np.ndarray, batch_size: int) -> list[np.ndarray]:
-        """Return this process's batches of the rows in `order` (N,)."""
+        """Return this process's batches of the rows in `order` (N,); `batch_size` is the default."""
+        batch_size = self.batch_size or batch_size
         starts = range(self.rank * batch_size, len(order), self.ranks * batch_size)
         return [order[start : start + batch_size] for start in starts]
 

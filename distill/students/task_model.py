@@ -1,39 +1,44 @@
 """Task models: how the type of a task card determines loading, targets and evaluation of its student.
 
-Classification, regression and choice cards use a classifier, and generation cards a causal language model.
+Classification, multi-label, regression and choice cards use a classifier, generation cards a causal language model, and
+similarity cards an embedding student (similarity.py).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 
+from distill.cards.cards import Card
 from distill.dataset.tokens import Tokens, default_length, tokenize
 from distill.objective.score_scale import AS_IS, Scale, fold_scale, scale_of, unfold_scale
 from distill.settings import TrainSettings
+from distill.students.embedding import embedding_class, tokenize_pairs
 from distill.students.evaluation import predict
+from distill.students.files.architectures import check_architecture, positions_of, skeleton
+from distill.students.files.pairs import check_pairs
+from distill.students.files.student_files import load_config, load_tokenizer
+from distill.students.files.weights import trained_weights
 from distill.students.generation import generate, load_generator, tokenize_answers
 from distill.students.heads import fold_head, task_head
-from distill.students.loading import StudentSpec, length_limit, load_student, positions_of
+from distill.students.loading import Load, StudentSpec, length_limit, load_student
 from distill.students.lora import merge_lora
 from distill.students.precision import on_own_base
 from distill.students.sharing import ALONE, Shared
-from distill.students.student_files import load_config, load_tokenizer
-from distill.students.weights import trained_weights
-from distill.tasks.cards import Card
-from distill.tasks.metrics import score, score_texts
+from distill.students.similarity import Similarity
+from distill.tasks.metrics import indicators, score, score_texts
 from distill.tasks.splits import Split
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 MAX_NEW_TOKENS = 512
-Load: TypeAlias = "Callable[[StudentSpec], tuple[PreTrainedModel, PreTrainedTokenizerBase]]"
 
 
 class TaskModel(Protocol):
@@ -46,10 +51,11 @@ class TaskModel(Protocol):
     tokenizer: PreTrainedTokenizerBase
     limit: int  # tokens per row
     tokens: Tokens  # the training rows
-    targets: Sequence[float]  # (N,) what the aligner and the auxiliary heads predict: class ids, or floats
+    targets: Sequence[Any]  # (N,) what the aligner and the auxiliary heads predict: class ids, floats or C of 0 or 1
     classes: int  # C, the number of targets; 1 for a regression
     first: list[int] | None  # (C,) the answer tokens that the targets of a generative student count; else None
     scale: Scale  # from the scores that a regression learns to its labels
+    files: Mapping[str, str]  # what the export has besides the checkpoint, by path
     answers_cut: int  # training rows of a generative student whose answer alone is longer than the limit
 
     def evaluate(self, split: Split, device: torch.device, what: str, shared: Shared = ALONE) -> dict[str, float]:
@@ -71,13 +77,16 @@ def open_task_model(
     """
     if card.type == "generation":
         return _Generator(spec, card, train, settings)
+    if card.type == "similarity":
+        return Similarity(spec, card, train, settings)
     return _Classifier(spec, card, train, settings, regression)
 
 
-def finish_task_model(task_model: TaskModel, device: torch.device) -> None:
+def finish_task_model(task_model: TaskModel, device: torch.device, *, merge: bool = True) -> None:
     """Turn `task_model.model` into the stock model to export, and move it to `device`.
 
-    Parameters that were trained in addition to the stock weights are folded or merged into them.
+    Parameters that were trained in addition to the stock weights are folded or merged into them. With `merge` False,
+    low-rank layers stay apart, for an adapter.
     """
     fold_head(task_model.model)
     if task_model.spec.is_reduced:
@@ -85,7 +94,8 @@ def finish_task_model(task_model: TaskModel, device: torch.device) -> None:
         del task_model.model  # frees its memory before the student is loaded in full precision
         whole = replace(task_model.spec, load_4bit=False, base_bf16=False)
         task_model.model = on_own_base(trained, lambda: task_model.load(whole)[0])
-    merge_lora(task_model.model)
+    if merge:
+        merge_lora(task_model.model)
     if task_model.scale != AS_IS:
         fold_scale(task_head(task_model.model)[1], task_model.scale)
         task_model.scale = AS_IS
@@ -99,19 +109,35 @@ def with_length(spec: StudentSpec, card: Card, train: Split, settings: TrainSett
     """
     if settings.max_length is not None:
         return settings
-    config = load_config(spec.name, spec.path)  # first: its error says that there is no student at all
-    tokenizer = load_tokenizer(spec.name, spec.path)
-    config.pad_token_id = tokenizer.pad_token_id
+    config = load_config(spec.source)  # first: its error says that there is no student at all
+    auto = auto_class(card, config)
+    check_architecture(spec.name, config, auto)
+    tokenizer = load_tokenizer(spec.source)
+    config.pad_token_id = config.get_text_config().pad_token_id = tokenizer.pad_token_id
     if card.type == "generation":
         answers = [label[0] for label in train.labels]
         lengths = tokenize_answers(tokenizer, [text for (text,) in train.texts], answers).tokens.lengths
+    elif card.type == "similarity":
+        lengths = tokenize_pairs(tokenizer, train.texts).lengths
     else:
         lengths = tokenize(tokenizer, train.texts).lengths
-    return replace(settings, max_length=default_length(lengths, positions_of(config, tokenizer)))
+    positions = positions_of(skeleton(config, auto, spec.trust_remote_code), tokenizer)
+    return replace(settings, max_length=default_length(lengths, positions))
+
+
+def auto_class(card: Card, config: PretrainedConfig) -> Any:
+    """Return the Auto class of transformers that loads the student of a card."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+    if card.type == "similarity":
+        return embedding_class(config)
+    return AutoModelForCausalLM if card.type == "generation" else AutoModelForSequenceClassification
 
 
 class _Loaded:
     """What both kinds of task models have in common."""
+
+    files: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, spec: StudentSpec, card: Card, load: Load, settings: TrainSettings) -> None:
         self._metrics = card.metrics
@@ -127,10 +153,16 @@ class _Classifier(_Loaded):
     first: list[int] | None = None
 
     def __init__(self, spec: StudentSpec, card: Card, train: Split, settings: TrainSettings, regression: str) -> None:
-        super().__init__(spec, card, partial(load_student, labels=card.classes, seed=settings.seed), settings)
+        several = card.type == "multi-label"
+        load = partial(load_student, labels=card.classes, seed=settings.seed, multi_label=several)
+        super().__init__(spec, card, load, settings)
+        if len(card.text) == 2:
+            check_pairs(spec.name, self.tokenizer)
         self.tokens = tokenize(self.tokenizer, train.texts, self.limit)
-        self.targets: Sequence[float] = train.labels
         self.classes = max(len(card.classes), 1)
+        self.targets: Sequence[Any] = train.labels
+        if several:
+            self.targets = indicators(train.labels, self.classes).tolist()
         if card.type == "regression" and regression == "standardised":
             self._standardise(train)
 
@@ -161,7 +193,7 @@ class _Generator(_Loaded):
         answers = [label[0] for label in train.labels]
         tokenized = tokenize_answers(self.tokenizer, [text for (text,) in train.texts], answers, self.limit)
         self.tokens = tokenized.tokens
-        self.targets: Sequence[float] = tokenized.targets
+        self.targets: Sequence[Any] = tokenized.targets
         self.first: list[int] | None = tokenized.first
         self.classes = len(tokenized.first)
         self.answers_cut = tokenized.answers_cut

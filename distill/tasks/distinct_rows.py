@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from distill.tasks.cards import Card
+from distill.cards.cards import Card
 from distill.tasks.examples import Example, UnlabelledError, examples_of
 from distill.tasks.labels import HIDDEN_NUMBER, plain
 from distill.tasks.raw_rows import RawRows
@@ -87,8 +87,11 @@ def _questions(
                 found.append((examples[0].group or _id(examples[0]), examples))
             else:
                 dropped["empty"] += 1
-    if card.type == "regression" and found and all(plain(rows[0].label) == HIDDEN_NUMBER for _, rows in found):
+    if card.is_scored and found and all(plain(rows[0].label) == HIDDEN_NUMBER for _, rows in found):
         dropped["unlabelled"] += len(found)  # a source writes -1 for every label that it hides
+        return []
+    if card.type == "multi-label" and not any(rows[0].label for _, rows in found):
+        dropped["unlabelled"] += len(found)  # a CSV file has no other way to hide all labels than to leave them out
         return []
     return found
 

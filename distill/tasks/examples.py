@@ -10,8 +10,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from distill.tasks.card_schema import Choices, Mark, Replacement
-from distill.tasks.cards import CHOICE, Card
+from distill.cards.card_schema import Choices, Mark, Replacement
+from distill.cards.cards import CHOICE, Card
+from distill.cards.templates import fill
 from distill.tasks.labels import choice_key, is_hidden, is_nan, label_of
 from teacher_cache import ArmadaError, canonical_json, sha256
 
@@ -37,13 +38,14 @@ def examples_of(card: Card, row: Mapping[str, Any], clean: Callable[[str], str])
     Choices with the same text are one example, which is right if one of them is. Raise UnlabelledError if the label is
     hidden, and ArmadaError, which names the column, if a value does not fit.
     """
-    if is_hidden(card, row[card.label]):
+    answer = [row[name] for name in card.label_columns] if card.label_columns else row[card.label]
+    if is_hidden(card, answer):
         raise UnlabelledError
     fields = {name: _text(card, row, name, clean) for name in sorted(card.fields - {CHOICE})}
     marks = {name: [_span(row, mark) for mark in marks] for name, marks in card.marks.items()}
     if card.choices:
         return _choices(card, card.choices, row, fields, marks, clean)
-    return [Example(*_filled(card, fields, marks), label_of(card, row[card.label]), "")]
+    return [Example(*_filled(card, fields, marks), label_of(card, answer), "")]
 
 
 def _choices(
@@ -89,11 +91,11 @@ def _filled(
         (card.without.text, card.without.prompt) if is_without and card.without else (card.text, card.prompt)
     )
     read = {name: _marked(value, marks.get(name, [])) for name, value in fields.items()}
-    texts = tuple(template.format(**read) for template in templates)
+    texts = tuple(fill(template, read) for template in templates)
     if card.type != "generation":  # there the answer continues the template
         texts = tuple(text.strip() for text in texts)
     drawn = {name: _replaced(value, card.prompt_replace.get(name, ())) for name, value in fields.items()}
-    return texts, prompt.format(**drawn).strip()
+    return texts, fill(prompt, drawn).strip()
 
 
 def _text(card: Card, row: Mapping[str, Any], column: str, clean: Callable[[str], str]) -> str:

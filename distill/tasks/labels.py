@@ -1,11 +1,14 @@
 """Labels: the value in a row's answer column, read as the class, the number, the choice or the text that it stands for.
 
 A class is given by its name or its number, in whatever type a table writes it: 1, 1.0, "1", "1.0", and true and false
-for two classes of which the second is the positive one. NaN and an empty value are no label, whatever the task.
+for two classes of which the second is the positive one. NaN and an empty value are no label, whatever the task. A row
+of a multi-label task has any number of labels, also none: a list, a text with a separator, or 0 or 1 per label.
 """
 
 from __future__ import annotations
 
+import ast
+import json
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
-    from distill.tasks.cards import Card
+    from distill.cards.cards import Card
 
 HIDDEN_NUMBER = "-1"  # a hidden class or choice; it may be an answer of a generation task, and a number of a regression
 BOOLEANS = {"true": "1", "false": "0"}
@@ -25,7 +28,14 @@ def is_nan(value: Any) -> bool:
 
 
 def is_hidden(card: Card, value: Any) -> bool:
-    """Return True if the source hides the label of a row."""
+    """Return True if the source hides the label of a row. `value` is a list for a card with `label_columns`.
+
+    An empty text or list of a multi-label task is a row without any label.
+    """
+    if card.type == "multi-label":
+        if card.label_columns:
+            return all(map(_is_no_value, value))
+        return _is_no_value(value) and not (isinstance(value, str) and not value.strip())
     if value is None or is_nan(value) or (isinstance(value, str) and not value.strip()):
         return True
     if isinstance(value, (list, tuple)) or card.type == "generation":
@@ -33,7 +43,7 @@ def is_hidden(card: Card, value: Any) -> bool:
     text = plain(value)
     if text.lower() == "nan" and text not in (card.labels or []):
         return True
-    return card.type != "regression" and text == HIDDEN_NUMBER and text not in (card.labels or [])
+    return not card.is_scored and text == HIDDEN_NUMBER and text not in (card.labels or [])
 
 
 def plain(value: Any) -> str:
@@ -50,11 +60,14 @@ def plain(value: Any) -> str:
 
 
 def label_of(card: Card, value: Any) -> Any:
-    """Return the class id, the number, or the tuple of acceptable answers that a value stands for.
+    """Return the class id, the sorted ids of the labels of a multi-label task, the number, or the tuple of acceptable
+    answers that a value stands for.
 
     Raise ArmadaError, which names the column, if it stands for none.
     """
-    if card.type == "regression":
+    if card.type == "multi-label":
+        return _label_set(card, value)
+    if card.is_scored:
         return _number(card, value)
     if card.type == "generation":
         return _answers(card, value)
@@ -74,7 +87,7 @@ def choice_key(card: Card, value: Any, keys: Sequence[str]) -> str:
 
 
 def _class(card: Card, value: Any) -> int:
-    labels = card.labels or []
+    labels = card.classes
     for text in (str(value).strip(), plain(value)):
         if text in labels and not isinstance(value, bool):
             return labels.index(text)
@@ -102,3 +115,64 @@ def _answers(card: Card, value: Any) -> tuple[str, ...]:
     if not texts or not all(isinstance(text, str) for text in texts):
         raise ArmadaError(f"column {card.label!r}: expected a text or a list of texts, found {value!r}")
     return tuple(text.strip() for text in texts)
+
+
+def _is_no_value(value: Any) -> bool:
+    """Return True for what a table writes where it hides one of several labels."""
+    if value is None or is_nan(value):
+        return True
+    return not isinstance(value, (list, tuple)) and plain(value).lower() in ("", "nan", HIDDEN_NUMBER)
+
+
+def _label_set(card: Card, value: Any) -> tuple[int, ...]:
+    if card.label_columns:
+        flags = [_flag(name, one) for name, one in zip(card.label_columns, value, strict=True)]
+        return tuple(place for place, flag in enumerate(flags) if flag)
+    listed = _listed(card, value)
+    if _are_flags(card, listed):
+        return tuple(place for place, flag in enumerate(listed) if _flag(card.label, flag))
+    return tuple(sorted({_class(card, one) for one in listed}))
+
+
+def _are_flags(card: Card, listed: Sequence[Any]) -> bool:
+    """Return True for a list of 0 or 1 per label, as models take them, and not of names or ids."""
+    count = len(card.classes)
+    if len(listed) != count or not all(isinstance(one, (bool, int, float)) and one in (0, 1) for one in listed):
+        return False
+    if count == 2 and not any(isinstance(one, (bool, float)) for one in listed):
+        raise ArmadaError(
+            f"column {card.label!r}: {listed!r} may be the ids of two labels, or 0 or 1 for each of them; write the "
+            f"labels by name: {', '.join(card.classes)}"
+        )
+    return True
+
+
+def _flag(column: str, value: Any) -> bool:
+    text = plain(value).lower()
+    text = BOOLEANS.get(text, text)
+    if text not in ("0", "1"):
+        raise ArmadaError(f"column {column!r}: expected 0 or 1, found {value!r}")
+    return text == "1"
+
+
+def _listed(card: Card, value: Any) -> Sequence[Any]:
+    """Return the labels of a row one by one: names, or ids, or 0 or 1 per label."""
+    if isinstance(value, str) and card.separator:
+        return [part.strip() for part in value.split(card.separator) if part.strip()]
+    listed: Any = value
+    if isinstance(value, str):
+        listed = _parsed(value.strip()) if value.strip() else []
+    if not isinstance(listed, (list, tuple)):
+        how = "a list of labels, or a text of labels whose `separator` the card names"
+        raise ArmadaError(f"column {card.label!r}: expected {how}, found {value!r}")
+    return listed
+
+
+def _parsed(text: str) -> Any:
+    """Return the list that a text is, in JSON or as Python prints it, in which pandas writes lists into CSV files."""
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return None

@@ -19,18 +19,22 @@ NUMBER = re.compile(
     r"(?:(?<![\w).,])[-\u2212])?\$?"
     r"(?:(?:\d{1,3}(?:,\d{3})+(?![\d,])|\d+)(?:\.\d+)?|(?<![\w.])\.\d+)(?:[eE][+-]?\d+)?"
 )
-MEANS = ("accuracy", "exact_number", "rouge_l")  # the metrics that are a mean over questions
+MEANS = ("accuracy", "subset_accuracy", "exact_number", "rouge_l")  # the metrics that are a mean over questions
 
 
 def score(
-    logits: np.ndarray, labels: Sequence[float], metrics: Sequence[str], groups: Sequence[str] | None = None
+    logits: np.ndarray, labels: Sequence[Any], metrics: Sequence[str], groups: Sequence[str] | None = None
 ) -> dict[str, float]:
     """Return metrics of logits against labels, by name.
 
     Args:
         logits: (N, C), or (N, 1) scores for a regression.
-        labels: (N,) class ids, or numbers for a regression.
-        metrics: names; `f1` is the F1 of class 1, `macro_f1` the mean F1 over the classes that occur.
+        labels: (N,) class ids, numbers for a regression, or tuples of class ids for a multi-label task, in which a
+            label is predicted if its logit is above 0: if its probability is above one half.
+        metrics: names; `f1` is the F1 of class 1, `macro_f1` the mean F1 over the classes that occur in labels or
+            predictions. Of a multi-label task, `micro_f1` is the F1 of all labels of all rows together,
+            `subset_accuracy` the share of rows all of whose labels are right, and `mean_average_precision` the mean
+            average precision over the labels that occur in `labels`.
         groups: (N,) the question of each row, if rows are choices. The answer to a question is its choice with the
             largest margin of class 1 over class 0; only the accuracy over questions is returned.
 
@@ -41,6 +45,8 @@ def score(
 
     if np.isnan(logits).any():
         raise ArmadaError(f"expected numbers as predictions, found NaN for {int(np.isnan(logits).any(1).sum())} rows")
+    if _are_sets(labels):
+        return _label_set_scores(logits, labels, metrics)
     predicted, scores = logits.argmax(1), logits[:, 0]
     functions: dict[str, Any] = {
         "accuracy": lambda: np.mean(question_scores(logits, labels, groups)),
@@ -53,11 +59,13 @@ def score(
     return {name: float(functions[name]()) for name in (metrics if groups is None else ["accuracy"])}
 
 
-def question_scores(logits: np.ndarray, labels: Sequence[float], groups: Sequence[str] | None = None) -> np.ndarray:
+def question_scores(logits: np.ndarray, labels: Sequence[Any], groups: Sequence[str] | None = None) -> np.ndarray:
     """Return whether each of Q questions is answered right: (Q,) 0 or 1, in the order of each question's first row.
 
-    Arguments as of `score`. Their mean is the accuracy.
+    Arguments as of `score`. Their mean is the accuracy, or the subset accuracy of a multi-label task.
     """
+    if _are_sets(labels):
+        return np.asarray(((logits > 0) == indicators(labels, logits.shape[1])).all(1), np.float64)
     if groups is None:
         return np.asarray(logits.argmax(1) == np.asarray(labels), np.float64)
     margins = logits[:, 1] - logits[:, 0]
@@ -66,6 +74,36 @@ def question_scores(logits: np.ndarray, labels: Sequence[float], groups: Sequenc
         if group not in best or margins[row] > margins[best[group]]:
             best[group] = row
     return np.array([float(labels[row]) for row in best.values()])
+
+
+def indicators(labels: Sequence[Sequence[int]], classes: int) -> np.ndarray:
+    """Return (N, K) 0 or 1, int8: whether a row has each of K = `classes` labels. `labels` has the ids of N rows."""
+    found = np.zeros((len(labels), classes), np.int8)
+    for row, ids in enumerate(labels):
+        found[row, list(ids)] = 1
+    return found
+
+
+def _are_sets(labels: Sequence[Any]) -> bool:
+    return len(labels) > 0 and isinstance(labels[0], tuple)
+
+
+def _label_set_scores(logits: np.ndarray, labels: Sequence[Any], metrics: Sequence[str]) -> dict[str, float]:
+    from sklearn.metrics import average_precision_score, f1_score
+
+    wanted, predicted = indicators(labels, logits.shape[1]), logits > 0  # (N, K)
+    occurs = np.flatnonzero(wanted.any(0))
+    functions: dict[str, Any] = {
+        "micro_f1": lambda: f1_score(wanted, predicted, average="micro", zero_division=0.0),
+        "macro_f1": lambda: f1_score(wanted, predicted, average="macro", zero_division=np.nan),
+        "subset_accuracy": lambda: np.mean(question_scores(logits, labels)),
+        "mean_average_precision": lambda: np.mean(
+            [average_precision_score(wanted[:, label], logits[:, label]) for label in occurs] or [0.0]
+        ),
+    }
+    if not len(occurs) and not predicted.any():  # no F1 is defined
+        functions["macro_f1"] = lambda: 0.0
+    return {name: float(functions[name]()) for name in metrics}
 
 
 def score_texts(

@@ -8,6 +8,7 @@ evaluated never are, so that a test has as many rows as its publisher says. What
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,10 +16,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distill.tasks.card_schema import HashSplit, NamedSplit
-from distill.tasks.cards import Card, load_card
+from distill.cards.card_files import training_card
+from distill.cards.card_schema import DataSource, HashSplit, NamedSplit
+from distill.cards.cards import Card, load_card
 from distill.tasks.distinct_rows import Row, read_distinct, read_evaluated
-from distill.tasks.raw_rows import ALL, file_rows, files_of, no_file, source_rows
+from distill.tasks.raw_rows import ALL, data_path, file_rows, files_of, is_table, no_file, source_rows
 from teacher_cache import ArmadaError
 
 NAMES = ("train", "validation", "test")
@@ -98,17 +100,22 @@ class Splits:
 def load_splits(card: Card, files: Path | None = None) -> Splits:
     """Load the rows of a card by split.
 
-    `files` replaces rows of the source. It is a training file (.jsonl, .csv or .parquet with the columns of the card),
-    which replaces the training rows; or a folder with such files for train, test and perhaps validation, which replaces
-    all rows. Training rows that are also evaluated on are left out. Raise ArmadaError if `files` or the source is not
+    `files` replaces rows of the source. It is a table (a .jsonl, .csv or .parquet file with the columns of the card, a
+    folder of that ending with parts, or a Dataset that was saved), which replaces the training rows; or a folder with
+    such files for train, test and perhaps validation, or a DatasetDict that was saved, which replaces all rows.
+    Training rows that are also evaluated on are left out. Raise ArmadaError if `files` or the source is not
     available, a row does not fit the card or there is no training row.
     """
     dropped: Counter[str] = Counter()
+    if files is None and isinstance(card.source, DataSource) and not card.train_on:
+        path = data_path(card)
+        if not is_table(path):
+            return _from_folder(card, path, dropped)
     if files is None:
         return _as_splits(card, *_from_source(card, dropped), dropped, card.name)
-    if not files.exists():
+    if not os.path.exists(files):
         raise ArmadaError(f"--data-files: no such file or folder: {files}")
-    if files.is_dir():
+    if not is_table(files):
         return _from_folder(card, files, dropped)
     train = read_distinct(card, file_rows(card, files), dropped)  # before the source: a wrong file is the nearer fault
     parts, also, held_out = _from_source(card, dropped, train)
@@ -129,7 +136,9 @@ def _from_source(card: Card, dropped: Counter[str], train: list[Row] | None = No
         }
     held_out = 0
     if card.train_on:
-        other, _, _ = _from_source(load_card(card.train_on), dropped, train)
+        other, _, _ = _from_source(
+            load_card(card.train_on) if card.home is None else training_card(card), dropped, train
+        )
         parts = {**other, "test": parts["test"]}
     elif isinstance(card.split, NamedSplit) and card.split.train and (train is None or card.split.validation):
         rows = read_distinct(card, source_rows(card, card.split.train), Counter() if train is not None else dropped)
@@ -221,7 +230,9 @@ def _as_splits(
     remarks: tuple[str, ...] = (),
 ) -> Splits:
     if not parts["train"]:
-        why = f"; {held_out} of the training rows are also evaluated on" if held_out else ""
+        why = ""
+        if held_out:
+            why = f": all {held_out} training rows are also evaluated on; give other rows for train, or for test"
         raise ArmadaError(f"{where}: expected at least one training row, found none{why}")
     train, validation, test = (_as_split(card, parts[name]) for name in NAMES)
     more = {name: _as_split(card, rows) for name, rows in also.items()}

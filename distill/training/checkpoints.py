@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from distill.settings import AlignerSettings, TrainSettings, with_baseline
-from distill.students.weights import trained_weights
+from distill.students.files.weights import trained_weights
 from teacher_cache import ArmadaError, atomic_file, canonical_json, sha256, sweep_drafts
 
 Identity = Mapping[str, Any]

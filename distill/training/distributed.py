@@ -144,8 +144,8 @@ def wait_for_all(accelerator: Accelerator) -> None:
         time.sleep(0.05)
 
 
-def shared_evaluation(accelerator: Accelerator) -> Shared:
-    """Return how all ranks share an evaluation, in the precision of the run."""
+def shared_evaluation(accelerator: Accelerator, batch_size: int | None = None) -> Shared:
+    """Return how all ranks share an evaluation, in the precision of the run. `batch_size` None is the default."""
     from accelerate.utils import gather_object
 
     def gather(own: Any) -> list[Any]:
@@ -154,8 +154,8 @@ def shared_evaluation(accelerator: Accelerator) -> Shared:
 
     precision = {"no": "fp32"}.get(accelerator.mixed_precision, accelerator.mixed_precision)
     if accelerator.num_processes == 1:
-        return Shared(precision=precision)
-    return Shared(accelerator.process_index, accelerator.num_processes, precision, gather)
+        return Shared(precision=precision, batch_size=batch_size)
+    return Shared(accelerator.process_index, accelerator.num_processes, precision, gather, batch_size)
 
 
 def rng_states(accelerator: Accelerator) -> list[RngState]:

@@ -22,6 +22,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
@@ -34,7 +35,7 @@ from distill.objective.score_scale import AS_IS, scale_of
 from distill.objective.targets import EpochTargets, TeacherTargets
 from distill.settings import AlignerSettings, TrainSettings
 from distill.students.heads import StudentHeads
-from distill.students.pooling import check_architecture, pooled_and_logits, pooled_width
+from distill.students.pooling import pooled_and_logits, pooled_width
 from distill.tasks.splits import Split
 from teacher_cache import ArmadaError, Cache, Features, choose, open_features, sha256
 
@@ -48,7 +49,7 @@ CPU = torch.device("cpu")
 def targets_from_cache(
     cache: str,
     texts: Sequence[str],
-    labels: Sequence[float],
+    labels: Sequence[float] | Sequence[Sequence[float]],
     epochs: int,
     *,
     teacher: str | None = None,
@@ -65,7 +66,7 @@ def targets_from_cache(
     Args:
         cache: the folder or URL of the cache.
         texts: N texts, each of which has been the prompt of a picture.
-        labels: (N,) class ids, or floats for a regression.
+        labels: (N,) class ids, floats for a regression, or (N, K) 0 or 1 for rows with any number of K labels.
         epochs: how many epochs the student trains.
         teacher: the digest of the teacher, needed if the cache has several.
         encoder: the digest of the encoder, needed if the cache has several.
@@ -77,13 +78,16 @@ def targets_from_cache(
     Raise CoverageError if a text has no feature: build the cache first.
     """
     opened = Cache(cache)
-    rows = Split([sha256(text.encode()) for text in texts], [(text,) for text in texts], list(texts), list(labels))
+    several = np.ndim(labels) == 2
+    answers: list[Any] = [tuple(map(int, row)) for row in np.asarray(labels)] if several else list(labels)
+    rows = Split([sha256(text.encode()) for text in texts], [(text,) for text in texts], list(texts), answers)
     features = open_features(opened, *choose(opened, teacher, encoder))
     view = join(rows, opened, features, samples=samples, mend=_mending(opened, features, samples))
     settings = aligner or AlignerSettings()
-    classes = 1 if any(isinstance(label, float) for label in labels) else int(max(labels)) + 1
+    is_scored = not several and any(isinstance(label, float) for label in labels)
+    classes = len(answers[0]) if several else 1 if is_scored else int(max(answers)) + 1
     scale, targets = AS_IS, None
-    if classes == 1 and settings.regression == "standardised":
+    if is_scored and settings.regression == "standardised":
         scale = scale_of(view.split.labels)
         targets = scale.standardised(view.split.labels)
     folder = opened.derived_folder / "aligners"
@@ -104,16 +108,20 @@ class DistilledModel(nn.Module):
 
     With `labels` (B,) and `row` (B,), the places of the rows in the texts of `targets_from_cache`, it returns the loss
     of ARMADA. Without `row` it is the plain classifier. `callback`, for the Trainer, sets the epoch. Raise ArmadaError
-    if the architecture of the classifier is not supported.
+    if the classifier has no task head.
+
+    With `gradient_accumulation_steps`, each part of a batch counts by its share of the rows, so that loss and gradient
+    are those of the whole batch. As with `--accumulate`, a manifold loss that compares rows or means (all but
+    `pointwise`) compares them within each part only.
     """
 
     features: Tensor
+    accepts_loss_kwargs = True  # the Trainer passes `num_items_in_batch`, and does not divide the loss once more
 
     def __init__(
         self, student: PreTrainedModel, teacher_targets: TeacherTargets, settings: TrainSettings | None = None
     ) -> None:
         super().__init__()
-        check_architecture("DistilledModel", student.config.model_type)
         self.student, self.config = student, student.config
         self._settings = settings or TrainSettings()
         if self._settings.objective != "armada":
@@ -135,11 +143,29 @@ class DistilledModel(nn.Module):
         self._targets = EpochTargets(targets, state, self.features.device)
 
     def forward(
-        self, labels: Tensor | None = None, row: Tensor | None = None, **tokens: Tensor
+        self,
+        labels: Tensor | None = None,
+        row: Tensor | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **tokens: Tensor,
     ) -> SequenceClassifierOutput | dict[str, Tensor]:
-        """Return a dict of the loss and the logits (B, C); without `row` or `labels` the output of the classifier."""
-        if row is None or labels is None:
-            return self.student(**tokens, labels=labels)
+        """Return a dict of the loss and the logits (B, C); without `row` the output of the classifier.
+
+        `num_items_in_batch` is the number of labels in all parts of the batch, over all processes; without it, these
+        rows are the whole batch. Raise ArmadaError in training if there are rows and no labels.
+        """
+        if labels is None:
+            if self.training and row is not None:
+                raise ArmadaError(
+                    "DistilledModel: expected labels beside row, found none: the Trainer takes them away for "
+                    "label_smoothing_factor and compute_loss_func, which replace the loss of ARMADA; leave them out"
+                )
+            return self.student(**tokens)
+        part = _share(labels, num_items_in_batch)
+        if row is None:
+            output = self.student(**tokens, labels=labels)
+            output["loss"] = output["loss"] * part
+            return output
         if self._targets is None:
             self.begin(0)
         assert self._targets is not None  # set by `begin`
@@ -154,10 +180,15 @@ class DistilledModel(nn.Module):
             **self._settings.loss,
             center=self._targets.center,
         )
-        return {"loss": terms.total, "logits": logits}
+        return {"loss": terms.total * part, "logits": logits}
 
     def _scaled(self, values: Tensor) -> Tensor:
         return (values - self._scale.mean) / self._scale.deviation
+
+
+def _share(labels: Tensor, total: Tensor | int | None) -> Tensor | float:
+    """Return the share of a batch's labels that these are, counted as the Trainer counts: -100 is no label."""
+    return 1.0 if total is None else labels.ne(-100).sum() / torch.as_tensor(total, device=labels.device).reshape(-1)[0]
 
 
 class _EachEpoch(TrainerCallback):  # type: ignore[misc]  # transformers has no types

@@ -73,6 +73,7 @@ class PretrainEpoch:
         rows: Tensor,
         features: Tensor,
         head: Tensor,
+        class_weights: Tensor | None = None,
     ) -> Tensor:
         """Return the loss as the only term (1,): the mean squared error, which is 1 for a student that knows nothing;
         or the relational loss. See TargetsOfEpoch.terms."""

@@ -28,6 +28,7 @@ from distill.students.generation import NO_LABEL
 from distill.students.heads import ProjectionHead, StudentHeads
 from distill.students.pooling import pooled_width
 from distill.training.balance import GradientBalance
+from distill.training.class_weights import class_weights_of
 from distill.training.distributed import (
     copy_full_weights,
     gather_full,
@@ -39,11 +40,11 @@ from distill.training.distributed import (
     shard_optimizer_state,
     sharded_copy,
 )
+from distill.training.optimizer import make_optimizer, make_schedule
 from teacher_cache import ChosenRows, ShardRows
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-    from torch.optim.lr_scheduler import LRScheduler
     from transformers import PreTrainedModel
 
 
@@ -67,21 +68,21 @@ class Steps:
         self._seed = settings.seed + 1_000_003 * self._rank
         device = accelerator.device
         self._labels = torch.tensor(labels, device=device)
+        classes = teacher_targets.classes if teacher_targets else model.config.num_labels
+        self._class_weights = class_weights_of(settings.class_weights, labels, classes, device)
         self._balance = None
         if teacher_targets and settings.objective == "crossfit" and settings.balance != "none":
             terms = (1, 2) if settings.balance == "all" else (2,)  # of (task, output alignment, contrast)
             self._balance = GradientBalance(3, terms, device, self._ranks)
         heads = _heads(model, teacher_targets, settings) if teacher_targets else None
-        self._given = self._bare = DistilledStudent(model, heads, first)  # contains the model of the caller
+        # Contains the model of the caller.
+        self._given = self._bare = DistilledStudent(model, heads, first, settings.label_smoothing)
         if is_sharded(accelerator):
             self._bare = sharded_copy(self._given, accelerator)
-        self._trained = [parameter for parameter in self._bare.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(
-            self._trained, lr=settings.lr, weight_decay=settings.weight_decay, fused=device.type in ("cpu", "cuda")
-        )
+        optimizer, self._trained = make_optimizer(self._bare, settings, device)
         self.loader = self._loader(data_digest, teacher_targets, device)
         self.total = min(settings.epochs * len(self.loader), settings.max_steps or settings.epochs * len(self.loader))
-        self._schedule = _schedule(optimizer, settings, self.total)
+        self._schedule = make_schedule(optimizer, settings, self.total)
         self._student, self._optimizer = self._bare, optimizer
         if self._bare is self._given:
             self._student, self._optimizer = accelerator.prepare(self._bare, optimizer)
@@ -168,16 +169,16 @@ class Steps:
         settings, index = self._settings, moved(rows, self._accelerator.device)
         labels = self._labels[index]
         if head is None:
-            head = head_loss(student_outputs.logits, labels)
+            head = head_loss(student_outputs.logits, labels, settings.label_smoothing, self._class_weights)
         if epoch_targets is None:
             return torch.stack([head, head])
-        terms = epoch_targets.terms(settings, student_outputs, labels, index, features, head)
+        terms = epoch_targets.terms(settings, student_outputs, labels, index, features, head, self._class_weights)
         if len(terms) == 1:
             return terms.expand(2)
         task, outputs, points = terms
         if self._balance:
-            assert self._bare.pooled is not None  # of the forward pass just done
-            self._balance.measure(terms, self._bare.pooled, weight)
+            assert self._bare.head_input is not None  # of the forward pass just done
+            self._balance.measure(terms, self._bare.head_input, weight)
             task, outputs, points = terms * self._balance.scales()
         beta = settings.contrast if settings.objective == "crossfit" else settings.beta
         total = settings.alpha * outputs + (1 - settings.alpha) * task + beta * points
@@ -231,14 +232,6 @@ class Steps:
         """Copy the current weights into the model of the caller. All ranks must call it."""
         if self._bare is not self._given:
             copy_full_weights(self._bare, self._given)
-
-
-def _schedule(optimizer: torch.optim.Optimizer, settings: TrainSettings, total: int) -> LRScheduler:
-    from transformers import get_scheduler
-
-    name = "constant_with_warmup" if settings.schedule == "constant" else "linear"
-    schedule: LRScheduler = get_scheduler(name, optimizer, int(settings.warmup * total), total)
-    return schedule
 
 
 def _heads(model: PreTrainedModel, teacher_targets: Targets, settings: TrainSettings) -> StudentHeads | ProjectionHead:

@@ -69,7 +69,7 @@ def train_student(
     checkpoint_config: CheckpointConfig,
     accelerator: Accelerator,
     first: Sequence[int] | None = None,
-    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_epoch: Callable[[Epoch], bool] = lambda epoch: False,
     on_step: Callable[[int], None] = lambda step: None,
 ) -> list[Epoch]:
     """Train `model` in place and return its epochs.
@@ -84,8 +84,9 @@ def train_student(
         accelerator: The processes, the device and the precision.
         teacher_targets: What the student learns from besides its labels; None for plain fine-tuning.
         first: For a language model, the first tokens of its answers; a label is then a place among them.
-        on_epoch: Called on every rank after the epoch's checkpoint is written. A run that is resumed there calls it
-            again with that epoch, so that one that was killed in it trains no step again.
+        on_epoch: Called on every rank after the epoch's checkpoint is written; the run ends if it returns True, on
+            every rank. A run that is resumed there calls it again with that epoch, so that one that was killed in it
+            trains no step again.
         on_step: Called after every step with its number.
 
     Raises ArmadaError if the checkpoints belong to another run, or at a step whose loss or gradient is not finite; the
@@ -95,11 +96,12 @@ def train_student(
     identity = {"settings": changes(settings), "data": data_digest, "taught": teacher_targets is not None}
     records = _Records(steps, checkpoint_config, {**checkpoint_config.identity, **identity}, accelerator)
     place = records.resume()
+    stopped = False
     if place.epochs and place.step == place.epoch_start:
         steps.give_back()
-        on_epoch(place.epochs[-1])
+        stopped = on_epoch(place.epochs[-1])
     with progress(steps.total, "student", "step", place.step) as bar:
-        while place.step < steps.total:
+        while place.step < steps.total and not stopped:
             epoch, started = len(place.epochs), time.monotonic() - place.seconds
             end = min(place.epoch_start + len(steps.loader), steps.total)
             epoch_targets = teacher_targets.of_epoch(epoch, accelerator.device) if teacher_targets else None
@@ -121,7 +123,7 @@ def train_student(
             place = _Place(place.step, [*place.epochs, done], place.step)
             records.save(place)
             steps.give_back()
-            on_epoch(done)
+            stopped = on_epoch(done)
     return place.epochs
 
 

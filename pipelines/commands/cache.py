@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import Annotated, Optional
 from uuid import uuid4
 
 import typer
@@ -16,20 +16,20 @@ from pipelines.commands.options import (
     CacheUrl,
     Column,
     EncoderSpec,
+    LabelColumn,
     Limit,
     MaxCalls,
     Prompts,
     Samples,
     Task,
+    TaskType,
     TeacherSpec,
     Url,
 )
-from pipelines.commands.output import show
+from pipelines.commands.output import exit_with_code, show
 from pipelines.commands.prompts import read_command_prompts
+from pipelines.commands.specs import both_named
 from pipelines.files import json_text
-
-if TYPE_CHECKING:
-    from teacher_cache import BuildReport
 
 cache_app = typer.Typer(
     help="Stage one: draw pictures and compute features once, and keep them in shards.", no_args_is_help=True
@@ -39,10 +39,12 @@ cache_app = typer.Typer(
 @cache_app.command()
 def plan(
     prompts: Prompts,
-    teacher: TeacherSpec,
-    encoder: EncoderSpec,
     cache: CacheUrl,
+    teacher: TeacherSpec = None,
+    encoder: EncoderSpec = None,
     text_column: Column = None,
+    label_column: LabelColumn = None,
+    type: TaskType = None,
     task: Task = None,
     samples: Samples = 1,
     limit: Limit = None,
@@ -63,20 +65,21 @@ def plan(
         source_of_teacher,
     )
 
+    teacher, encoder = both_named(cache, teacher, encoder)
     opened_teacher = open_teacher(teacher)
     teacher_source, encoder_source = source_of_teacher(opened_teacher), source_of_encoder(open_encoder(encoder))
-    texts = read_command_prompts(prompts, text_column, task)
+    texts = read_command_prompts(prompts, text_column, label_column, task, type)
     requests = make_requests(teacher_source, texts, samples, limit)
     try:
         opened_cache, is_there = Cache(cache), True
     except NoCacheError:  # plan for an empty one, which is in memory only
         opened_cache, is_there = Cache(f"memory://armada-plan-{uuid4()}", create=True), False
-    made = make_plan(opened_cache, teacher_source, encoder_source, requests, rows=len(texts))
-    calls = made.wanted.num_rows
+    made = make_plan(opened_cache, teacher_source, encoder_source, requests)
+    calls = made.calls
     price_usd = opened_teacher.price_usd
     facts = {
-        "rows": made.rows,
-        "unique_prompts": made.unique_prompts,
+        "rows": requests.rows,
+        "unique_prompts": requests.unique_prompts,
         "pictures_at_hand": made.pictures_at_hand,
         "features_at_hand": made.features_at_hand,
         "failed": dict(made.failed),
@@ -84,8 +87,8 @@ def plan(
         "cost_usd": None if price_usd is None else calls * price_usd,
         "seconds": expected_seconds(opened_cache, teacher_source, encoder_source, made) if is_there else None,
     }
-    beyond = beyond_window(opened_teacher, requests["prompt"].to_pylist())
-    notes = redraw_notes(opened_cache, teacher_source, made.wanted)
+    beyond = beyond_window(opened_teacher, requests.prompts)
+    notes = redraw_notes(opened_cache, teacher_source, made)
     if as_json:
         facts |= {"notes": notes, **({"beyond_window": asdict(beyond)} if beyond else {})}
     show(facts, as_json)
@@ -98,10 +101,12 @@ def plan(
 @cache_app.command()
 def build(
     prompts: Prompts,
-    teacher: TeacherSpec,
-    encoder: EncoderSpec,
     cache: CacheUrl,
+    teacher: TeacherSpec = None,
+    encoder: EncoderSpec = None,
     text_column: Column = None,
+    label_column: LabelColumn = None,
+    type: TaskType = None,
     task: Task = None,
     samples: Samples = 1,
     limit: Limit = None,
@@ -111,6 +116,8 @@ def build(
         Optional[int], typer.Option("--concurrency", min=1, help="Requests in flight, if the teacher accepts several.")
     ] = None,
     shard_rows: Annotated[int, typer.Option("--shard-rows", min=1, help="Most rows per shard.")] = 8192,
+    shard_bytes: Annotated[int, typer.Option("--shard-bytes", min=1, help="Most bytes of pictures per shard.")] = 1
+    << 30,
     seal_rows: Annotated[int, typer.Option("--seal-rows", min=1, help="Seal shards after so many pictures.")] = 2048,
     seal_seconds: Annotated[
         float, typer.Option("--seal-seconds", min=0, help="Seal shards after so many seconds.")
@@ -124,7 +131,16 @@ def build(
     as_json: AsJson = False,
 ) -> None:
     """Draw every missing picture once, and encode every picture without a feature."""
-    from teacher_cache import ArmadaError, BuildOptions, Cache, build as run_build, open_encoder, open_teacher
+    from teacher_cache import (
+        ArmadaError,
+        BuildOptions,
+        Cache,
+        build_requests,
+        make_requests,
+        open_encoder,
+        open_teacher,
+        source_of_teacher,
+    )
 
     options = BuildOptions(
         samples=samples,
@@ -132,35 +148,26 @@ def build(
         max_calls=max_calls,
         budget_usd=budget_usd,
         shard_rows=shard_rows,
+        shard_bytes=shard_bytes,
         seal_rows=seal_rows,
         seal_seconds=seal_seconds,
         format=format,
         redraw_missing=redraw_missing,
         prompts=Path(prompts).name if Path(prompts).suffix else prompts,
     )
+    teacher, encoder = both_named(cache, teacher, encoder)
     opened_teacher, opened_encoder = open_teacher(teacher), open_encoder(encoder)
     if concurrency is not None:
         if not hasattr(opened_teacher, "concurrency"):
             raise ArmadaError(f"--concurrency: the teacher {teacher} accepts one request at a time; leave it out")
         opened_teacher.concurrency = concurrency
-    texts = read_command_prompts(prompts, text_column, task)
-    report = run_build(Cache(cache, create=True), texts, opened_teacher, opened_encoder, options, stop=stop_on_signal())
+    texts = read_command_prompts(prompts, text_column, label_column, task, type)
+    requests = make_requests(source_of_teacher(opened_teacher), texts, samples, limit)
+    report = build_requests(
+        Cache(cache, create=True), requests, opened_teacher, opened_encoder, options, stop=stop_on_signal()
+    )
     show(asdict(report), as_json)
-    _exit_with_code(report)
-
-
-def _exit_with_code(report: BuildReport) -> None:
-    """Print why a build is incomplete and exit with its code; return if it is complete."""
-    if report.stopped == "interrupted":
-        typer.echo("interrupted; every finished picture is kept. Run the same command again to continue.", err=True)
-        raise typer.Exit(130)
-    if report.stopped == "budget":
-        typer.echo("the budget is reached; raise it and run the same command again to continue.", err=True)
-        raise typer.Exit(4)
-    if report.failed or report.features_refused:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(report.failed.items()))
-        typer.echo(f"failed rows: {reasons or 'none'}; features refused: {report.features_refused}", err=True)
-        raise typer.Exit(3)
+    exit_with_code(report)
 
 
 @cache_app.command()
@@ -203,7 +210,7 @@ def retry(
         for report in reports:
             show(asdict(report), False)
     for report in reports:
-        _exit_with_code(report)
+        exit_with_code(report)
 
 
 @cache_app.command()
@@ -224,8 +231,8 @@ def status(url: Url, as_json: AsJson = False) -> None:
         show(facts, False)
         for encoder in teacher.encoders:
             typer.echo()
-            facts = {f"  {name}": value for name, value in asdict(encoder).items() if name != "spec"}
-            show(facts, False)
+            facts = {f"  {name}": value for name, value in asdict(encoder).items() if name not in ("spec", "options")}
+            show({**facts, "  to repeat": encoder.options}, False)
     for task in tasks:
         typer.echo()
         show({f"  {name}": value for name, value in asdict(task).items()}, False)

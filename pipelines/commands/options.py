@@ -8,14 +8,46 @@ import typer
 
 Prompts = Annotated[
     str,
-    typer.Argument(help="A task card's name, or a .jsonl, .csv, .parquet or .txt file; with --task, a card's rows."),
+    typer.Argument(
+        help="A task card's name or file; or a .jsonl, .csv, .parquet or .txt file, or a folder with train.*, or as "
+        "`datasets` saves it; with --task, a card's rows."
+    ),
 ]
 Url = Annotated[str, typer.Argument(help="The cache: a folder or any fsspec URL.")]
 CacheUrl = Annotated[str, typer.Option("--cache", help="The cache: a folder or any fsspec URL.")]
-TeacherSpec = Annotated[str, typer.Option("--teacher", help="KIND[:MODEL][?OPTION=VALUE&...], for example pictogram.")]
-EncoderSpec = Annotated[str, typer.Option("--encoder", help="For example efficientnet-lite0.")]
+TeacherSpec = Annotated[
+    Optional[str],
+    typer.Option(
+        "--teacher",
+        metavar="SPEC",
+        help="KIND[:MODEL][?OPTION=VALUE&...], for example pictogram; your own is ./teacher.py:CLASS. Required.",
+    ),
+]
+EncoderSpec = Annotated[
+    Optional[str], typer.Option("--encoder", metavar="SPEC", help="For example efficientnet-lite0. Required.")
+]
 Column = Annotated[
-    Optional[str], typer.Option("--text-column", help="The column of the prompts, used as they are; default text.")
+    Optional[str],
+    typer.Option(
+        "--text-column",
+        metavar="C[,C2]",
+        help="The column of the prompts, or two for pairs; white space around a text is left out. Default: text.",
+    ),
+]
+LabelColumn = Annotated[
+    Optional[str],
+    typer.Option(
+        "--label-column",
+        metavar="L[,L2...]",
+        help="The column of the labels: build only what `armada train PROMPTS` trains on, not rows that it tests on.",
+    ),
+]
+TaskType = Annotated[
+    Optional[str],
+    typer.Option(
+        "--type",
+        help="With --label-column: classification, regression, multi-label or similarity, if the guess is wrong.",
+    ),
 ]
 Task = Annotated[
     Optional[str],

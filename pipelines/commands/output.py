@@ -1,12 +1,15 @@
-"""The output of the commands: one JSON object, or one line per fact."""
+"""The output of the commands: one JSON object, or one line per fact; and the exit code of a build."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from pipelines.files import json_text
+
+if TYPE_CHECKING:
+    from teacher_cache import BuildReport
 
 
 def show(facts: dict[str, Any], as_json: bool) -> None:
@@ -20,3 +23,17 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
         elif isinstance(value, float):
             value = f"{value:.3f}"
         typer.echo(f"{name.replace('_', ' '):28} {value if value not in (None, '') else '-'}")
+
+
+def exit_with_code(report: BuildReport) -> None:
+    """Print why a build is incomplete and exit with its code; return if it is complete."""
+    if report.stopped == "interrupted":
+        typer.echo("interrupted; every finished picture is kept. Run the same command again to continue.", err=True)
+        raise typer.Exit(130)
+    if report.stopped == "budget":
+        typer.echo("the budget is reached; raise it and run the same command again to continue.", err=True)
+        raise typer.Exit(4)
+    if report.failed or report.features_refused:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(report.failed.items()))
+        typer.echo(f"failed rows: {reasons or 'none'}; features refused: {report.features_refused}", err=True)
+        raise typer.Exit(3)

@@ -37,7 +37,7 @@ def task_coverage(cache: Cache) -> list[TaskCoverage]:
         for teacher in cache.teachers():
             requests = make_requests(teacher, prompts)
             for encoder in cache.encoders(teacher):
-                plan = make_plan(cache, teacher, encoder, requests, rows=len(prompts))
+                plan = make_plan(cache, teacher, encoder, requests)
                 counts = plan.pictures_at_hand, plan.features_at_hand, sum(plan.failed.values())
-                found.append(TaskCoverage(task, teacher.name, encoder.name, plan.unique_prompts, *counts))
+                found.append(TaskCoverage(task, teacher.name, encoder.name, requests.unique_prompts, *counts))
     return found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from distill import Card, Split, TrainSettings
 from pipelines.run.request import RunRequest
+from pipelines.run.student import spec_of
 
 if TYPE_CHECKING:
     from distill import TaskModel
@@ -18,9 +19,9 @@ def with_length_of(request: RunRequest, card: Card, train: Split) -> TrainSettin
     """The settings with a limit of tokens per row, from the training rows where none is given."""
     if request.settings.max_length is not None:
         return request.settings
-    from distill import StudentSpec, with_length
+    from distill import with_length
 
-    return with_length(StudentSpec(request.student), card, train, request.settings)
+    return with_length(spec_of(request), card, train, request.settings)
 
 
 def warn_if_cut(task_model: TaskModel, settings: TrainSettings) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from teacher_cache import ArmadaError
+from teacher_cache import ArmadaError, not_one_of
 
 
 def check_folder(flag: str, folder: Path) -> None:
@@ -35,6 +35,6 @@ def check_trackers(names: tuple[str, ...]) -> None:
     installed = {str(getattr(one, "value", one)) for one in get_available_trackers()}
     for name in names:
         if name not in known:
-            raise ArmadaError(f"--track: expected one of {', '.join(known)}, found {name!r}")
+            raise ArmadaError(f"--track: {not_one_of(known, name)}")
         if name not in installed:
             raise ArmadaError(f"--track {name}: its package is not installed: pip install {name}")

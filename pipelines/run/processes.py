@@ -6,6 +6,7 @@ A run that some launcher started in several trains as one, or not at all.
 from __future__ import annotations
 
 import os
+import shutil
 from typing import Any
 
 from distill import Precision
@@ -35,6 +36,7 @@ def start_processes(request: RunRequest) -> tuple[Any, Precision]:
         mixed_precision=precision.mixed,
         log_with=list(request.track) or None,
         project_dir=request.out,
+        dynamo_plugin=_compiler(request),
     )
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if accelerator.num_processes != started:
@@ -47,11 +49,25 @@ def start_processes(request: RunRequest) -> tuple[Any, Precision]:
         raise ArmadaError(f"expected one process, DDP or FSDP, found {kind}")
     if is_sharded(accelerator) and request.load_4bit:
         raise ArmadaError("--load-4bit: expected one process or DDP, found FSDP, which can't cut weights of four bits")
+    if is_sharded(accelerator) and request.compile:
+        raise ArmadaError("--compile: expected one process or DDP, found FSDP; leave it out")
     if is_sharded(accelerator) and precision.used == "fp16":
         raise ArmadaError("--precision fp16: expected one process or DDP, found FSDP; use bf16 or fp32")
     if request.track:
         accelerator.init_trackers("trackers")
     return accelerator, precision
+
+
+def _compiler(request: RunRequest) -> Any:
+    """The plugin by which accelerate compiles the student, once for batches of all lengths; None to compile nothing."""
+    from accelerate.utils import TorchDynamoPlugin
+
+    if not request.compile:
+        return None
+    compilers = (os.environ.get("CXX") or "g++", "c++", "clang++")
+    if not any(map(shutil.which, compilers)):
+        raise ArmadaError(f"--compile: expected a C++ compiler ({', '.join(compilers)}), found none; install g++")
+    return TorchDynamoPlugin(backend="inductor", dynamic=True)
 
 
 def _precision(requested: str, on_cpu: bool) -> Precision:

@@ -12,11 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from distill import Card, refuse_another
+from distill import refuse_another
 from pipelines.files import write_json
 from pipelines.run.request import RunRequest
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from distill import Precision, Split, Splits, TaskModel
 
 PACKAGES = ("armada-distill", "torch", "transformers", "accelerate", "peft", "bitsandbytes", "numpy", "pyarrow")
 
@@ -88,24 +93,28 @@ def _revision() -> dict[str, Any] | None:
     return {"revision": revision.strip(), "changed": bool(changes.strip())}
 
 
-def facts_of(
-    request: RunRequest, card: Card, metrics: Mapping[str, Mapping[str, float]], parameters: Mapping[str, int]
-) -> dict[str, str]:
-    """The model card's table."""
-    settings = request.settings
+def trained_on(train: Split, splits: Splits, task_model: TaskModel) -> dict[str, Any]:
+    """What was trained on and what was left out: rows, tokens, weights."""
+    weights = task_model.model.loaded_weights
     return {
-        "task": card.name,
-        "student": request.student,
-        "arm": request.control or (settings.manifold if settings.objective == "armada" else settings.objective),
-        "seed": str(settings.seed),
-        "epoch picked by": {"last": "no split: the last one", "test": "the reported split, as the paper does"}.get(
-            settings.select, settings.select
-        ),
-        **{f"test {name}": f"{value:.4f}" for name, value in metrics["test"].items()},
-        "parameters": f"{parameters['student']:,}",
-        "parameters added while training": f"{parameters['added_to_student']:,}",
-        "parameters of the aligner": f"{parameters['aligner']:,}",
-        "parameters added at inference": "0",
+        "rows": {"train": len(train), "validation": len(splits.validation), "test": len(splits.test)},
+        "held_out": splits.held_out,
+        "dropped": splits.dropped,
+        "truncated": task_model.tokens.truncated,
+        "answers_cut": task_model.answers_cut,
+        "weights": {"new": list(weights.new), "unused": list(weights.unused)},
+    }
+
+
+def computation_of(request: RunRequest, precision: Precision, accelerator: Accelerator) -> dict[str, Any]:
+    """How the run was computed, which decides no identity either."""
+    return {
+        "precision": precision.used,
+        "precision_reason": precision.reason,
+        "gradient_checkpointing": request.gradient_checkpointing,
+        "compiled": request.compile,
+        "device": str(accelerator.device),
+        "ranks": accelerator.num_processes,
     }
 
 

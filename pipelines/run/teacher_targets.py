@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from distill import Card, View, find_control
 from pipelines.run.request import RunRequest
-from teacher_cache import ArmadaError, Cache
+from teacher_cache import ArmadaError, Cache, user_folder
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
     from distill import CrossfitTargets, TaskModel, TeacherTargets
 
-TAUGHT = ("classification", "regression", "choice")  # types of tasks that cross-fitted aligners learn
+TAUGHT = ("classification", "multi-label", "regression", "choice")  # types of tasks that cross-fitted aligners learn
 
 
 def find_teacher_targets(
@@ -35,7 +35,7 @@ def check_objective(request: RunRequest, card: Card) -> None:
     if card.type not in TAUGHT:
         raise ArmadaError(
             f"--objective crossfit: expected a task of type {', '.join(TAUGHT)}, found {card.name}, of type "
-            f"{card.type}: its aligners predict one label or number per row; use --objective armada"
+            f"{card.type}: its aligners predict the labels or the number of a row; use --objective armada"
         )
     if card.type == "regression" and request.regression == "relu":
         raise ArmadaError("--objective crossfit: expected --regression standardised, found relu, the reference's")
@@ -105,7 +105,7 @@ def _accuracy(card: Card, view: View, targets: CrossfitTargets) -> dict[str, Any
     rows = len(split)
     logits = targets.logits.reshape(rows, -1, targets.classes).mean(1).numpy()
     found: dict[str, Any] = {"rows": rows, "metrics": score(logits, split.labels, card.metrics, split.groups)}
-    if targets.classes > 1 and split.groups is None:
+    if card.type == "classification":
         found["majority"] = max(map(split.labels.count, set(split.labels))) / rows
     return found
 
@@ -131,5 +131,6 @@ def _is_untrained(request: RunRequest) -> bool:
 
 
 def aligner_folder(request: RunRequest) -> Path:
-    """Where this user's aligners and whitenings of a cache are kept."""
-    return Cache(str(request.cache)).derived_folder / "aligners"
+    """Where this user's aligners and whitenings of a cache, or of own features, are kept."""
+    own = request.features is not None
+    return (user_folder() / "own-features" if own else Cache(str(request.cache)).derived_folder) / "aligners"

@@ -6,8 +6,6 @@ stopped; another run there is refused.
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -23,22 +21,25 @@ from distill import (
     data_digest,
     find_control,
     identity_key,
-    load_card,
     load_splits,
 )
+from pipelines.run.class_weights import for_task
+from pipelines.run.export import check_export, export, facts_of
 from pipelines.run.features import FeatureSource, join_view
 from pipelines.run.identity import identity_of
 from pipelines.run.lengths import warn_if_cut, with_length_of
 from pipelines.run.processes import start_processes
-from pipelines.run.record import RunResult, count_parameters, facts_of, finished, write_record
+from pipelines.run.record import RunResult, computation_of, count_parameters, finished, trained_on, write_record
 from pipelines.run.request import RunRequest, check_request
+from pipelines.run.student import spec_of
+from pipelines.run.task import keep_card, rows_in_words, say, task_of
 from pipelines.run.teacher_targets import check_objective, find_teacher_targets
 from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from distill import BestEpoch, Epoch, Precision, Targets, TaskModel
+    from distill import BestEpoch, Epoch, Precision, Shared, Targets, TaskModel
 
 __all__ = ["RunRequest", "RunResult", "run_training"]
 
@@ -49,14 +50,12 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     Raises ArmadaError or CoverageError before the first step where something doesn't fit.
     """
     check_request(request)
-    request = replace(request, settings=controlled_settings(request.control, request.settings))
-    card = load_card(request.task)
+    request, card = task_of(request)
     check_objective(request, card)
+    request = replace(request, settings=for_task(controlled_settings(request.control, request.settings), card))
     if splits is None:
         splits = load_splits(card, request.data_files)
-        if os.environ.get("RANK", "0") == "0":  # one of several processes: only the first one prints
-            for note in splits.notes:
-                print(f"{card.name}: {note}", file=sys.stderr)
+        say(card, [*rows_in_words(request, splits), *splits.notes])
     select = request.settings.select
     if select != "last" and not len(getattr(splits, select)):
         raise ArmadaError(f"--select {select}: expected rows in that split of {card.name}, found none")
@@ -122,19 +121,15 @@ def _train_and_export(
 
 def _open(request: RunRequest, card: Card, splits: Splits, view: View | None, identity: Mapping[str, Any]) -> _Run:
     """Start the processes, load the student, and train or read the aligner."""
-    from distill import BestEpoch, StudentSpec, is_sharded, open_task_model, widen_head
+    from distill import BestEpoch, checkpoint_gradients, is_sharded, open_task_model, widen_head
 
     settings = request.settings
     accelerator, precision = start_processes(request)
-    spec = StudentSpec(
-        request.student,
-        request.layers,
-        request.lora_rank,
-        request.lora_targets,
-        request.load_4bit,
-        request.base_precision == "bf16",
-    )
+    spec = spec_of(request)
     task_model = open_task_model(spec, card, view.split if view else splits.train, settings, request.regression)
+    check_export(request, card, task_model)
+    if request.gradient_checkpointing:
+        checkpoint_gradients(request.student, task_model.model)
     control = find_control(request.control)
     if view and control and control.wide_head:
         widen_head(task_model.model, view.features.shape[1], settings.dropout, settings.seed)
@@ -161,21 +156,27 @@ def _open(request: RunRequest, card: Card, splits: Splits, view: View | None, id
 
 def _train(run: _Run) -> list[Epoch]:
     """Train the student, or resume it; keep the best epoch's weights if the request selects one."""
-    from distill import CheckpointConfig, shared_evaluation, train_student
+    from distill import CheckpointConfig, train_student, wait_for_all
 
     request, task_model, accelerator = run.request, run.task_model, run.accelerator
     select = request.settings.select
     rows = getattr(run.splits, select) if select != "last" else None
+    patience = request.settings.early_stopping_patience
 
-    def offer(epoch: Epoch) -> None:
+    def offer(epoch: Epoch) -> bool:
+        """Keep the epoch if it is the best so far; return whether to stop, which all processes decide alike."""
         if not rows:
-            return
+            return False
         home = task_model.model.device  # main memory, if the student is sharded for training
         task_model.model.to(accelerator.device)
-        metrics = task_model.evaluate(rows, accelerator.device, select, shared_evaluation(accelerator))
+        metrics = task_model.evaluate(rows, accelerator.device, select, _shared(run))
         task_model.model.to(home)
         if accelerator.is_main_process:
             run.best.offer(task_model.model, epoch.epoch, metrics[run.card.metrics[0]])
+        if not patience:
+            return False
+        wait_for_all(accelerator)  # the main process writes the best epoch
+        return epoch.epoch - (run.best.kept() or (epoch.epoch,))[0] >= patience
 
     return train_student(
         task_model.model,
@@ -193,18 +194,25 @@ def _train(run: _Run) -> list[Epoch]:
     )
 
 
+def _shared(run: _Run) -> Shared:
+    """How all processes share an evaluation."""
+    from distill import shared_evaluation
+
+    return shared_evaluation(run.accelerator, run.request.eval_batch_size)
+
+
 def _evaluate(run: _Run) -> dict[str, dict[str, float]]:
     """Turn the student into the one to export, and return its metrics by split. All processes share the work."""
-    from distill import check_finite, finish_task_model, shared_evaluation, wait_for_all
+    from distill import check_finite, finish_task_model, wait_for_all
 
     splits, task_model, accelerator = run.splits, run.task_model, run.accelerator
     if run.request.settings.select != "last":
         wait_for_all(accelerator)  # the main process writes the best epoch
         run.best.load(task_model.model)
-    finish_task_model(task_model, accelerator.device)
+    finish_task_model(task_model, accelerator.device, merge=run.request.lora_export == "merged")
     check_finite(task_model.model, "the trained student")
     named = {"validation": splits.validation, "test": splits.test, **splits.also}
-    shared = shared_evaluation(accelerator)
+    shared = _shared(run)
     return {
         name: task_model.evaluate(split, accelerator.device, name, shared) if len(split) else {}
         for name, split in named.items()
@@ -215,34 +223,25 @@ def _finish(
     run: _Run, epochs: list[Epoch], source: FeatureSource | None, metrics: dict[str, dict[str, float]]
 ) -> RunResult:
     """Export the student, write `run.json`, and remove the checkpoints."""
-    from distill import Checkpoints, export_student, model_card
+    from distill import Checkpoints
 
-    request, splits, task_model, accelerator = run.request, run.splits, run.task_model, run.accelerator
-    weights = task_model.model.loaded_weights
+    request, best = run.request, run.best.kept()
     record = {
         "identity": run.identity,
         "settings": {"student": asdict(request.settings), "aligner": asdict(request.aligner) if run.view else None},
         "metrics": metrics,
-        "selected": {"by": request.settings.select, "epoch": (run.best.kept() or (len(epochs) - 1,))[0]},
+        "selected": {"by": request.settings.select, "epoch": best[0] if best else len(epochs) - 1},
         "train_seconds": sum(epoch.seconds for epoch in epochs),
         "epochs": [asdict(epoch) for epoch in epochs],
-        "rows": {"train": len(run.train), "validation": len(splits.validation), "test": len(splits.test)},
-        "held_out": splits.held_out,
-        "dropped": splits.dropped,
-        "truncated": task_model.tokens.truncated,
-        "answers_cut": task_model.answers_cut,
-        "weights": {"new": list(weights.new), "unused": list(weights.unused)},
+        **trained_on(run.train, run.splits, run.task_model),
         "coverage": asdict(run.view.coverage) if run.view else None,
         "features": asdict(source) if source else None,
         **({"out_of_fold": found} if (found := getattr(run.teacher_targets, "out_of_fold", None)) else {}),
         "parameters": run.parameters,
-        "precision": run.precision.used,
-        "precision_reason": run.precision.reason,
-        "device": str(accelerator.device),
-        "ranks": accelerator.num_processes,
+        **computation_of(request, run.precision, run.accelerator),
     }
-    words = model_card(facts_of(request, run.card, metrics, run.parameters), task_model.pipeline)
-    export_student(task_model.model, task_model.tokenizer, request.out / "student", words)
+    export(request, run.card, run.task_model, facts_of(request, run.card, metrics, run.parameters))
+    keep_card(run.card, request.out)
     result = write_record(request.out, record)
     run.best.remove()
     Checkpoints(run.checkpoints, {}).remove()

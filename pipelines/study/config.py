@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from distill import UNDISTILLED, load_card
-from pipelines.run.request import check_values, train_options
+from distill import UNDISTILLED, parse_yaml
+from pipelines.study.faults import check_options, in_words
+from pipelines.study.inputs import StudyTask
 from teacher_cache import ArmadaError
 
 ReadOut = Literal["finetune", "probe", "few_shot"]
@@ -33,7 +39,8 @@ class RowCounts(_Part):
 
 
 class Arm(_Part):
-    """One setting that is compared: a manifold loss, a control, or any other options of `armada train` by name."""
+    """One setting that is compared: a manifold loss, a control, or any other options of `armada train` by name, its
+    encoder and its teacher among them. What an arm says wins over what the study says."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -47,7 +54,7 @@ class Arm(_Part):
 
     @model_validator(mode="after")
     def _is_declared(self) -> Arm:
-        _check(self.options, allowed=_ARM_OPTIONS)
+        check_options(self.options, "arm")
         return self
 
 
@@ -86,28 +93,35 @@ class Primary(_Part):
     power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
 
 
-class Study(_Part):
-    """A study, as its file says it. Without `cache` the study builds its own, in its output folder, with no more than
-    `max_calls` to the teacher in all."""
+class Study(StudyTask, _Part):
+    """A study, as its file says it. Without `rows`, all rows of its task are used.
+
+    `settings` are options of `armada train` for all arms. Without `cache` the study builds its own, in its output
+    folder, with no more than `max_calls` to its teachers in all.
+    """
 
     name: str
     question: str
     notes: list[str] = []
-    task: str
     student: str
     layers: int | None = None
-    teacher: str
-    encoder: str
+    teacher: str | None = None
+    encoder: str | None = None
     cache: str | None = None
     samples: Annotated[int, Field(ge=1)] = 1
     combine: Literal["mean", "draw"] = "mean"
     max_calls: Annotated[int, Field(ge=0)] | None = None
-    rows: RowCounts
+    rows: RowCounts | None = None
     seeds: Annotated[list[int], Field(min_length=1)]
     settings: dict[str, Any] = {}
     arms: Annotated[dict[str, Arm], Field(min_length=1)]
     readouts: ReadOuts = ReadOuts()
     primary: Primary
+
+    @field_validator("arms", mode="before")
+    @classmethod
+    def _may_be_empty(cls, arms: Any) -> Any:
+        return {name: arm or {} for name, arm in arms.items()} if isinstance(arms, dict) else arms
 
     @field_validator("seeds")
     @classmethod
@@ -127,13 +141,20 @@ class Study(_Part):
                     raise ValueError(f"{key}: expected arms of this study ({', '.join(self.arms)}), found {name!r}")
         if self.arms.get(UNDISTILLED) != Arm(control=UNDISTILLED):
             raise ValueError("arms: expected one named undistilled, of control undistilled")
-        for part in self._all_settings:
-            _check(part, allowed=_SETTINGS)
-            if part.get("select") == "test":
-                raise ValueError(
-                    "select: expected last or validation, found test: epochs chosen on the test rows would flatter "
-                    "every arm, and the verdict with them"
-                )
+        for name in self.arms:
+            if not name.isprintable() or ".." in Path(name).parts or not 0 < len(name) < 150 or name[0] in "/.":
+                raise ValueError(f"arms: expected names that may be a folder's, found {name[:150]!r}")
+        for key, part in self._all_settings.items():
+            check_options(part, key)
+        return self
+
+    @model_validator(mode="after")
+    def _has_features_for_each_arm(self) -> Study:
+        for name, arm in self.arms.items():
+            for key in ("teacher", "encoder"):
+                is_said = getattr(self, key) or arm.options.get(key) or self.cache or arm.options.get("features")
+                if arm.control != UNDISTILLED and not is_said:
+                    raise ValueError(f"arms.{name}.{key}: expected one of this arm, or of the whole study, found none")
         return self
 
     @model_validator(mode="after")
@@ -149,19 +170,21 @@ class Study(_Part):
         return self
 
     @property
-    def _all_settings(self) -> list[dict[str, Any]]:
+    def _all_settings(self) -> dict[str, dict[str, Any]]:
         few = self.readouts.few_shot
-        return [self.settings, *([few.pretraining, few.settings] if few else [])]
+        parts = {f"readouts.few_shot.{key}": getattr(few, key) for key in ("pretraining", "settings") if few}
+        return {"settings": self.settings, **parts}
 
     @property
     def metric(self) -> str:
         """The metric of the primary comparison."""
-        return self.primary.metric or load_card(self.task).metrics[0]
+        return self.primary.metric or self.card.metrics[0]
 
     @property
     def selects_on_validation(self) -> bool:
         """True if the epochs of its students are chosen on validation rows."""
-        return any(part.get("select") == "validation" for part in self._all_settings)
+        said = [*self._all_settings.values(), *(arm.options for arm in self.arms.values())]
+        return any(part.get("select") == "validation" or part.get("early_stopping_patience") for part in said)
 
 
 @dataclass(frozen=True)
@@ -189,22 +212,27 @@ def digest_of(data: bytes) -> str:
 def parse_study(data: bytes, path: Path) -> StudyFile:
     """A study from the bytes of its file. Raises ArmadaError, which names `path`."""
     try:
-        study = Study.model_validate(yaml.safe_load(data))
-    except yaml.YAMLError as error:
-        raise ArmadaError(f"{path}: expected YAML: {error}") from None
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise ArmadaError(f"{path}: line {line}: expected UTF-8, found the byte 0x{data[error.start]:02x}") from None
+    try:
+        study = Study.model_validate(parse_yaml(text.removeprefix("\ufeff"), path))
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, fault['loc'])) or 'study'}: {fault['msg']}" for fault in error.errors()]
-        raise ArmadaError(f"{path}: " + f"\n{path}: ".join(lines)) from None
+        raise ArmadaError("\n".join(f"{path}: {line}" for line in in_words(error, Study))) from None
+    study._folder = path.parent.resolve()
     _check_against_card(study, path)
-    return StudyFile(study, path, data.decode("utf-8"), digest_of(data))
+    return StudyFile(study, path, text, digest_of(data))
 
 
 def _check_against_card(study: Study, path: Path) -> None:
     """Raise ArmadaError, which names `path` and the key, if the study's task cannot be measured as it says."""
+    if study.data_path and not study.data_path.exists():
+        raise ArmadaError(f"{path}: data_files: no such file or folder: {study.data_path}")
     try:
-        card = load_card(study.task)
+        card = study.card
     except ArmadaError as error:
-        raise ArmadaError(f"{path}: task: {error}") from None
+        raise ArmadaError(f"{path}: {'task' if study.task else 'data_files'}: {error}") from None
     if study.metric not in card.metrics:
         raise ArmadaError(
             f"{path}: primary.metric: expected a metric of {card.name} ({', '.join(card.metrics)}), "
@@ -212,22 +240,7 @@ def _check_against_card(study: Study, path: Path) -> None:
         )
     if card.type == "generation" and (study.readouts.probe or study.readouts.few_shot):
         raise ArmadaError(f"{path}: readouts: expected finetune alone for the generation task {card.name}")
-
-
-# What a study decides itself, once for all of its arms.
-_OF_THE_STUDY = {"task", "student", "out", "cache", "seed", "recipe", "track", "select"}
-_ARM_OPTIONS = set(train_options()) - _OF_THE_STUDY
-_SETTINGS = {name for name, option in train_options().items() if option.part == "settings"} - {"seed", "manifold"}
-
-
-def _check(values: dict[str, Any], allowed: set[str]) -> None:
-    """Raise ValueError for an option that isn't allowed here, or for a value that it can't have."""
-    for name in values:
-        if name not in allowed:
-            near = get_close_matches(name, allowed, 1, 0.5)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"expected one of {', '.join(sorted(allowed))}, found {name!r}{hint}")
-    try:
-        check_values(values)
-    except ArmadaError as error:
-        raise ValueError(str(error)) from None
+    if card.type == "similarity" and study.readouts.probe:
+        raise ArmadaError(
+            f"{path}: readouts.probe: expected none for the similarity task {card.name}: it has no classes"
+        )

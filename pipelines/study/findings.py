@@ -195,14 +195,11 @@ def _rows(
 
     None, None if the metric is no mean over questions, or if the predictions are not kept.
     """
-    from distill import load_card
-
-    card = load_card(study.task)
     kind = "few_shot" if readout == "few_shot" else "finetune"
     means = []
     for name in (arm, other):
         found = [load_predictions(out / "runs" / Run(kind, name, seed).name, readout) for seed in seeds]
-        scores = [None if one is None else scores_by_question(card, study.metric, one, tested) for one in found]
+        scores = [None if one is None else scores_by_question(study.card, study.metric, one, tested) for one in found]
         if any(one is None for one in scores):
             return None, None
         means.append(np.mean([one for one in scores if one is not None], axis=0))

@@ -28,7 +28,8 @@ def scores_by_question(card: Card, metric: str, predictions: np.ndarray, test: S
     """Return the (Q,) scores of the test questions, of which the metric is the mean; None if it is no such mean."""
     if card.type == "generation":
         return text_scores(predictions.tolist(), test.labels, metric)
-    return question_scores(predictions, test.labels, test.groups) if metric == "accuracy" else None
+    is_mean = metric in ("accuracy", "subset_accuracy")
+    return question_scores(predictions, test.labels, test.groups) if is_mean else None
 
 
 def save_predictions(folder: Path, predictions: Mapping[str, np.ndarray]) -> None:

@@ -18,8 +18,8 @@ from pipelines.number_format import duration, interval, plain, signed
 from pipelines.study.config import Study, StudyFile, digest_of, parse_study
 from pipelines.study.costs import Costs, study_costs
 from pipelines.study.findings import READOUTS, Comparison, Findings, Measured, find
+from pipelines.study.inputs import input_digests, study_splits
 from pipelines.study.plots import curves, scale_of
-from pipelines.study.run import study_splits
 from pipelines.study.runner import runs_of
 from teacher_cache import ArmadaError
 
@@ -68,15 +68,21 @@ def _gather(out: Path) -> Report:
         file=file,
         findings=findings,
         costs=study_costs(file.study, out, runs, len(splits.train)),
-        changes=_changes(state["digests"], file),
+        changes=_changes(state, file),
         versions={**facts.get("versions", {}), "git": (facts.get("git") or {}).get("revision")},
         data=digests,
     )
 
 
-def _changes(digests: list[str], file: StudyFile) -> tuple[str, ...]:
-    """Return a warning for each way in which the file differs from when the study began."""
-    warnings = []
+def _changes(state: dict[str, Any], file: StudyFile) -> tuple[str, ...]:
+    """Return a warning for each way in which the file, the card or the rows differ from when the study ran."""
+    warnings, digests = [], state["digests"]
+    for name, digest in input_digests(file.study).items():
+        if state.get("inputs", {}).get(name, digest) != digest:
+            warnings.append(
+                f"{name} was changed after the study ran: its digest is now {digest}. Runs on the former rows do not "
+                "count; run the study again."
+            )
     if len(digests) > 1:
         warnings.append(
             f"The study file was changed while the study ran: its digests were {', '.join(digests)}. Runs whose own "
@@ -128,9 +134,16 @@ def html(report: Report) -> str:
             ],
             curves=curves(report.findings.curves),
             titles=READOUTS,
+            labels=_labels(study),
             descriptions=_descriptions(study),
         )
     )
+
+
+def _labels(study: Study, shown: int = 40) -> list[str]:
+    """Return the classes of the task that a row may have; none of a choice, whose answers are its own."""
+    classes = study.card.classes if study.card.type != "choice" else []
+    return [*classes[:shown], *([f"{len(classes) - shown} more"] if len(classes) > shown else [])]
 
 
 def _of(report: Report, readout: str) -> list[Measured]:
@@ -156,10 +169,9 @@ def _descriptions(study: Study) -> dict[str, str]:
     descriptions = {}
     for name, arm in study.arms.items():
         control = find_control(arm.control)
-        if control:
-            descriptions[name] = control.words
-        else:
-            descriptions[name] = "no teacher" if arm.control else f"the pictures, manifold loss {arm.manifold}"
+        plain = "no teacher" if arm.control else f"the pictures, manifold loss {arm.manifold}"
+        own = [f"{option.replace('_', ' ')} {value}" for option, value in (arm.model_extra or {}).items()]
+        descriptions[name] = ", ".join([control.words if control else plain, *own])
     return descriptions
 
 

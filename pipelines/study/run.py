@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.run.request import RunRequest, make_request
+from pipelines.run.request import RunRequest, layered, make_request
 from pipelines.study.config import FewShot, Study
 from pipelines.study.predictions import save_predictions, score_predictions
-from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
     import torch
@@ -46,14 +45,12 @@ def read_outcome(folder: Path) -> dict[str, Any] | None:
 
 def run_one(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> dict[str, Any]:
     """Train, read out, and write the outcome. A run that was stopped goes on where it was."""
-    from distill import load_card
     from pipelines.files import write_json
 
     started = time.monotonic()
-    card = load_card(study.task)
     work = _few_shot if run.kind == "few_shot" else _finetune
     predictions, curve, seconds = work(study, run, folder, cache, splits)
-    found = {name: score_predictions(card, values, splits.test) for name, values in predictions.items()}
+    found = {name: score_predictions(study.card, values, splits.test) for name, values in predictions.items()}
     save_predictions(folder, predictions)
     outcome = {
         "arm": run.arm,
@@ -67,41 +64,28 @@ def run_one(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> di
     return outcome
 
 
-def study_splits(study: Study) -> Any:
-    """The rows that a study trains and tests on; a question of a choice task counts as one row, with all its choices.
-
-    Validation rows are read only where the study chooses its epochs on them. Raises ArmadaError where no row tests.
-    """
-    from dataclasses import replace
-
-    from distill import Split, load_card, load_splits
-
-    splits = load_splits(load_card(study.task))
-    if not len(splits.test):
-        raise ArmadaError(f"study {study.name}: task {study.task}: {'; '.join(splits.notes)}; a study needs test rows")
-    validation = splits.validation if study.selects_on_validation else Split([], [], [], [])
-    train, test = splits.train.first(study.rows.train), splits.test.first(study.rows.test)
-    return replace(splits, train=train, validation=validation, test=test, also={})
-
-
 def request_of(
     study: Study, run: Run, folder: Path, cache: str, settings: dict[str, Any], **options: Any
 ) -> RunRequest:
-    """The request of a run: what the study says of all runs, then its arm, then `settings` and `options`."""
-    said = {
+    """The request of a run. Later layers win: what the study says of all runs, `settings`, its arm, and `options`."""
+    of_all = {
+        "cache": cache,
         "teacher": study.teacher,
         "encoder": study.encoder,
         "layers": study.layers,
         "samples": study.samples,
         "combine": study.combine,
-        **study.arms[run.arm].options,
-        "task": study.task,
         "student": study.student,
+    }
+    arm = layered(layered(of_all, settings), study.arms[run.arm].options)
+    said = {
+        **arm,
+        **{name: study.path_of(arm[name]) for name in ("features", "feature_keys") if arm.get(name)},
+        **study.task_options,
         "out": folder,
-        "cache": cache,
         "seed": run.seed,
     }
-    return make_request({**said, **settings, **options}, f"study {study.name}, arm {run.arm}")
+    return make_request({**said, **options}, f"study {study.name}, arm {run.arm}")
 
 
 def _finetune(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> tuple[dict[str, Any], list[Any], float]:
@@ -130,22 +114,12 @@ def _few_shot(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> 
 
     few = study.readouts.few_shot
     assert few is not None
-    student, started = study.student, time.monotonic()
+    started = time.monotonic()
+    changes: dict[str, Any] = {"control": UNDISTILLED, "manifold": "relational"}
     if study.arms[run.arm].control != UNDISTILLED:
-        student = str(_pretrained(study, few, run, folder, cache, splits))
-    questions = generator_of("armada-few-shot/1", study.task, run.seed, 0).permutation(len(splits.train.questions))
-    layers = study.layers if student == study.student else None
-    request = request_of(
-        study,
-        run,
-        folder,
-        cache,
-        few.settings,
-        student=student,
-        layers=layers,
-        control=UNDISTILLED,
-        manifold="relational",
-    )
+        changes |= {"student": str(_pretrained(study, few, run, folder, cache, splits)), "layers": None}
+    questions = generator_of("armada-few-shot/1", study.task_name, run.seed, 0).permutation(len(splits.train.questions))
+    request = request_of(study, run, folder, cache, few.settings, **changes)
     run_training(request, replace(splits, train=splits.train.take_questions(questions[: few.labelled])))
     trained, device, shared = _student(study, folder, splits.train)
     predictions = {"few_shot": trained.predictions(splits.test, device, "test", shared)}
@@ -154,16 +128,13 @@ def _few_shot(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> 
 
 def _pretrained(study: Study, few: FewShot, run: Run, folder: Path, cache: str, splits: Any) -> Path:
     """The pre-trained student's folder; made where it isn't there. The task's labels are not given to the training."""
-    from distill import load_card
+    from pipelines.pretraining.pretraining import pretrain_rows
+    from pipelines.pretraining.request import without_labels
     from pipelines.run.features import card_mending
-    from pipelines.run.pretrain_request import without_labels
-    from pipelines.run.pretraining import pretrain_rows
 
-    home, card = folder / "pretrained", load_card(study.task)
+    home = folder / "pretrained"
     request = request_of(study, run, home, cache, {**study.settings, **few.pretraining}, manifold="relational")
-    pretrain_rows(
-        request, without_labels(splits.train), lambda found: card_mending(request, card, found), few.objective
-    )
+    pretrain_rows(request, without_labels(splits.train), lambda found: card_mending(request, found), few.objective)
     return home / "student"
 
 
@@ -171,14 +142,14 @@ def _student(study: Study, folder: Path, train: Split) -> tuple[TaskModel, torch
     """The exported student of a run as a task model, its device, and the precision of its evaluation."""
     import torch
 
-    from distill import Shared, StudentSpec, TrainSettings, load_card, open_task_model
+    from distill import Shared, StudentSpec, TrainSettings, open_task_model
 
     record = json.loads((folder / "run.json").read_text("utf-8"))  # evaluate as the run has done
     said = record["settings"]["student"]
     settings = TrainSettings(max_length=said["max_length"], seed=said["seed"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    spec, card = StudentSpec(str(folder / "student")), load_card(study.task)
-    student = open_task_model(spec, card, train, settings, "relu")  # without a scale: an exported head gives labels
+    spec = StudentSpec(str(folder / "student"))
+    student = open_task_model(spec, study.card, train, settings, "relu")  # no scale: an exported head gives labels
     student.model.to(device)
     return student, device, Shared(precision=record["precision"])
 

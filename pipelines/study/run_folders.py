@@ -12,6 +12,7 @@ from typing import Any
 
 from pipelines.files import write_json
 from pipelines.study.config import FewShot, Study, StudyFile
+from pipelines.study.inputs import input_digests
 from pipelines.study.run import Run, read_outcome
 from teacher_cache import canonical_json, sha256
 
@@ -27,9 +28,11 @@ def run_facts(study: Study, run: Run) -> dict[str, Any]:
 
     arm, few = study.arms[run.arm], study.readouts.few_shot
     is_taught = arm.control != UNDISTILLED
-    skipped = _OF_NO_RUN if is_taught else _OF_NO_RUN | _OF_A_TEACHER
+    skipped = _OF_NO_RUN | set(arm.options) if is_taught else _OF_NO_RUN | _OF_A_TEACHER
     facts = study.model_dump(mode="json", exclude_defaults=True, exclude=skipped)
     facts["arm"] = arm.model_dump(mode="json")
+    if inputs := input_digests(study):
+        facts["inputs"] = inputs
     if run.kind == "few_shot" and few:
         facts["few_shot"] = _few_shot_facts(few)
     else:

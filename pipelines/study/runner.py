@@ -15,8 +15,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.study.building import build_cache, study_cache
+from pipelines.study.checks import check_arms
 from pipelines.study.config import Study, StudyFile, read_study
-from pipelines.study.run import Run, read_outcome, request_of, run_one, study_splits
+from pipelines.study.inputs import input_digests, study_splits
+from pipelines.study.run import Run, read_outcome, run_one
 from pipelines.study.run_folders import finished_outcomes, open_folder, settle_folders
 from teacher_cache import ArmadaError
 
@@ -47,11 +50,6 @@ def runs_of(study: Study) -> list[Run]:
     return runs
 
 
-def study_cache(study: Study, out: Path) -> str:
-    """Return the folder or URL of a study's cache; by default it is in the study's output folder."""
-    return study.cache or str(out / "cache")
-
-
 def run_study(path: Path, out: Path, jobs: int = 1, say: Callable[[str], None] = lambda line: None) -> bool:
     """Run the unfinished runs of a study, and return whether all its runs are finished now.
 
@@ -71,32 +69,17 @@ def run_study(path: Path, out: Path, jobs: int = 1, say: Callable[[str], None] =
         ) from None
     with lock:
         splits = study_splits(file.study)  # read once for all runs
-        for note in splits.notes:
-            say(f"{file.study.task}: {note}")
+        for note in [*(file.study.made.said if file.study.made else ()), *splits.notes]:
+            say(f"{file.study.task_name}: {note}")
         cache, runs = study_cache(file.study, out), runs_of(file.study)
         if len(finished_outcomes(file.study, runs, out)) < len(runs):
-            check_students(file.study, splits, out, cache)
+            check_arms(file.study, splits, out, cache)
         for run in settle_folders(file.study, runs, out):
             say(f"{run.name}: the study file says something else of this run now; the former one is in {out}/replaced")
         _record_file(file, out)
         if not file.study.cache:
-            _build(file, splits.train.prompts, cache, say)
+            build_cache(file, splits.train.prompts, out, say)
         return _run_all(file, splits, out, cache, jobs, say)
-
-
-def check_students(study: Study, splits: Splits, out: Path, cache: str) -> None:
-    """Load the student of every arm once. Raise ArmadaError if one cannot do the task, before a teacher is called."""
-    from distill import StudentSpec, load_card, open_task_model, with_length
-    from pipelines.run.request import check_request
-
-    card, seen = load_card(study.task), set()
-    for arm in study.arms:
-        request = request_of(study, Run("finetune", arm, study.seeds[0]), out, cache, study.settings)
-        check_request(request)
-        spec = StudentSpec(request.student, request.layers, request.lora_rank, request.lora_targets, request.load_4bit)
-        if spec not in seen:
-            open_task_model(spec, card, splits.train, with_length(spec, card, splits.train, request.settings))
-            seen.add(spec)
 
 
 def _record_file(file: StudyFile, out: Path) -> None:
@@ -111,31 +94,14 @@ def _record_file(file: StudyFile, out: Path) -> None:
     texts = {**state.get("texts", {}), file.digest: file.text}
     write_json(
         path,
-        {"digests": [*digests, file.digest], "text": file.text, "texts": texts, "file": str(file.path.resolve())},
+        {
+            "digests": [*digests, file.digest],
+            "text": file.text,
+            "texts": texts,
+            "file": str(file.path.resolve()),
+            "inputs": input_digests(file.study),
+        },
     )
-
-
-def _build(file: StudyFile, prompts: list[str], cache: str, say: Callable[[str], None]) -> None:
-    """Build the pictures and features that the arms need in the study's own cache.
-
-    Raise BudgetError if `max_calls` is reached before every picture is drawn.
-    """
-    from distill import find_control
-    from teacher_cache import BudgetError, BuildOptions, Cache, build, open_encoder, open_teacher
-
-    study = file.study
-    options = BuildOptions(samples=study.samples, max_calls=study.max_calls)
-    controls = [find_control(arm.control) for arm in study.arms.values()]
-    for encoder in dict.fromkeys(
-        [study.encoder, *(control.encoder for control in controls if control and control.encoder)]
-    ):
-        report = build(Cache(cache, create=True), prompts, open_teacher(study.teacher), open_encoder(encoder), options)
-        say(f"cache: {len(prompts)} rows, encoder {encoder}, {report.calls} calls now, {report.calls_total} in all")
-        if report.stopped == "budget":
-            raise BudgetError(
-                f"{file.path}: max_calls: all {study.max_calls} calls are made, and pictures are still missing; "
-                "nothing is lost: raise it and run the same command again"
-            )
 
 
 def _run_all(file: StudyFile, splits: Splits, out: Path, cache: str, jobs: int, say: Callable[[str], None]) -> bool:

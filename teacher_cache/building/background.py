@@ -7,16 +7,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
 
 from teacher_cache.building.encoding import Encoded, encode
 from teacher_cache.building.options import BuildOptions
+from teacher_cache.building.other_hosts import OtherHosts
 from teacher_cache.building.plan import missing_features
 from teacher_cache.building.sealing import seal
 from teacher_cache.encoders import Encoder, source_of_encoder
 from teacher_cache.errors import NoFileError
+from teacher_cache.format.digests import DigestIndex
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
 from teacher_cache.spool.spool import Spool
@@ -46,12 +49,18 @@ class Background:
     _encodings: list[Future[Encoded]] = field(default_factory=list)
 
     def __enter__(self) -> Background:
+        self.others.start()
         self._count_elsewhere()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._sealer.shutdown()
         self._encoder.shutdown()
+
+    @cached_property
+    def others(self) -> OtherHosts:
+        """What other hosts have committed since the plan, as of the last seal."""
+        return OtherHosts(self.cache, self.teacher_source, self.spool.token)
 
     @property
     def is_sealing(self) -> bool:
@@ -67,16 +76,16 @@ class Background:
                 task.result()
         self._seals.append(self._sealer.submit(self._seal))
 
-    def finish(self, keys: pa.Array) -> Encoded:
-        """Wait for the threads, encode the pictures of `keys` that still have no feature, and return the totals. Raises
-        the error of a seal or an encoding, if there was one."""
+    def finish(self, requested: DigestIndex) -> Encoded:
+        """Wait for the threads, encode the pictures of the requested keys that still have no feature, and return the
+        totals. Raises the error of a seal or an encoding, if there was one."""
         for sealed in self._seals:
             sealed.result()
         for encoded in self._encodings:
             self.total.add(encoded.result())
         if not self.stop():
             self.total.refused = 0  # pictures whose feature was refused are missing, and counted again below
-            self._encode_missing(keys)
+            self._encode_missing(requested)
         return self.total
 
     def _count_elsewhere(self) -> None:
@@ -85,14 +94,14 @@ class Background:
             self.cache.refresh()
             self.spent_elsewhere = self.cache.spent(self.teacher_source.digest, without=self.spool.token)
 
-    def _encode_missing(self, keys: pa.Array) -> None:
-        """Encode the pictures of `keys` without a feature. If a vacuum removes their tars meanwhile, plan again."""
+    def _encode_missing(self, requested: DigestIndex) -> None:
+        """Encode the requested pictures without a feature. If a vacuum removes their tars meanwhile, plan again."""
         encoder = source_of_encoder(self.encoder)
         for tries in range(_TRIES, 0, -1):
             self.cache.refresh()
             try:
-                missing = missing_features(self.cache, self.teacher_source, encoder, keys)
-                rows = index_rows(self.cache, missing, self.options.shard_rows)
+                missing = missing_features(self.cache, self.teacher_source, encoder, requested)
+                rows = index_rows(self.cache, missing, self.options.shard_rows, self.options.shard_bytes)
                 self.total.add(self._encode(rows, missing.num_rows))
                 break
             except NoFileError:
@@ -103,9 +112,9 @@ class Background:
             write_missing_samples(self.cache, self.teacher_source, encoder, self.cache.store, folder)
 
     def _seal(self) -> None:
-        rows = self.options.shard_rows
-        for index in seal(self.cache, self.spool, self.teacher_source, rows, self.provenance):
+        for index in seal(self.cache, self.spool, self.teacher_source, self.options, self.provenance):
             self._encodings.append(self._encoder.submit(self._encode_sealed, index))
+        self.others.look()
         self._count_elsewhere()
 
     def _encode_sealed(self, index: pa.Table) -> Encoded:

@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-import pyarrow as pa
-
 from teacher_cache.building.background import Background
-from teacher_cache.building.completeness import require_complete
+from teacher_cache.building.completeness import require_complete, require_pictures, require_teacher
 from teacher_cache.building.drawing import Drawing
 from teacher_cache.building.encoding import Encoded
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import Plan, make_plan, make_requests
+from teacher_cache.building.plan import Plan, make_plan
+from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.sealing import seal
 from teacher_cache.building.spool_opening import adopt_moved_spools, open_spool, settle, total_spent
 from teacher_cache.encoders import Encoder, source_of_encoder
-from teacher_cache.errors import ArmadaError, CacheError
+from teacher_cache.errors import ArmadaError, CacheError, not_one_of
 from teacher_cache.files.rights import check_writable
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
@@ -55,7 +54,7 @@ class BuildReport:
 
 def build(
     cache: Cache,
-    prompts: Sequence[str],
+    prompts: Iterable[str],
     teacher: Teacher,
     encoder: Encoder,
     options: BuildOptions = BuildOptions(),
@@ -78,13 +77,12 @@ def build(
     Raises ArmadaError if an option is invalid or contradicts the teacher, or if the teacher stops the build.
     """
     requests = make_requests(source_of_teacher(teacher), prompts, options.samples, options.limit)
-    return build_requests(cache, requests, len(prompts), teacher, encoder, options, stop=stop, clock=clock)
+    return build_requests(cache, requests, teacher, encoder, options, stop=stop, clock=clock)
 
 
 def build_requests(
     cache: Cache,
-    requests: pa.Table,
-    rows: int,
+    requests: Requests,
     teacher: Teacher,
     encoder: Encoder,
     options: BuildOptions,
@@ -92,36 +90,37 @@ def build_requests(
     stop: Callable[[], bool] = lambda: False,
     clock: Callable[[], float] = time.time,
 ) -> BuildReport:
-    """Build the pictures of a table of requests (plan.REQUEST_COLUMNS), which stand for `rows` rows of the input. See
-    `build`."""
+    """Build requested pictures; see `build`."""
     if options.budget_usd is not None and teacher.price_usd is None:
         raise ArmadaError("--budget-usd: this teacher has no known price; cap the calls by --max-calls instead")
     if options.format not in FORMATS:
-        raise ArmadaError(f"--format: expected one of {', '.join(FORMATS)}, found {options.format!r}")
+        raise ArmadaError(f"--format: {not_one_of(FORMATS, options.format)}")
     started = clock()
     teacher_source, encoder_source = source_of_teacher(teacher), source_of_encoder(encoder)
     provenance = Provenance(clock, options.prompts)
     require_complete(cache, options.redraw_missing, provenance)
+    require_teacher(cache, teacher_source)
     cache.store.sweep()
     with open_spool(cache) as spool:
-        adopt_moved_spools(cache, options.shard_rows, provenance)
+        adopt_moved_spools(cache, options, provenance)
         if spool.unsealed():
             check_writable(cache.store, _folders(teacher_source, encoder_source))
         cache.register(teacher_source, encoder_source)
         for source in cache.teachers():
             if source.digest in spool.unsealed():
-                seal(cache, spool, source, options.shard_rows, provenance, again=True)
+                seal(cache, spool, source, options, provenance, again=True)
         planned = spool.last_seal()
         cache.refresh()  # after the number of the last seal: a picture is in the plan's cache or in a later seal
-        plan = make_plan(cache, teacher_source, encoder_source, requests, rows=rows, retry=options.retry)
-        if plan.wanted.num_rows or plan.features_at_hand < len(plan.keys):
+        plan = make_plan(cache, teacher_source, encoder_source, requests, retry=options.retry)
+        require_pictures(cache, teacher_source, encoder_source, requests.index)
+        if plan.calls or plan.features_at_hand < len(requests):
             check_writable(cache.store, _folders(teacher_source, encoder_source))
         try:
             with Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background:
                 drawing = Drawing(spool, teacher, teacher_source, options, background, stop, clock)
-                if plan.wanted.num_rows:
+                if plan.calls:
                     drawing.run(plan, planned)
-                encoded = background.finish(plan.keys)
+                encoded = background.finish(requests.index)
         finally:
             with contextlib.suppress(CacheError):  # without room or rights, the next build does it
                 settle(cache, spool, provenance)
@@ -162,8 +161,8 @@ def _report(
 ) -> BuildReport:
     """Return the report of a build; `own` are its own calls and cost, `total` those of all builds of the cache."""
     return BuildReport(
-        rows=plan.rows,
-        unique_prompts=plan.unique_prompts,
+        rows=plan.requests.rows,
+        unique_prompts=plan.requests.unique_prompts,
         pictures_at_hand=plan.pictures_at_hand,
         features_at_hand=plan.features_at_hand,
         calls=own[0],

@@ -6,8 +6,13 @@ call, unless it is told that these files are gone for good.
 
 from __future__ import annotations
 
-from teacher_cache.errors import CacheError
+import pyarrow.compute as pc
+
+from teacher_cache.building.plan import missing_features
+from teacher_cache.errors import CacheError, missing_file
+from teacher_cache.format.digests import DigestIndex
 from teacher_cache.format.provenance import Provenance
+from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import commits_on_card, write_card
 
@@ -31,6 +36,23 @@ def require_complete(cache: Cache, redraw_missing: bool, provenance: Provenance)
         _accept_loss(cache, expected, provenance)
     elif state.missing or expected > len(log.commits):
         raise _incomplete(cache, expected)
+
+
+def require_teacher(cache: Cache, teacher: Source) -> None:
+    """Raise PartError if this copy leaves out on purpose which pictures of a teacher there are."""
+    for path in sorted(cache.state.left_out):
+        if path.startswith((f"images/{teacher.name}/indexes/", f"failures/{teacher.name}/")):
+            raise cache.absent(missing_file(f"{cache.store}/{path}"), path)
+
+
+def require_pictures(cache: Cache, teacher: Source, encoder: Source, requested: DigestIndex) -> None:
+    """Raise PartError if a build of the requested keys would encode pictures that this copy leaves out on purpose."""
+    if not cache.state.left_out:
+        return
+    needed = missing_features(cache, teacher, encoder, requested)
+    paths = pc.unique(needed["path"]).to_pylist()
+    for path in sorted(cache.state.left_out.intersection(paths)):
+        raise cache.absent(missing_file(f"{cache.store}/{path}"), path)
 
 
 def _accept_loss(cache: Cache, expected: int, provenance: Provenance) -> None:

@@ -2,9 +2,9 @@
 
 A call is reserved in the spool before it is sent. A request that failed transiently is sent again in the same build,
 with a growing delay, until it succeeds or `attempts` calls have failed, which is recorded as a failure. A request that
-was turned away is sent again under the call that is reserved for it. If the build stops before that, the picture stays
-missing, and the next build requests it. If an answer can't be stored (the disk is full), no further call is sent, and
-the answers of the calls in flight are stored in the room reserved for them.
+was turned away is sent again under the call reserved for it. If the build stops before, the next one requests it. If an
+answer can't be stored (the disk is full), no further call is sent, and the answers of the calls in flight are stored in
+the room reserved for them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from teacher_cache.building.answers import IdenticalPictures, check_answer, check_picture
 from teacher_cache.building.background import Background
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import Plan, requests_of
+from teacher_cache.building.other_hosts import RequestQueue
+from teacher_cache.building.plan import Plan
 from teacher_cache.building.retries import Retries, Sending
 from teacher_cache.building.same_pictures import redraw_notes
 from teacher_cache.errors import ArmadaError, CacheError
@@ -40,8 +41,7 @@ _FIRST_PICTURE_BYTES = 256 << 10  # how large a picture is taken to be before th
 
 @dataclass
 class Drawing:
-    """Draws the wanted pictures of a plan; counts what was drawn and, by reason, what failed. `stopped` is empty,
-    "budget" or "interrupted"."""
+    """Draws the wanted pictures of a plan; counts what was drawn and, by reason, what failed. `stopped` may say why."""
 
     spool: Spool
     teacher: Teacher
@@ -52,7 +52,7 @@ class Drawing:
     clock: Callable[[], float]
     drawn: int = 0
     failed: dict[str, int] = field(default_factory=dict)
-    stopped: str = ""
+    stopped: str = ""  # or "budget" or "interrupted"
     _in_flight: dict[str, Sending] = field(default_factory=dict)  # by image key
     _claimed_elsewhere: list[Wanted] = field(default_factory=list)  # by another build of this host
     _unrecorded: deque[Picture | Failure] = field(default_factory=deque)  # answers that are not in the spool yet
@@ -74,10 +74,10 @@ class Drawing:
         """
         started, self._sealed_at = time.monotonic(), self.clock()
         self.spool.reserve.grow(self._room(_FIRST_PICTURE_BYTES))
-        pending = requests_of(plan.wanted)
-        for note in redraw_notes(self.background.cache, self.teacher_source, plan.wanted):
+        for note in redraw_notes(self.background.cache, self.teacher_source, plan):
             print(f"{self._name}: {note}", file=sys.stderr)
-        with progress(plan.wanted.num_rows, self._name, "picture") as bar, ThreadPoolExecutor(1) as recorder:
+        with progress(plan.calls, self._name, "picture") as bar, ThreadPoolExecutor(1) as recorder:
+            pending: Iterator[Wanted] = RequestQueue(plan, self.background.others, bar.update)
             try:
                 while not self.stopped and not self._error:
                     pulled = self._pulled

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from teacher_cache.errors import ArmadaError
+from teacher_cache.storage.pictures import SHARD_BYTES
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class BuildOptions:
     budget_usd: float | None = None  # for the teacher, over all builds of the cache
     attempts: int = 5  # calls per picture in one build if they fail transiently
     shard_rows: int = 8192  # pictures per shard, at most
+    shard_bytes: int = SHARD_BYTES
     seal_rows: int = 2048  # seal when so many pictures are in the spool,
     seal_seconds: float = 600.0  # or so long after the last seal: other hosts see only sealed pictures
     format: str = "parquet"  # or webdataset

@@ -9,17 +9,20 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.building.builder import BuildReport, build_requests
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import REQUEST_COLUMNS
+from teacher_cache.building.requests import Requests
 from teacher_cache.encoders import Encoder
-from teacher_cache.errors import ArmadaError
+from teacher_cache.errors import ArmadaError, not_one_of
 from teacher_cache.format.arrow import one_array
+from teacher_cache.format.digests import from_hex
 from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.storage.cache import Cache
+from teacher_cache.storage.key_columns import picture_index
 from teacher_cache.teachers import REASONS, Teacher, source_of_teacher
 
 
@@ -40,8 +43,8 @@ def retry(
     """
     source = source_of_teacher(teacher)
     requests = failed_requests(cache, source, reasons)
-    if not requests.num_rows:
-        others = [other for other in cache.teachers() if failed_requests(cache, other, reasons).num_rows]
+    if not len(requests):
+        others = [other for other in cache.teachers() if len(failed_requests(cache, other, reasons))]
         if others:
             raise ArmadaError(
                 f"{cache.store}: no picture of {source.name} failed for these reasons, but pictures of "
@@ -49,29 +52,33 @@ def retry(
             )
         return None
     options = BuildOptions(max_calls=max_calls, budget_usd=budget_usd, retry=tuple(reasons), prompts="retry")
-    return build_requests(cache, requests, requests.num_rows, teacher, encoder, options, stop=stop)
+    return build_requests(cache, requests, teacher, encoder, options, stop=stop)
 
 
-def failed_requests(cache: Cache, teacher: Source, reasons: Sequence[str]) -> pa.Table:
-    """Return a teacher's pictures that failed for one of these reasons, as REQUEST_COLUMNS. Raises ArmadaError if a
-    reason is unknown."""
+def failed_requests(cache: Cache, teacher: Source, reasons: Sequence[str]) -> Requests:
+    """Return a teacher's pictures that failed for one of these reasons. Raises ArmadaError if a reason is unknown."""
     unknown = sorted(set(reasons) - set(REASONS))
     if unknown:
-        raise ArmadaError(f"--reason: expected one of {', '.join(REASONS)}, found {unknown[0]!r}")
+        raise ArmadaError(f"--reason: {not_one_of(REASONS, unknown[0])}")
     failures = cache.failures(teacher)
-    drawn = one_array(cache.images(teacher, [])["image_key"])
-    chosen = pc.and_(
-        pc.is_in(failures["reason"], pa.array(list(reasons), pa.string())),
-        pc.invert(pc.is_in(failures["image_key"], drawn)),
+    failures = failures.filter(pc.is_in(failures["reason"], pa.array(list(reasons), pa.string())))
+    keys = from_hex(failures["image_key"], f"the failures of {cache.store}")
+    failed = picture_index(cache, teacher).find(keys) < 0
+    failures = failures.filter(pa.array(failed))
+    return Requests(
+        rows=failures.num_rows,
+        unique_prompts=len(pc.unique(failures["prompt_key"])),
+        keys=keys[failed],
+        prompts=one_array(failures["prompt"].cast(pa.large_string())),
+        samples=np.asarray(failures["sample"], np.int32),
     )
-    return failures.filter(chosen).select(REQUEST_COLUMNS.names)
 
 
 def check_named(cache: Cache, reasons: Sequence[str]) -> None:
     """Raise ArmadaError, with the command to use, if pictures failed for one of these reasons: the user has to name
     their teacher and an encoder."""
     for teacher in cache.teachers():
-        if failed_requests(cache, teacher, reasons).num_rows:
+        if len(failed_requests(cache, teacher, reasons)):
             raise ArmadaError(f"{cache.store}: name the teacher and the encoder; {retry_command(cache, teacher)}")
 
 

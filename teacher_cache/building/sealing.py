@@ -5,25 +5,28 @@ If a build is killed between the commit and the deletion, the next seal deletes 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from teacher_cache.format.arrow import one_array
+from teacher_cache.building.options import BuildOptions
+from teacher_cache.format.digests import from_hex
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.shards import FAILURE_COLUMNS, ImageRow
 from teacher_cache.format.sources import Source
 from teacher_cache.spool.rows import SpoolRow
 from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
+from teacher_cache.storage.key_columns import picture_index
 from teacher_cache.storage.writing import commit_failures, commit_pictures
 
 
 def seal(
-    cache: Cache, spool: Spool, teacher: Source, shard_rows: int, provenance: Provenance, *, again: bool = False
+    cache: Cache, spool: Spool, teacher: Source, options: BuildOptions, provenance: Provenance, *, again: bool = False
 ) -> list[pa.Table]:
-    """Move a teacher's rows from the spool into committed shards. Returns the index table of each new picture shard.
+    """Move a teacher's rows from the spool into committed shards, which have at most `options.shard_rows` rows and
+    `options.shard_bytes` bytes of pictures. Returns the index table of each new picture shard.
 
     Each commit says what was ever spent from the spool's ledger.
 
@@ -33,10 +36,12 @@ def seal(
     with spool.sealing:
         if again:
             cache.refresh()  # another build may have sealed these rows and not deleted them yet
-        known = one_array(cache.images(teacher, [])["image_key"]) if again else pa.array([], pa.string())
-        for rows in _batches(spool, teacher, "drawn", shard_rows):
-            committed = pc.is_in(pa.array([row.image_key for row in rows]), known).to_pylist()
-            new = [row for row, is_committed in zip(rows, committed, strict=True) if not is_committed]
+        known = picture_index(cache, teacher) if again else None
+        for rows in _batches(spool, teacher, "drawn", options):
+            new = rows
+            if known:
+                places = known.find(from_hex([row.image_key for row in rows], "the spool"))
+                new = [row for row, place in zip(rows, places.tolist(), strict=True) if place < 0]
             if new:
                 pictures = spool.pictures([row.image_key for row in new])
                 indexes.append(
@@ -45,24 +50,26 @@ def seal(
                     )
                 )
             spool.mark_sealed([row.image_key for row in rows])
-        _seal_failures(cache, spool, teacher, shard_rows, provenance)
+        _seal_failures(cache, spool, teacher, options, provenance)
     return indexes
 
 
-def _seal_failures(cache: Cache, spool: Spool, teacher: Source, shard_rows: int, provenance: Provenance) -> None:
-    for rows in _batches(spool, teacher, "failed", shard_rows):
+def _seal_failures(cache: Cache, spool: Spool, teacher: Source, options: BuildOptions, provenance: Provenance) -> None:
+    for rows in _batches(spool, teacher, "failed", options):
         columns = [{name: getattr(row, name) for name in FAILURE_COLUMNS.names} for row in rows]
         table = pa.Table.from_pylist(columns, schema=FAILURE_COLUMNS)
         commit_failures(cache, teacher, table, provenance, spent=spool.statement())
         spool.mark_sealed([row.image_key for row in rows])
 
 
-def _batches(spool: Spool, teacher: Source, state: str, shard_rows: int) -> Iterator[list[SpoolRow]]:
-    """Yield the waiting rows, up to `shard_rows` at a time. Rows that arrive meanwhile are left to the next seal, so
+def _batches(spool: Spool, teacher: Source, state: str, options: BuildOptions) -> Iterator[list[SpoolRow]]:
+    """Yield the waiting rows of one shard after the other. Rows that arrive meanwhile are left to the next seal, so
     that shards do not become tiny."""
-    while rows := spool.waiting(teacher.digest, state, shard_rows):
-        yield rows
-        if len(rows) < shard_rows:
+    while waiting := spool.waiting(teacher.digest, state, options.shard_rows):
+        sizes = itertools.accumulate(row.bytes for row in waiting)
+        fitting = sum(size <= options.shard_bytes for size in sizes)
+        yield waiting[: max(1, fitting)]
+        if fitting == len(waiting) < options.shard_rows:
             return
 
 

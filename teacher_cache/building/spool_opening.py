@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.sealing import seal
 from teacher_cache.errors import CacheError
 from teacher_cache.format.commits import Spent
@@ -80,7 +81,7 @@ def workspace_of(cache: Cache) -> Workspace | None:
     return find_workspace(cache.store, lambda: _ledgers(cache))
 
 
-def adopt_moved_spools(cache: Cache, shard_rows: int, provenance: Provenance) -> None:
+def adopt_moved_spools(cache: Cache, options: BuildOptions, provenance: Provenance) -> None:
     """Seal what waits in the spools of caches that were moved here, commit what they spent, and remove them."""
     for moved in list(moved_workspaces(cache.store)):
         if _is_in_use(moved):
@@ -91,7 +92,7 @@ def adopt_moved_spools(cache: Cache, shard_rows: int, provenance: Provenance) ->
             continue
         with _opened(cache, moved) as spool:
             for source in cache.teachers():
-                seal(cache, spool, source, shard_rows, provenance, again=True)
+                seal(cache, spool, source, options, provenance, again=True)
             settle(cache, spool, provenance)
             left = sum(spool.unsealed().values())
         if not left:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -65,6 +65,14 @@ def publish_file(draft: Path, path: Path, *, durable: bool = True) -> None:
     crash_point("store.renamed")
     if durable:
         _sync(path.parent)
+
+
+def sync_files(paths: Iterable[Path]) -> None:
+    """Wait until files, which may be gone, and their folders are on the disk."""
+    files = list(paths)
+    for path in [*files, *{path.parent for path in files}]:
+        with suppress(FileNotFoundError):
+            _sync(path)
 
 
 def _sync(path: Path) -> None:

@@ -8,21 +8,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.building.plan import missing_features
 from teacher_cache.building.spool_opening import open_existing_spool, total_spent, unsealed
-from teacher_cache.format.arrow import counts, one_array
-from teacher_cache.format.sources import Source
+from teacher_cache.format.arrow import concat, counts
+from teacher_cache.format.digests import from_column, from_hex, index_digests
+from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
+from teacher_cache.storage.key_columns import canonical_pictures
+
+_SECONDS = pa.schema([("seconds", pa.float64())])
 
 
 @dataclass(frozen=True)
 class EncoderStatus:
-    """The features of one teacher's pictures by one encoder. `per_second` is the rate measured on this host."""
+    """The features of one teacher's pictures by one encoder. `per_second` is the rate measured on this host, and
+    `options` are the words that name both to a command: what their user typed, which nothing here opens."""
 
     name: str
+    options: str
     spec: dict[str, Any]
     features: int
     pictures_without_feature: int
@@ -62,24 +69,26 @@ def status(cache: Cache) -> list[TeacherStatus]:
 
 
 def _teacher_status(cache: Cache, spool: Spool | None, teacher: Source, in_spool: int) -> TeacherStatus:
-    images = cache.images(teacher, ["seconds"])
+    pictures = canonical_pictures(cache, teacher)
+    tables = [table for _, table in cache.tables(f"images/{teacher.name}/", ["seconds"])]
     failures = cache.failures(teacher)
-    failures = failures.filter(pc.invert(pc.is_in(failures["image_key"], one_array(images["image_key"]))))
+    failed = index_digests(from_column(pictures["image_key"])).find(from_hex(failures["image_key"], "failures")) < 0
+    failures = failures.filter(pa.array(failed))
     calls, cost = total_spent(cache, spool, teacher)
     encoders = cache.encoders(teacher)
     return TeacherStatus(
         name=teacher.name,
         spec=dict(teacher.spec),
-        pictures=images.num_rows,
+        pictures=pictures.num_rows,
         failures=counts(failures["reason"]),
         in_spool=in_spool,
         in_flight=spool.count(teacher.digest, "claimed") if spool else 0,
         calls=calls,
         cost_usd=cost,
         per_second=_rate(spool, f"teacher {teacher.name}"),
-        seconds_per_picture=pc.mean(images["seconds"]).as_py(),
+        seconds_per_picture=pc.mean(concat(tables, _SECONDS)["seconds"]).as_py(),
         bytes=_bytes(cache, f"images/{teacher.name}/shards/"),
-        encoders=[_encoder_status(cache, spool, teacher, encoder, images.num_rows) for encoder in encoders],
+        encoders=[_encoder_status(cache, spool, teacher, encoder, pictures.num_rows) for encoder in encoders],
     )
 
 
@@ -89,6 +98,7 @@ def _encoder_status(
     without = missing_features(cache, teacher, encoder).num_rows
     return EncoderStatus(
         name=encoder.name,
+        options=f"--teacher {spec_to_type(teacher)} --encoder {spec_to_type(encoder)}",
         spec=dict(encoder.spec),
         features=pictures - without,
         pictures_without_feature=without,

@@ -14,8 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.format.arrow import first_of_each, one_array
+from teacher_cache.errors import CacheError
+from teacher_cache.format.arrow import first_of_each
 from teacher_cache.format.commits import Shard
+from teacher_cache.format.digests import from_column, index_digests, same_at, to_hex
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.shards import feature_matrix
 from teacher_cache.format.sources import Source
@@ -23,7 +25,8 @@ from teacher_cache.maintenance.repair import check_features
 from teacher_cache.maintenance.vacuum import RETAIN_HOURS, remove_replaced
 from teacher_cache.progress_bar import progress
 from teacher_cache.storage.cache import Cache
-from teacher_cache.storage.pictures import image_rows, read_pictures
+from teacher_cache.storage.key_columns import canonical_pictures, feature_digests
+from teacher_cache.storage.pictures import SHARD_BYTES, image_rows, read_pictures
 from teacher_cache.storage.writing import commit_failures, commit_features, commit_pictures
 
 
@@ -45,26 +48,31 @@ def compact(
     cache: Cache,
     *,
     shard_rows: int = 8192,
+    shard_bytes: int = SHARD_BYTES,
     vacuum: bool = False,
     retain_hours: float = RETAIN_HOURS,
     clock: Callable[[], float] = time.time,
 ) -> Compacted:
-    """Compact the pictures, features and failures of every teacher into shards of at most `shard_rows` rows.
+    """Compact the pictures, features and failures of every teacher into shards of at most `shard_rows` rows and
+    `shard_bytes` bytes.
 
     With `vacuum`, also remove the files that were replaced at least `retain_hours` ago, see `remove_replaced`. A group
     with a missing shard stays as it is. Raise CacheError if a shard is damaged.
     """
     cache.refresh()
+    if cache.state.left_out:
+        raise CacheError(f"{cache.store}: this copy has a part of a cache; compact the whole one, and pull it again")
     done = Compacted(shards_before=len(cache.shards()))
     provenance = Provenance(clock, "compaction")
     for teacher in cache.teachers():
-        for group in _groups(cache.shards(f"images/{teacher.name}/"), shard_rows):
+        for group in _groups(cache.shards(f"images/{teacher.name}/"), shard_rows, shard_bytes):
             _compact_pictures(cache, teacher, group, provenance)
         for encoder in cache.encoders(teacher):
             stale = _stale_features(cache, teacher, encoder)
-            for group in _groups(cache.shards(f"features/{teacher.name}/{encoder.name}/shards/"), shard_rows):
+            shards = cache.shards(f"features/{teacher.name}/{encoder.name}/shards/")
+            for group in _groups(shards, shard_rows, shard_bytes):
                 _compact_features(cache, teacher, encoder, group, stale, provenance)
-        for group in _groups(cache.shards(f"failures/{teacher.name}/"), shard_rows):
+        for group in _groups(cache.shards(f"failures/{teacher.name}/"), shard_rows, shard_bytes):
             _compact_failures(cache, teacher, group, provenance)
     done.shards_after = len(cache.shards())
     if vacuum:
@@ -74,17 +82,17 @@ def compact(
     return done
 
 
-def _groups(shards: Sequence[Shard], shard_rows: int) -> Iterator[list[Shard]]:
+def _groups(shards: Sequence[Shard], shard_rows: int, shard_bytes: int) -> Iterator[list[Shard]]:
     """Yield runs of two or more consecutive shards that fit into one."""
     group: list[Shard] = []
-    rows = 0
+    rows = size = 0
     for shard in shards:
-        if rows + shard.rows > shard_rows:
+        if rows + shard.rows > shard_rows or size + shard.bytes > shard_bytes:
             if len(group) > 1:
                 yield group
-            group, rows = [], 0
+            group, rows, size = [], 0, 0
         group.append(shard)
-        rows += shard.rows
+        rows, size = rows + shard.rows, size + shard.bytes
     if len(group) > 1:
         yield group
 
@@ -114,10 +122,14 @@ def _counted(pictures: Iterator[bytes], done: Callable[[int], object]) -> Iterat
 
 def _stale_features(cache: Cache, teacher: Source, encoder: Source) -> pa.Array:
     """Return the features of pictures that are not canonical, as "KEY/DIGEST". There are few of them."""
-    features, images = cache.feature_keys(teacher, encoder), cache.images(teacher, [])
-    place = pc.index_in(features["image_key"], one_array(images["image_key"]))
-    differs = pc.not_equal(pc.take(images["image_sha256"], place), features["image_sha256"])
-    return one_array(_pairs(features.filter(differs)))
+    images = canonical_pictures(cache, teacher)
+    index, pictures = index_digests(from_column(images["image_key"])), from_column(images["image_sha256"])
+    stale: list[str] = []
+    for keys, digests in feature_digests(cache, teacher, encoder):
+        places = index.find(keys)
+        other = (places >= 0) & ~same_at(pictures, places, digests)
+        stale += map("/".join, zip(to_hex(keys[other]), to_hex(digests[other]), strict=True))
+    return pa.array(stale, pa.string())
 
 
 def _pairs(rows: pa.Table) -> pa.ChunkedArray:

@@ -12,15 +12,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.building.plan import has_feature
-from teacher_cache.errors import ArmadaError
+from teacher_cache.errors import ArmadaError, not_one_of
 from teacher_cache.files.store import Store
 from teacher_cache.format.arrow import one_array
+from teacher_cache.format.digests import from_column
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
 from teacher_cache.progress_bar import progress
 from teacher_cache.reading.reader import open_features
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
+from teacher_cache.storage.key_columns import canonical_pictures, picture_index
 from teacher_cache.storage.pictures import image_rows, index_rows, read_pictures
 from teacher_cache.storage.samples import FORMATS, write_missing_samples
 from teacher_cache.storage.writing import commit_failures, commit_features, commit_pictures
@@ -39,7 +41,7 @@ def export(cache: Cache, url: str, format: str, *, shard_rows: int = 8192) -> in
     Raise ArmadaError for another format, CacheError if `cache` is damaged.
     """
     if format not in FORMATS:
-        raise ArmadaError(f"--to: expected one of {', '.join(FORMATS)}, found {format!r}")
+        raise ArmadaError(f"--to: {not_one_of(FORMATS, format)}")
     cache.refresh()
     if format == "webdataset":
         return _export_samples(cache, Store(url))
@@ -76,8 +78,8 @@ def _export_features(
     cache: Cache, out: Cache, teacher: Source, encoder: Source, shard_rows: int, provenance: Provenance
 ) -> int:
     features = open_features(cache, teacher, encoder)
-    images = cache.images(teacher, ["path"])
-    images = images.filter(pa.array(features.rows_of_keys(images["image_key"]) >= 0))
+    images = canonical_pictures(cache, teacher)
+    images = images.filter(pa.array(features.table.find(from_column(images["image_key"])) >= 0))
     places = images.filter(pa.array(~has_feature(out, teacher, encoder, images)))
     with progress(places.num_rows, f"export {encoder.name}", "row") as bar:
         for part in index_rows(cache, places, shard_rows):
@@ -89,7 +91,7 @@ def _export_features(
 
 def _export_pictures(cache: Cache, out: Cache, teacher: Source, shard_rows: int, provenance: Provenance) -> None:
     """Write the pictures that `out` lacks."""
-    images, existing = cache.images(teacher, ["path"]), out.images(teacher, [])
-    places = images.filter(pc.invert(pc.is_in(images["image_key"], one_array(existing["image_key"]))))
+    images = canonical_pictures(cache, teacher)
+    places = images.filter(pa.array(picture_index(out, teacher).find(from_column(images["image_key"])) < 0))
     for part in index_rows(cache, places, shard_rows):
         commit_pictures(out, teacher, image_rows(part), read_pictures(cache, part), provenance)

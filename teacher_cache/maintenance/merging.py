@@ -42,6 +42,11 @@ def merge(sources: Sequence[Cache], target: Cache) -> Merged:
     for source in sources:
         source.refresh()
         target.refresh()
+        if source.state.left_out:
+            raise CacheError(
+                f"{source.store}: this copy has a part of a cache, and its commits name more; send what is whole by: "
+                f"armada cache push {source.store} {target.store}"
+            )
         for teacher in source.teachers():
             target.register(teacher)
             for encoder in source.encoders(teacher):
@@ -50,7 +55,7 @@ def merge(sources: Sequence[Cache], target: Cache) -> Merged:
         _copy_shards(source, target, done)
         for commit in source.commits():
             if commit.digest not in target.state.commits:
-                target.store.copy_from(source.store, f"commits/{commit.digest}.json")
+                target.store.write(f"commits/{commit.digest}.json", source.log.text(commit.digest))
                 done.commits += 1
         done.missing += [f"{source.store}/commits/{name}" for name in source.log.unreadable]
         done.refused |= {f"{source.store}/commits/{name}": reason for name, reason in source.log.refused.items()}

@@ -13,30 +13,36 @@ from teacher_cache.registry.packages import stream_digest
 from teacher_cache.storage.cache import Cache
 
 FOLDERS = ("images", "features", "failures")
+_RECORDS = ("/teacher.json", "/encoder.json", "/README.md")  # files in these folders that no commit names
 
 
 def check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified, provenance: Provenance) -> None:
     """Check the files and the content of a live shard, and save what is sound of it if `repair` is set."""
-    found.shards += 1
-    found.bytes += shard.bytes
+    files = [file for file in shard.files() if file.path not in cache.state.left_out]
+    is_part = len(files) < len(list(shard.files()))  # on purpose
+    found.shards += bool(files)
+    found.bytes += sum(file.bytes for file in files) if is_part else shard.bytes
     damaged, missing, messages = [], [], []
-    for file in shard.files():
+    for file in files:
         try:
             if message := _difference(cache, file):
                 damaged.append(file.path)
                 messages.append(message)
         except NoFileError:
             missing.append(file.path)
-    if not damaged and not missing and (fault := fault_of(cache, shard)):
+    if not damaged and not missing and not is_part and (fault := fault_of(cache, shard)):
         damaged.append(shard.index.path if shard.index and shard.index.path in fault else shard.path)
         messages.append(fault)
     known_lost = all(entry in cache.state.lost for entry in cache.state.entries_of([shard]))
     if missing and not damaged and known_lost:
         return  # a build was told to draw its rows again, or a repair has saved what was sound
-    mended = mend(cache, shard, damaged, provenance) if repair and (damaged or missing) else ""
+    if is_part:
+        mended = "; ".join(f"moved to {cache.store.quarantine(path)}" for path in damaged if repair)
+    else:
+        mended = mend(cache, shard, damaged, provenance) if repair and (damaged or missing) else ""
     for path, message in zip(damaged, messages, strict=True):
         found.add(path, "damaged", message, mended)
-    if repair and missing and not damaged and not mended:
+    if repair and missing and not damaged and not mended and not is_part:
         mended = accept_loss(cache, shard, provenance)
     for path in missing:
         message = "a commit names it, but it does not exist; if it is gone for good, build with --redraw-missing"
@@ -71,7 +77,11 @@ def check_orphans(cache: Cache, commits: list[Commit], repair: bool, found: Veri
     known |= {problem.path for problem in found.problems}
     paths = [path for folder in FOLDERS for path in cache.store.walk(folder)]
     for path in sorted(paths, key=lambda path: not path.endswith(".tar")):
-        if path in known or path.endswith(("/teacher.json", "/encoder.json")) or not cache.store.exists(path):
+        if (
+            path in known
+            or path.endswith(("/teacher.json", "/encoder.json", "/README.md"))
+            or not cache.store.exists(path)
+        ):
             continue
         mended = adopt(cache, path, provenance) if repair else ""
         if mended == ADOPTED:

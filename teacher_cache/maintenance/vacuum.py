@@ -10,14 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from teacher_cache.errors import CacheError, NoFileError
 from teacher_cache.files.crash_points import crash_point
 from teacher_cache.format.commits import Commit, Entry, Shard
+from teacher_cache.format.digests import DigestIndex, from_hex
 from teacher_cache.registry.packages import stream_digest
 from teacher_cache.storage.cache import Cache
+from teacher_cache.storage.key_columns import digest_index
 from teacher_cache.storage.state import CacheState
 
 RETAIN_HOURS = 24.0
@@ -89,7 +88,7 @@ class _Check:
 
     cache: Cache
     _faults: dict[str, str] = field(default_factory=dict)  # of each file that was read, "" if it is sound
-    _keys: dict[str, pa.Array] = field(default_factory=dict)  # of the rows that count, by folder
+    _keys: dict[str, DigestIndex] = field(default_factory=dict)  # of the rows that count, by folder
 
     def fault(self, path: str, entries: list[Entry]) -> str:
         """Return why a replaced file must stay, "" if it may be removed."""
@@ -118,15 +117,14 @@ class _Check:
         """Return whether a key of this shard has no other row, in words."""
         kind, teacher = shard.path.split("/")[:2]
         try:
-            keys = self.cache.table(shard, ["image_key"])["image_key"]
+            keys = from_hex(self.cache.table(shard, ["image_key"])["image_key"], shard.path)
         except CacheError as error:
             return f"its keys can't be compared with those of the shards that replace it: {error}"
         known = self._keys_of(f"{kind}/{teacher}/")
-        lost = pc.sum(pc.invert(pc.is_in(keys, known))).as_py()
+        lost = int((known.find(keys) < 0).sum())
         return f"{lost} of its rows are in no other shard" if lost else ""
 
-    def _keys_of(self, folder: str) -> pa.Array:
+    def _keys_of(self, folder: str) -> DigestIndex:
         if folder not in self._keys:
-            tables = [table["image_key"] for _, table in self.cache.tables(folder, ["image_key"])]
-            self._keys[folder] = pa.chunked_array([c for t in tables for c in t.chunks], pa.string()).combine_chunks()
+            self._keys[folder] = digest_index(self.cache, folder, "image_key")
         return self._keys[folder]

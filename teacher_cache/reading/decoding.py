@@ -16,20 +16,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from teacher_cache.format.commits import Shard
+from teacher_cache.format.digests import canonical_rows, leading, same_rows
 from teacher_cache.format.shards import is_sound
 from teacher_cache.progress_bar import progress
 from teacher_cache.reading.feature_shard import facts_of, open_shard
 from teacher_cache.reading.fetching import shard_bytes
-from teacher_cache.reading.key_table import (
-    KEY,
-    PICTURE,
-    KeyTable,
-    canonical_rows,
-    key_table,
-    leading,
-    row_sums,
-    same_rows,
-)
+from teacher_cache.reading.key_table import KEY, PICTURE, KeyTable, key_table, row_sums
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.snapshot import Snapshot
 

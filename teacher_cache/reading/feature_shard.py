@@ -17,9 +17,9 @@ import pyarrow.parquet as parquet
 
 from teacher_cache.errors import CacheError, repair_hint
 from teacher_cache.format.commits import Shard
+from teacher_cache.format.digests import from_hex
 from teacher_cache.format.shards import feature_matrix
 from teacher_cache.reading.fetching import shard_bytes
-from teacher_cache.reading.key_table import from_hex
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.snapshot import Snapshot
 

@@ -4,15 +4,12 @@ neither a collision nor a damaged table leads to the row of another key.
 
 from __future__ import annotations
 
-import binascii
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from teacher_cache.errors import CacheError, repair_hint
-from teacher_cache.format.arrow import one_array
+from teacher_cache.format.digests import canonical_rows, find_rows, leading
 
 KEY, PICTURE = slice(0, 32), slice(32, 64)  # the columns of facts
 _BLOCK = 1 << 16  # rows checked at once
@@ -33,21 +30,7 @@ class KeyTable:
 
         Raises CacheError if a key that was compared is damaged.
         """
-        wanted = leading(keys)
-        queue = np.argsort(wanted)  # ascending, so that the search touches each page once
-        places = np.empty(len(keys), np.int64)
-        places[queue] = np.searchsorted(self.prefixes, wanted[queue])
-        rows = np.full(len(keys), -1, np.int64)
-        pending = queue
-        while len(pending):
-            pending = pending[places[pending] < len(self.order)]
-            pending = pending[self.prefixes[places[pending]] == wanted[pending]]
-            candidates = self.order[places[pending]]
-            same = same_rows(self.checked(candidates)[:, KEY], keys[pending])
-            rows[pending[same]] = candidates[same]
-            pending = pending[~same]  # another key with the same eight bytes: try the next place
-            places[pending] += 1
-        return rows
+        return find_rows(self.prefixes, self.order, keys, lambda rows: self.checked(rows)[:, KEY])
 
     def checked(self, rows: np.ndarray) -> np.ndarray:
         """Return the facts (B, 64) of rows (B,). Raises CacheError if they are damaged."""
@@ -87,55 +70,7 @@ def row_sums(rows: np.ndarray) -> np.ndarray:
     return sums
 
 
-def same_rows(some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Return which rows of two (N, 8 * W) uint8 arrays are equal, (N,) bool."""
-    same: np.ndarray = np.ascontiguousarray(some).view(np.uint64) == np.ascontiguousarray(others).view(np.uint64)
-    every: np.ndarray = np.logical_and.reduce([same[:, word] for word in range(same.shape[1])])
-    return every
-
-
-def leading(keys: np.ndarray) -> np.ndarray:
-    """Return the first eight bytes of each key (B, >= 8) uint8 as a number (B,) uint64, which sorts as the keys do."""
-    numbers: np.ndarray = np.ascontiguousarray(keys[:, :8]).view(">u8")[:, 0].astype(np.uint64)
-    return numbers
-
-
-def canonical_rows(facts: np.ndarray) -> np.ndarray:
-    """Return the canonical row of each key (K,), ascending by key: the one with the smallest picture digest, the first
-    one among equals."""
-    prefixes = leading(facts)
-    order = np.argsort(prefixes, kind="stable")
-    ascending = prefixes[order]
-    if (ascending[1:] != ascending[:-1]).all():
-        return order
-    words = np.ascontiguousarray(facts).view(">u8").astype(np.uint64)  # (N, 8)
-    order = np.lexsort(words.T[::-1])
-    keys = words[order, :4]
-    first: np.ndarray = order[np.flatnonzero(np.append(True, (keys[1:] != keys[:-1]).any(axis=1)))]
-    return first
-
-
 def key_table(facts: np.ndarray) -> KeyTable:
     """Return the table of facts (N, 64) whose keys are distinct."""
     order = canonical_rows(facts)
     return KeyTable(facts, row_sums(facts), leading(facts)[order], order)
-
-
-def from_hex(column: Sequence[str] | pa.ChunkedArray | pa.Array, where: str) -> np.ndarray:
-    """Convert digests from hexadecimal to bytes (N, 32) uint8. Raises CacheError for `where` if one is no digest."""
-    array = one_array(column) if isinstance(column, pa.ChunkedArray | pa.Array) else pa.array(column, pa.string())
-    _, ends, digits = array.buffers()
-    offsets = np.frombuffer(ends or bytes(4), np.int32)[array.offset : array.offset + len(array) + 1]
-    try:
-        if array.null_count or (np.diff(offsets) != 64).any():
-            raise binascii.Error
-        data = binascii.unhexlify(memoryview(digits or b"")[offsets[0] : offsets[-1]])
-    except binascii.Error:
-        raise CacheError(f"{where}: expected digests of 64 hexadecimal digits; armada did not write this") from None
-    return np.frombuffer(data, np.uint8).reshape(-1, 32)
-
-
-def to_hex(digests: np.ndarray) -> list[str]:
-    """Convert digests (N, 32) uint8 to hexadecimal."""
-    text = np.ascontiguousarray(digests).tobytes().hex()
-    return [text[start : start + 64] for start in range(0, len(text), 64)]

@@ -17,11 +17,12 @@ import pyarrow.compute as pc
 
 from teacher_cache.errors import CacheError, NoFileError, NotBuiltError, SpecError
 from teacher_cache.format.arrow import counts
-from teacher_cache.format.sources import Source
+from teacher_cache.format.digests import from_hex, to_hex
+from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.keys import image_key, prompt_key
 from teacher_cache.reading.decoding import decode
 from teacher_cache.reading.fetching import clear
-from teacher_cache.reading.key_table import KEY, PICTURE, KeyTable, from_hex, row_sums, to_hex
+from teacher_cache.reading.key_table import KEY, PICTURE, KeyTable, row_sums
 from teacher_cache.reading.mapped_rows import MappedRows
 from teacher_cache.reading.matrix_store import Lease, acquire
 from teacher_cache.reading.rows import FeatureRows
@@ -104,7 +105,8 @@ def _select(sources: Sequence[Source], digest: str | None, noun: str, where: str
         return found[0]
     names = ", ".join(source.name for source in sources) or "none"
     if found:
-        raise SpecError(f"{where}: has several {noun}s ({names}); choose one with --{noun} SPEC")
+        typed = " or ".join(f"--{noun} {spec_to_type(source)}" for source in sources)
+        raise SpecError(f"{where}: has several {noun}s ({names}); choose one with {typed}")
     raise NotBuiltError(f"{where}: expected the {noun} {noun}-{(digest or 'any')[:16]}, found: {names}; build it first")
 
 

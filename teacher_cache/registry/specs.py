@@ -1,7 +1,7 @@
 """Specs: the text `kind[:model][?option=value&...]` by which a user names a teacher or an encoder, and its adapter.
 
-Parsing has no side effects. An adapter is built in, the entry point of an installed package, or `module:factory`. It
-takes its options from `Spec.options()`, which rejects unknown ones.
+Parsing has no side effects. An adapter is built in, the entry point of an installed package, or the user's own as
+`FILE.py:factory` or `module:factory`. It takes its options from `Spec.options()`, which rejects unknown ones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from importlib.metadata import entry_points
 from typing import Any
 from urllib.parse import parse_qsl
 
-from teacher_cache.errors import SpecError
+from teacher_cache.errors import ArmadaError, SpecError, did_you_mean
+from teacher_cache.registry.own_modules import resolve
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Spec:
         unknown = sorted(set(self.params) - set(defaults))
         if unknown:
             known = ", ".join(sorted(defaults)) or "none"
-            raise SpecError(f"{self.text}: unknown option {unknown[0]!r}; {self.kind} knows: {known}")
+            near = did_you_mean(unknown[0], defaults)
+            raise SpecError(f"{self.text}: unknown option {unknown[0]!r}; {self.kind} knows: {known}{near}")
         values = {name: value[0] if isinstance(value, tuple) else value for name, value in defaults.items()}
         for name, raw in self.params.items():
             default = defaults[name]
@@ -44,7 +46,8 @@ class Spec:
                 values[name] = words[words.index(raw)] if words else type(default)(raw)
             except ValueError:
                 kind = f"one of {', '.join(words)}" if words else type(default).__name__
-                raise SpecError(f"{self.text}: option {name} expects {kind}, found {raw!r}") from None
+                near = did_you_mean(raw, words)
+                raise SpecError(f"{self.text}: option {name} expects {kind}, found {raw!r}{near}") from None
             if isinstance(default, bool):
                 values[name] = raw == "true"
             if isinstance(values[name], float) and not math.isfinite(values[name]):
@@ -79,28 +82,40 @@ def load(noun: str, built_in: Mapping[str, str], spec: Spec) -> Any:
     """Return the adapter that a spec names. Its factory is called with the parsed `Spec`.
 
     `noun` is "teacher" or "encoder", and `built_in` maps kinds to `module:factory`. Installed packages add kinds by
-    entry points in the group `armada.teachers` or `armada.encoders`. Raise SpecError if no adapter has this name.
+    entry points in the group `armada.teachers` or `armada.encoders`. `spec` is what a user has typed, never what a file
+    of a cache says. Raise SpecError if no adapter has this name, or if the user's own fails.
     """
     text = spec.text
     installed = {point.name: point for point in entry_points(group=f"armada.{noun}s")}
+    own = ""
     if spec.kind in built_in:
-        factory = _resolve(noun, built_in[spec.kind], text)
+        module, _, name = built_in[spec.kind].partition(":")
+        factory = getattr(import_module(module), name)
     elif spec.kind in installed:
         factory = installed[spec.kind].load()
-    elif "." in spec.kind and spec.model:
-        factory = _resolve(noun, f"{spec.kind}:{spec.model}", text)
-        spec = Spec(f"{spec.kind}:{spec.model}", "", spec.params, text)
+    elif spec.model.isidentifier() and _is_module(spec.kind):
+        own = f"{spec.kind}:{spec.model}"
+        factory = resolve(noun, spec.kind, spec.model, text, sorted({*built_in, *installed}))
+        spec = Spec(own, "", spec.params, text)
     else:
-        known = ", ".join(sorted({*built_in, *installed}))
-        raise SpecError(f"{text}: unknown {noun} {spec.kind!r}; known: {known}, or your own as package.module:factory")
-    adapter = factory(spec)
-    adapter.text = text  # the cache records it, and opens the adapter again by it
+        known = sorted({*built_in, *installed})
+        near = did_you_mean(spec.kind, known)
+        raise SpecError(
+            f"{text}: unknown {noun} {spec.kind!r}; known: {', '.join(known)}, or your own as FILE.py:CLASS or "
+            f"package.module:factory{near}"
+        )
+    try:
+        adapter = factory(spec)
+        adapter.text = text  # the cache records it, for users to read
+    except ArmadaError:
+        raise
+    except Exception as error:
+        if not own:
+            raise
+        raise SpecError(f"{text}: {own} can't be made: {type(error).__name__}: {error}") from error
     return adapter
 
 
-def _resolve(noun: str, target: str, text: str) -> Any:
-    module, _, name = target.partition(":")
-    try:
-        return getattr(import_module(module), name)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise SpecError(f"{text}: no {noun} at {target}: {error}") from None
+def _is_module(kind: str) -> bool:
+    """Return whether a kind may name a module of the user: a .py file, or one name or several with dots between."""
+    return kind.endswith(".py") or all(part.isidentifier() for part in kind.split("."))

@@ -35,6 +35,8 @@ class SpoolRow:
     seconds: float
     reason: str
     message: str
+    bytes: int  # of the picture, 0 for a failure
 
 
 COLUMNS = "image_key, prompt, prompt_key, sample, attempts, suffix, sha256, cost_usd, seconds, reason, message"
+BYTES = "coalesce((SELECT length(data) FROM pictures WHERE pictures.image_key = rows.image_key), 0)"

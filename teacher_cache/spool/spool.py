@@ -25,7 +25,7 @@ from teacher_cache.spool.budget import Budget
 from teacher_cache.spool.database import RAISE, SpoolDatabase
 from teacher_cache.spool.locks import BuildLocks
 from teacher_cache.spool.reserve import Reserve, remove_reserves
-from teacher_cache.spool.rows import COLUMNS, Claim, SpoolRow, Wanted
+from teacher_cache.spool.rows import BYTES, COLUMNS, Claim, SpoolRow, Wanted
 from teacher_cache.teachers import Failure, Picture
 
 
@@ -172,7 +172,7 @@ class Spool:
 
     def waiting(self, teacher: str, state: str, limit: int) -> list[SpoolRow]:
         """Return up to `limit` rows of a state, "drawn" or "failed", in the order of their keys."""
-        query = f"SELECT {COLUMNS} FROM rows WHERE teacher = ? AND state = ? ORDER BY image_key LIMIT ?"
+        query = f"SELECT {COLUMNS}, {BYTES} FROM rows WHERE teacher = ? AND state = ? ORDER BY image_key LIMIT ?"
         return [SpoolRow(*row) for row in self._database.read(query, teacher, state, limit)]
 
     def count(self, teacher: str, state: str) -> int:

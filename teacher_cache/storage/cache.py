@@ -9,9 +9,8 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
@@ -21,15 +20,17 @@ from teacher_cache.files.store import Store
 from teacher_cache.files.user_folders import derived_folder
 from teacher_cache.format.arrow import all_differ, concat, first_of_each
 from teacher_cache.format.commits import Commit, Entry, Shard, Spent, commit_bytes, parse_commit
-from teacher_cache.format.shards import FAILURE_COLUMNS, IMAGE_COLUMNS, read_table, schema_of, write_table
+from teacher_cache.format.shards import FAILURE_COLUMNS, IMAGE_COLUMNS, write_table
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import sha256
 from teacher_cache.registry.packages import file_digest
 from teacher_cache.storage.cache_json import CACHE_JSON, check_format, read_source
 from teacher_cache.storage.commit_log import CommitLog
+from teacher_cache.storage.part import Part, left_out_sizes, read_part
+from teacher_cache.storage.shard_tables import in_turn, read_shard
 from teacher_cache.storage.state import CacheState, cache_state, spent_in
 
-_TRIES = 3  # to read shards that another process removes meanwhile
+TRIES = 3  # to read shards that another process removes meanwhile
 
 
 class Cache:
@@ -42,6 +43,7 @@ class Cache:
     def __init__(self, url: str, *, create: bool = False) -> None:
         self.store = Store(url)
         self.log = CommitLog(self.store)
+        self.part: Part | None = None  # what this copy is a part of, as of `state`
         self._state: CacheState | None = None
         self._is_fresh = False  # whether the log was refreshed since the last commit
         self._lock = threading.RLock()
@@ -107,7 +109,9 @@ class Cache:
         with self._lock:
             if self._state is None:
                 commits = self.commits()
-                self._state = cache_state(commits, self.listing(commits))
+                listed = self.listing(commits)
+                self.part = read_part(self.store)
+                self._state = cache_state(commits, listed, left_out_sizes(self.part, commits, listed))
             return self._state
 
     def listing(self, commits: Iterable[Commit]) -> dict[str, int]:
@@ -128,9 +132,18 @@ class Cache:
         return spent_in(self.commits(), teacher_digest, without)
 
     def shards(self, folder: str = "") -> list[Shard]:
-        """Return the live shards below a folder whose files are there, sorted by path. See `CacheState`."""
+        """Return the live shards below a folder whose files are there, sorted by path. See `CacheState`.
+
+        Of a copy that is a part, features that were left out are not among them, but pictures are: their index tells
+        what a build need not draw, and reading them raises PartError.
+        """
         state = self.state
-        return [shard for path, shard in state.live.items() if path.startswith(folder) and state.is_readable(shard)]
+        found = (s for path, s in state.live.items() if path.startswith(folder) and state.is_readable(s))
+        return [s for s in found if not (s.path in state.left_out and s.path.startswith("features/"))]
+
+    def absent(self, error: NoFileError, path: str) -> CacheError:
+        """Return the error to raise for a file that does not exist: another one if it was left out on purpose."""
+        return self.part.error(str(self.store), path) if self.part and path in self.state.left_out else error
 
     def add(self, draft: Path, folder: str, suffix: str, rows: int) -> Shard:
         """Publish a draft as a shard named by its content. It counts as soon as a commit names it."""
@@ -199,12 +212,6 @@ class Cache:
         table = concat(tables, FAILURE_COLUMNS).sort_by([("attempts", "descending"), ("message", "ascending")])
         return first_of_each(table, "image_key")
 
-    def feature_keys(self, teacher: Source, encoder: Source) -> pa.Table:
-        """Return image_key and image_sha256 of all features. A key may occur twice, with different pictures."""
-        columns = ["image_key", "image_sha256"]
-        found = self.tables(f"features/{teacher.name}/{encoder.name}/shards/", columns)
-        return concat([table for _, table in found], pa.schema([(name, pa.string()) for name in columns]))
-
     def tables(
         self, folder: str, columns: Sequence[str] | None = None, *, check: bool = False
     ) -> list[tuple[Shard, pa.Table]]:
@@ -213,9 +220,11 @@ class Cache:
         If another process removes one meanwhile (it compacted the cache), all are listed and read again. Raise
         NoFileError if one is removed at each try.
         """
-        for tries in range(_TRIES, 0, -1):
+        read = partial(self.table, columns=columns, check=check)
+        for tries in range(TRIES, 0, -1):
             try:
-                return [(shard, self.table(shard, columns, check=check)) for shard in self.shards(folder)]
+                shards = self.shards(folder)
+                return list(zip(shards, in_turn(self.store, shards, read), strict=True))
             except NoFileError:
                 if tries == 1:
                     raise
@@ -229,20 +238,7 @@ class Cache:
         read or `check` is set. Raise CacheError if one differs or the columns are not those of the folder, and
         NoFileError if the file does not exist.
         """
-        file = shard.index or shard
-        where = f"{self.store}/{file.path}"
-        with self.store.open(file.path) as stream:
-            size = stream.seek(0, 2)
-            if size != file.bytes:
-                raise CacheError(f"{where}: expected {file.bytes} bytes, found {size}; {repair_hint()}")
-            stream.seek(0)
-            source: Any = stream
-            if check or columns is None:
-                data = stream.read()
-                if sha256(data) != file.sha256:
-                    raise CacheError(f"{where}: sha256 differs from the commit's; {repair_hint()}")
-                source = pa.BufferReader(data)
-            table = read_table(source, where, schema_of(file.path), columns)
-        if table.num_rows != file.rows:
-            raise CacheError(f"{where}: expected {file.rows} rows, found {table.num_rows}; {repair_hint()}")
-        return table
+        try:
+            return read_shard(self.store, shard, columns, check=check)
+        except NoFileError as error:
+            raise self.absent(error, (shard.index or shard).path) from None

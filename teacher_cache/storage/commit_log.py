@@ -75,6 +75,14 @@ class CommitLog:
                 faults = self.unreadable if isinstance(found, NewerFormatError) else self.refused
                 faults[f"{digest}.json"] = str(found)
 
+    def text(self, digest: str) -> bytes:
+        """Return the content of one of `commits`."""
+        return self._texts[digest]
+
+    def learn(self, texts: Mapping[str, bytes]) -> None:
+        """Take the content of commits that were just written, by digest, so that nobody reads them again."""
+        self._texts |= texts
+
     def is_newer(self, name: str) -> bool:
         """Return whether a file is a commit of a newer format."""
         return isinstance(self._parsed.get(name.removesuffix(".json")), NewerFormatError)
@@ -99,10 +107,9 @@ class CommitLog:
         listed = self.commits.keys()
         if len(listed - self._folded) <= (CHECKPOINT_AFTER if len(listed) > SMALL else 0):
             return
-        texts = {digest: self._texts[digest].decode("utf-8") for digest in sorted(listed)}
-        data = canonical_json({"format": FORMAT, "commits": texts})
-        name = f"{sha256(data)}.json"
-        self.store.write(f"checkpoints/{name}", data)
+        path, data = checkpoint_file({digest: self._texts[digest] for digest in listed})
+        name = path.rpartition("/")[2]
+        self.store.write(path, data)
         if self._checkpoint and self._checkpoint != name and self._folded <= listed:
             self.store.remove(f"checkpoints/{self._checkpoint}")
         self._folded, self._checkpoint = frozenset(listed), name
@@ -149,3 +156,10 @@ class CommitLog:
             return
         with ThreadPoolExecutor(_REMOTE_THREADS, "armada-commits") as pool:
             yield from pool.map(read, names)
+
+
+def checkpoint_file(texts: Mapping[str, bytes]) -> tuple[str, bytes]:
+    """Return the path and the content of the checkpoint of some commits, given by their digests."""
+    commits = {digest: texts[digest].decode("utf-8") for digest in sorted(texts)}
+    data = canonical_json({"format": FORMAT, "commits": commits})
+    return f"checkpoints/{sha256(data)}.json", data

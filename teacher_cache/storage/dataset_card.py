@@ -14,20 +14,27 @@ import yaml
 from teacher_cache.errors import NoFileError
 from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
+from teacher_cache.storage.viewer_configs import picture_configs, root_configs
 
 _HEAD_BYTES = 1 << 16
 _MEASURED_SHARDS = 8
 
 
 def write_card(cache: Cache) -> None:
-    """Write README.md into the cache's root folder, in place of an older one."""
-    cache.store.write("README.md", card_text(cache).encode("utf-8"))
+    """Write README.md into the cache's root folder and those of its teachers, in place of older ones."""
+    with cache.store.together():
+        for teacher in cache.teachers():
+            if configs := picture_configs(cache, teacher):
+                text = f"{_front_matter(configs)}\n# Pictures of {teacher.name}\n\nWritten by armada.\n"
+                cache.store.write(f"images/{teacher.name}/README.md", text.encode("utf-8"))
+        cache.store.write("README.md", card_text(cache).encode("utf-8"))
 
 
-def card_text(cache: Cache) -> str:
+def card_text(cache: Cache, viewer: str | list[str] = "") -> str:
     """Return the card: Markdown with YAML front matter.
 
-    It states the teachers, encoders, licences, numbers of rows, cost, dates and sources of the prompts.
+    It states the teachers, encoders, licences, numbers of rows, cost, dates and sources of the prompts. `viewer`
+    are the files, or their pattern, with the pictures as Parquet for the Hub's viewer, if there are any.
     """
     commits = cache.commits()
     dates = sorted(commit.at for commit in commits)
@@ -38,20 +45,23 @@ def card_text(cache: Cache) -> str:
         "license": "other",
         "license_name": "; ".join(licences) or "unknown",
         "tags": ["armada", "synthetic-images", "image-embeddings"],
-        "configs": [{"config_name": "features", "data_files": "features/**/*.parquet"}],
+        **root_configs(cache, viewer),
         "armada_commits": len(commits),  # a copy that has fewer is not complete
     }
     facts = [
         f"- Built from {dates[0]} to {dates[-1]}" if dates else "- Nothing committed yet",
         f"- Prompts from: {', '.join(sources) or 'unnamed sources'}",
     ]
-    head = ["---", yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip(), "---"]
     title = [
         "# A cache of teacher pictures",
         "",
         "Written by armada. The key of a row identifies the request that was sent to the teacher.",
     ]
-    return "\n".join([*head, *title, "", *facts, "", *sections])
+    return "\n".join([_front_matter(front), *title, "", *facts, "", *sections])
+
+
+def _front_matter(facts: dict[str, Any]) -> str:
+    return f"---\n{yaml.safe_dump(facts, sort_keys=False, allow_unicode=True).rstrip()}\n---"
 
 
 def commits_on_card(cache: Cache) -> int:

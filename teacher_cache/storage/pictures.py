@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from typing import Any
+from contextlib import contextmanager
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.errors import CacheError, repair_hint
+from teacher_cache.errors import CacheError, NoFileError, repair_hint
 from teacher_cache.format.arrow import first_of_each, one_array
+from teacher_cache.format.digests import from_column, from_hex, index_digests, same_at
 from teacher_cache.format.shards import ImageRow
 from teacher_cache.keys import sha256
 from teacher_cache.storage.cache import Cache
+
+SHARD_BYTES = 1 << 30  # bytes of pictures per shard, at most, unless one picture is larger
 
 
 def read_pictures(cache: Cache, rows: pa.Table) -> Iterator[bytes]:
@@ -25,7 +29,7 @@ def read_pictures(cache: Cache, rows: pa.Table) -> Iterator[bytes]:
     """
     columns = ["path", "offset", "bytes", "image_sha256", "image_key"]
     for path, group in _by_path(rows.select(columns)):
-        with cache.store.open(path) as stream:
+        with _opened(cache, path) as stream:
             for batch in group.to_batches(max_chunksize=1024):
                 for row in batch.to_pylist():
                     stream.seek(row["offset"])
@@ -34,7 +38,19 @@ def read_pictures(cache: Cache, rows: pa.Table) -> Iterator[bytes]:
 
 def read_picture(cache: Cache, row: Mapping[str, Any]) -> bytes:
     """Return the picture of one index row, as `read_pictures` yields it and with the same errors."""
-    return _checked(cache, row, cache.store.read_range(row["path"], row["offset"], row["bytes"]))
+    try:
+        return _checked(cache, row, cache.store.read_range(row["path"], row["offset"], row["bytes"]))
+    except NoFileError as error:
+        raise cache.absent(error, row["path"]) from None
+
+
+@contextmanager
+def _opened(cache: Cache, path: str) -> Iterator[IO[bytes]]:
+    try:
+        with cache.store.open(path) as stream:
+            yield stream
+    except NoFileError as error:
+        raise cache.absent(error, path) from None
 
 
 def _checked(cache: Cache, row: Mapping[str, Any], picture: bytes) -> bytes:
@@ -45,29 +61,38 @@ def _checked(cache: Cache, row: Mapping[str, Any], picture: bytes) -> bytes:
     return picture
 
 
-def index_rows(cache: Cache, places: pa.Table, limit: int) -> Iterator[pa.Table]:
-    """Yield the complete index rows (IMAGE_COLUMNS and `path`) of some pictures, in tar order.
+def index_rows(cache: Cache, places: pa.Table, limit: int, most_bytes: int = SHARD_BYTES) -> Iterator[pa.Table]:
+    """Yield the complete index rows (IMAGE_COLUMNS and `path`) of some pictures (key_columns.PLACE_COLUMNS), in tar
+    order.
 
-    `places` has the columns `image_key`, `image_sha256` and `path`. A table has at most `limit` rows, so that a million
-    prompts are never in memory at once. Raise NoFileError if an index does not exist any more.
+    A table has at most `limit` rows, so that a million prompts are never in memory at once, and its pictures have at
+    most `most_bytes` bytes, unless it is one picture. Raise NoFileError if an index does not exist any more.
     """
     shards = {shard.path: shard for commit in cache.commits() for shard in commit.added if shard.index}
     shards |= cache.state.live
     pending: list[pa.Table] = []
     for path, group in _by_path(places.take(pc.sort_indices(_codes(places)))):
         table = cache.table(shards[path])
-        place = pc.index_in(table["image_key"], one_array(group["image_key"]))
-        is_canonical = pc.fill_null(pc.equal(pc.take(group["image_sha256"], place), table["image_sha256"]), False)
-        rows = table.append_column("path", pa.repeat(path, table.num_rows)).filter(is_canonical)
+        keys, digests = (from_hex(table[name], path) for name in ("image_key", "image_sha256"))
+        place = index_digests(from_column(group["image_key"])).find(keys)
+        is_canonical = same_at(from_column(group["image_sha256"]), place, digests)
+        rows = table.append_column("path", pa.repeat(path, table.num_rows)).filter(pa.array(is_canonical))
         rows = first_of_each(rows, "image_key")
         pending.append(rows.sort_by([("offset", "ascending")]))
-        while sum(table.num_rows for table in pending) >= limit:
+        while size := _fitting(pending, limit, most_bytes):
             rows = pa.concat_tables(pending)
-            yield rows.slice(0, limit)
-            pending = [rows.slice(limit)]
+            yield rows.slice(0, size)
+            pending = [rows.slice(size)]
     rest = pa.concat_tables(pending) if pending else None
     if rest is not None and rest.num_rows:
         yield rest
+
+
+def _fitting(pending: list[pa.Table], limit: int, most_bytes: int) -> int:
+    """Return how many of the rows fill a shard, 0 if all of them fit into one with room to spare."""
+    sizes = np.concatenate([table["bytes"].to_numpy() for table in pending]).cumsum()
+    fitting = min(len(sizes), max(1, int((sizes[:limit] <= most_bytes).sum())))
+    return fitting if fitting < len(sizes) or fitting == limit else 0
 
 
 def image_rows(rows: pa.Table) -> list[ImageRow]:

@@ -12,10 +12,12 @@ import pyarrow.compute as pc
 from teacher_cache.files.store import Store
 from teacher_cache.format.arrow import one_array
 from teacher_cache.format.commits import Shard
+from teacher_cache.format.digests import from_column, from_hex, index_digests, same_at
 from teacher_cache.format.shards import feature_matrix, write_samples
 from teacher_cache.format.sources import Source
 from teacher_cache.progress_bar import progress
 from teacher_cache.storage.cache import Cache
+from teacher_cache.storage.key_columns import canonical_pictures
 from teacher_cache.storage.pictures import image_rows, index_rows, read_pictures
 
 FORMATS = ("parquet", "webdataset")  # what a build writes besides the pictures: features, or samples as well
@@ -45,7 +47,7 @@ def write_missing_samples(cache: Cache, teacher: Source, encoder: Source, out: S
     with progress(sum(shard.rows for shard in shards), f"samples {encoder.name}", "row") as bar:
         for name, shard in names.items():
             if name not in there:
-                images = cache.images(teacher, ["path"]) if images is None else images
+                images = canonical_pictures(cache, teacher) if images is None else images
                 written += _write_samples_of(cache, images, shard, out, f"{folder}/{name}")
             expected.add(name)
             bar.update(shard.rows)
@@ -57,9 +59,10 @@ def write_missing_samples(cache: Cache, teacher: Source, encoder: Source, out: S
 
 def _write_samples_of(cache: Cache, images: pa.Table, shard: Shard, out: Store, path: str) -> int:
     table = cache.table(shard)
-    place = pc.index_in(images["image_key"], one_array(table["image_key"]))
-    is_here = pc.fill_null(pc.equal(pc.take(table["image_sha256"], place), images["image_sha256"]), False)
-    parts = list(index_rows(cache, images.filter(is_here), max(shard.rows, 1)))
+    keys, digests = (from_hex(table[name], shard.path) for name in ("image_key", "image_sha256"))
+    place = index_digests(keys).find(from_column(images["image_key"]))
+    is_here = same_at(digests, place, from_column(images["image_sha256"]))
+    parts = list(index_rows(cache, images.filter(pa.array(is_here)), max(shard.rows, 1)))
     if not parts:
         return 0
     rows = pa.concat_tables(parts)

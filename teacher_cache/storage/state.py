@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 
 from teacher_cache.format.commits import Commit, Entry, Shard
 
@@ -30,6 +31,7 @@ class CacheState:
     entries: Mapping[str, Mapping[Entry, Shard]]  # the live entries of each live path
     replacements: Mapping[Entry, tuple[Commit, ...]]  # the effective commits that replace an entry
     lost: frozenset[Entry]  # what a commit records as lost; it counts again if its files return
+    left_out: frozenset[str] = frozenset()  # paths in `listed` that this copy of the cache lacks on purpose
 
     def is_readable(self, shard: Shard) -> bool:
         """Return whether a live shard's files are listed, and are not the remains of one that is known to be lost."""
@@ -44,7 +46,8 @@ class CacheState:
         """Return the state that the cache would have if each listed file of a commit had its size."""
         files = (file for commit in self.commits.values() for shard in commit.added for file in shard.files())
         sizes = {file.path: file.bytes for file in files if file.path in self.listed}
-        return cache_state(self.commits.values(), {**self.listed, **sizes})
+        left_out = {path: size for path, size in self.listed.items() if path in self.left_out}
+        return cache_state(self.commits.values(), {**self.listed, **sizes}, left_out)
 
     def entries_of(self, shards: Iterable[Shard]) -> list[Entry]:
         """Return the live entries of some paths, for a commit that replaces them."""
@@ -81,8 +84,14 @@ class CacheState:
                         yield commit, shard
 
 
-def cache_state(commits: Iterable[Commit], listed: Mapping[str, int]) -> CacheState:
-    """Return the state of a cache from its commits and the sizes of its listed files, in linear time."""
+def cache_state(
+    commits: Iterable[Commit], listed: Mapping[str, int], left_out: Mapping[str, int] = MappingProxyType({})
+) -> CacheState:
+    """Return the state of a cache from its commits and the sizes of its listed files, in linear time.
+
+    `left_out` are the sizes of files that are not there on purpose: they count as if they were.
+    """
+    listed = {**listed, **left_out}
     known = {commit.digest: commit for commit in commits}
     added = ((commit, shard) for commit in known.values() for shard in commit.added)
     whole = {Entry(commit.digest, shard.path): _is_whole(shard, listed) for commit, shard in added}
@@ -106,7 +115,7 @@ def cache_state(commits: Iterable[Commit], listed: Mapping[str, int]) -> CacheSt
         if not whole[first] and any(e not in lost and e.commit not in contained for e, _ in entries):
             missing.append(chosen[path])
     entries_of = {path: dict(live[path]) for path in chosen}
-    return CacheState(known, listed, chosen, tuple(missing), entries_of, replacements, lost)
+    return CacheState(known, listed, chosen, tuple(missing), entries_of, replacements, lost, frozenset(left_out))
 
 
 def _replacements(commits: Mapping[str, Commit], whole: Mapping[Entry, bool]) -> dict[Entry, tuple[Commit, ...]]:

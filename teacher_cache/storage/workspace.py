@@ -142,6 +142,8 @@ def _words() -> Iterator[None]:
         with disk_errors_in_words(str(_spools())):
             yield
     except CacheError as error:
+        if str(state_folder()) not in str(error):
+            raise  # of the cache's store
         raise CacheError(f"{error}; set XDG_STATE_HOME to a folder for the work in progress of your builds") from error
 
 

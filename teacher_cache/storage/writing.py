@@ -38,13 +38,14 @@ def commit_pictures(
 
     Return the index (IMAGE_COLUMNS and `path`, the tar's path).
     """
-    with cache.store.draft() as draft:
-        write_samples(draft, rows, pictures)
-        index = index_of(draft)
-        tar = cache.add(draft, f"images/{teacher.name}/shards", ".tar", len(rows))
-    # The index comes after the tar, from which a repair can make it again if this process is killed here.
-    tar = replace(tar, index=cache.write_shard(f"images/{teacher.name}/indexes", index))
-    cache.commit([tar], replaced=replaced, lost=lost, spent=spent, **provenance.now())
+    with cache.store.together():
+        with cache.store.draft() as draft:
+            write_samples(draft, rows, pictures)
+            index = index_of(draft)
+            tar = cache.add(draft, f"images/{teacher.name}/shards", ".tar", len(rows))
+        # The index comes after the tar, from which a repair can make it again if this process is killed here.
+        tar = replace(tar, index=cache.write_shard(f"images/{teacher.name}/indexes", index))
+        cache.commit([tar], replaced=replaced, lost=lost, spent=spent, **provenance.now())
     return index.append_column("path", pa.repeat(tar.path, index.num_rows))
 
 
@@ -94,8 +95,9 @@ def commit_features(
     stored = features.astype(dtype)
     schema = feature_schema(features.shape[1], dtype, feature_metadata(teacher, encoder, features, stored))
     table = pa.table([*columns, feature_column(stored)], schema=schema)
-    shard = cache.write_shard(f"features/{teacher.name}/{encoder.name}/shards", table)
-    cache.commit([shard], replaced=replaced, spent=spent, **provenance.now())
+    with cache.store.together():
+        shard = cache.write_shard(f"features/{teacher.name}/{encoder.name}/shards", table)
+        cache.commit([shard], replaced=replaced, spent=spent, **provenance.now())
     return shard
 
 
@@ -109,6 +111,7 @@ def commit_failures(
     spent: Iterable[Spent] = (),
 ) -> Shard:
     """Write failures (FAILURE_COLUMNS) as one Parquet shard, commit it and return it."""
-    shard = cache.write_shard(f"failures/{teacher.name}", failures)
-    cache.commit([shard], replaced=replaced, spent=spent, **provenance.now())
+    with cache.store.together():
+        shard = cache.write_shard(f"failures/{teacher.name}", failures)
+        cache.commit([shard], replaced=replaced, spent=spent, **provenance.now())
     return shard

@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from teacher_cache.registry.packages import import_package, quiet_transformers
 from teacher_cache.teachers import Teacher
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _NO_LIMIT = 100_000  # tokens; a tokenizer without a limit has a huge number
 _MOST_PROMPTS = 50_000  # prompts that are tokenised for a count; of more, evenly spaced ones
@@ -42,19 +46,19 @@ class BeyondWindow:
         )
 
 
-def beyond_window(teacher: Teacher, prompts: Sequence[str]) -> BeyondWindow | None:
+def beyond_window(teacher: Teacher, prompts: pa.ChunkedArray | Sequence[str]) -> BeyondWindow | None:
     """Count the prompts that a teacher does not read to their end; None if it does not know its window.
 
     Loads the teacher's tokenizer, but no model. Of more than 50,000 prompts, so many are counted, evenly spaced.
     """
     window: PromptWindow | None = getattr(teacher, "window", None)
-    return count_beyond(window, prompts) if window and prompts else None
+    return count_beyond(window, prompts) if window and len(prompts) else None
 
 
-def count_beyond(window: PromptWindow, prompts: Sequence[str]) -> BeyondWindow:
+def count_beyond(window: PromptWindow, prompts: pa.ChunkedArray | Sequence[str]) -> BeyondWindow:
     """Count as `beyond_window` does."""
     step = max(1, -(-len(prompts) // _MOST_PROMPTS))
-    chosen = prompts[::step]
+    chosen = [str(prompts[place]) for place in range(0, len(prompts), step)]
     # A token has at least one byte, so that a short text fits without being tokenised.
     long = [prompt for prompt in chosen if len(prompt.encode("utf-8")) > window.tokens - 2]
     counts = window.count(long) if long else []

@@ -124,6 +124,10 @@ HUB: dict[str, tuple[dict[str, Any], list[tuple[tuple[str, ...], Any]]]] = {
         {"idx": 0, "premise": "A man rides.", "hypothesis": "He sits.", "label": "entailment"},
         [(("A man rides.", "He sits."), 0)],
     ),
+    "world/emotions": (
+        {"text": "I love it, oddly.", "labels": [18, 26], "id": "e"},
+        [(("I love it, oddly.",), (18, 26))],
+    ),
     "world/grammar": (
         {"one": "They eat.", "other": "They eats.", "label": "1", "paradigm": "agreement"},
         [(("They eat.",), 1), (("They eats.",), 0)],

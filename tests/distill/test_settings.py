@@ -4,12 +4,12 @@ from dataclasses import asdict, field, fields, make_dataclass
 
 import pytest
 
+from distill.declared import check_settings
 from distill.settings import (
     BASELINE,
     AlignerSettings,
     TrainSettings,
     changes,
-    check_settings,
     with_baseline,
 )
 from distill.training import checkpoints
@@ -54,12 +54,19 @@ def test_the_baseline_is_frozen():
     """These values name every run that exists: a change of one makes all of them other runs."""
     for kind in (TrainSettings, AlignerSettings):
         assert set(BASELINE[kind.__name__]) <= {one.name for one in fields(kind)}
-    assert with_baseline(TrainSettings, {}).items() >= {
+    found = with_baseline(TrainSettings, {})
+    assert {name: found.pop(name) for name in BASELINE["TrainSettings"]} == {
         "manifold": "cosine", "alpha": 0.5, "beta": 1.0, "gamma": 1.0, "temperature": 5.0, "epochs": 3,
         "batch_size": 32, "accumulate": 1, "lr": 5e-5, "schedule": "linear", "weight_decay": 0.01, "warmup": 0.1,
         "clip_norm": 1.0, "dropout": 0.1, "max_length": 128, "max_steps": None, "by_length": True, "select": "last",
         "seed": 0,
-    }.items()  # fmt: skip
+    }  # fmt: skip
+    came_later = {
+        "warmup_steps": None, "no_decay": "none", "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8,
+        "label_smoothing": 0.0, "class_weights": None, "early_stopping_patience": None, "objective": "armada",
+        "folds": 5, "output_loss": "kl", "contrast": 0.1, "components": 64, "power": 0.5, "balance": "contrast",
+    }  # fmt: skip
+    assert {name: found[name] for name in came_later} == came_later
 
 
 @pytest.mark.parametrize(

@@ -44,14 +44,20 @@ def save_student(folder: Path, kind: str = "bert", layers: int = 1, **changes: A
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY))
     tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), model_max_length=32)
-    if kind not in ("bert", "deberta", "deberta-v2"):
+    if kind not in ("bert", "deberta", "deberta-v2", "electra", "albert"):
         tokenizer.model_input_names = ["input_ids", "attention_mask"]
     tokenizer.save_pretrained(folder)
-    settings = {"num_hidden_layers": layers, "max_position_embeddings": 32 + 2 * (kind == "roberta"), **PARTS}
+    settings = {
+        "num_hidden_layers": layers,
+        "max_position_embeddings": 32 + 2 * (kind in ("roberta", "mpnet")),
+        **PARTS,
+    }
     settings |= {"type_vocab_size": 1} if kind == "roberta" else {}
     if kind.startswith("deberta"):
         settings |= {"relative_attention": True, "pos_att_type": ["p2c", "c2p"], "pooler_hidden_size": 16}
         settings |= {"type_vocab_size": 2}
+    settings |= {"embedding_size": 16} if kind in ("electra", "albert") else {}
+    settings |= {"hidden_dim": 32} if kind == "distilbert" else {}
     if kind == "modernbert":
         settings |= {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
         settings |= {"global_attn_every_n_layers": 2, "local_attention": 8}
@@ -66,7 +72,7 @@ def save_decoder(
 ) -> Path:
     """A random decoder with a word tokenizer; without `pad` it has no padding token, as LLaMA's checkpoints."""
     import torch
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
     from transformers import (
         AutoConfig,
         AutoModelForCausalLM,
@@ -82,6 +88,9 @@ def save_decoder(
         tokenizer_object=words, unk_token="<unk>", bos_token="<s>", eos_token="</s>", pad_token=pad, model_max_length=32
     )
     tokenizer.model_input_names = ["input_ids", "attention_mask"]
+    if kind == "t5":  # reads the state at the end token
+        words.post_processor = processors.TemplateProcessing("$A </s>", "$A </s> $B </s>", [("</s>", 3)])
+        tokenizer = Fast(tokenizer_object=words, unk_token="<unk>", eos_token="</s>", pad_token="<pad>")
     tokenizer.save_pretrained(folder)
     settings = {
         **PARTS,
@@ -95,8 +104,13 @@ def save_decoder(
     }
     if kind == "opt":
         settings |= {"ffn_dim": 32, "word_embed_proj_dim": 8}
-    if kind == "qwen3":
+    if kind in ("qwen3", "gemma", "gemma2"):
         settings |= {"head_dim": 8}
+    if kind == "gpt_neo":
+        settings |= {"attention_types": [[["global"], layers]]}
+    if kind == "t5":
+        settings |= {"d_kv": 8, "d_ff": 32, "decoder_start_token_id": 0, "pad_token_id": 0}
+        del settings["max_position_embeddings"]
     torch.manual_seed(0)
     auto = AutoModelForCausalLM if causal else AutoModelForSequenceClassification
     auto.from_config(AutoConfig.for_model(kind, **{**settings, **changes})).save_pretrained(folder)

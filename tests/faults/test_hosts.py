@@ -19,8 +19,9 @@ from teacher_cache import (
     Cache,
     CacheError,
     build,
-    make_requests,
+    image_key,
     merge,
+    prompt_key,
     source_of_teacher,
     status,
 )
@@ -29,12 +30,7 @@ from tests.faults.forked import start, wait
 
 pytestmark = pytest.mark.faults
 PROMPTS = [f"prompt {i}" for i in range(30)]
-KEYS = {
-    prompt: key
-    for key, _, prompt, _ in (
-        r.values() for r in make_requests(source_of_teacher(fakes.teacher()), PROMPTS).to_pylist()
-    )
-}
+KEYS = {prompt: image_key(source_of_teacher(fakes.teacher()).digest, prompt_key(prompt)) for prompt in PROMPTS}
 
 
 class Large(fakes.FakeTeacher):

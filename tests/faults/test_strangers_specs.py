@@ -17,6 +17,7 @@ COMMANDS = (
     ("verify", "CACHE", "--recompute", 3),
     ("verify", "CACHE", "--repair"),
     ("status", "CACHE"),
+    ("prompts", "CACHE"),
     ("compact", "CACHE"),
     ("export", "CACHE", "OUT", "--to", "webdataset"),
     ("merge", "CACHE", "MERGED"),
@@ -34,7 +35,7 @@ def module(tmp_path):
     return folder
 
 
-@pytest.mark.parametrize("attack", ["server", "module", "shell"])
+@pytest.mark.parametrize("attack", ["server", "module", "file", "shell"])
 def test_no_command_opens_what_a_caches_files_say_of_teacher_and_encoder(tmp_path, module, attack):
     cache = Cache(str(tmp_path / "stranger"), create=True)
     build(cache, ["fine", "[transient] a", "[transient] b"], *adapters())
@@ -42,6 +43,7 @@ def test_no_command_opens_what_a_caches_files_say_of_teacher_and_encoder(tmp_pat
         text = {
             "server": f"openai:m?base_url={server.url}&key_env=MY_SECRET",
             "module": "evil:Teacher",
+            "file": f"{module / 'evil.py'}:Teacher",
             "shell": f"x'; touch {tmp_path / 'touched'}; echo '\x1b]0;owned\x07",
         }[attack]
         for path in [*Path(str(cache.store)).rglob("teacher.json"), *Path(str(cache.store)).rglob("encoder.json")]:

@@ -47,6 +47,8 @@ def test_prompts_are_read_from_the_named_column(tmp_path):
         (['{"text": "a"}', '{"text": 7}'], "row 2, column 'text': expected a text, found the int 7"),
         (['{"text": "a"}', '{"text": "  "}'], "row 2, column 'text': expected a text, found an empty text"),
         (['{"text": "a\\ud800"}'], "row 1, column 'text': expected a text, found a lone surrogate at character 2"),
+        (['{"text": ["a", {"b": ["c\\udc00"]}]}'], "row 1, column 'text': .*found a lone surrogate at character 2"),
+        (['{"text": {"a\\ud800": 1}}'], "row 1, column 'text': expected a text, found a lone surrogate at character 2"),
         (['{"caption": "a"}'], "row 1: expected column 'text', found caption"),
         (['{"text": "a"}'] * 5000 + ["{oops"], "line 5001: expected a JSON object"),
         (["[1]"], "line 1: expected a JSON object, found list"),

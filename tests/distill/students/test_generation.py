@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from distill.cards.cards import load_card
 from distill.objective.targets import TeacherTargets
 from distill.settings import AlignerSettings, TrainSettings
 from distill.students.distilled import DistilledStudent
@@ -13,14 +14,17 @@ from distill.students.heads import StudentHeads
 from distill.students.loading import StudentSpec
 from distill.students.lora import merge_lora
 from distill.students.task_model import open_task_model
-from distill.tasks.cards import load_card
 from distill.tasks.splits import Split
 from distill.training.trainer import CheckpointConfig, train_student
 from teacher_cache import ArmadaError
 from tests.distill.tiny import save_decoder, save_student
 
 CPU = torch.device("cpu")
-KINDS = ("llama", "opt", "qwen2", "qwen3")
+KINDS = ("llama", "opt", "qwen2", "qwen3", "gpt2", "gpt_neo", "phi", "gemma2", "granite")
+SCALED = {
+    "gemma2": {"final_logit_softcapping": 0.05},
+    "granite": {"logits_scaling": 8.0},
+}  # as some models scale logits
 PROMPTS = [f"my plane {number} is" for number in range(10)]
 ANSWERS = [f"{number}" for number in range(10)]
 
@@ -31,12 +35,15 @@ def tokens_of(tokenizer, limit=32):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_loss_is_that_of_stock_transformers(tmp_path, kind):
-    model, tokenizer = load_generator(StudentSpec(str(save_decoder(tmp_path, kind, causal=True))), 0)
+    path = save_decoder(tmp_path, kind, causal=True, **SCALED.get(kind, {}))
+    model, tokenizer = load_generator(StudentSpec(str(path)), 0)
     model.eval()
+    if kind == "phi":
+        torch.nn.init.normal_(model.lm_head.bias)
     tokenized = tokenize_answers(tokenizer, [*PROMPTS, "good"], [*ANSWERS, "3 4 5"], 32)
     batch = tokenized.tokens.batch(range(11), CPU)
     pooled, logits, answers = answer_loss(model, batch, torch.tensor(tokenized.first))
-    stock = model(**batch)
+    stock = model(**{name: batch[name] for name in ("input_ids", "attention_mask", "labels")})
     assert torch.allclose(answers[:, 0].sum() / answers[:, 1].sum(), stock.loss, atol=1e-5)
     assert answers[:, 1].tolist() == (batch["labels"] != NO_LABEL).sum(1).tolist()
     last = batch["pooled"].argmax(1)

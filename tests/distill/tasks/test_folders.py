@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from distill.tasks.cards import load_card
+from distill.cards.cards import load_card
 from distill.tasks.splits import load_splits
 from teacher_cache import ArmadaError
 from tests.distill.tasks.test_splits import CARD, folder_of, pairs
@@ -101,5 +101,27 @@ def test_a_wrong_file_is_blamed_before_the_hub_is_asked(tmp_path):
 
 
 def test_a_card_of_a_repository_says_which_files_of_it_are_needed():
-    with pytest.raises(ArmadaError, match=r"world/colour: .* columns object, label .* nala-cub/coda .* --data-files"):
+    with pytest.raises(
+        ArmadaError, match=r"world/colour: .* columns object, label .*/nala-cub/coda/tree/.* --data-files"
+    ):
         load_splits(load_card("world/colour"))
+
+
+HALF = "a\ud800"  # half of a pair of UTF-16; JSON can write it alone
+HALVES = {
+    "reasoning/arc-easy": ("choices", {"choices": {"text": [HALF, "b"], "label": ["A", "B"]}, "answerKey": "A"}),
+    "world/emotions": ("labels", {"labels": ["joy", HALF]}),
+    "instruction/dolly": ("response", {"context": "", "response": HALF}),
+    "superglue/wsc": ("target", {"label": 1, "target": {"span1_text": HALF, "span1_index": 0}}),
+}
+
+
+@pytest.mark.parametrize("task", HALVES)
+def test_half_a_character_anywhere_in_a_row_is_an_error_that_names_the_row(task, tmp_path):
+    """It could be read, but neither hashed nor written."""
+    card, (column, row) = load_card(task), HALVES[task]
+    for name in ("train", "test", "validation"):
+        rows = [{next(iter(card.columns)): f"text {number}", **row} for number in range(9)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    with pytest.raises(ArmadaError, match=rf"jsonl: row 1, column '{column}': expected a text, found a lone surrogate"):
+        load_splits(card, tmp_path)

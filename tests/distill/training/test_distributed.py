@@ -12,8 +12,8 @@ FSDP = {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": 2}
 CASES = {
     "bert": {},
     "relational in two parts": {"manifold": "relational", "accumulate": 2, "epochs": 1, "lr": 1e-4},
+    "deberta-v2": {"epochs": 1, "no_decay": "biases-and-norms"},
     "crossfit": {"objective": "crossfit", "epochs": 1},
-    "deberta-v2": {"epochs": 1},
     "llama": {"lora_rank": 2, "epochs": 1},
 }
 

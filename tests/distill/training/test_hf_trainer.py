@@ -5,14 +5,21 @@ import re
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, Trainer, TrainingArguments
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DataCollatorWithPadding,
+    Trainer,
+    TrainingArguments,
+)
 
 from distill.objective.losses import student_loss
 from distill.objective.targets import EpochTargets
+from distill.settings import TrainSettings
 from distill.students.pooling import pooled_and_logits
 from distill.training import hf_trainer
 from distill.training.hf_trainer import DistilledModel, targets_from_cache
-from teacher_cache import Cache, CoverageError, build
+from teacher_cache import ArmadaError, Cache, CoverageError, build
 from tests import fakes
 from tests.distill.tiny import save_student, split
 
@@ -66,6 +73,87 @@ def test_the_loss_is_the_student_loss_of_armada(script):
         assert torch.allclose(model(labels=labels, row=rows, **batch)["loss"], expected)
     plain = model(labels=labels, **batch)
     assert torch.allclose(plain.loss, stock(**batch, labels=labels).loss)
+
+
+def gradient_of_one_step(script, folder, accumulation, count=24, **settings):
+    """The loss and the gradient norm that the stock Trainer logs for one step over `count` rows, and the trainer."""
+    targets = targets_from_cache("my-cache", ROWS.prompts, ROWS.labels, epochs=1)
+    stock = AutoModelForSequenceClassification.from_pretrained(
+        script["name"], num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+    )
+    model = DistilledModel(stock, targets, TrainSettings(dropout=0.0, **settings))
+    rows = {**script["tokenizer"](ROWS.prompts[:count]), "labels": ROWS.labels[:count], "row": list(range(count))}
+    args = TrainingArguments(
+        str(folder), max_steps=1, per_device_train_batch_size=24 // accumulation, use_cpu=True, logging_steps=1,
+        gradient_accumulation_steps=accumulation, remove_unused_columns=False, report_to=[], save_strategy="no",
+        max_grad_norm=1e6, disable_tqdm=True,
+    )  # fmt: skip
+    collate = DataCollatorWithPadding(script["tokenizer"])
+    trainer = Trainer(
+        model, args, train_dataset=Dataset.from_dict(rows), data_collator=collate, callbacks=[model.callback]
+    )
+    trainer.train()
+    log = next(entry for entry in trainer.state.log_history if "grad_norm" in entry)
+    return log["loss"], log["grad_norm"], trainer
+
+
+@pytest.mark.parametrize("count", [24, 21], ids=["equal parts", "a smaller last part"])
+@pytest.mark.parametrize("manifold", ["pointwise", "none"])
+def test_the_trainer_has_the_same_loss_and_gradient_at_any_accumulation(script, tmp_path, manifold, count):
+    one = gradient_of_one_step(script, tmp_path / "one", 1, count, manifold=manifold)
+    for parts in (4, 12):
+        several = gradient_of_one_step(script, tmp_path / str(parts), parts, count, manifold=manifold)
+        assert several[0] == pytest.approx(one[0], rel=1e-5)
+        assert several[1] == pytest.approx(one[1], rel=1e-5)
+
+
+def test_a_manifold_loss_of_means_is_of_the_same_size_at_any_accumulation(script, tmp_path):
+    one, four = (gradient_of_one_step(script, tmp_path / str(parts), parts, manifold="cosine") for parts in (1, 4))
+    assert four[0] == pytest.approx(one[0], rel=0.1)
+
+
+def test_the_trainer_evaluates_the_plain_classifier(script, tmp_path):
+    trainer = gradient_of_one_step(script, tmp_path, 4)[2]
+    rows = Dataset.from_dict({**script["tokenizer"](ROWS.prompts), "labels": ROWS.labels})
+    batch = script["tokenizer"](ROWS.prompts, padding=True, return_tensors="pt")
+    trainer.args.per_device_eval_batch_size = 24
+    with torch.inference_mode():
+        expected = trainer.model.student.eval()(**batch, labels=torch.tensor(ROWS.labels)).loss
+    assert trainer.evaluate(rows)["eval_loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_label_smoothing_of_the_trainer_is_refused_because_it_would_replace_the_teacher(script):
+    model = DistilledModel(
+        AutoModelForSequenceClassification.from_pretrained(script["name"], num_labels=3),
+        targets_from_cache("my-cache", ROWS.prompts, ROWS.labels, epochs=1),
+    )
+    batch = script["tokenizer"](ROWS.prompts[:2], padding=True, return_tensors="pt")
+    with pytest.raises(ArmadaError, match="label_smoothing_factor"):
+        model.train()(row=torch.tensor([0, 1]), **batch)
+
+
+def test_rows_with_several_labels_train_in_the_trainer_as_transformers_takes_them(script, tmp_path):
+    """Labels are (N, K) floats, and the plain checkpoint knows that they do not exclude one another."""
+    sets = [[float(row % 8 >> label & 1) for label in range(3)] for row in range(len(ROWS))]
+    teacher_targets = targets_from_cache("my-cache", ROWS.prompts, sets, epochs=3)
+    assert teacher_targets.classes == 3
+    several = script["AutoModelForSequenceClassification"].from_pretrained(
+        script["name"], num_labels=3, problem_type="multi_label_classification"
+    )
+    model = DistilledModel(several, teacher_targets).eval()
+    rows = torch.tensor([3, 5, 8])
+    batch = dict(script["tokenizer"]([ROWS.prompts[row] for row in rows], padding=True, return_tensors="pt"))
+    labels = torch.tensor([sets[row] for row in rows])
+    model.begin(2)
+    outputs = model.heads(*pooled_and_logits(several, batch))
+    aligner = EpochTargets(teacher_targets, 2, torch.device("cpu")).outputs(rows, teacher_targets.features[rows])
+    weights = {"manifold": "cosine", "alpha": 0.5, "beta": 1.0, "gamma": 1.0, "temperature": 5.0}
+    found = model(labels=labels, row=rows, **batch)["loss"]
+    assert torch.allclose(found, student_loss(aligner, outputs, labels, **weights).total)
+    lines = LINES.replace("num_labels=3", "num_labels=3, problem_type='multi_label_classification'")
+    exec(compile(lines, "script.py", "exec"), {**script, "labels": sets})
+    saved = AutoModelForSequenceClassification.from_pretrained(tmp_path / "student")
+    assert saved.config.problem_type == "multi_label_classification"
 
 
 def test_a_text_without_a_picture_stops_before_training(script):

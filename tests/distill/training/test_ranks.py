@@ -19,6 +19,16 @@ CASES = {
     "relational in two parts": {"manifold": "relational", "accumulate": 2, "epochs": 1},
     "euclid": {"manifold": "euclid", "epochs": 1},
     "pointwise": {"manifold": "pointwise", "epochs": 1},
+    "as of Trainer": {
+        "schedule": "cosine",
+        "warmup_steps": 2,
+        "no_decay": "biases-and-norms",
+        "adam_beta2": 0.98,
+        "label_smoothing": 0.1,
+        "class_weights": ["1.0", "2.0", "0.5"],
+        "accumulate": 2,
+        "epochs": 1,
+    },
     "crossfit in two parts": {"objective": "crossfit", "accumulate": 2, "epochs": 1},
 }
 pytestmark = pytest.mark.timeout(900)  # all tests compare the same runs, which take minutes on a busy machine

@@ -16,7 +16,7 @@ from tests.pipelines.run.test_mending import ENCODER, TEACHER, armada
         (("glue/rte", "--task", "glue/rte"), "--task: expected rows of the card glue/rte before it, found the card"),
         (("rows.csv", "--task", "glue/rte", "--text-column", "text"), "leave out one of the two"),
         (("glue/rte", "--text-column", "text"), "the card glue/rte has its own columns"),
-        (("rows.csv", "--task", "glue/nothing"), "no task 'glue/nothing'; known: "),
+        (("rows.csv", "--task", "glue/nothing"), "no task 'glue/nothing'"),
         (("gone.csv", "--task", "glue/rte"), "gone.csv"),
         (("folder",), "found a folder; name its card by --task"),
     ],

@@ -34,7 +34,13 @@ def run(task, folder, student, splits, **options):
 
 
 @pytest.mark.parametrize(
-    ("task", "metric"), [("glue/sst2", "accuracy"), ("glue/stsb", "pearson"), ("superglue/copa", "accuracy")]
+    ("task", "metric"),
+    [
+        ("glue/sst2", "accuracy"),
+        ("glue/stsb", "pearson"),
+        ("superglue/copa", "accuracy"),
+        ("world/emotions", "macro_f1"),
+    ],
 )
 def test_every_type_of_labelled_task_learns_and_says_what_its_features_tell_out_of_fold(
     task, metric, student, tmp_path
@@ -76,7 +82,7 @@ def test_a_generation_task_and_options_of_the_other_objective_are_refused_in_wor
     task = "reasoning/gsm8k"
     splits = Splits(rows(task, 8), NO_ROWS, rows(task, 4, 8))
     with pytest.raises(
-        ArmadaError, match=r"--objective crossfit: expected a task of type classification, regression, "
+        ArmadaError, match=r"--objective crossfit: expected a task of type classification, multi-label, "
     ):
         run(task, tmp_path, decoder, splits)
     with pytest.raises(ArmadaError, match=r"--folds: expected --objective crossfit beside it, found armada"):

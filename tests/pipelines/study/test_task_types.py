@@ -5,17 +5,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 from scipy import stats
 from sklearn import metrics
 
 from distill import Splits, load_card, question_scores
 from distill.tasks.splits import Split
+from pipelines.study.checks import check_arms
 from pipelines.study.config import parse_study
 from pipelines.study.findings import find
-from pipelines.study.predictions import load_predictions, save_predictions, score_predictions
+from pipelines.study.predictions import load_predictions, save_predictions, score_predictions, scores_by_question
 from pipelines.study.run import Run, run_one
-from pipelines.study.runner import check_students, runs_of
-from teacher_cache import ArmadaError
+from pipelines.study.runner import runs_of
+from teacher_cache import ArmadaError, Cache, build
+from tests import fakes
 from tests.distill.tiny import WORDS, save_decoder, save_student
 from tests.pipelines.studies import write_study
 
@@ -37,9 +40,9 @@ def rows(task, count, first=0):
                 groups.append(f"q{number}")
         else:
             texts.append((f"{word} {number}",) * len(card.text))
-            labels.append({"classification": number % 2, "regression": -float(number % 5) - 0.5}.get(card.type, ("3",)))
-    if card.type == "generation":
-        labels = [(str(number % 3),) for number in range(first, first + count)]
+            ids = tuple(label for label in range(4) if number % 8 >> label & 1)  # none for every eighth row
+            answers = {"classification": number % 2, "regression": -float(number % 5) - 0.5, "multi-label": ids}
+            labels.append(answers.get(card.type, (str(number % 3),)))
     ids = [f"{number:04}" for number in range(len(texts))]
     return Split(ids, texts, [" ".join(one) for one in texts], labels, groups or None)
 
@@ -51,6 +54,9 @@ def by_scikit(task, predictions, split):
         return np.mean(
             [text.split()[-1:] == [answers[0]] for text, answers in zip(predictions, split.labels, strict=True)]
         )
+    if kind == "multi-label":
+        wanted = np.array([[label in labels for label in range(predictions.shape[1])] for labels in split.labels])
+        return metrics.f1_score(wanted, predictions > 0, average="macro", zero_division=np.nan)
     if kind == "regression":
         return stats.pearsonr(predictions[:, 0], split.labels)[0]
     if kind == "choice":
@@ -64,7 +70,15 @@ def by_scikit(task, predictions, split):
     return metrics.accuracy_score(split.labels, predictions.argmax(1))
 
 
-TASKS = ["glue/sst2", "glue/mnli", "reasoning/piqa", "reasoning/hellaswag", "glue/stsb", "reasoning/gsm8k"]
+TASKS = [
+    "glue/sst2",
+    "glue/mnli",
+    "reasoning/piqa",
+    "reasoning/hellaswag",
+    "glue/stsb",
+    "world/emotions",
+    "reasoning/gsm8k",
+]
 
 
 def study_of(folder, task, student, **changes):
@@ -82,14 +96,56 @@ def test_a_run_of_a_study_scores_as_train_and_as_scikit_learn(tmp_path, task):
     splits = Splits(rows(task, 20), NO_ROWS, rows(task, 12, first=20))
     primary = {"arm": "relational", "against": ["undistilled", "shuffled"], "margin": 0.01}
     study = study_of(tmp_path, task, student, probe=not is_text, primary=primary, settings=SETTINGS)
-    run = Run("finetune", "undistilled", 0)
-    outcome = run_one(study, run, tmp_path / "run", str(tmp_path / "cache"), splits)
+    build(Cache(str(tmp_path / "cache"), create=True), splits.train.prompts, fakes.teacher(), fakes.encoder())
     metric = load_card(task).metrics[0]
-    trained = json.loads((tmp_path / "run" / "run.json").read_text())["metrics"]["test"]
-    assert outcome["readouts"]["finetune"] == pytest.approx(trained, abs=1e-5)
-    for readout, found in outcome["readouts"].items():
-        predictions = load_predictions(tmp_path / "run", readout)
-        assert found[metric] == pytest.approx(by_scikit(task, predictions, splits.test), abs=1e-5)
+    for arm in ("undistilled", "relational"):
+        folder = tmp_path / arm
+        outcome = run_one(study, Run("finetune", arm, 0), folder, str(tmp_path / "cache"), splits)
+        trained = json.loads((folder / "run.json").read_text())["metrics"]["test"]
+        assert outcome["readouts"]["finetune"] == pytest.approx(trained, abs=1e-5)
+        for readout, found in outcome["readouts"].items():
+            predictions = load_predictions(folder, readout)
+            assert found[metric] == pytest.approx(by_scikit(task, predictions, splits.test), abs=1e-5)
+
+
+SIMILARITY = {
+    "name": "own/pairs",
+    "title": "Pairs with a score",
+    "type": "similarity",
+    "source": {"repository": "own", "revision": "1", "files": "rows", "licence": "own"},
+    "text": ["{a}", "{b}"],
+    "prompt": "{a} {b}",
+    "label": "score",
+    "split": {"train": 80, "validation": 10, "test": 10},
+    "metrics": ["spearman", "pearson"],
+}
+
+
+def scored_pairs(count, first=0):
+    numbers = range(first, first + count)
+    texts = [(f"{WORDS[number % 16]} plane {number}", f"{WORDS[number * 3 % 16]} phone") for number in numbers]
+    labels = [float(number % 5) for number in numbers]
+    return Split([str(number) for number in numbers], texts, [" ".join(pair) for pair in texts], labels)
+
+
+def test_a_study_of_sentence_pairs_scores_as_train_and_as_scipy_and_has_no_probe(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(SIMILARITY))
+    student = save_student(tmp_path / "model")
+    primary = {"arm": "relational", "against": ["undistilled", "shuffled"], "margin": 0.01}
+    with pytest.raises(ArmadaError, match=r"readouts\.probe: expected none for the similarity task own/pairs"):
+        study_of(tmp_path, "card.yaml", student, probe=True, primary=primary)
+    study = study_of(tmp_path, "card.yaml", student, primary=primary, settings=SETTINGS)
+    splits = Splits(scored_pairs(20), NO_ROWS, scored_pairs(12, first=20))
+    build(Cache(str(tmp_path / "cache"), create=True), splits.train.prompts, fakes.teacher(), fakes.encoder())
+    for arm in ("undistilled", "relational"):
+        folder = tmp_path / arm
+        outcome = run_one(study, Run("finetune", arm, 0), folder, str(tmp_path / "cache"), splits)["readouts"][
+            "finetune"
+        ]
+        assert outcome == pytest.approx(json.loads((folder / "run.json").read_text())["metrics"]["test"], abs=1e-5)
+        found = load_predictions(folder, "finetune")[:, 0]
+        assert outcome["spearman"] == pytest.approx(stats.spearmanr(found, splits.test.labels)[0], abs=1e-5)
 
 
 def test_an_encoder_is_refused_for_a_generation_task_before_the_first_call(tmp_path):
@@ -97,7 +153,7 @@ def test_an_encoder_is_refused_for_a_generation_task_before_the_first_call(tmp_p
     study = study_of(tmp_path, "reasoning/gsm8k", save_student(tmp_path / "model"))
     train = replace(rows("reasoning/gsm8k", 8), labels=[(WORDS[number % 3],) for number in range(8)])
     with pytest.raises(ArmadaError, match="expected a decoder for a generation task"):
-        check_students(study, Splits(train, NO_ROWS, NO_ROWS), tmp_path, str(tmp_path / "cache"))
+        check_arms(study, Splits(train, NO_ROWS, NO_ROWS), tmp_path, str(tmp_path / "cache"))
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -126,7 +182,7 @@ def test_the_findings_of_simulated_predictions_are_scikit_learns(tmp_path, task)
     assert found.test_rows == 60
     assert found.tested_on == ("questions" if card.type == "choice" else "rows")
     for one in found.comparisons:
-        if card.type == "regression":
+        if card.type in ("regression", "multi-label"):
             assert one.rows_low is None
         else:
             assert one.rows_low <= one.mean <= one.rows_high
@@ -139,6 +195,15 @@ def test_a_student_that_calls_every_choice_wrong_does_not_get_a_point_for_each(t
     always_wrong = np.tile([1.0, 0.0], (len(test), 1))
     assert score_predictions(load_card(task), always_wrong, test)["accuracy"] == pytest.approx(chance, abs=0.05)
     assert len(question_scores(always_wrong, test.labels, test.groups)) == 400
+
+
+def test_the_subset_accuracy_of_label_sets_is_resampled_by_row(tmp_path):
+    test = rows("world/emotions", 40)
+    predictions = np.random.default_rng(0).normal(size=(40, 28)) - 3
+    predictions[::8] = -1.0  # rows without a label, of which none is predicted
+    scores = scores_by_question(load_card("world/emotions"), "subset_accuracy", predictions, test)
+    assert scores.mean() == score_predictions(load_card("world/emotions"), predictions, test)["subset_accuracy"] > 0
+    assert scores_by_question(load_card("world/emotions"), "micro_f1", predictions, test) is None
 
 
 def test_a_class_that_no_training_row_has_is_never_predicted_by_the_probe():

@@ -12,6 +12,8 @@ from teacher_cache import (
     Provenance,
     build,
     choose,
+    compact,
+    index_rows,
     make_plan,
     make_requests,
     open_features,
@@ -23,6 +25,7 @@ from teacher_cache.building import builder
 from teacher_cache.building.sealing import seal
 from teacher_cache.building.spool_opening import open_spool
 from teacher_cache.format.pixels import picture_fault
+from teacher_cache.storage.key_columns import canonical_pictures
 from tests import fakes
 
 PROMPTS = [f"prompt {i}" for i in range(23)]
@@ -73,6 +76,27 @@ def test_shards_have_at_most_shard_rows_and_small_seals_lose_nothing(cache):
     shards = cache.shards(f"images/{teacher.name}/shards")
     assert max(shard.rows for shard in shards) <= 5
     assert cache.images(teacher).num_rows == 23
+
+
+@pytest.mark.parametrize("most", [1, 2500, 1 << 30])
+def test_shards_have_at_most_shard_bytes_of_pictures_in_builds_exports_and_compactions(cache, tmp_path, most):
+    picture = len(fakes.png(0))  # about 830 bytes
+    build(cache, PROMPTS, fakes.teacher(), fakes.encoder(), BuildOptions(shard_bytes=most))
+    teacher = source_of_teacher(fakes.teacher())
+
+    def sizes(cache):
+        tables = [table["bytes"].to_pylist() for _, table in cache.tables(f"images/{teacher.name}/")]
+        assert sum(map(len, tables)) == len(PROMPTS)
+        return [sum(table) for table in tables]
+
+    assert all(size <= max(most, 2 * picture) for size in sizes(cache))
+    assert max(sizes(cache)) >= min(most, 23 * picture) - 2 * picture  # and they are filled
+    compact(cache, shard_bytes=100_000)
+    assert len(sizes(cache)) <= 4  # of 23 tars, which have 10 KB each
+    places = canonical_pictures(cache, teacher)
+    parts = list(index_rows(cache, places, 1000, most))
+    assert sum(part.num_rows for part in parts) == len(PROMPTS)
+    assert all(part.num_rows == 1 or sum(part["bytes"].to_pylist()) <= most for part in parts)
 
 
 def test_the_same_prompts_give_the_same_shards(tmp_path):
@@ -191,10 +215,14 @@ def test_a_plan_makes_no_calls_and_writes_nothing(cache, tmp_path):
         source_of_teacher(teacher),
         source_of_encoder(encoder),
         make_requests(source_of_teacher(teacher), [*PROMPTS, PROMPTS[0]]),
-        rows=24,
     )
-    assert (plan.rows, plan.unique_prompts, plan.pictures_at_hand, plan.features_at_hand) == (24, 23, 10, 10)
-    assert plan.wanted.num_rows == 13
+    assert (plan.requests.rows, plan.requests.unique_prompts, plan.pictures_at_hand, plan.features_at_hand) == (
+        24,
+        23,
+        10,
+        10,
+    )
+    assert plan.calls == 13
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -251,7 +279,7 @@ def test_rows_that_another_build_has_sealed_but_not_deleted_are_not_sealed_again
     before = Cache(cache.store.url).commits()
     with open_spool(stale) as spool:
         assert spool.unsealed() == {teacher.digest: 3}
-        seal(stale, spool, teacher, 100, Provenance(lambda: 0.0), again=True)
+        seal(stale, spool, teacher, BuildOptions(), Provenance(lambda: 0.0), again=True)
         assert spool.unsealed() == {}
     assert Cache(cache.store.url).commits() == before
 

@@ -5,9 +5,10 @@ import tempfile
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 from hypothesis import given, settings, strategies as st
 
-from teacher_cache import BuildOptions, Cache, build
+from teacher_cache import BuildOptions, Cache, Source, build, make_requests
 from teacher_cache.keys import image_key, prompt_key, spec_digest
 from tests import fakes
 
@@ -38,6 +39,22 @@ def test_the_order_of_names_and_the_unicode_form_of_the_text_do_not_change_the_k
     shuffled = dict(data.draw(st.permutations(list(spec.items()))))
     forms = {key(shuffled, unicodedata.normalize(form, text), 0) for form in ("NFC", "NFD")}
     assert forms == {key(spec, text, 0)}
+
+
+@given(prompts=st.lists(texts, max_size=12), samples=st.integers(1, 3), limit=st.none() | st.integers(1, 5))
+def test_requests_are_the_unique_prompts_in_their_order_times_the_samples(prompts, samples, limit):
+    teacher = Source({"kind": "t"}, spec_digest({"kind": "t"}))
+    unique = list(dict.fromkeys(unicodedata.normalize("NFC", text) for text in prompts))[:limit]
+    requests = make_requests(teacher, iter(prompts), samples, limit)
+    assert (requests.rows, requests.unique_prompts, len(requests)) == (len(prompts), len(unique), len(unique) * samples)
+    expected = [(image_key(teacher.digest, prompt_key(text), n), text, n) for text in unique for n in range(samples)]
+    every = np.ones(len(requests), bool)
+    wanted = list(requests.wanted(np.arange(len(requests)), np.arange(len(requests))))
+    assert [(one.request.image_key, one.request.prompt, one.request.sample) for one in wanted] == expected
+    assert [one.attempts for one in wanted] == list(range(len(requests)))
+    assert list(requests.texts(every)) == [text for _, text, _ in expected]
+    odd = np.arange(1, len(requests), 2)
+    assert [one.request.image_key for one in requests.wanted(odd, every)] == [key for key, _, _ in expected[1::2]]
 
 
 @settings(max_examples=15, deadline=None)

@@ -6,6 +6,8 @@ from teacher_cache import (
     Cache,
     Source,
     build,
+    make_plan,
+    make_requests,
     open_teacher,
     redraw_notes,
     source_of_encoder,
@@ -88,8 +90,8 @@ def test_the_advice_sets_what_differs_and_is_given_only_for_the_same_teacher_els
     build(cache, PROMPTS, teachers[0], fakes.encoder())
     build(cache, PROMPTS[:1], fakes.teacher(style="bold"), fakes.encoder())
     source = Source(teachers[1].spec, spec_digest(teachers[1].spec))
-    wanted = cache.images(source_of_teacher(teachers[0]), ["prompt_key"])
-    notes = redraw_notes(cache, source, wanted)
+    plan = make_plan(cache, source, source_of_encoder(fakes.encoder()), make_requests(source, PROMPTS))
+    notes = redraw_notes(cache, source, plan)
     assert (len(notes), all(note.endswith(advice or "") for note in notes)) == (1 if advice else 0, True)
 
 

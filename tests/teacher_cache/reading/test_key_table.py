@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from teacher_cache import CacheError
-from teacher_cache.reading.key_table import KeyTable, canonical_rows, from_hex, key_table, leading, row_sums, to_hex
+from teacher_cache.format.digests import canonical_rows, from_hex, leading, to_hex
+from teacher_cache.reading.key_table import KeyTable, key_table, row_sums
 
 
 def facts_of(pairs):

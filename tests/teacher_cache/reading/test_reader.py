@@ -76,7 +76,7 @@ def test_the_second_opening_decodes_nothing(cache, monkeypatch):
 def test_one_of_several_teachers_must_be_chosen(cache):
     build(cache, PROMPTS[:2], fakes.teacher(), fakes.encoder())
     build(cache, PROMPTS[:2], fakes.teacher(style="bold"), fakes.encoder())
-    with pytest.raises(SpecError, match=r"has several teachers .* choose one with --teacher SPEC"):
+    with pytest.raises(SpecError, match=r"has several teachers .* choose one with --teacher "):
         choose(cache, None, None)
     assert choose(cache, source_of_teacher(fakes.teacher()).digest, None)[0].spec["style"] == "plain"
 

@@ -27,8 +27,8 @@ def copies(monkeypatch, change=lambda name, path: None):
     fetched = []
     plain = Store.copy_to
 
-    def copy_to(store, name, path):
-        plain(store, name, path)
+    def copy_to(store, name, path, size=-1):
+        plain(store, name, path, size)
         fetched.append(name)
         change(name, path)
 

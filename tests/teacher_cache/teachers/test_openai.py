@@ -214,6 +214,6 @@ def test_a_budget_in_dollars_holds_with_64_calls_in_flight_and_over_three_builds
             spent.append((sum(server.requested.values()), report.cost_usd_total))
         source = source_of_teacher(teacher)
         requests = make_requests(source, prompts)
-        plan = make_plan(cache, source, source_of_encoder(encoder), requests, rows=len(prompts))
+        plan = make_plan(cache, source, source_of_encoder(encoder), requests)
     assert spent == [(50, 0.5), (50, 0.5), (80, 0.8)]
-    assert (plan.pictures_at_hand, plan.wanted.num_rows) == (80, 120)
+    assert (plan.pictures_at_hand, plan.calls) == (80, 120)

@@ -1,0 +1,1 @@
+"""Tests of teacher_cache/sharing."""
