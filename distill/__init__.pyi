@@ -1,5 +1,8 @@
 """The public names of `distill` and the modules that define them; `__init__.py` imports each name on first use."""
 
+from .cards.card_files import card_digest as card_digest, find_task as find_task
+from .cards.cards import Card as Card, card_names as card_names, load_card as load_card
+from .cards.yaml_files import parse_yaml as parse_yaml
 from .controls import (
     CONTROL_NAMES as CONTROL_NAMES,
     UNDISTILLED as UNDISTILLED,
@@ -60,8 +63,6 @@ from .students.task_model import (
     open_task_model as open_task_model,
     with_length as with_length,
 )
-from .tasks.card_files import card_digest as card_digest, find_task as find_task
-from .tasks.cards import Card as Card, card_names as card_names, load_card as load_card
 from .tasks.metrics import (
     question_scores as question_scores,
     score as score,
@@ -75,7 +76,6 @@ from .tasks.prompts import (
     training_prompts as training_prompts,
 )
 from .tasks.splits import Split as Split, Splits as Splits, load_splits as load_splits
-from .tasks.yaml_files import parse_yaml as parse_yaml
 from .training.activations import checkpoint_gradients as checkpoint_gradients
 from .training.checkpoints import (
     BestEpoch as BestEpoch,

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from teacher_cache.errors import PromptError
-from teacher_cache.tables import SUFFIXES, lone_surrogate, read_column, text_lines
+from teacher_cache.tables import SUFFIXES, read_column
+from teacher_cache.text_files import lone_surrogate, text_lines
 
 
 def read_prompts(path: Path, column: str = "text") -> list[str]:

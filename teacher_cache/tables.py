@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from teacher_cache.errors import PromptError, did_you_mean
+from teacher_cache.text_files import check_file, lone_surrogate, read_text, texts_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -123,52 +123,15 @@ def column_names(path: Path) -> list[str]:
             raise PromptError(f"{part}: expected rows, found none")
         return list(rows[0])
     try:
-        _check_file(part)
+        check_file(part)
         folders = [name.partition("=")[0] for name in part.relative_to(path).parts[:-1] if "=" in name]
         return [*parquet.read_schema(part).names, *folders]
     except (pa.ArrowException, OSError) as error:
         raise PromptError(f"{path}: no readable Parquet: {error}") from None
 
 
-def read_text(path: Path) -> str:
-    """Return the content of a UTF-8 file. Raise PromptError, with the line, if it can't be read."""
-    data = _bytes(path)
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise PromptError(f"{path}: line {line}: expected UTF-8, found the byte 0x{data[error.start]:02x}") from None
-
-
-def text_lines(path: Path) -> Iterator[str]:
-    """Yield the lines of a UTF-8 file that are not blank. Raise PromptError as `read_text`."""
-    return (line.rstrip("\r") for line in read_text(path).split("\n") if line.strip())
-
-
-def lone_surrogate(text: str) -> str:
-    """Return what is wrong with a text that UTF-8 can't encode, or "" for any other text."""
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        return f"a lone surrogate at character {error.start + 1}"
-    return ""
-
-
-def _texts_in(value: Any) -> Iterator[str]:
-    """Yield the texts in a value of JSON, however deep in lists and objects."""
-    left = [value]
-    while left:
-        one = left.pop()
-        if isinstance(one, str):
-            yield one
-        elif isinstance(one, list):
-            left += reversed(one)
-        elif isinstance(one, dict):
-            left += [*one.keys(), *one.values()]
-
-
 def _csv_header(path: Path, encoding: str) -> list[str]:
-    _check_file(path)
+    check_file(path)
     try:
         with path.open(
             encoding="utf-8-sig" if encoding == "utf-8" else encoding, errors="replace", newline=""
@@ -192,7 +155,7 @@ def _read_jsonl(path: Path, columns: Sequence[str], limit: int | None = None) ->
             _check_columns(f"{path}: row {len(rows) + 1}", columns, list(row))
             if _HALF_CHARACTER.search(line):
                 for column in columns or row:
-                    if fault := next(filter(None, map(lone_surrogate, _texts_in(row[column]))), ""):
+                    if fault := next(filter(None, map(lone_surrogate, texts_in(row[column]))), ""):
                         where = f"{path}: row {len(rows) + 1}, column {column!r}"
                         raise PromptError(f"{where}: expected a text, found {fault}; mend the row")
             rows.append(row)
@@ -227,7 +190,7 @@ def _parquet_table(path: Path, columns: Sequence[str]) -> pa.Table:
             source = dataset.dataset(files, format="parquet", partitioning="hive", partition_base_dir=str(path))
             _check_columns(path, columns, source.schema.names)
             return source.to_table(columns=list(columns) or None)
-        _check_file(path)
+        check_file(path)
         _check_columns(path, columns, parquet.read_schema(path).names)
         return parquet.ParquetFile(path).read(columns=list(columns) or None)
     except (pa.ArrowException, OSError) as error:
@@ -263,17 +226,3 @@ def _check_ending(path: Path) -> None:
     if path.suffix not in SUFFIXES:
         found = "a folder" if path.is_dir() else path.suffix or "no ending"
         raise PromptError(f"{path}: expected a file ending in {', '.join(SUFFIXES)}, found {found}")
-
-
-def _check_file(path: Path) -> None:
-    """Raise PromptError unless there is a file at the path."""
-    if not os.path.isfile(path):
-        raise PromptError(f"{path}: {'is a folder, expected a file' if os.path.isdir(path) else 'no such file'}")
-
-
-def _bytes(path: Path) -> bytes:
-    _check_file(path)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise PromptError(f"{path}: {error.strerror}") from None

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from distill.cards.cards import Card
 from distill.objective.score_scale import AS_IS
 from distill.settings import TrainSettings
 from distill.students.embedding import Cosines, cosine_scale, embed, embedding_class, tokenize_pairs
@@ -23,7 +24,6 @@ from distill.students.files.student_files import load_config
 from distill.students.loading import Load, StudentSpec, length_limit, load_stock
 from distill.students.lora import add_lora
 from distill.students.sharing import ALONE, Shared
-from distill.tasks.cards import Card
 from distill.tasks.metrics import score
 from distill.tasks.splits import Split
 from teacher_cache import ArmadaError
@@ -43,7 +43,7 @@ def load_embedder(spec: StudentSpec, seed: int) -> tuple[PreTrainedModel, PreTra
     tokenizer.padding_side = "right"  # as in training; absolute positions depend on it
     if spec.lora_rank:
         torch.manual_seed(seed)
-        add_lora(model, spec.lora_rank, spec.lora_targets, _pooler(model))
+        add_lora(model, spec.lora_rank, spec.lora_targets, _pooler(model), spec.lora_alpha, spec.lora_dropout)
     for name in _pooler(model):
         model.get_submodule(name).requires_grad_(False)
     model.embedding_width = _width(spec.name, model, tokenizer)

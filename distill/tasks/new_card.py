@@ -14,19 +14,19 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from distill.tasks.card_schema import DataSource, HubSource
-from distill.tasks.cards import METRICS_OF, Card
+from distill.cards.card_schema import DataSource, HubSource
+from distill.cards.cards import METRICS_OF, Card
+from distill.cards.templates import can_be_named
+from distill.cards.yaml_files import faults_in_words
 from distill.tasks.guesses import SCORED, Answers, Columns, answers_of, find_columns, flag_columns
 from distill.tasks.row_tables import HUB, Tables, hub_name, open_tables
-from distill.tasks.templates import can_be_named
-from distill.tasks.yaml_files import faults_in_words
 from teacher_cache import ArmadaError, not_one_of
 
 METRICS = {  # of the metrics of a type, those that a new card has
     "classification": ["accuracy", "macro_f1"],
     "multi-label": ["micro_f1", "macro_f1", "mean_average_precision"],
     "regression": ["pearson", "spearman"],
-    "similarity": ["pearson", "spearman"],
+    "similarity": ["spearman", "pearson"],
 }
 PERCENTAGES = {"train": 80, "validation": 10, "test": 10}
 
@@ -49,7 +49,8 @@ def new_card(rows: str, text: str | None = None, label: str | None = None, type:
         rows: a file, a folder or hf:DATASET, as `open_tables` takes it. Relative paths start at the working directory.
         text: the column of the texts, or two for pairs, separated by a comma; by default it is guessed.
         label: the column of the labels, or several of 0 and 1, separated by commas; by default it is guessed.
-        type: one of METRICS; by default it is decided by the values of the label, and never similarity.
+        type: classification, multi-label, regression or similarity; by default it is decided by the values of the
+            label. Pairs with a score are a regression, unless `type` says that they train an embedding student.
 
     Raise ArmadaError if the rows can't be read, or if a column is not there or can't be guessed.
     """
@@ -62,9 +63,12 @@ def new_card(rows: str, text: str | None = None, label: str | None = None, type:
     if type == "similarity" and len(columns.texts) != 2:
         raise ArmadaError("--type similarity: expected the two texts of a pair, --text-column A,B, found one column")
     answers = _answers(tables, columns, type)
+    said: tuple[str, ...] = (answers.said,)
+    if answers.type == "regression" and type is None and len(columns.texts) == 2:
+        said += ("an embedding student learns these pairs with --type similarity",)
     if answers.type not in METRICS_OF:
         raise ArmadaError(f"{tables.where}: {answers.said}; there are no {answers.type} tasks yet")
-    split, said = _split(tables, columns.labels)
+    split, of_split = _split(tables, columns.labels)
     name = _name_of(rows)
     values: dict[str, Any] = {
         "name": name,
@@ -82,7 +86,7 @@ def new_card(rows: str, text: str | None = None, label: str | None = None, type:
         card = Card.model_validate(values).at(Path())
     except ValidationError as error:
         raise ArmadaError(faults_in_words(Path(tables.where), error, Card)) from None
-    return NewCard(card, ",".join(columns.texts), ",".join(columns.labels), (*columns.said, answers.said, said))
+    return NewCard(card, ",".join(columns.texts), ",".join(columns.labels), (*columns.said, *said, of_split))
 
 
 def card_text(card: Card, folder: Path) -> str:

@@ -175,12 +175,11 @@ class Steps:
         terms = epoch_targets.terms(settings, student_outputs, labels, index, features, head, self._class_weights)
         if len(terms) == 1:
             return terms.expand(2)
-        scaled = terms
+        task, outputs, points = terms
         if self._balance:
             assert self._bare.head_input is not None  # of the forward pass just done
             self._balance.measure(terms, self._bare.head_input, weight)
-            scaled = terms * self._balance.scales()
-        task, outputs, points = scaled
+            task, outputs, points = terms * self._balance.scales()
         beta = settings.contrast if settings.objective == "crossfit" else settings.beta
         total = settings.alpha * outputs + (1 - settings.alpha) * task + beta * points
         return torch.cat([total[None], terms])

@@ -28,7 +28,7 @@ OF_THE_TRAINING = (
 TEXT_COLUMN = Option(
     "text_column",
     "--text-column",
-    "str | None",
+    str | None,
     None,
     Declared("The column of the texts, which are the prompts as they are; default: text."),
     "",

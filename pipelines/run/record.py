@@ -93,7 +93,7 @@ def _revision() -> dict[str, Any] | None:
     return {"revision": revision.strip(), "changed": bool(changes.strip())}
 
 
-def counts_of(train: Split, splits: Splits, task_model: TaskModel) -> dict[str, Any]:
+def trained_on(train: Split, splits: Splits, task_model: TaskModel) -> dict[str, Any]:
     """What was trained on and what was left out: rows, tokens, weights."""
     weights = task_model.model.loaded_weights
     return {

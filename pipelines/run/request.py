@@ -55,9 +55,7 @@ class RunRequest:
     data_files: Path | None = setting(
         None, "Training rows in the card's columns; or a folder with train.* and test.*.", metavar="PATH"
     )
-    rows: str | None = setting(
-        None, "Rows of your own without a card: a file, a folder or hf:DATASET; with --task, as --data-files."
-    )
+    rows: str | None = setting(None, "Rows without a card: a file, a folder or hf:DATASET; with --task: data files.")
     text_column: str | None = setting(
         None, "Of ROWS: the column of the texts, or two for pairs, A,B; guessed from plain names.", metavar="C[,C2]"
     )
@@ -128,9 +126,8 @@ class RunRequest:
 
 
 # Options of the first group and of the second say the same in two ways.
-_CACHE, _FILE = ("cache", "teacher", "encoder"), ("features", "feature_keys")
-_TWO_WAYS = ((("warmup",), ("warmup_steps",)), (_CACHE, _FILE))
-RIVALS = (*_TWO_WAYS, *((second, first) for first, second in _TWO_WAYS))
+_TWO_WAYS = [(("warmup",), ("warmup_steps",)), (("cache", "teacher", "encoder"), ("features", "feature_keys"))]
+RIVALS = [*_TWO_WAYS, *((second, first) for first, second in _TWO_WAYS)]
 
 
 @dataclass(frozen=True)
@@ -156,17 +153,14 @@ def train_options() -> Mapping[str, Option]:
 
 def _options(kind: type, part: str, skip: tuple[str, ...] = ()) -> list[Option]:
     types = get_type_hints(kind)
-    return [_option(one, types[one.name], part) for one in _declared(kind) if one.name not in skip]
+    found = [one for one in fields(kind) if "declared" in one.metadata and one.name not in skip]
+    return [_option(one, types[one.name], part) for one in found]
 
 
 def _option(one: Field[Any], type_: Any, part: str) -> Option:
     declared: Declared = one.metadata["declared"]
     name = f"aligner_{one.name}" if part == "aligner" else one.name
     return Option(name, f"--{name.replace('_', '-')}", type_, one.default, declared, part, one.name)
-
-
-def _declared(kind: type) -> list[Field[Any]]:
-    return [one for one in fields(kind) if "declared" in one.metadata]
 
 
 def make_request(values: Mapping[str, Any], where: str = "") -> RunRequest:

@@ -29,7 +29,7 @@ from pipelines.run.features import FeatureSource, join_view
 from pipelines.run.identity import identity_of
 from pipelines.run.lengths import warn_if_cut, with_length_of
 from pipelines.run.processes import start_processes
-from pipelines.run.record import RunResult, computation_of, count_parameters, counts_of, finished, write_record
+from pipelines.run.record import RunResult, computation_of, count_parameters, finished, trained_on, write_record
 from pipelines.run.request import RunRequest, check_request
 from pipelines.run.student import spec_of
 from pipelines.run.task import keep_card, rows_in_words, say, task_of
@@ -138,9 +138,7 @@ def _open(request: RunRequest, card: Card, splits: Splits, view: View | None, id
     if accelerator.is_main_process:
         warn_if_cut(task_model, settings)
     has_aligner = view is not None and not (control and control.aligner == "none")
-    targets: Targets | None = None
-    if view and has_aligner:
-        targets = find_teacher_targets(request, card, task_model, view, accelerator)
+    targets = find_teacher_targets(request, card, task_model, view, accelerator) if view and has_aligner else None
     return _Run(
         request,
         card,
@@ -235,7 +233,7 @@ def _finish(
         "selected": {"by": request.settings.select, "epoch": best[0] if best else len(epochs) - 1},
         "train_seconds": sum(epoch.seconds for epoch in epochs),
         "epochs": [asdict(epoch) for epoch in epochs],
-        **counts_of(run.train, run.splits, run.task_model),
+        **trained_on(run.train, run.splits, run.task_model),
         "coverage": asdict(run.view.coverage) if run.view else None,
         "features": asdict(source) if source else None,
         **({"out_of_fold": found} if (found := getattr(run.teacher_targets, "out_of_fold", None)) else {}),

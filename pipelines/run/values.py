@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from teacher_cache import ArmadaError
-
 if TYPE_CHECKING:
     from pipelines.run.request import Option
 
@@ -14,6 +12,8 @@ if TYPE_CHECKING:
 def converted(option: Option, value: Any, where: str) -> Any:
     """The value in the option's type. Raises ArmadaError, naming `where`, if it has none."""
     from pydantic import TypeAdapter, ValidationError
+
+    from teacher_cache import ArmadaError  # here, since `armada --help` is fast
 
     if isinstance(value, str) and "Path" in str(option.type) and not value.strip():
         raise ArmadaError(f"{where or option.flag}: {option.name}: expected a path, found nothing")

@@ -240,3 +240,7 @@ def _check_against_card(study: Study, path: Path) -> None:
         )
     if card.type == "generation" and (study.readouts.probe or study.readouts.few_shot):
         raise ArmadaError(f"{path}: readouts: expected finetune alone for the generation task {card.name}")
+    if card.type == "similarity" and study.readouts.probe:
+        raise ArmadaError(
+            f"{path}: readouts.probe: expected none for the similarity task {card.name}: it has no classes"
+        )

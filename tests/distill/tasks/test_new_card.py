@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from distill.tasks.card_files import find_task
-from distill.tasks.cards import METRICS_OF
+from distill.cards.card_files import find_task
+from distill.cards.cards import METRICS_OF
 from distill.tasks.guesses import answers_of, find_columns
 from distill.tasks.new_card import card_text, new_card
 from distill.tasks.prompts import column_prompts, training_prompts
@@ -275,6 +275,6 @@ def test_prompts_of_columns_alone_are_those_that_a_card_of_them_has(text):
         for i in range(60)
     ]
     path = jsonl("r.jsonl", rows)
-    alone, trained = column_prompts(path, text), training_prompts(new_card(path, text, "label").card)
+    alone, trained = list(column_prompts(path, text)), training_prompts(new_card(path, text, "label").card)
     assert len(alone) == 60
     assert set(trained) < set(alone)

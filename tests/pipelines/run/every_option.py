@@ -36,6 +36,7 @@ EXAMPLES: dict[str, Example] = {
     "feature_keys": Example("{home}/keys.txt", {"cache": None, "features": "{home}/named.npy"}, "mends"),
     "data_files": Example("{home}/other", {"control": "undistilled"}),
     "rows": Example("{home}/rows.csv", {"data_files": None, "task": None, "control": "undistilled"}, "mends"),
+    "type": Example("regression", OWN_ROWS),
     "text_column": Example("other", OWN_ROWS),
     "label_column": Example("mood", OWN_ROWS),
     "missing": Example("drop", {"cache": None, "features": "{home}/partial.npy"}, "mends"),

@@ -5,9 +5,10 @@ import json
 import numpy as np
 import pytest
 
-import distill.tasks.cards
+import distill.cards.cards
 from distill.students.loading import StudentSpec
 from distill.students.similarity import load_embedder
+from distill.tasks.new_card import card_text, new_card
 from pipelines.run.request import make_request
 from pipelines.run.training import run_training
 from teacher_cache import ArmadaError, BuildOptions, Cache, build
@@ -34,7 +35,7 @@ def home(tmp_path, monkeypatch):
     (tmp_path / "tasks" / "my").mkdir(parents=True)
     (tmp_path / "tasks" / "my" / "pairs.yaml").write_text(CARD.format(type="similarity"))
     (tmp_path / "tasks" / "my" / "scores.yaml").write_text(CARD.format(type="regression"))
-    monkeypatch.setattr(distill.tasks.cards, "FOLDERS", (tmp_path / "tasks", *distill.tasks.cards.FOLDERS))
+    monkeypatch.setattr(distill.cards.cards, "FOLDERS", (tmp_path / "tasks", *distill.cards.cards.FOLDERS))
     (tmp_path / "rows").mkdir()
     split, prompts = pairs(60), []
     for name, places in (("train", range(40)), ("test", range(40, 60))):
@@ -52,7 +53,8 @@ def train(home, out="out", **changes):
         "task": "my/pairs", "data_files": str(home / "rows"), "student": str(home / "student"), "epochs": 2,
         "batch_size": 8, "lr": 1e-3, "precision": "fp32", "out": str(home / out), "cache": str(home / "cache"),
     }  # fmt: skip
-    run_training(make_request({**found, **changes}))
+    said = {name: value for name, value in {**found, **changes}.items() if value is not None}
+    run_training(make_request(said))
     return json.loads((home / out / "run.json").read_text())
 
 
@@ -70,6 +72,25 @@ def test_pairs_with_scores_train_an_embedding_student_that_sentence_transformers
     card = (home / "out" / "student" / "README.md").read_text()
     assert "library_name: sentence-transformers" in card
     assert train(home) == record  # the same run again reads what is there
+
+
+def test_a_file_of_pairs_becomes_a_card_of_an_embedding_student(home):
+    split = pairs(40)
+    lines = [f"{one},{two},{label}" for (one, two), label in zip(split.texts, split.labels, strict=True)]
+    rows = home / "pairs.csv"
+    rows.write_text("\n".join(["first,second,score", *dict.fromkeys(lines)]))
+    found = new_card(str(rows), "first,second", "score", "similarity")
+    assert (found.card.type, found.card.metrics) == ("similarity", ["spearman", "pearson"])
+    assert any("type: similarity, numbers from 0 to 5" in sentence for sentence in found.said)
+    guessed = new_card(str(rows), "first,second", "score")
+    assert guessed.card.type == "regression"
+    assert any("armada tasks new ... --type similarity" in sentence for sentence in guessed.said)
+    with pytest.raises(ArmadaError, match="text: expected two templates, one for each text of a pair"):
+        new_card(str(rows), "first", "score", "similarity")
+    (home / "card.yaml").write_text(card_text(found.card, home))
+    save_student(home / "student")
+    record = train(home, task=str(home / "card.yaml"), data_files=None, control="undistilled", cache=None, epochs=1)
+    assert record["metrics"]["test"].keys() == {"spearman", "pearson"}
 
 
 @pytest.mark.parametrize("control", ["undistilled", "shuffled", "aux-only"])
