@@ -71,7 +71,7 @@ def commit_of(number: int, is_live: bool, replaced: tuple[Entry, ...]) -> Commit
 def counted(function: Callable[[], Any]) -> Counter[str]:
     """Return how often a function asks the store, by the kind of the request."""
     requests: Counter[str] = Counter()
-    names = ("sizes", "names", "open", "exists", "read_range", "modified", "walk")
+    names = ("sizes", "names", "open", "read", "exists", "read_range", "modified", "walk")
     originals = {name: getattr(Store, name) for name in names}
 
     def count(name: str, original: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,13 +1,13 @@
-"""The cost of distillation per step: our distilled loop, our undistilled loop and transformers' Trainer.
-
-The three take turns: one step each per round, in a new order every round.
+"""The cost of distillation per step: our distilled loop by both objectives, our undistilled loop and transformers'
+Trainer. The four take turns: one step each per round, in a new order every round.
 
     python benchmarks/train_step.py [--rounds 12] [--students minilm bert6] [--batches 8 32] [--clock wall|cpu] [--json]
 
 A ratio is the median over the rounds of the ratio of two times in a round, with its bootstrapped 95 % interval. The
-ratio of an epoch includes the one pass of the frozen aligner per epoch; that of a first run also includes the training
-of the aligner, and `paper_run` its training as by --recipe paper (reported, without a bound). Exits with code 3 if a
-ratio exceeds its bound: 1.03 for an epoch or a rerun, 1.10 for a first run (on a GPU 1.02 for an epoch).
+ratio of an epoch includes the one pass of the frozen aligner per epoch, or the making of the bank; that of a first run
+also includes the training of the aligner, or of all cross-fitted ones and the whitening, and `paper_run` its training
+as by --recipe paper (reported, without a bound). Exits with code 3 if a ratio exceeds its bound: 1.03 for an epoch or a
+rerun, 1.10 for a first run (on a GPU 1.02 for an epoch); of crossfit 1.05 and 1.15.
 """
 
 from __future__ import annotations
@@ -27,97 +27,27 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from scipy import stats
-from transformers import (
-    AutoModelForSequenceClassification,
-    BertConfig,
-    BertForSequenceClassification,
-    PrinterCallback,
-    Trainer,
-    TrainerCallback,
-    TrainingArguments,
-)
+from training_loops import CLASSES, EPOCH_STEPS, LENGTH, ours, trainer_of
 from turns import Turns, run_in_turn
 
 from distill import (
     PAPER_ALIGNER,
     AlignerSettings,
-    CheckpointConfig,
+    Coverage,
+    CrossfitTargets,
     EpochTargets,
-    StudentSpec,
+    Split,
     TeacherTargets,
-    Tokens,
     TrainSettings,
+    View,
+    crossfit_targets,
     train_aligner,
-    train_student,
 )
 
-FEATURES, CLASSES, LENGTH, EPOCH_STEPS = 1024, 3, 128, 64
+FEATURES = 1024
 WARM_UP = 2  # rounds
-BOUNDS = {"epoch": 1.03, "first_run": 1.10}  # a rerun consists of epochs only: it reads the trained aligner
-
-
-def student_model(name: str) -> Any:
-    if name == "minilm":
-        path = StudentSpec("minilm").path
-        return AutoModelForSequenceClassification.from_pretrained(path, num_labels=CLASSES, dtype=torch.float32)
-    return BertForSequenceClassification(BertConfig(num_hidden_layers=6, num_labels=CLASSES))
-
-
-def synthetic_rows(count: int) -> tuple[Tokens, list[int]]:
-    """Return rows of random words at full length, so that neither side spends time on padding."""
-    generator = np.random.default_rng(0)
-    ids = generator.integers(1000, 20000, (count, LENGTH)).tolist()
-    columns = {"input_ids": ids, "attention_mask": [[1] * LENGTH] * count}
-    return Tokens(columns, {"input_ids": 0, "attention_mask": 0}, 0), generator.integers(0, CLASSES, count).tolist()
-
-
-def ours(
-    name: str, batch: int, teacher_targets: TeacherTargets | None, accelerator: Any, turns: Turns, side: int
-) -> None:
-    steps = len(turns.seconds) + 1
-    tokens, labels = synthetic_rows(batch * max(EPOCH_STEPS, steps))
-    settings = TrainSettings(epochs=1, batch_size=batch, max_steps=steps)
-    with tempfile.TemporaryDirectory() as folder:
-        train_student(
-            student_model(name),
-            tokens,
-            labels,
-            settings,
-            data_digest="benchmark",
-            teacher_targets=teacher_targets,
-            checkpoint_config=CheckpointConfig(Path(folder), save_steps=10**9),
-            accelerator=accelerator,
-            on_step=lambda step: turns.wait(side) if step == 1 else turns.done(side),
-        )
-
-
-def trainer_of(name: str, batch: int, precision: str, turns: Turns, side: int, folder: str) -> Trainer:
-    steps = len(turns.seconds) + 1
-    tokens, labels = synthetic_rows(batch * max(EPOCH_STEPS, steps))
-    rows = [
-        {"input_ids": ids, "attention_mask": mask, "labels": label}
-        for ids, mask, label in zip(*tokens.columns.values(), labels, strict=True)
-    ]
-
-    class Step(TrainerCallback):
-        def on_step_end(self, arguments: Any, state: Any, control: Any, **_: Any) -> None:
-            turns.wait(side) if state.global_step == 1 else turns.done(side)
-
-    arguments = TrainingArguments(
-        folder,
-        per_device_train_batch_size=batch,
-        max_steps=steps,
-        bf16=precision == "bf16",
-        use_cpu=not torch.cuda.is_available(),
-        optim="adamw_torch_fused",
-        save_strategy="no",
-        logging_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-    )
-    trainer = Trainer(student_model(name), arguments, train_dataset=rows, callbacks=[Step()])
-    trainer.remove_callback(PrinterCallback)  # it would print on standard output
-    return trainer
+# A rerun consists of epochs only: it reads the trained aligner.
+BOUNDS = {"epoch": 1.03, "first_run": 1.10, "crossfit_epoch": 1.05, "crossfit_first_run": 1.15}
 
 
 def measure(
@@ -142,7 +72,8 @@ def measure(
     train_aligner(features[:few], labels[:few], CLASSES, 1, PAPER_ALIGNER, 0, "benchmark")
     paper = (clock() - started) / few * batch
     teacher_targets = TeacherTargets(features, states, settings.width)
-    turns = Turns(3, rounds + WARM_UP, clock)
+    crossfit, crossfit_s = cross_fitted(features, labels.tolist(), clock, device)
+    turns = Turns(4, rounds + WARM_UP, clock)
     with tempfile.TemporaryDirectory() as folder:
         peer = trainer_of(name, batch, precision, turns, 2, folder)  # first: it resets accelerate's state
         accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=precision)
@@ -150,29 +81,58 @@ def measure(
             lambda: ours(name, batch, teacher_targets, accelerator, turns, 0),
             lambda: ours(name, batch, None, accelerator, turns, 1),
             peer.train,
+            lambda: ours(name, batch, crossfit, accelerator, turns, 3),
         ]
         run_in_turn(turns, sides)
-    distilled, undistilled, trainer = turns.seconds[WARM_UP:].T
+    distilled, undistilled, trainer, by_crossfit = turns.seconds[WARM_UP:].T
     targets, aligner = np.median(targets_s) / EPOCH_STEPS, np.median(aligner_s) / EPOCH_STEPS
     ratios = {}
     for peer, seconds in (("trainer", trainer), ("undistilled", undistilled)):
         ratios[f"epoch/{peer}"] = ratio((distilled + targets) / seconds)
         ratios[f"first_run/{peer}"] = ratio((distilled + targets + aligner) / seconds)
+        ratios[f"crossfit_epoch/{peer}"] = ratio((by_crossfit + crossfit_s["bank"]) / seconds)
+        ratios[f"crossfit_first_run/{peer}"] = ratio((by_crossfit + sum(crossfit_s.values())) / seconds)
         ratios[f"paper_run/{peer}"] = ratio((distilled + targets + paper) / seconds)
     return {
         "student": name,
         "batch": batch,
         "step_ms": {
             "distilled": 1000 * float(np.median(distilled)),
+            "crossfit": 1000 * float(np.median(by_crossfit)),
             "undistilled": 1000 * float(np.median(undistilled)),
             "trainer": 1000 * float(np.median(trainer)),
             "targets": 1000 * float(targets),
             "aligner": 1000 * float(aligner),
+            **{f"crossfit_{what}": 1000 * seconds for what, seconds in crossfit_s.items()},
         },
         "tokens_per_s": {"distilled": batch * LENGTH / float(np.median(distilled)),
                          "trainer": batch * LENGTH / float(np.median(trainer))},
         "ratios": ratios,
     }  # fmt: skip
+
+
+def cross_fitted(
+    features: torch.Tensor, labels: list[int], clock: Callable[[], float], device: torch.device
+) -> tuple[CrossfitTargets, dict[str, float]]:
+    """Return the targets of crossfit, and the seconds per step of an epoch that aligners with whitening and the bank
+    take: medians of three."""
+    count = len(labels)
+    ids = [str(number) for number in range(count)]
+    rows = Split(ids, [(one,) for one in ids], ids, labels)
+    aligners, banks = [], []
+    for _ in range(3):
+        with tempfile.TemporaryDirectory() as folder:
+            view = View(rows, features, "benchmark", Coverage(count, count, 0, 0, (), {}), np.arange(count))
+            started = clock()
+            targets = crossfit_targets(
+                Path(folder), view, labels, CLASSES, 1, TrainSettings(objective="crossfit"), AlignerSettings(), device
+            )
+            aligners.append(clock() - started)
+        started = clock()
+        targets.of_epoch(0, device).bank()
+        banks.append(clock() - started)
+    medians = {"aligners": float(np.median(aligners)), "bank": float(np.median(banks))}
+    return targets, {what: seconds / EPOCH_STEPS for what, seconds in medians.items()}
 
 
 def ratio(values: np.ndarray) -> dict[str, float]:

@@ -29,6 +29,11 @@ class Control:
     zero_weights: bool = False  # train with alpha = beta = 0
     wide_head: bool = False  # add the parameters of distillation to the task head, without a teacher
 
+    @property
+    def changes_features(self) -> bool:
+        """True if a student that learns from features alone learns otherwise under this control."""
+        return self.features != "real" or self.encoder is not None
+
 
 CONTROLS: dict[str, Control] = {
     "shuffled": Control("the real features, permuted among the rows", "shuffled"),
@@ -62,7 +67,11 @@ def find_control(name: str | None) -> Control | None:
 def controlled_settings(name: str | None, settings: TrainSettings) -> TrainSettings:
     """Return the settings to train with under this control. Raise ArmadaError if its name is unknown."""
     control = find_control(name)
-    return replace(settings, alpha=0.0, beta=0.0) if control and control.zero_weights else settings
+    if not control or not control.zero_weights:
+        return settings
+    if settings.objective == "crossfit":
+        return replace(settings, alpha=0.0, contrast=0.0)
+    return replace(settings, alpha=0.0, beta=0.0)
 
 
 def apply_control(
@@ -84,14 +93,33 @@ def apply_control(
     if kind == "zero":
         return np.zeros_like(features)
     if kind == "shuffled":
-        order = permutation(len(features) // together, seed)
-        shuffled: np.ndarray = features[(order[:, None] * together + np.arange(together)).reshape(-1)]
+        shuffled: np.ndarray = features[_shuffled(len(features), seed, together)]
         return shuffled
     if kind == "noise":
         return _gaussian_like(features, len(features), _generator(seed))
     distinct, rows = np.unique(np.asarray(pictures), return_inverse=True)
     drawn: np.ndarray = _gaussian_like(features, len(distinct), _generator(seed))[rows]
     return drawn
+
+
+def controlled_pictures(name: str | None, pictures: Sequence[str], seed: int, together: int = 1) -> np.ndarray:
+    """Return a number for the picture of each feature after a control, (N,) int64: equal numbers, equal pictures.
+
+    Arguments as of `apply_control`.
+    """
+    _, numbers = np.unique(np.asarray(pictures), return_inverse=True)
+    control = find_control(name)
+    if control and control.features == "shuffled":
+        numbers = numbers[_shuffled(len(numbers), seed, together)]
+    found: np.ndarray = numbers.astype(np.int64)
+    return found
+
+
+def _shuffled(features: int, seed: int, together: int) -> np.ndarray:
+    """Return the place that `shuffled` takes each feature from, (N,)."""
+    order = permutation(features // together, seed)
+    places: np.ndarray = (order[:, None] * together + np.arange(together)).reshape(-1)
+    return places
 
 
 def permutation(rows: int, seed: int) -> np.ndarray:

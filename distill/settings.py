@@ -18,6 +18,10 @@ from distill.declared import setting
 REGRESSIONS = ("standardised", "relu")
 PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 SCHEDULES = ("linear", "constant", "cosine", "inverse_sqrt")  # of transformers
+OBJECTIVES = ("armada", "crossfit")
+CROSSFIT_SETTINGS = ("folds", "output_loss", "contrast", "components", "power", "balance")  # of no other objective
+OUTPUT_LOSSES = ("kl", "mse")
+BALANCES = ("contrast", "all", "none")
 MANIFOLD_LOSSES = ("cosine", "euclid", "pointwise", "relational", "none")
 
 
@@ -45,6 +49,7 @@ class AlignerSettings:
 class TrainSettings:
     """Everything that decides a student's training besides its data, its initial weights and its aligner.
 
+    With the objective `crossfit`, `contrast` replaces `beta`, and `manifold` and `gamma` are not used.
     `alpha`, `beta`, `gamma` and `temperature` are those of arXiv 2603.10877. `batch_size` counts the rows of one
     optimizer step over all ranks. `accumulate` computes them in as many parts: the mean losses are still those of the
     whole batch, but a manifold loss compares rows within each part only.
@@ -109,6 +114,22 @@ class TrainSettings:
         at_least=1,
     )
     seed: int = setting(0, "Seed of initial weights, row order and dropout.", at_least=0, at_most=2**63 - 1)
+    objective: str = setting(
+        "armada",
+        "What a student learns from pictures: armada, as the reference; crossfit, from cross-fitted aligners and a "
+        "contrast with all pictures. Only it has --folds, --output-loss, --contrast, --components, --power, --balance.",
+        choices=OBJECTIVES,
+    )
+    folds: int = setting(5, "Folds of rows; an aligner that has not seen its labels teaches each. 1: none.", at_least=1)
+    output_loss: str = setting("kl", "T^2 KL of the outputs, or the reference's MSE.", choices=OUTPUT_LOSSES)
+    contrast: float = setting(0.1, "Weight of the contrast with the features of all pictures.", at_least=0)
+    components: int = setting(64, "Whitened components of the features; 0: the raw features.", at_least=0)
+    power: float = setting(0.5, "Power of the components' singular values.", at_least=0, at_most=1)
+    balance: str = setting(
+        "contrast",
+        "Which of the teacher's terms are weighted so that their gradients are as large as the task's.",
+        choices=BALANCES,
+    )
 
     @property
     def loss(self) -> dict[str, Any]:

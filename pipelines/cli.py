@@ -20,7 +20,8 @@ from pipelines.commands.pilot import pilot
 from pipelines.commands.sharing import pull, push, sync
 from pipelines.commands.studies import report, study
 from pipelines.commands.tasks import tasks_app
-from pipelines.commands.train import command as train_command
+from pipelines.commands.training.pretrain import command as pretrain_command
+from pipelines.commands.training.train import command as train_command
 
 app = typer.Typer(
     cls=Interruptible,
@@ -34,6 +35,7 @@ for command in (prompts, verify, compact, merge, export, browse, push, pull, syn
 app.add_typer(cache_app, name="cache")
 app.add_typer(tasks_app, name="tasks")
 app.command("train")(train_command())
+app.command("pretrain")(pretrain_command())
 for other in (pilot, study, report):
     app.command()(other)
 

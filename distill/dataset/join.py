@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from distill.controls import apply_control, find_control, permutation
+from distill.controls import apply_control, controlled_pictures, find_control, permutation
 from distill.dataset.coverage import Coverage
 from distill.dataset.mending import FileMending, Mending
 from distill.dataset.own_features import OwnFeatures
@@ -26,13 +26,15 @@ class View:
     """Training rows and their features after the control.
 
     `digest` identifies the ids, labels, pictures and features; for features that are read in windows, it covers the
-    checksums of the features instead of the features.
+    checksums of the features instead of the features. `pictures` has, for each feature, a number that tells the
+    distinct pictures apart: (N,), or (N * K,) if a row has K features.
     """
 
     split: Split
     features: np.ndarray | ChosenRows | SampledFeatures  # (N, L) float16 or float32
     digest: str
     coverage: Coverage
+    pictures: np.ndarray  # int64
 
 
 def join(
@@ -72,10 +74,11 @@ def join(
     together = samples if combine == "draw" else 1  # features per row after combining
     chosen = apply_control(control, values, seed, pictures, together)
     digest = _digest(rows, pictures, chosen, _blocks(chosen), combine if samples > 1 else None)
+    numbers = controlled_pictures(control, pictures, seed, together)
     if together == 1:
-        return View(rows, chosen, digest, coverage)
+        return View(rows, chosen, digest, coverage, numbers)
     sampled = SampledFeatures(chosen, np.arange(len(chosen)).reshape(-1, together), digest, seed)
-    return View(rows, sampled, digest, coverage)
+    return View(rows, sampled, digest, coverage, numbers)
 
 
 def join_lazily(
@@ -102,7 +105,8 @@ def join_lazily(
         contents: Iterable[np.ndarray] = [source.sums[chosen.places]]
     else:
         contents = (source.take(part) for part in _blocks(chosen.places))
-    return View(rows, chosen, _digest(rows, pictures, chosen, contents), coverage)
+    numbers = controlled_pictures(control, pictures, seed)
+    return View(rows, chosen, _digest(rows, pictures, chosen, contents), coverage, numbers)
 
 
 def _match(

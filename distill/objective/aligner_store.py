@@ -51,7 +51,7 @@ def aligner_states(
     other_targets = [] if targets is None else [sha256(canonical_json(list(targets)))]
     key = sha256(canonical_json(["armada-aligner/2", view.digest, changes(settings), seed, classes, *other_targets]))
     home = folder / key[:32]
-    stored = [_read(home, epoch) for epoch in range(epochs)]
+    stored = [read_kept(home, _name(epoch)) for epoch in range(epochs)]
     found = [state for state in stored if state is not None]
     if len(found) == epochs:
         return found
@@ -60,14 +60,23 @@ def aligner_states(
     label_tensor = torch.tensor(labels, device=device)
     states = train_aligner(table, label_tensor, classes, epochs, settings, seed, view.digest, max_local_bytes)
     for epoch, state in enumerate(states):
-        data = save(state)
-        atomic_write(home / f"epoch-{epoch:04d}-{sha256(data)[:32]}.safetensors", data, durable=False)
+        keep(home, _name(epoch), state)
     return states
 
 
-def _read(home: Path, epoch: int) -> State | None:
-    """Return the stored state of an epoch, or None if no file has the digest that its name states."""
-    for file in sorted(home.glob(f"epoch-{epoch:04d}-*.safetensors")):
+def _name(epoch: int) -> str:
+    return f"epoch-{epoch:04d}"
+
+
+def keep(home: Path, name: str, state: State) -> None:
+    """Write tensors to a file whose name states their digest."""
+    data = save({part: value.contiguous() for part, value in state.items()})
+    atomic_write(home / f"{name}-{sha256(data)[:32]}.safetensors", data, durable=False)
+
+
+def read_kept(home: Path, name: str) -> State | None:
+    """Return the tensors that were kept by this name, or None if no file has the digest that its name states."""
+    for file in sorted(home.glob(f"{name}-*.safetensors")):
         data = file.read_bytes()
         if sha256(data)[:32] == file.stem.rpartition("-")[2]:
             state: State = load(data)

@@ -72,15 +72,27 @@ def output_alignment_loss(
     a and s are the logits of aligner and student, T is `temperature`. If C = 1, the MSE is taken without T and softmax.
     With `multi_label`, the distance is `label_set_alignment`, because such logits are no distribution over classes.
     """
+    distance = label_set_alignment if multi_label else output_distance
+    on_logits = distance(aligner.logits, student.logits, temperature)
+    return on_logits + gamma * distance(aligner.aux_logits, student.aux_logits, temperature)
 
-    def distance(a: Tensor, s: Tensor) -> Tensor:
-        if multi_label:
-            return label_set_alignment(a, s, temperature)
-        if a.shape[1] == 1:
-            return F.mse_loss(s, a)
-        return temperature**2 * F.mse_loss((s / temperature).softmax(1), (a / temperature).softmax(1))
 
-    return distance(aligner.logits, student.logits) + gamma * distance(aligner.aux_logits, student.aux_logits)
+def output_distance(aligner: Tensor, student: Tensor, temperature: float) -> Tensor:
+    """Return T^2 * MSE(softmax(a/T), softmax(s/T)) of logits (B, C); if C = 1, the MSE without T and softmax."""
+    if student.shape[1] == 1:
+        return F.mse_loss(student, aligner)
+    return temperature**2 * F.mse_loss((student / temperature).softmax(1), (aligner / temperature).softmax(1))
+
+
+def kl_loss(aligner: Tensor, student: Tensor, temperature: float) -> Tensor:
+    """Return T^2 * KL(softmax(a/T), softmax(s/T)), the mean over rows of logits (B, C); if C = 1, the MSE without T.
+
+    a and s are the logits of aligner and student, T is `temperature` (Hinton et al. 2015, arXiv 1503.02531).
+    """
+    if student.shape[1] == 1:
+        return F.mse_loss(student, aligner)
+    target, found = (aligner / temperature).log_softmax(1), (student / temperature).log_softmax(1)
+    return temperature**2 * F.kl_div(found, target, reduction="batchmean", log_target=True)
 
 
 def manifold_loss(kind: str, aligner: Tensor, student: Tensor, center: Tensor | None = None) -> Tensor:

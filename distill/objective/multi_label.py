@@ -33,3 +33,8 @@ def label_set_alignment(aligner: Tensor, student: Tensor, temperature: float) ->
     p = a.sigmoid()
     divergence = p * (F.logsigmoid(a) - F.logsigmoid(s)) + (1 - p) * (F.logsigmoid(-a) - F.logsigmoid(-s))
     return temperature**2 * divergence.mean()
+
+
+def label_set_distance(aligner: Tensor, student: Tensor, temperature: float) -> Tensor:
+    """Return T^2 * MSE(sigmoid(a/T), sigmoid(s/T)) of (B, K) logits, as of `losses.output_distance` for one label."""
+    return temperature**2 * F.mse_loss((student / temperature).sigmoid(), (aligner / temperature).sigmoid())

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from distill.objective.losses import Outputs
 from distill.students.generation import answer_loss
-from distill.students.heads import StudentHeads
-from distill.students.pooling import ModelInputs, pooled_and_logits
+from distill.students.heads import ProjectionHead, StudentHeads
+from distill.students.pooling import ModelInputs, pooled_logits_and_input
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -22,15 +21,8 @@ class StudentOutputs(NamedTuple):
 
     logits: Tensor  # (B, C)
     answers: Tensor | None  # (B, 2): summed loss and number of answer tokens per row; only for a generative student
-    aux_logits: Tensor | None  # (B, C); only with a teacher
-    projection: Tensor | None  # (B, L); only with a teacher
-
-    @property
-    def outputs(self) -> Outputs | None:
-        """The outputs that the losses compare with those of the aligner; None without a teacher."""
-        if self.aux_logits is None or self.projection is None:
-            return None
-        return Outputs(self.logits, self.aux_logits, self.projection)
+    aux_logits: Tensor | None  # (B, C); only with an auxiliary head
+    projection: Tensor | None  # (B, D); only with a teacher
 
     @property
     def head(self) -> Tensor | None:
@@ -43,12 +35,16 @@ class StudentOutputs(NamedTuple):
 
 
 class DistilledStudent(nn.Module):
-    """A classifier, or a causal language model with the tokens `first` (C,) that answers start with."""
+    """A classifier, or a causal language model with the tokens `first` (C,) that answers start with.
+
+    With a ProjectionHead, `head_input` is what entered the last layer of the task head in the last forward pass,
+    (B, ..., H): logits and projection both depend on it, so their gradients can be compared there.
+    """
 
     def __init__(
         self,
         model: PreTrainedModel,
-        heads: StudentHeads | None,
+        heads: StudentHeads | ProjectionHead | None,
         first: Sequence[int] | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
@@ -56,16 +52,21 @@ class DistilledStudent(nn.Module):
         self._label_smoothing = label_smoothing  # of the answer's tokens
         self.model = model
         self.heads = heads
+        self.head_input: Tensor | None = None
         self.first: Tensor | None  # a buffer
         self.register_buffer("first", None if first is None else torch.tensor(first), persistent=False)
 
     def forward(self, batch: ModelInputs) -> StudentOutputs:
         """Return the outputs for one batch."""
         if self.first is None:
-            (pooled, logits), answers = pooled_and_logits(self.model, batch), None
+            (pooled, logits, head_input), answers = pooled_logits_and_input(self.model, batch), None
         else:
             pooled, logits, answers = answer_loss(self.model, batch, self.first, self._label_smoothing)
+            head_input = pooled
         if self.heads is None:
             return StudentOutputs(logits, answers, None, None)
+        if isinstance(self.heads, ProjectionHead):
+            self.head_input = head_input
+            return StudentOutputs(logits, answers, None, self.heads(pooled))
         outputs = self.heads(pooled, logits)
         return StudentOutputs(outputs.logits, answers, outputs.aux_logits, outputs.projection)

@@ -28,7 +28,7 @@ def export_student(
     """Write a checkpoint that `from_pretrained(folder)` of the stock Auto class loads; `card` is its README.
 
     `files` are more texts by path, as in TaskModel. `write` writes something else into a folder instead of the model:
-    its adapter. The folder is written completely or not at all, and replaces an older one.
+    its adapter, or a part of it. The folder is written completely or not at all, and replaces an older one.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder.parent))
@@ -46,6 +46,12 @@ def export_student(
         draft.rename(folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+def save_without(model: PreTrainedModel, folder: Path, module: str) -> None:
+    """Write the stock model without the weights of a module, such as a task head that was never trained."""
+    kept = {name: value for name, value in model.state_dict().items() if not name.startswith(f"{module}.")}
+    model.save_pretrained(folder, state_dict=kept)
 
 
 def _write(folder: Path, files: Mapping[str, str]) -> None:

@@ -51,6 +51,23 @@ class StudentHeads(nn.Module):
         return Outputs(*scores(logits, self.aux_head(self.dropout(projection)), self.relu), projection)
 
 
+class ProjectionHead(nn.Module):
+    """The projection P s alone, (B, H) to (B, D), without bias; initialised from N(0, 0.02)."""
+
+    def __init__(self, hidden: int, width: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(hidden, width, bias=False)
+
+    def initialise(self, seed: int) -> None:
+        """Initialise the weights. Global random generators are not changed."""
+        nn.init.normal_(self.projection.weight, 0.0, 0.02, generator=torch.Generator().manual_seed(seed))
+
+    def forward(self, pooled: Tensor) -> Tensor:
+        """Return the projection of s."""
+        projected: Tensor = self.projection(pooled)
+        return projected
+
+
 class WideHead(nn.Module):
     """A task head with added parameters: maps pooled outputs s (B, H) to head(s) + aux_head(P s), (B, C)."""
 

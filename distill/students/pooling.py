@@ -34,10 +34,21 @@ def pooled_and_logits(model: PreTrainedModel, tokens: ModelInputs) -> tuple[Tens
     For a batch of two texts per row, which an embedding student reads, the logits (B, 1) are the cosines.
     Raise ArmadaError if the model has no task head, or does not return what the head computes.
     """
+    pooled, logits, _ = pooled_logits_and_input(model, tokens)
+    return pooled, logits
+
+
+def pooled_logits_and_input(model: PreTrainedModel, tokens: ModelInputs) -> tuple[Tensor, Tensor, Tensor]:
+    """Return s and the logits as `pooled_and_logits` does, and the tensor from which both are computed.
+
+    It is s before the model picks a token of each row, (B, H) or (B, T, H), with a zero gradient at the other tokens.
+    The logits do not depend on s itself, which is cut out of the model's output behind them.
+    """
     if f"{SECOND}input_ids" in tokens:
-        return pooled_and_cosines(model, tokens)
+        pooled, cosines = pooled_and_cosines(model, tokens)
+        return pooled, cosines, pooled
     head = last_layer(model)[1]
-    with _joined_outputs(model, head):
+    with _joined_outputs(model, head) as head_input:
         joined = model(**tokens, **no_cache(type(model).forward)).logits  # (B, C + H)
     layer = task_head(model)[1]
     classes, width = layer.out_features, layer.in_features
@@ -46,7 +57,7 @@ def pooled_and_logits(model: PreTrainedModel, tokens: ModelInputs) -> tuple[Tens
             f"{type(model).__name__} ({model.config.model_type}): expected one row of logits per text, as its "
             f"last layer computes them, {classes} and its input of {width}; found {tuple(joined.shape)}"
         )
-    return joined[:, classes:], joined[:, :classes]
+    return joined[:, classes:], joined[:, :classes], head_input[0]
 
 
 def pooled_width(model: PreTrainedModel) -> int:
@@ -58,8 +69,12 @@ def pooled_width(model: PreTrainedModel) -> int:
 
 
 @contextmanager
-def _joined_outputs(model: PreTrainedModel, head: nn.Module) -> Iterator[None]:
-    """Let the task head return its outputs and, behind them, its inputs before dropout: (..., C + H)."""
+def _joined_outputs(model: PreTrainedModel, head: nn.Module) -> Iterator[list[Tensor]]:
+    """Let the task head return its outputs and, behind them, its inputs before dropout: (..., C + H).
+
+    Yield a list that then has these inputs, (..., H).
+    """
+    found: list[Tensor] = []
     last: list[tuple[Tensor, Tensor]] = []  # the output and the input of the last dropout
 
     def note(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -67,12 +82,13 @@ def _joined_outputs(model: PreTrainedModel, head: nn.Module) -> Iterator[None]:
 
     def join(_: nn.Module, inputs: tuple[Tensor, ...], logits: Tensor) -> Tensor:
         s = last[0][1] if last and inputs[0] is last[0][0] else inputs[0]
+        found[:] = [s]
         return torch.cat([logits, s], -1)
 
     hooks = [dropout.register_forward_hook(note) for dropout in dropouts(model)]
     hooks.append(head.register_forward_hook(join))
     try:
-        yield
+        yield found
     finally:
         for hook in hooks:
             hook.remove()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from distill.cards.cards import Card
 from distill.objective.score_scale import AS_IS
 from distill.settings import TrainSettings
 from distill.students.embedding import Cosines, cosine_scale, embed, embedding_class, tokenize_pairs
@@ -23,7 +24,6 @@ from distill.students.files.student_files import load_config
 from distill.students.loading import Load, StudentSpec, length_limit, load_stock
 from distill.students.lora import add_lora
 from distill.students.sharing import ALONE, Shared
-from distill.tasks.cards import Card
 from distill.tasks.metrics import score
 from distill.tasks.splits import Split
 from teacher_cache import ArmadaError

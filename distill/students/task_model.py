@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 
+from distill.cards.cards import Card
 from distill.dataset.tokens import Tokens, default_length, tokenize
 from distill.objective.score_scale import AS_IS, Scale, fold_scale, scale_of, unfold_scale
 from distill.settings import TrainSettings
@@ -31,7 +32,6 @@ from distill.students.lora import merge_lora
 from distill.students.precision import on_own_base
 from distill.students.sharing import ALONE, Shared
 from distill.students.similarity import Similarity
-from distill.tasks.cards import Card
 from distill.tasks.metrics import indicators, score, score_texts
 from distill.tasks.splits import Split
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from distill.tasks.cards import Card
+from distill.cards.cards import Card
 from distill.tasks.examples import Example, UnlabelledError, examples_of
 from distill.tasks.labels import HIDDEN_NUMBER, plain
 from distill.tasks.raw_rows import RawRows

@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from distill.tasks.card_schema import Choices, Mark, Replacement
-from distill.tasks.cards import CHOICE, Card
+from distill.cards.card_schema import Choices, Mark, Replacement
+from distill.cards.cards import CHOICE, Card
+from distill.cards.templates import fill
 from distill.tasks.labels import choice_key, is_hidden, is_nan, label_of
-from distill.tasks.templates import fill
 from teacher_cache import ArmadaError, canonical_json, sha256
 
 BLANK = "_"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
-    from distill.tasks.cards import Card
+    from distill.cards.cards import Card
 
 HIDDEN_NUMBER = "-1"  # a hidden class or choice; it may be an answer of a generation task, and a number of a regression
 BOOLEANS = {"true": "1", "false": "0"}

@@ -14,12 +14,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from distill.tasks.card_schema import DataSource, HubSource
-from distill.tasks.cards import METRICS_OF, Card
+from distill.cards.card_schema import DataSource, HubSource
+from distill.cards.cards import METRICS_OF, Card
+from distill.cards.templates import can_be_named
+from distill.cards.yaml_files import faults_in_words
 from distill.tasks.guesses import SCORED, Answers, Columns, answers_of, find_columns, flag_columns
 from distill.tasks.row_tables import HUB, Tables, hub_name, open_tables
-from distill.tasks.templates import can_be_named
-from distill.tasks.yaml_files import faults_in_words
 from teacher_cache import ArmadaError, not_one_of
 
 METRICS = {  # of the metrics of a type, those that a new card has

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from distill.tasks.cards import Card
+from distill.cards.cards import Card
+from distill.cards.templates import fill
 from distill.tasks.guesses import LABELS, named_columns
 from distill.tasks.new_card import prompt_of
 from distill.tasks.row_tables import open_tables
 from distill.tasks.splits import Splits, load_splits
-from distill.tasks.templates import fill
 from teacher_cache import check_prompts, checked_prompts
 
 

@@ -14,8 +14,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from distill.tasks.card_schema import DataSource, GeneratedSource, HubSource, PackageSource, RepositorySource
-from distill.tasks.cards import Card
+from distill.cards.card_schema import DataSource, GeneratedSource, HubSource, PackageSource, RepositorySource
+from distill.cards.cards import Card
 from distill.tasks.saved_datasets import is_saved_dataset, named_rows, saved_rows, saved_splits
 from teacher_cache import (
     ArmadaError,

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from distill.tasks.card_schema import HubSource
+from distill.cards.card_schema import HubSource
 from distill.tasks.raw_rows import SUFFIXES, files_of, is_table, no_file
 from distill.tasks.saved_datasets import class_names, is_saved_dataset, open_saved
 from teacher_cache import ArmadaError, PromptError, column_names, did_you_mean, read_column, read_rows

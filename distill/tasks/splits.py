@@ -16,9 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from distill.tasks.card_files import training_card
-from distill.tasks.card_schema import DataSource, HashSplit, NamedSplit
-from distill.tasks.cards import Card, load_card
+from distill.cards.card_files import training_card
+from distill.cards.card_schema import DataSource, HashSplit, NamedSplit
+from distill.cards.cards import Card, load_card
 from distill.tasks.distinct_rows import Row, read_distinct, read_evaluated
 from distill.tasks.raw_rows import ALL, data_path, file_rows, files_of, is_table, no_file, source_rows
 from teacher_cache import ArmadaError

@@ -104,7 +104,7 @@ def _mending(cache: Cache, features: Features, samples: int) -> Mending:
 
 
 class DistilledModel(nn.Module):
-    """A stock classifier and the heads that distillation adds.
+    """A stock classifier and the heads that distillation adds, by the objective `armada`.
 
     With `labels` (B,) and `row` (B,), the places of the rows in the texts of `targets_from_cache`, it returns the loss
     of ARMADA. Without `row` it is the plain classifier. `callback`, for the Trainer, sets the epoch. Raise ArmadaError
@@ -124,6 +124,8 @@ class DistilledModel(nn.Module):
         super().__init__()
         self.student, self.config = student, student.config
         self._settings = settings or TrainSettings()
+        if self._settings.objective != "armada":
+            raise ArmadaError(f"DistilledModel: expected the objective armada, found {self._settings.objective}")
         self._states, self._width = teacher_targets.states, teacher_targets.width
         self.register_buffer("features", torch.as_tensor(teacher_targets.features), persistent=False)
         width = self.features.shape[1]

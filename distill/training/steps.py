@@ -20,13 +20,14 @@ from distill.dataset.loader import Batch, Loader
 from distill.dataset.moving import moved
 from distill.dataset.order import share
 from distill.dataset.tokens import Tokens
-from distill.objective.losses import Outputs, head_loss, student_loss
-from distill.objective.targets import EpochTargets, TeacherTargets
+from distill.objective.losses import head_loss
+from distill.objective.targets import Targets, TargetsOfEpoch
 from distill.settings import TrainSettings
 from distill.students.distilled import DistilledStudent, StudentOutputs
 from distill.students.generation import NO_LABEL
-from distill.students.heads import StudentHeads
+from distill.students.heads import ProjectionHead, StudentHeads
 from distill.students.pooling import pooled_width
+from distill.training.balance import GradientBalance
 from distill.training.class_weights import class_weights_of
 from distill.training.distributed import (
     copy_full_weights,
@@ -57,7 +58,7 @@ class Steps:
         labels: Sequence[float],
         settings: TrainSettings,
         data_digest: str,
-        teacher_targets: TeacherTargets | None,
+        teacher_targets: Targets | None,
         accelerator: Accelerator,
         first: Sequence[int] | None,
     ) -> None:
@@ -69,12 +70,11 @@ class Steps:
         self._labels = torch.tensor(labels, device=device)
         classes = teacher_targets.classes if teacher_targets else model.config.num_labels
         self._class_weights = class_weights_of(settings.class_weights, labels, classes, device)
-        heads = None
-        if teacher_targets:
-            width = teacher_targets.features.shape[1]
-            classes, relu = teacher_targets.classes, teacher_targets.relu
-            heads = StudentHeads(pooled_width(model), width, classes, settings.dropout, relu)
-            heads.initialise(settings.seed)
+        self._balance = None
+        if teacher_targets and settings.objective == "crossfit" and settings.balance != "none":
+            terms = (1, 2) if settings.balance == "all" else (2,)  # of (task, output alignment, contrast)
+            self._balance = GradientBalance(3, terms, device, self._ranks)
+        heads = _heads(model, teacher_targets, settings) if teacher_targets else None
         # Contains the model of the caller.
         self._given = self._bare = DistilledStudent(model, heads, first, settings.label_smoothing)
         if is_sharded(accelerator):
@@ -92,7 +92,7 @@ class Steps:
         if answers is not None:
             self._answer_tokens = np.array([sum(label != NO_LABEL for label in row) for row in answers])
 
-    def _loader(self, key: str, teacher_targets: TeacherTargets | None, device: torch.device) -> Loader:
+    def _loader(self, key: str, teacher_targets: Targets | None, device: torch.device) -> Loader:
         """Return a loader of global batches: each rank takes its share of the texts, and all of the features."""
         settings = self._settings
         features = teacher_targets.features if teacher_targets else np.empty((len(self._labels), 0), np.float16)
@@ -107,10 +107,10 @@ class Steps:
             max_local_bytes=teacher_targets.max_local_bytes if teacher_targets else None,
         )
 
-    def step(self, batch: Batch, epoch_targets: EpochTargets | None) -> Tensor:
+    def step(self, batch: Batch, epoch_targets: TargetsOfEpoch | None) -> Tensor:
         """Take one optimiser step over a global batch.
 
-        Return its losses and the norm of its gradient, (3,) or (5,) on the device; see `_loss`.
+        Return its losses and the norm of its gradient, (3,) or (5,) on the device; see `_terms`.
         """
         count = len(batch.rows)
         parts = np.array_split(np.arange(count), min(self._settings.accumulate, count))
@@ -121,6 +121,8 @@ class Steps:
             weight = len(part) / count
             with self._accelerator.no_sync(self._student) if number < len(parts) else nullcontext():
                 losses.append(weight * self._backward(rows, features, epoch_targets, weight, answers * weight))
+        if self._balance:
+            self._balance.end_step()
         norm = self._clipped()
         self._optimizer.step()
         self._schedule.step()
@@ -138,7 +140,7 @@ class Steps:
         return torch.zeros_like(norm) if self._accelerator.scaler else norm
 
     def _backward(
-        self, rows: np.ndarray, features: Tensor, epoch_targets: EpochTargets | None, weight: float, tokens: float
+        self, rows: np.ndarray, features: Tensor, epoch_targets: TargetsOfEpoch | None, weight: float, tokens: float
     ) -> Tensor:
         """Add the gradient of a part of the batch. Return its losses.
 
@@ -150,20 +152,38 @@ class Steps:
         student_outputs = self._student(self._tokens.batch(own, device))
         if self._ranks > 1:
             student_outputs = self._gather(len(rows), student_outputs)
-        index = moved(rows, device)
-        teacher_outputs = epoch_targets.outputs(index, features) if epoch_targets else None
-        center = epoch_targets.center if epoch_targets else None
-        terms = _loss(
-            self._settings,
-            student_outputs,
-            self._labels[index],
-            teacher_outputs,
-            self._class_weights,
-            center,
-            student_outputs.head_of(tokens),
-        )
+        terms = self._terms(rows, features, student_outputs, epoch_targets, weight, student_outputs.head_of(tokens))
         self._accelerator.backward(terms[0] * (weight * self._ranks))
         return terms.detach()
+
+    def _terms(
+        self,
+        rows: np.ndarray,
+        features: Tensor,
+        student_outputs: StudentOutputs,
+        epoch_targets: TargetsOfEpoch | None,
+        weight: float,
+        head: Tensor | None,
+    ) -> Tensor:
+        """Return (total, task, output alignment, manifold); without a teacher or without labels only (total, task)."""
+        settings, index = self._settings, moved(rows, self._accelerator.device)
+        labels = self._labels[index]
+        if head is None:
+            head = head_loss(student_outputs.logits, labels, settings.label_smoothing, self._class_weights)
+        if epoch_targets is None:
+            return torch.stack([head, head])
+        terms = epoch_targets.terms(settings, student_outputs, labels, index, features, head, self._class_weights)
+        if len(terms) == 1:
+            return terms.expand(2)
+        scaled = terms
+        if self._balance:
+            assert self._bare.head_input is not None  # of the forward pass just done
+            self._balance.measure(terms, self._bare.head_input, weight)
+            scaled = terms * self._balance.scales()
+        task, outputs, points = scaled
+        beta = settings.contrast if settings.objective == "crossfit" else settings.beta
+        total = settings.alpha * outputs + (1 - settings.alpha) * task + beta * points
+        return torch.cat([total[None], terms])
 
     def _gather(self, rows: int, student_outputs: StudentOutputs) -> StudentOutputs:
         widths = [0 if column is None else column.shape[1] for column in student_outputs]
@@ -186,6 +206,7 @@ class Steps:
             "schedule": self._schedule.state_dict(),
             "rng": rng_states(self._accelerator),
             "loader": self.loader.state_dict(),
+            **({"balance": self._balance.state_dict()} if self._balance else {}),
             "scaler": self._accelerator.scaler.state_dict() if self._accelerator.scaler else {},
         }
 
@@ -203,6 +224,8 @@ class Steps:
         if self._accelerator.scaler and state.get("scaler"):
             self._accelerator.scaler.load_state_dict(state["scaler"])
         self.loader.load_state_dict(state["loader"])
+        if self._balance:
+            self._balance.load_state_dict(state["balance"])
         set_rng_state(state["rng"], self._rank, self._seed + step)
         self.give_back()
 
@@ -212,22 +235,10 @@ class Steps:
             copy_full_weights(self._bare, self._given)
 
 
-def _loss(
-    settings: TrainSettings,
-    student_outputs: StudentOutputs,
-    labels: Tensor,
-    teacher_outputs: Outputs | None,
-    class_weights: Tensor | None,
-    center: Tensor | None,
-    head: Tensor | None,
-) -> Tensor:
-    """Return (total, task, output alignment, manifold); without a teacher only (total, task)."""
-    outputs = student_outputs.outputs
-    if outputs is None or teacher_outputs is None:
-        if head is None:
-            head = head_loss(student_outputs.logits, labels, settings.label_smoothing, class_weights)
-        return torch.stack([head, head])
-    terms = student_loss(
-        teacher_outputs, outputs, labels, **settings.loss, class_weights=class_weights, center=center, head=head
-    )
-    return torch.stack(terms)
+def _heads(model: PreTrainedModel, teacher_targets: Targets, settings: TrainSettings) -> StudentHeads | ProjectionHead:
+    hidden, width = pooled_width(model), teacher_targets.projection_width
+    heads: StudentHeads | ProjectionHead = ProjectionHead(hidden, width)
+    if teacher_targets.has_aux_heads:
+        heads = StudentHeads(hidden, width, teacher_targets.classes, settings.dropout, teacher_targets.relu)
+    heads.initialise(settings.seed)
+    return heads

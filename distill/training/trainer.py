@@ -18,7 +18,7 @@ from torch import Tensor
 
 from distill.dataset.tokens import Tokens
 from distill.objective.finite import refuse_not_finite
-from distill.objective.targets import EpochTargets, TeacherTargets
+from distill.objective.targets import Targets
 from distill.settings import TrainSettings, changes
 from distill.training.checkpoints import Checkpoints, Identity
 from distill.training.distributed import wait_for_all
@@ -65,7 +65,7 @@ def train_student(
     settings: TrainSettings,
     *,
     data_digest: str,
-    teacher_targets: TeacherTargets | None,
+    teacher_targets: Targets | None,
     checkpoint_config: CheckpointConfig,
     accelerator: Accelerator,
     first: Sequence[int] | None = None,
@@ -104,7 +104,7 @@ def train_student(
         while place.step < steps.total and not stopped:
             epoch, started = len(place.epochs), time.monotonic() - place.seconds
             end = min(place.epoch_start + len(steps.loader), steps.total)
-            epoch_targets = EpochTargets(teacher_targets, epoch, accelerator.device) if teacher_targets else None
+            epoch_targets = teacher_targets.of_epoch(epoch, accelerator.device) if teacher_targets else None
             for batch in steps.loader:
                 values = steps.step(batch, epoch_targets)  # stays on the device: nothing waits for it
                 place.losses.append(values[:-1])

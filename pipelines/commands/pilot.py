@@ -23,7 +23,7 @@ from pipelines.commands.options import (
 from pipelines.commands.output import show
 from pipelines.commands.specs import both_named
 from pipelines.commands.tasks import DataFiles
-from pipelines.commands.train import Rows
+from pipelines.commands.training.train import Rows
 from pipelines.files import json_text
 
 if TYPE_CHECKING:

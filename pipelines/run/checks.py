@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 PACKAGED = ("minilm", "smollm2")  # students of installed packages
 
 
-def check_request(request: RunRequest) -> None:
+def check_request(request: RunRequest, *, pretrains: bool = False) -> None:
     """Raise ArmadaError for a value out of bounds, for options that contradict one another, and for a folder, cache or
-    tracker that can't be used."""
+    tracker that can't be used. A request that only `pretrains` may say how features are whitened without an objective
+    that whitens them."""
     from distill import check_settings, find_control
     from pipelines.run.places import check_cache, check_folder, check_trackers  # here, since `armada --help` is fast
     from teacher_cache import ArmadaError
@@ -23,7 +24,7 @@ def check_request(request: RunRequest) -> None:
     check_settings(request.settings)
     check_settings(request.aligner, "--aligner-")
     find_control(request.control)
-    for faults in (_of_the_student, _of_adapters, _of_training, _of_features):
+    for faults in (_of_the_student, _of_adapters, _of_training, *(() if pretrains else (_of_objective,)), _of_features):
         if fault := next(faults(request), None):
             raise ArmadaError(fault)
     check_folder("--out", request.out)
@@ -80,6 +81,19 @@ def _of_training(request: RunRequest) -> Iterator[str]:
         yield f"--early-stopping-patience: expected --select validation beside it, found {settings.select}"
     if settings.class_weights is not None and not settings.class_weights:
         yield "--class-weights: expected balanced, numbers or a file, found nothing"
+
+
+def _of_objective(request: RunRequest) -> Iterator[str]:
+    from distill import CROSSFIT_SETTINGS, changes
+
+    settings = request.settings
+    if settings.objective != "crossfit" and (given := sorted(changes(settings).keys() & set(CROSSFIT_SETTINGS))):
+        yield f"--{given[0].replace('_', '-')}: expected --objective crossfit beside it, found {settings.objective}"
+    if settings.objective == "crossfit" and request.compile and settings.balance != "none":
+        yield (
+            f"--compile: expected --balance none beside --objective crossfit, found {settings.balance}: gradients are "
+            "compared inside the student, where a compiled one has none to show"
+        )
 
 
 def _of_features(request: RunRequest) -> Iterator[str]:

@@ -4,6 +4,7 @@ those of a user's file."""
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from distill import (
     Card,
     FileMending,
     Mending,
+    Split,
     Splits,
     View,
     find_control,
@@ -52,8 +54,16 @@ class FeatureSource:
 
 def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, FeatureSource]:
     """The view of a run and where its features come from. Raises CoverageError with the command that fills a gap."""
+    return join_rows(request, card, splits.train, lambda cache: card_mending(request, cache))
+
+
+def join_rows(
+    request: RunRequest, card: Card | None, rows: Split, mending: Callable[[Cache], Mending]
+) -> tuple[View, FeatureSource]:
+    """The view of any rows, as of `join_view`. `mending` makes the commands that fill a gap of a cache. With `card`,
+    the features that are taken where none are named are printed."""
     if request.features is not None:
-        return _join_own(request, request.features, splits)
+        return _join_own(request, request.features, rows)
     cache = Cache(str(request.cache))
     teacher = _teacher_digest(cache, request.teacher) if request.teacher else None
     control = find_control(request.control)
@@ -63,8 +73,8 @@ def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, Fe
     try:
         chosen = choose(cache, teacher, encoder)
     except NotBuiltError as error:
-        raise CoverageError(f"{error}\n{_mending(request, cache).advice()}") from None
-    if teacher is None or encoder is None:
+        raise CoverageError(f"{error}\n{mending(cache).advice()}") from None
+    if card and (teacher is None or encoder is None):
         words = f"--teacher {spec_to_type(chosen[0])} --encoder {spec_to_type(chosen[1])}"
         say(card, [f"features: {words}, which are all that {cache.store} has"])
     limit = request.max_local_bytes
@@ -73,22 +83,22 @@ def join_view(request: RunRequest, card: Card, splits: Splits) -> tuple[View, Fe
         "drop_missing": request.missing == "drop",
         "control": request.control,
         "seed": request.settings.seed,
-        "mend": _mending(request, cache),
+        "mend": mending(cache),
     }
     if limit is None:
-        view = join(splits.train, cache, features, samples=request.samples, combine=request.combine, **how)
+        view = join(rows, cache, features, samples=request.samples, combine=request.combine, **how)
     else:
-        view = join_lazily(splits.train, cache, features, **how)
+        view = join_lazily(rows, cache, features, **how)
     shards = sorted(shard.sha256 for shard in cache.shards(f"features/{chosen[0].name}/{chosen[1].name}/"))
     digest = sha256(canonical_json(shards))
     return view, FeatureSource(chosen[0].name, chosen[1].name, view.features.shape[1], digest)
 
 
-def _join_own(request: RunRequest, path: Path, splits: Splits) -> tuple[View, FeatureSource]:
+def _join_own(request: RunRequest, path: Path, rows: Split) -> tuple[View, FeatureSource]:
     """The view of the features in a user's file. What names the run is their content, not the file."""
-    features = open_own_features(path, request.feature_keys, splits.train)
-    prompts = splits.train.prompts[:2]
-    wanted = prompts if features.kind == "prompt" else list(features.keys_of(splits.train.take(range(len(prompts)))))
+    features = open_own_features(path, request.feature_keys, rows)
+    prompts = rows.prompts[:2]
+    wanted = prompts if features.kind == "prompt" else list(features.keys_of(rows.take(range(len(prompts)))))
     how: dict[str, Any] = {
         "drop_missing": request.missing == "drop",
         "control": request.control,
@@ -96,9 +106,9 @@ def _join_own(request: RunRequest, path: Path, splits: Splits) -> tuple[View, Fe
         "mend": FileMending(str(path), features.kind, features.some_keys, tuple(wanted), _listing(request)),
     }
     if request.max_local_bytes is None:
-        view = join(splits.train, None, features, samples=request.samples, combine=request.combine, **how)
+        view = join(rows, None, features, samples=request.samples, combine=request.combine, **how)
     else:
-        view = join_lazily(splits.train, None, features, **how)
+        view = join_lazily(rows, None, features, **how)
     return view, FeatureSource(OWN, OWN, view.features.shape[1], features.digest)
 
 
@@ -124,18 +134,11 @@ def _encoder_digest(cache: Cache, text: str) -> str:
     return named[0] if named else source_of_encoder(open_encoder(text)).digest
 
 
-def _mending(request: RunRequest, cache: Cache) -> Mending:
+def card_mending(request: RunRequest, cache: Cache) -> Mending:
     """Return the commands that build what a run's training looks for, from the same rows by the same card.
 
     A teacher or an encoder that the request doesn't name is the only one that the cache has.
     """
-    teachers = cache.teachers() if not (request.teacher and request.encoder) else []
-    teacher = teachers[0] if len(teachers) == 1 else None
-    encoders = cache.encoders(teacher) if teacher and not request.encoder else []
-    names = (
-        request.teacher or spec_text(teacher),
-        request.encoder or spec_text(encoders[0] if len(encoders) == 1 else None),
-    )
     files = str(request.data_files) if request.data_files is not None else None
     prompts: tuple[str, ...]
     if request.task:
@@ -144,4 +147,13 @@ def _mending(request: RunRequest, cache: Cache) -> Mending:
         columns = ("--text-column", str(request.text_column), "--label-column", str(request.label_column))
         kind = ("--type", request.type) if request.type else ()
         prompts = (str(request.rows), *columns, *kind)
-    return Mending(prompts, *names, str(cache.store), request.samples, _listing(request))
+    return Mending(prompts, *specs_of(request, cache), str(cache.store), request.samples, _listing(request))
+
+
+def specs_of(request: RunRequest, cache: Cache) -> tuple[str, str]:
+    """Return the specs of teacher and encoder for a command: those requested, or the only ones that there are."""
+    teachers = cache.teachers() if not (request.teacher and request.encoder) else []
+    teacher = teachers[0] if len(teachers) == 1 else None
+    encoders = cache.encoders(teacher) if teacher and not request.encoder else []
+    only = encoders[0] if len(encoders) == 1 else None
+    return request.teacher or spec_text(teacher), request.encoder or spec_text(only)

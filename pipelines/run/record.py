@@ -93,7 +93,7 @@ def _revision() -> dict[str, Any] | None:
     return {"revision": revision.strip(), "changed": bool(changes.strip())}
 
 
-def counts_of(train: Split, splits: Splits, task_model: TaskModel) -> dict[str, Any]:
+def trained_on(train: Split, splits: Splits, task_model: TaskModel) -> dict[str, Any]:
     """What was trained on and what was left out: rows, tokens, weights."""
     weights = task_model.model.loaded_weights
     return {
@@ -128,7 +128,11 @@ def count_parameters(model: Any, teacher_targets: Any) -> dict[str, int]:
     }
     if not teacher_targets:
         return {**counts, "added_to_student": 0, "aligner": 0, "added_at_inference": 0}
-    features, labels = teacher_targets.features.shape[1], len(teacher_targets.states[0]["head.bias"])
-    heads = pooled_width(model) * features + labels * (features + 1)
-    aligner = sum(tensor.numel() for tensor in teacher_targets.states[0].values())
-    return {**counts, "added_to_student": heads, "aligner": aligner, "added_at_inference": 0}
+    width, labels = teacher_targets.projection_width, teacher_targets.classes
+    heads = pooled_width(model) * width + (labels * (width + 1) if teacher_targets.has_aux_heads else 0)
+    return {
+        **counts,
+        "added_to_student": heads,
+        "aligner": teacher_targets.aligner_parameters,
+        "added_at_inference": 0,
+    }

@@ -126,9 +126,8 @@ class RunRequest:
 
 
 # Options of the first group and of the second say the same in two ways.
-_CACHE, _FILE = ("cache", "teacher", "encoder"), ("features", "feature_keys")
-_TWO_WAYS = ((("warmup",), ("warmup_steps",)), (_CACHE, _FILE))
-RIVALS = (*_TWO_WAYS, *((second, first) for first, second in _TWO_WAYS))
+_TWO_WAYS = [(("warmup",), ("warmup_steps",)), (("cache", "teacher", "encoder"), ("features", "feature_keys"))]
+RIVALS = [*_TWO_WAYS, *((second, first) for first, second in _TWO_WAYS)]
 
 
 @dataclass(frozen=True)
@@ -154,7 +153,8 @@ def train_options() -> Mapping[str, Option]:
 
 def _options(kind: type, part: str, skip: tuple[str, ...] = ()) -> list[Option]:
     types = get_type_hints(kind)
-    return [_option(one, types[one.name], part) for one in _declared(kind) if one.name not in skip]
+    found = [one for one in fields(kind) if "declared" in one.metadata and one.name not in skip]
+    return [_option(one, types[one.name], part) for one in found]
 
 
 def _option(one: Field[Any], type_: Any, part: str) -> Option:
@@ -163,15 +163,10 @@ def _option(one: Field[Any], type_: Any, part: str) -> Option:
     return Option(name, f"--{name.replace('_', '-')}", type_, one.default, declared, part, one.name)
 
 
-def _declared(kind: type) -> list[Field[Any]]:
-    return [one for one in fields(kind) if "declared" in one.metadata]
-
-
 def make_request(values: Mapping[str, Any], where: str = "") -> RunRequest:
     """The request of options by name. Later layers win: defaults, the recipe, then `values`.
 
-    Raises ArmadaError, naming `where`, for an unknown name (with the nearest known one), an option under two names, or
-    a value of another type.
+    Raises ArmadaError, naming `where`, for an unknown name, an option under two names, or a value of another type.
     """
     from teacher_cache import ArmadaError
 
@@ -238,8 +233,7 @@ def check_values(values: Mapping[str, Any], where: str = "") -> None:
 
 
 def find_option(name: str, where: str = "") -> Option:
-    """The option of a name, or of the name that transformers' Trainer has for it. Raises ArmadaError with the nearest
-    known name."""
+    """The option of a name, or of its name in transformers' Trainer. Raises ArmadaError with the nearest known name."""
     from teacher_cache import ArmadaError
 
     known = {**train_options(), **{one.declared.also: one for one in train_options().values() if one.declared.also}}

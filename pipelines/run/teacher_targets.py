@@ -1,53 +1,66 @@
-"""What the student of a run learns from its teacher: features on the device, and the aligner's states."""
+"""What the student of a run learns from its teacher: features on the device, and what its aligners say of them."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from distill import View, find_control
+from distill import Card, View, find_control
 from pipelines.run.request import RunRequest
-from teacher_cache import Cache, user_folder
+from teacher_cache import ArmadaError, Cache, user_folder
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from distill import TaskModel, TeacherTargets
+    from distill import CrossfitTargets, TaskModel, TeacherTargets
 
-
-def _folder_of(request: RunRequest) -> Path:
-    """The folder of what is derived from the features of a run."""
-    if request.features is not None:
-        return user_folder() / "own-features"
-    return Cache(str(request.cache)).derived_folder
+TAUGHT = ("classification", "multi-label", "regression", "choice")  # types of tasks that cross-fitted aligners learn
 
 
 def find_teacher_targets(
-    request: RunRequest, task_model: TaskModel, view: View, accelerator: Accelerator
+    request: RunRequest, card: Card, task_model: TaskModel, view: View, accelerator: Accelerator
+) -> TeacherTargets | CrossfitTargets:
+    """The features and what the aligners say, trained now or read where an earlier run stored them."""
+    find = _crossfit if request.settings.objective == "crossfit" else _armada
+    return find(request, card, task_model, view, accelerator)
+
+
+def check_objective(request: RunRequest, card: Card) -> None:
+    """Raise ArmadaError if a task is not one that the objective can teach."""
+    if request.settings.objective != "crossfit":
+        return
+    if card.type not in TAUGHT:
+        raise ArmadaError(
+            f"--objective crossfit: expected a task of type {', '.join(TAUGHT)}, found {card.name}, of type "
+            f"{card.type}: its aligners predict the labels or the number of a row; use --objective armada"
+        )
+    if card.type == "regression" and request.regression == "relu":
+        raise ArmadaError("--objective crossfit: expected --regression standardised, found relu, the reference's")
+
+
+def _armada(
+    request: RunRequest, card: Card, task_model: TaskModel, view: View, accelerator: Accelerator
 ) -> TeacherTargets:
-    """The features and the aligner's states, trained now or read where an earlier run stored them."""
-    from distill import TeacherTargets, aligner_states, on_device, untrained_states, wait_for_all
+    from distill import TeacherTargets, aligner_states, on_device, untrained_states
 
     settings = replace(request.aligner, gamma=request.settings.gamma)
     if task_model.classes == 1:
         settings = replace(settings, regression=request.regression)
-    epochs, max_steps = request.settings.epochs, request.settings.max_steps
-    if max_steps:
-        epochs = min(epochs, -(-max_steps // -(-len(view.split) // request.settings.batch_size)))
+    epochs = _epochs(request, len(view.split))
     features = on_device(view.features, accelerator.device)
     table = view.features if features is None else features
     relu = settings.regression == "relu"
     limit = request.max_local_bytes
-    control = find_control(request.control)
-    if control and control.aligner == "untrained":
+    if _is_untrained(request):
         states = untrained_states(view.features.shape[1], task_model.classes, epochs, settings, request.settings.seed)
         return TeacherTargets(table, states, settings.width, limit, relu)
     taught = None if task_model.targets is view.split.labels else task_model.targets
     read_or_train = partial(
         aligner_states,
-        _folder_of(request) / "aligners",
+        aligner_folder(request),
         view,
         task_model.classes,
         epochs,
@@ -58,6 +71,66 @@ def find_teacher_targets(
         max_local_bytes=limit,
         moved=features,
     )
-    states = read_or_train() if accelerator.is_main_process else []
-    wait_for_all(accelerator)  # the others read what the main process has trained, however long that took
-    return TeacherTargets(table, states or read_or_train(), settings.width, limit, relu)
+    return TeacherTargets(table, first_on_main(read_or_train, accelerator), settings.width, limit, relu)
+
+
+def _crossfit(
+    request: RunRequest, card: Card, task_model: TaskModel, view: View, accelerator: Accelerator
+) -> CrossfitTargets:
+    from distill import crossfit_targets, on_device
+
+    read_or_train = partial(
+        crossfit_targets,
+        aligner_folder(request),
+        view,
+        task_model.targets,
+        task_model.classes,
+        0 if _is_untrained(request) else _epochs(request, len(view.split)),
+        request.settings,
+        request.aligner,
+        accelerator.device,
+        max_local_bytes=request.max_local_bytes,
+        moved=on_device(view.features, accelerator.device),
+    )
+    targets: CrossfitTargets = first_on_main(read_or_train, accelerator)
+    return replace(targets, out_of_fold={**targets.out_of_fold, **_accuracy(card, view, targets)})
+
+
+def _accuracy(card: Card, view: View, targets: CrossfitTargets) -> dict[str, Any]:
+    """How well the features alone predict the labels of rows that the aligners have not seen, by the card's metrics;
+    `majority` is the accuracy of the most frequent label."""
+    from distill import score
+
+    split = view.split
+    rows = len(split)
+    logits = targets.logits.reshape(rows, -1, targets.classes).mean(1).numpy()
+    found: dict[str, Any] = {"rows": rows, "metrics": score(logits, split.labels, card.metrics, split.groups)}
+    if card.type == "classification":
+        found["majority"] = max(map(split.labels.count, set(split.labels))) / rows
+    return found
+
+
+def first_on_main(read_or_train: Callable[[], Any], accelerator: Accelerator) -> Any:
+    """Call it on the main process; then on the others, which read what that has stored, however long it took."""
+    from distill import wait_for_all
+
+    found = read_or_train() if accelerator.is_main_process else None
+    wait_for_all(accelerator)
+    return read_or_train() if found is None else found
+
+
+def _epochs(request: RunRequest, rows: int) -> int:
+    """The epochs that a run takes, at most."""
+    epochs, max_steps = request.settings.epochs, request.settings.max_steps
+    return min(epochs, -(-max_steps // -(-rows // request.settings.batch_size))) if max_steps else epochs
+
+
+def _is_untrained(request: RunRequest) -> bool:
+    control = find_control(request.control)
+    return bool(control and control.aligner == "untrained")
+
+
+def aligner_folder(request: RunRequest) -> Path:
+    """Where this user's aligners and whitenings of a cache, or of own features, are kept."""
+    own = request.features is not None
+    return (user_folder() / "own-features" if own else Cache(str(request.cache)).derived_folder) / "aligners"

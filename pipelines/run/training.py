@@ -29,17 +29,17 @@ from pipelines.run.features import FeatureSource, join_view
 from pipelines.run.identity import identity_of
 from pipelines.run.lengths import warn_if_cut, with_length_of
 from pipelines.run.processes import start_processes
-from pipelines.run.record import RunResult, computation_of, count_parameters, counts_of, finished, write_record
+from pipelines.run.record import RunResult, computation_of, count_parameters, finished, trained_on, write_record
 from pipelines.run.request import RunRequest, check_request
 from pipelines.run.student import spec_of
 from pipelines.run.task import keep_card, rows_in_words, say, task_of
-from pipelines.run.teacher_targets import find_teacher_targets
+from pipelines.run.teacher_targets import check_objective, find_teacher_targets
 from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-    from distill import BestEpoch, Epoch, Precision, Shared, TaskModel, TeacherTargets
+    from distill import BestEpoch, Epoch, Precision, Shared, Targets, TaskModel
 
 __all__ = ["RunRequest", "RunResult", "run_training"]
 
@@ -51,6 +51,7 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     """
     check_request(request)
     request, card = task_of(request)
+    check_objective(request, card)
     request = replace(request, settings=for_task(controlled_settings(request.control, request.settings), card))
     if splits is None:
         splits = load_splits(card, request.data_files)
@@ -76,7 +77,7 @@ class _Run:
     accelerator: Accelerator
     precision: Precision
     task_model: TaskModel
-    teacher_targets: TeacherTargets | None
+    teacher_targets: Targets | None
     parameters: Mapping[str, int]
     best: BestEpoch
 
@@ -137,7 +138,9 @@ def _open(request: RunRequest, card: Card, splits: Splits, view: View | None, id
     if accelerator.is_main_process:
         warn_if_cut(task_model, settings)
     has_aligner = view is not None and not (control and control.aligner == "none")
-    targets = find_teacher_targets(request, task_model, view, accelerator) if view and has_aligner else None
+    targets: Targets | None = None
+    if view and has_aligner:
+        targets = find_teacher_targets(request, card, task_model, view, accelerator)
     return _Run(
         request,
         card,
@@ -232,9 +235,10 @@ def _finish(
         "selected": {"by": request.settings.select, "epoch": best[0] if best else len(epochs) - 1},
         "train_seconds": sum(epoch.seconds for epoch in epochs),
         "epochs": [asdict(epoch) for epoch in epochs],
-        **counts_of(run.train, run.splits, run.task_model),
+        **trained_on(run.train, run.splits, run.task_model),
         "coverage": asdict(run.view.coverage) if run.view else None,
         "features": asdict(source) if source else None,
+        **({"out_of_fold": found} if (found := getattr(run.teacher_targets, "out_of_fold", None)) else {}),
         "parameters": run.parameters,
         **computation_of(request, run.precision, run.accelerator),
     }

@@ -59,8 +59,13 @@ class Arm(_Part):
 
 
 class FewShot(_Part):
-    """Pre-training on the relational loss over all rows, labels unseen, then fine-tuning on `labelled` rows."""
+    """Pre-training over all rows, labels unseen, then fine-tuning on `labelled` rows.
 
+    `objective` is what the student is fitted to: regression on the whitened features, as by `armada pretrain`, or the
+    relational loss on the raw ones, as in the studies of 2026.
+    """
+
+    objective: Literal["relational", "regression"] = "relational"
     labelled: Annotated[int, Field(ge=2)]
     arms: Annotated[list[str], Field(min_length=1)]
     pretraining: dict[str, Any] = {}
@@ -233,5 +238,9 @@ def _check_against_card(study: Study, path: Path) -> None:
             f"{path}: primary.metric: expected a metric of {card.name} ({', '.join(card.metrics)}), "
             f"found {study.metric!r}"
         )
-    if card.type in ("generation", "similarity") and (study.readouts.probe or study.readouts.few_shot):
-        raise ArmadaError(f"{path}: readouts: expected finetune alone for the {card.type} task {card.name}")
+    if card.type == "generation" and (study.readouts.probe or study.readouts.few_shot):
+        raise ArmadaError(f"{path}: readouts: expected finetune alone for the generation task {card.name}")
+    if card.type == "similarity" and study.readouts.probe:
+        raise ArmadaError(
+            f"{path}: readouts.probe: expected none for the similarity task {card.name}: it has no classes"
+        )

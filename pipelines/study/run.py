@@ -128,35 +128,14 @@ def _few_shot(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> 
 
 def _pretrained(study: Study, few: FewShot, run: Run, folder: Path, cache: str, splits: Any) -> Path:
     """The pre-trained student's folder; made where it isn't there. The task's labels are not given to the training."""
-    import torch
-
-    from distill import (
-        StudentSpec,
-        export_student,
-        length_limit,
-        load_student,
-        pretrain_student,
-        tokenize,
-        with_length,
-    )
-    from pipelines.run.features import join_view
-    from teacher_cache import ChosenRows
+    from pipelines.pretraining.pretraining import pretrain_rows
+    from pipelines.pretraining.request import without_labels
+    from pipelines.run.features import card_mending
 
     home = folder / "pretrained"
-    if home.exists():
-        return home
-    request = request_of(study, run, folder, cache, {**study.settings, **few.pretraining}, manifold="relational")
-    settings, card = request.settings, study.card
-    view, _ = join_view(request, card, splits)
-    settings = with_length(StudentSpec(request.student), card, view.split, settings)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model, tokenizer = load_student(StudentSpec(request.student, request.layers), card.classes, run.seed)
-    tokens = tokenize(tokenizer, view.split.texts, length_limit(model, tokenizer, settings.max_length))
-    key = study.task_name  # not the view's digest: labels are part of that
-    assert not isinstance(view.features, ChosenRows)  # a study asks for no windows
-    pretrain_student(model, tokens, view.features, settings, key=key, device=device)
-    export_student(model.cpu(), tokenizer, home, "A student pre-trained by armada on the relational loss alone.\n")
-    return home
+    request = request_of(study, run, home, cache, {**study.settings, **few.pretraining}, manifold="relational")
+    pretrain_rows(request, without_labels(splits.train), lambda found: card_mending(request, found), few.objective)
+    return home / "student"
 
 
 def _student(study: Study, folder: Path, train: Split) -> tuple[TaskModel, torch.device, Shared]:

@@ -41,8 +41,7 @@ _FIRST_PICTURE_BYTES = 256 << 10  # how large a picture is taken to be before th
 
 @dataclass
 class Drawing:
-    """Draws the wanted pictures of a plan; counts what was drawn and, by reason, what failed. `stopped` is empty,
-    "budget" or "interrupted"."""
+    """Draws the wanted pictures of a plan; counts what was drawn and, by reason, what failed. `stopped` may say why."""
 
     spool: Spool
     teacher: Teacher
@@ -53,7 +52,7 @@ class Drawing:
     clock: Callable[[], float]
     drawn: int = 0
     failed: dict[str, int] = field(default_factory=dict)
-    stopped: str = ""
+    stopped: str = ""  # or "budget" or "interrupted"
     _in_flight: dict[str, Sending] = field(default_factory=dict)  # by image key
     _claimed_elsewhere: list[Wanted] = field(default_factory=list)  # by another build of this host
     _unrecorded: deque[Picture | Failure] = field(default_factory=deque)  # answers that are not in the spool yet

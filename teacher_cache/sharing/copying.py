@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from teacher_cache.errors import ArmadaError
-from teacher_cache.files.urls import redact
 from teacher_cache.format.commits import Shard
 from teacher_cache.progress_bar import progress
 from teacher_cache.sharing.finishing import finish, send_viewer
@@ -154,7 +153,7 @@ def _copy(source: Side, target: Side, only: PullFilter, dry_run: bool) -> Shared
         return done
     if target.store.is_local and (plan.left_out or target.part):
         chosen = only.in_words() or (target.part.chosen if target.part else "")
-        write_part(target.store, Part(redact(source.store.url), chosen, frozenset(plan.left_out)))
+        write_part(target.store, Part(str(source.store), chosen, frozenset(plan.left_out)))
     sizes = {name: len(data) for name, data in [*records, *named]}
     is_mirror = target.commits.keys() <= source.commits.keys() and not held and not plan.left_out
     last = finish(source, target, texts, is_mirror) if done.files_sent or sizes else None

@@ -23,6 +23,7 @@ from distill.students.loading import StudentSpec, load_student
 from distill.training import trainer
 from distill.training.steps import Steps
 from distill.training.trainer import CheckpointConfig, train_student
+from tests.distill.training.test_crossfit import crossfit_targets
 from tests.distill.training.test_trainer import LABELS, ROWS, teacher_targets
 
 
@@ -58,13 +59,14 @@ def train(student: str, out: Path, stop_at: int | None = None, lora_rank: int | 
         if step == stop_at:
             raise StopError
 
+    targets = crossfit_targets() if settings.objective == "crossfit" else teacher_targets(epochs=settings.epochs)
     epochs = train_student(
         model,
         tokenize(tokenizer, ROWS.texts, 32),
         ROWS.labels,
         settings,
         data_digest="digest",
-        teacher_targets=teacher_targets(epochs=settings.epochs),
+        teacher_targets=targets,
         checkpoint_config=CheckpointConfig(out / "checkpoints", out / "metrics.jsonl", save_steps=2),
         accelerator=accelerator,
         on_step=on_step,

@@ -3,16 +3,19 @@
 import numpy as np
 import pytest
 import torch
+from accelerate import Accelerator
 
 from distill.controls import CONTROLS, apply_control, controlled_settings, find_control
 from distill.dataset.tokens import tokenize
 from distill.objective.aligner import train_aligner, untrained_states
+from distill.objective.whitening import fit_whitening
 from distill.settings import AlignerSettings, TrainSettings
 from distill.students.evaluation import pooled_outputs, probe
 from distill.students.heads import StudentHeads, fold_head, widen_head
 from distill.students.loading import load_student
 from distill.students.pooling import pooled_and_logits
-from distill.training.pretraining import pretrain_student
+from distill.training.pretraining import PretrainTargets, pretrain_student
+from distill.training.trainer import CheckpointConfig
 from teacher_cache import ArmadaError
 from tests.distill.tiny import save_decoder, save_student, split
 
@@ -113,7 +116,8 @@ def test_a_wide_head_adds_as_many_parameters_as_distillation_and_folds_into_the_
     torch.testing.assert_close(model(**tokens).logits, wide)
 
 
-def test_pretraining_learns_the_relations_and_does_not_change_the_task_head(tmp_path):
+@pytest.mark.parametrize(("objective", "at_most"), [("regression", 0.9), ("relational", 0.6)])
+def test_pretraining_learns_the_features_and_does_not_change_the_task_head(tmp_path, objective, at_most):
     model, tokenizer = load_student(str(save_student(tmp_path / "s")), ("a", "b"), 0)
     head = model.classifier.weight.clone()
     rows = split(64)
@@ -121,8 +125,17 @@ def test_pretraining_learns_the_relations_and_does_not_change_the_task_head(tmp_
     words = torch.tensor([row % 16 for row in range(64)])
     features = torch.nn.functional.one_hot(words, 16).float().numpy()  # alike where the first word is
     settings = TrainSettings(epochs=30, lr=3e-3, batch_size=16)
-    losses = pretrain_student(model, tokens, features, settings, key="k", device=torch.device("cpu"))
-    assert losses[-1] < 0.6 * losses[0]
+    whitening = fit_whitening(features, 8, 0.5) if objective == "regression" else None
+    epochs = pretrain_student(
+        model,
+        tokens,
+        PretrainTargets(features, whitening),
+        settings,
+        data_digest="k",
+        checkpoint_config=CheckpointConfig(tmp_path / "checkpoints"),
+        accelerator=Accelerator(cpu=True),
+    )
+    assert epochs[-1].loss < at_most * epochs[0].loss
     assert torch.equal(model.classifier.weight, head)
 
 

@@ -63,7 +63,8 @@ def test_the_baseline_is_frozen():
     }  # fmt: skip
     came_later = {
         "warmup_steps": None, "no_decay": "none", "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8,
-        "label_smoothing": 0.0, "class_weights": None, "early_stopping_patience": None,
+        "label_smoothing": 0.0, "class_weights": None, "early_stopping_patience": None, "objective": "armada",
+        "folds": 5, "output_loss": "kl", "contrast": 0.1, "components": 64, "power": 0.5, "balance": "contrast",
     }  # fmt: skip
     assert {name: found[name] for name in came_later} == came_later
 

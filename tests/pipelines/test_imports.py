@@ -26,5 +26,5 @@ def test_help_loads_nothing_heavy():
 
 
 def test_stage_one_and_the_cards_load_no_torch():
-    code = "import sys, teacher_cache, distill.tasks.cards, distill.tasks.splits; print('torch' in sys.modules)"
+    code = "import sys, teacher_cache, distill.cards.cards, distill.tasks.splits; print('torch' in sys.modules)"
     assert subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).strip() == "False"

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from distill.cards.cards import load_card
 from distill.dataset.tokens import default_length
 from distill.settings import TrainSettings, changes
 from distill.students.generation import load_generator, tokenize_answers
 from distill.students.loading import StudentSpec
 from distill.students.task_model import MAX_NEW_TOKENS, open_task_model, with_length
-from distill.tasks.cards import load_card
 from distill.tasks.splits import Split
 from tests.distill.tiny import save_decoder
 

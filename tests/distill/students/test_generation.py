@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from distill.cards.cards import load_card
 from distill.objective.targets import TeacherTargets
 from distill.settings import AlignerSettings, TrainSettings
 from distill.students.distilled import DistilledStudent
@@ -13,7 +14,6 @@ from distill.students.heads import StudentHeads
 from distill.students.loading import StudentSpec
 from distill.students.lora import merge_lora
 from distill.students.task_model import open_task_model
-from distill.tasks.cards import load_card
 from distill.tasks.splits import Split
 from distill.training.trainer import CheckpointConfig, train_student
 from teacher_cache import ArmadaError

@@ -91,3 +91,15 @@ def test_a_measurement_is_positive_and_leaves_the_random_generator_alone():
     torch.manual_seed(5)
     assert 0 < measure(None) < 60_000
     assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize(("real", "used"), [(True, "bf16"), (False, "fp16")])
+def test_a_gpu_that_would_emulate_bfloat16_computes_in_fp16(measured, monkeypatch, real, used):
+    """torch says of a card before Ampere that it supports bfloat16, which it emulates in float32."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: real or including_emulation)
+    assert choose_precision("auto", on_cpu=False).used == used
+    assert choose_precision("fp16", on_cpu=False).mixed == "fp16"
+    if not real:
+        with pytest.raises(ArmadaError, match="--precision bf16: this GPU can't compute in bfloat16; use fp16"):
+            choose_precision("bf16", on_cpu=False)

@@ -6,6 +6,7 @@ import torch
 from accelerate import Accelerator
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from distill.cards.cards import load_card
 from distill.objective.aligner import train_aligner
 from distill.objective.targets import TeacherTargets
 from distill.settings import AlignerSettings, TrainSettings
@@ -13,7 +14,6 @@ from distill.students.evaluation import probe
 from distill.students.export import export_student, model_card
 from distill.students.loading import StudentSpec
 from distill.students.task_model import finish_task_model, open_task_model
-from distill.tasks.cards import load_card
 from distill.tasks.splits import Split
 from distill.training.trainer import CheckpointConfig, train_student
 from tests.distill.tiny import WORDS, save_decoder, save_student

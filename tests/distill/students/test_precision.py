@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification
 
+from distill.cards.cards import load_card
 from distill.dataset.tokens import tokenize
 from distill.objective.score_scale import AS_IS
 from distill.settings import TrainSettings
 from distill.students.evaluation import predict
 from distill.students.loading import StudentSpec, load_student
 from distill.students.task_model import finish_task_model, open_task_model
-from distill.tasks.cards import load_card
 from distill.tasks.splits import Split
 from pipelines.run.request import RunRequest, check_request
 from teacher_cache import ArmadaError, MissingPackageError

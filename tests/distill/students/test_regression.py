@@ -5,6 +5,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from distill.cards.cards import load_card
 from distill.dataset.tokens import tokenize
 from distill.objective.aligner import train_aligner
 from distill.objective.score_scale import fold_scale, scale_of, unfold_scale
@@ -13,7 +14,6 @@ from distill.settings import AlignerSettings, TrainSettings
 from distill.students.evaluation import predict
 from distill.students.loading import StudentSpec, load_student
 from distill.students.task_model import finish_task_model, open_task_model
-from distill.tasks.cards import load_card
 from distill.tasks.splits import Split
 from distill.training.trainer import CheckpointConfig, train_student
 from tests.distill.tiny import WORDS, save_decoder, save_student

@@ -5,6 +5,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from distill.cards.cards import Card
 from distill.objective.aligner import train_aligner
 from distill.objective.targets import TeacherTargets
 from distill.settings import AlignerSettings, TrainSettings
@@ -14,7 +15,6 @@ from distill.students.loading import StudentSpec
 from distill.students.pooling import pooled_and_logits, pooled_width
 from distill.students.similarity import load_embedder
 from distill.students.task_model import finish_task_model, open_task_model, with_length
-from distill.tasks.cards import Card
 from distill.tasks.splits import Split
 from distill.training.trainer import CheckpointConfig, train_student
 from teacher_cache import ArmadaError

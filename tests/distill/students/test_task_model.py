@@ -7,12 +7,12 @@ import pytest
 import torch
 from accelerate import Accelerator
 
+from distill.cards.cards import load_card
 from distill.objective.aligner import train_aligner
 from distill.objective.targets import TeacherTargets
 from distill.settings import AlignerSettings, TrainSettings
 from distill.students.loading import StudentSpec
 from distill.students.task_model import open_task_model
-from distill.tasks.cards import load_card
 from distill.tasks.splits import load_splits
 from distill.training.trainer import CheckpointConfig, train_student
 from tests.distill.tiny import WORDS, save_decoder, save_student

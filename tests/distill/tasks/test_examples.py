@@ -2,7 +2,7 @@
 
 import pytest
 
-from distill.tasks.cards import load_card
+from distill.cards.cards import load_card
 from distill.tasks.examples import examples_of
 from teacher_cache import ArmadaError
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from distill.tasks.cards import load_card
+from distill.cards.cards import load_card
 from distill.tasks.splits import load_splits
 from teacher_cache import ArmadaError
 from tests.distill.tasks.test_splits import CARD, folder_of, pairs

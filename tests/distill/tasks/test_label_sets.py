@@ -10,7 +10,7 @@ import pytest
 import yaml
 from sklearn import metrics
 
-from distill.tasks.cards import read_card
+from distill.cards.cards import read_card
 from distill.tasks.examples import UnlabelledError, examples_of
 from distill.tasks.metrics import question_scores, score
 from distill.tasks.splits import load_splits

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from distill.tasks.cards import load_card
+from distill.cards.cards import load_card
 from distill.tasks.examples import UnlabelledError, examples_of
 from teacher_cache import ArmadaError
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from distill.tasks.card_files import find_task
-from distill.tasks.cards import METRICS_OF
+from distill.cards.card_files import find_task
+from distill.cards.cards import METRICS_OF
 from distill.tasks.guesses import answers_of, find_columns
 from distill.tasks.new_card import card_text, new_card
 from distill.tasks.prompts import column_prompts, training_prompts

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.tasks.cards import load_card
+from distill.cards.cards import load_card
 from distill.tasks.splits import load_splits
 from tests.distill.tasks.test_splits import folder_of
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from distill.tasks.cards import load_card
+from distill.cards.cards import load_card
 from distill.tasks.new_card import new_card
 from distill.tasks.splits import load_splits
 from teacher_cache import ArmadaError

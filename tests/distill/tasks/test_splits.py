@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from distill.tasks.cards import load_card
+from distill.cards.cards import load_card
 from distill.tasks.distinct_rows import read_distinct
 from distill.tasks.raw_rows import file_rows
 from distill.tasks.splits import load_splits

@@ -13,6 +13,7 @@ CASES = {
     "bert": {},
     "relational in two parts": {"manifold": "relational", "accumulate": 2, "epochs": 1, "lr": 1e-4},
     "deberta-v2": {"epochs": 1, "no_decay": "biases-and-norms"},
+    "crossfit": {"objective": "crossfit", "epochs": 1},
     "llama": {"lora_rank": 2, "epochs": 1},
 }
 
@@ -30,7 +31,11 @@ def folder(tmp_path_factory):
     save_decoder(home / "llama", layers=2, initializer_range=EXACT["initializer_range"])
     for ranks, extra in ((1, {}), (2, FSDP)):
         for student in ("bert", "deberta-v2", "llama"):
-            cases = [case for case in CASES if case == student or (student == "bert" and case.startswith("relational"))]
+            cases = [
+                case
+                for case in CASES
+                if case == student or (student == "bert" and case.startswith(("relational", "crossfit")))
+            ]
             runs = [(home / str(ranks) / case, CASES[case]) for case in cases]
             if student == "bert":
                 runs.append((home / "more", {"stop_at": 9} if ranks == 1 else {}))

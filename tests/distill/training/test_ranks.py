@@ -29,6 +29,7 @@ CASES = {
         "accumulate": 2,
         "epochs": 1,
     },
+    "crossfit in two parts": {"objective": "crossfit", "accumulate": 2, "epochs": 1},
 }
 pytestmark = pytest.mark.timeout(900)  # all tests compare the same runs, which take minutes on a busy machine
 TOLERANCE = 1e-5  # losses of 1 to 3, weights of 0.1 to 1; 5e-7 and 3e-8 were seen on every instruction set tried

@@ -11,7 +11,7 @@ import pyarrow.parquet as parquet
 import pytest
 import yaml
 
-from distill.tasks.cards import METRICS_OF
+from distill.cards.cards import METRICS_OF
 from teacher_cache import ArmadaError, CoverageError
 from tests.distill.tiny import save_student
 from tests.pipelines.cli import FAKES

@@ -20,6 +20,7 @@ class Example:
 
 
 LORA = {"lora_rank": 2}
+CROSSFIT = {"objective": "crossfit"}
 OWN_ROWS = {"rows": "{home}/rows.csv", "data_files": None, "task": None, "control": "undistilled"}
 EXAMPLES: dict[str, Example] = {
     "task": Example("demo/sentiment", shows="given"),
@@ -35,6 +36,7 @@ EXAMPLES: dict[str, Example] = {
     "feature_keys": Example("{home}/keys.txt", {"cache": None, "features": "{home}/named.npy"}, "mends"),
     "data_files": Example("{home}/other", {"control": "undistilled"}),
     "rows": Example("{home}/rows.csv", {"data_files": None, "task": None, "control": "undistilled"}, "mends"),
+    "type": Example("regression", OWN_ROWS),
     "text_column": Example("other", OWN_ROWS),
     "label_column": Example("mood", OWN_ROWS),
     "missing": Example("drop", {"cache": None, "features": "{home}/partial.npy"}, "mends"),
@@ -85,6 +87,13 @@ EXAMPLES: dict[str, Example] = {
     "select": Example("validation", shows="selected"),
     "early_stopping_patience": Example(1, {"epochs": 4, "lr": 1e-9}),
     "seed": Example(3),
+    "objective": Example("crossfit"),
+    "folds": Example(2, CROSSFIT),
+    "output_loss": Example("mse", CROSSFIT),
+    "contrast": Example(1.0, CROSSFIT),
+    "components": Example(2, CROSSFIT),
+    "power": Example(1.0, CROSSFIT),
+    "balance": Example("all", CROSSFIT),
     "aligner_width": Example(16),
     "aligner_dropout": Example(0.5),
     "aligner_lr": Example(1e-2),

@@ -7,9 +7,9 @@ import pytest
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
+from distill.cards.cards import load_card
 from distill.controls import CONTROL_NAMES
 from distill.settings import TrainSettings
-from distill.tasks.cards import load_card
 from distill.tasks.splits import Splits, load_splits
 from pipelines.run.training import RunRequest, run_training
 from teacher_cache import Cache, build, open_encoder, open_teacher

@@ -30,8 +30,8 @@ from tests.pipelines.run.every_option import EXAMPLES
 OPTIONS = sorted(train_options())
 COMMAND = get_command(app)
 OF_THE_STUDY = {
-    "task", "rows", "data_files", "text_column", "label_column", "out", "cache", "seed", "recipe", "track", "select",
-    "lora_export",
+    "task", "type", "rows", "data_files", "text_column", "label_column", "out", "cache", "seed", "recipe", "track",
+    "select", "lora_export",
 }  # fmt: skip
 CLASSES = ("negative", "neutral", "positive")
 

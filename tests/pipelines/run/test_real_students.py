@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import distill.students.task_model
-from distill.tasks.cards import load_card
+from distill.cards.cards import load_card
 from distill.tasks.splits import load_splits
 from pipelines.cli import app
 from tests.pipelines.cli import armada, command, environment

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-import distill.tasks.cards
+import distill.cards.cards
 from distill.students.loading import StudentSpec
 from distill.students.similarity import load_embedder
 from distill.tasks.new_card import card_text, new_card
@@ -35,7 +35,7 @@ def home(tmp_path, monkeypatch):
     (tmp_path / "tasks" / "my").mkdir(parents=True)
     (tmp_path / "tasks" / "my" / "pairs.yaml").write_text(CARD.format(type="similarity"))
     (tmp_path / "tasks" / "my" / "scores.yaml").write_text(CARD.format(type="regression"))
-    monkeypatch.setattr(distill.tasks.cards, "FOLDERS", (tmp_path / "tasks", *distill.tasks.cards.FOLDERS))
+    monkeypatch.setattr(distill.cards.cards, "FOLDERS", (tmp_path / "tasks", *distill.cards.cards.FOLDERS))
     (tmp_path / "rows").mkdir()
     split, prompts = pairs(60), []
     for name, places in (("train", range(40)), ("test", range(40, 60))):

@@ -22,12 +22,14 @@ NOT_OF_ARMS = (
     "rows",
     "text_column",
     "label_column",
+    "type",
     "out",
     "cache",
     "seed",
     "recipe",
     "track",
     "select",
+    "lora_export",
 )
 PRIMARY = {"arm": "relational", "against": ["undistilled", "shuffled"], "margin": 0.01}
 
@@ -165,6 +167,9 @@ def test_every_option_of_train_can_be_said_by_an_arm(tmp_path, name):
         "control": "shuffled",
         "teacher": "tests.fakes:FakeTeacher?style=other",
         "encoder": "tests.fakes:FakeEncoder?dimension=4",
+        "student_revision": "main",
+        "features": "own.npy",
+        "feature_keys": "own.parquet",
     }.get(name)
     if value is None:
         value = option.declared.choices[-1] if option.declared.choices else 0.25 if option.type is float else None
@@ -174,7 +179,8 @@ def test_every_option_of_train_can_be_said_by_an_arm(tmp_path, name):
     study = read_study(write_study(tmp_path, arms=arms)).study
     request = request_of(study, Run("finetune", "relational", 0), tmp_path, "cache", {name: option.default})
     part = {"settings": request.settings, "aligner": request.aligner, "": request}[option.part]
-    assert getattr(part, option.attribute) == (("a", "b") if value == "a,b" else value)
+    found = getattr(part, option.attribute)
+    assert (found.name if isinstance(found, Path) else found) == (("a", "b") if value == "a,b" else value)
 
 
 def test_the_margin_of_the_demo_is_the_registered_one():

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import yaml
 from scipy import stats
 from sklearn import metrics
 
@@ -105,6 +106,46 @@ def test_a_run_of_a_study_scores_as_train_and_as_scikit_learn(tmp_path, task):
         for readout, found in outcome["readouts"].items():
             predictions = load_predictions(folder, readout)
             assert found[metric] == pytest.approx(by_scikit(task, predictions, splits.test), abs=1e-5)
+
+
+SIMILARITY = {
+    "name": "own/pairs",
+    "title": "Pairs with a score",
+    "type": "similarity",
+    "source": {"repository": "own", "revision": "1", "files": "rows", "licence": "own"},
+    "text": ["{a}", "{b}"],
+    "prompt": "{a} {b}",
+    "label": "score",
+    "split": {"train": 80, "validation": 10, "test": 10},
+    "metrics": ["spearman", "pearson"],
+}
+
+
+def scored_pairs(count, first=0):
+    numbers = range(first, first + count)
+    texts = [(f"{WORDS[number % 16]} plane {number}", f"{WORDS[number * 3 % 16]} phone") for number in numbers]
+    labels = [float(number % 5) for number in numbers]
+    return Split([str(number) for number in numbers], texts, [" ".join(pair) for pair in texts], labels)
+
+
+def test_a_study_of_sentence_pairs_scores_as_train_and_as_scipy_and_has_no_probe(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "card.yaml").write_text(yaml.safe_dump(SIMILARITY))
+    student = save_student(tmp_path / "model")
+    primary = {"arm": "relational", "against": ["undistilled", "shuffled"], "margin": 0.01}
+    with pytest.raises(ArmadaError, match=r"readouts\.probe: expected none for the similarity task own/pairs"):
+        study_of(tmp_path, "card.yaml", student, probe=True, primary=primary)
+    study = study_of(tmp_path, "card.yaml", student, primary=primary, settings=SETTINGS)
+    splits = Splits(scored_pairs(20), NO_ROWS, scored_pairs(12, first=20))
+    build(Cache(str(tmp_path / "cache"), create=True), splits.train.prompts, fakes.teacher(), fakes.encoder())
+    for arm in ("undistilled", "relational"):
+        folder = tmp_path / arm
+        outcome = run_one(study, Run("finetune", arm, 0), folder, str(tmp_path / "cache"), splits)["readouts"][
+            "finetune"
+        ]
+        assert outcome == pytest.approx(json.loads((folder / "run.json").read_text())["metrics"]["test"], abs=1e-5)
+        found = load_predictions(folder, "finetune")[:, 0]
+        assert outcome["spearman"] == pytest.approx(stats.spearmanr(found, splits.test.labels)[0], abs=1e-5)
 
 
 def test_an_encoder_is_refused_for_a_generation_task_before_the_first_call(tmp_path):

@@ -1,69 +1,49 @@
 """Several people and one bucket, without a lock: the union is right, and what one paid for, nobody pays for again."""
 
 import collections
-import os
-import subprocess
-import sys
+import threading
+import time
 
 import numpy as np
 import pytest
 
-from teacher_cache import Cache, build, choose, open_features, pull, push, verify
+from teacher_cache import Cache, NoCacheError, NotBuiltError, build, choose, open_features, pull, push, verify
+from teacher_cache.building.other_hosts import OtherHosts
 from teacher_cache.files.store import Store
 from tests import fakes
+from tests.faults.forked import start, wait
 from tests.teacher_cache.maintenance.caches import rows_of
 from tests.teacher_cache.sharing.caches import PROMPTS, SMALL, built, costs_nothing
 
-BUILDER = """
-import sys
-from teacher_cache import BuildOptions, Cache, build
-from tests import fakes
-url, first, last = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-prompts = [f"prompt {number}" for number in range(first, last)]
-options = BuildOptions(shard_rows=4, seal_rows=4)
-report = build(Cache(url, create=True), prompts, fakes.teacher(), fakes.encoder(), options)
-print(report.calls)
-"""
-READER = """
-import sys, time
-import numpy as np
-from teacher_cache import Cache, CacheError, NoCacheError, NotBuiltError, choose, open_features
-counts, url = [], sys.argv[1]
-while not counts or counts[-1] < int(sys.argv[2]):
-    try:
-        cache = Cache(url)
-        features = open_features(cache, *choose(cache, None, None))
-        assert not cache.state.missing, cache.state.missing
-        counts.append(len(features))
-        features.take(np.arange(len(features)))
-    except (NoCacheError, NotBuiltError):
-        counts.append(0)
-    time.sleep(0.05)
-assert counts == sorted(counts), counts
-print(len(set(counts)))
-"""
+
+def write(url, first, last):
+    """Build some prompts, as one of the writers."""
+    prompts = [f"prompt {number}" for number in range(first, last)]
+    build(Cache(url, create=True), prompts, fakes.teacher(), fakes.encoder(), SMALL)
 
 
-def program(text, tmp_path, host, *arguments, **environment):
-    """Start a program as another person on another machine would."""
-    own = {
-        "ARMADA_HOST": host,
-        "XDG_STATE_HOME": str(tmp_path / host),
-        "XDG_CACHE_HOME": str(tmp_path / f"{host}-cache"),
-    }
-    return subprocess.Popen(
-        [sys.executable, "-c", text, *map(str, arguments)],
-        env={**os.environ, **own, **environment},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def read_until(url, rows):
+    """Read the features again and again until there are so many: the number never falls, and nothing is missing."""
+    counts = []
+    while not counts or counts[-1] < rows:
+        try:
+            cache = Cache(url)
+            features = open_features(cache, *choose(cache, None, None))
+            assert not cache.state.missing, cache.state.missing
+            counts.append(len(features))
+            features.take(np.arange(len(features)))
+        except (NoCacheError, NotBuiltError):
+            counts.append(0)
+        time.sleep(0.05)
+    assert counts == sorted(counts), counts
+    assert len(set(counts)) > 1, counts
 
 
-def output_of(process):
-    out, errors = process.communicate(timeout=240)
-    assert process.returncode == 0, errors[-3000:]
-    return out.strip()
+def started(function, tmp_path, host, **environment):
+    """Start a function in a process of its own, as another person on another machine would."""
+    home = tmp_path / host
+    own = {"ARMADA_HOST": host, "XDG_STATE_HOME": str(home / "state"), "XDG_CACHE_HOME": str(home / "cache")}
+    return start(function, **own, **environment)
 
 
 def test_a_build_straight_into_an_s3_bucket_is_the_same_cache_and_is_trained_from(tmp_path, bucket):
@@ -87,14 +67,16 @@ def test_what_another_machine_adds_to_an_s3_bucket_is_seen_at_the_next_refresh(t
     build(mine, PROMPTS[:4], fakes.teacher(), fakes.encoder(), SMALL)
     (teacher,) = mine.teachers()
     assert mine.images(teacher).num_rows == 4
-    assert not mine.store.exists("images/new/teacher.json")
+    folder = f"images/{teacher.name}"
+    assert mine.store.names(folder) == ["README.md", "indexes", "shards", "teacher.json"]  # s3fs keeps this listing
+    bucket.write(f"{folder}/new.json", b"{}")
+    assert mine.store.exists(f"{folder}/new.json")
+    bucket.remove(f"{folder}/new.json")
+    assert not mine.store.exists(f"{folder}/new.json")
     other = built(tmp_path / "other")
     for path in sorted(other.rglob("*"), key=lambda path: "commits" in path.parts):
         if path.is_file() and path.relative_to(other).parts[0] in ("images", "features", "failures", "commits"):
             bucket.write(str(path.relative_to(other)), path.read_bytes())  # not by this process's s3fs
-    bucket.write("images/new/teacher.json", b"{}")
-    assert mine.store.exists("images/new/teacher.json")
-    bucket.remove("images/new/teacher.json")
     mine.refresh()
     assert mine.images(teacher).num_rows == len(PROMPTS)
     again = fakes.teacher()
@@ -115,23 +97,20 @@ def test_an_s3_put_is_conditional_and_an_object_that_is_there_stays(tmp_path, bu
     assert bucket.read("README.md") == b"2"
 
 
-@pytest.mark.parametrize("shared", ["different prompts", "the same prompts"])
+@pytest.mark.parametrize("shared", ["different prompts", pytest.param("the same prompts", marks=pytest.mark.slow)])
 def test_two_writers_and_a_reader_at_once_in_an_s3_bucket_end_with_the_union(tmp_path, bucket, shared):
     log, union = tmp_path / "log", 16
     ranges = [(0, 8), (8, 16)] if shared == "different prompts" else [(0, 16), (0, 16)]
     environment = {"ARMADA_FAKE_LOG": str(log), "ARMADA_FAKE_DELAY": "0.05"}
-    writers = [
-        program(BUILDER, tmp_path, f"host{number}", bucket.url, *span, **environment)
+    children = [
+        started(lambda span=span: write(bucket.url, *span), tmp_path, f"host{number}", **environment)
         for number, span in enumerate(ranges)
     ]
-    reader = program(READER, tmp_path, "host9", bucket.url, union)
-    calls = [int(output_of(writer).split()[-1]) for writer in writers]
-    assert int(output_of(reader)) > 1
+    children.append(started(lambda: read_until(bucket.url, union), tmp_path, "host9"))
+    assert [wait(child) for child in children] == [0, 0, 0]
     counted = collections.Counter(log.read_text().splitlines())
-    assert sum(counted.values()) == sum(calls)
     assert len(counted) == union
-    if shared == "different prompts":
-        assert max(counted.values()) == 1
+    assert max(counted.values()) == 1 or shared == "the same prompts"
     assert len(rows_of(Cache(bucket.url))) == union
     assert verify(bucket.url).problems == []
     assert pull(bucket.url, str(tmp_path / "copy")).is_whole
@@ -140,22 +119,46 @@ def test_two_writers_and_a_reader_at_once_in_an_s3_bucket_end_with_the_union(tmp
     assert third.calls == []
 
 
-def test_what_one_has_paid_is_seen_by_another_build_of_the_s3_bucket_within_a_seal(tmp_path, bucket):
-    """Two builds of the same prompts on two machines: the second starts after the first has sealed a half."""
-    log = tmp_path / "log"
-    environment = {"ARMADA_FAKE_LOG": str(log)}
-    output_of(program(BUILDER, tmp_path, "host0", bucket.url, 0, 8, **environment))
-    assert int(output_of(program(BUILDER, tmp_path, "host1", bucket.url, 0, 12, **environment)).split()[-1]) == 4
-    assert max(collections.Counter(log.read_text().splitlines()).values()) == 1
+def test_what_one_has_paid_is_seen_by_another_build_of_the_s3_bucket_within_a_seal(tmp_path, bucket, monkeypatch):
+    """Another person builds half of the prompts while this build runs: after its next seal they are not requested."""
+    Cache(bucket.url, create=True)
+    log, sealed, look = tmp_path / "log", threading.Event(), OtherHosts.look
+
+    def look_and_tell(others):
+        look(others)
+        if log.exists():
+            sealed.set()
+
+    monkeypatch.setattr(OtherHosts, "look", look_and_tell)
+
+    class Watched(fakes.FakeTeacher):
+        def draw(self, requests):
+            for number, answer in enumerate(super().draw(requests)):
+                if number == 2:
+                    child = started(lambda: write(bucket.url, 20, 40), tmp_path, "other", ARMADA_FAKE_LOG=str(log))
+                    assert wait(child) == 0
+                assert number < 8 or sealed.wait(60)
+                yield answer
+
+    mine = Watched(fakes.Spec("fake", "", {}, "fake"))
+    prompts = [f"prompt {number}" for number in range(40)]
+    build(Cache(bucket.url), prompts, mine, fakes.encoder(), SMALL)
+    others = log.read_text().splitlines()
+    assert len(others) == 20
+    assert len(set(mine.calls) | set(others)) == 40
+    assert not set(mine.calls[9:]) & set(others)
+    assert len(rows_of(Cache(bucket.url))) == 40
 
 
+@pytest.mark.slow
 def test_two_pushes_of_different_caches_to_one_s3_bucket_at_once_end_with_the_union(tmp_path, bucket):
     folders = [built(tmp_path / "a"), built(tmp_path / "b", [f"other {number}" for number in range(8)])]
     expected = {key: row for folder in folders for key, row in rows_of(Cache(str(folder))).items()}
-    text = "import sys; from teacher_cache import push; done = push(sys.argv[1], sys.argv[2]); assert done.is_whole"
-    pushes = [program(text, tmp_path, f"host{n}", folder, bucket.url) for n, folder in enumerate(folders)]
-    for process in pushes:
-        output_of(process)
+    children = [
+        started(lambda folder=folder: push(str(folder), bucket.url), tmp_path, f"host{number}")
+        for number, folder in enumerate(folders)
+    ]
+    assert [wait(child) for child in children] == [0, 0]
     assert rows_of(Cache(bucket.url)) == expected
     assert [push(str(folder), bucket.url).files_sent for folder in folders] == [0, 0]
     assert verify(bucket.url).problems == []

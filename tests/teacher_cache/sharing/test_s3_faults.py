@@ -71,8 +71,18 @@ REFUSALS = {
 }
 
 
-@pytest.mark.parametrize("code", REFUSALS)
-@pytest.mark.parametrize("when", ["at once", "after some puts", "at the first commit"])
+WHEN = ("at once", "after some puts", "at the first commit")
+QUICK = (("ExpiredToken", "after some puts"), ("ExpiredToken", "at the first commit"), ("AccessDenied", "at once"))
+
+
+@pytest.mark.parametrize(
+    ("code", "when"),
+    [
+        pytest.param(code, when, marks=() if (code, when) in QUICK else pytest.mark.slow)
+        for code in REFUSALS
+        for when in WHEN
+    ],
+)
 def test_s3_that_refuses_the_credentials_stops_a_push_with_one_sentence(tmp_path, bucket, code, when):
     source = built(tmp_path / "a")
     puts = []
@@ -115,7 +125,9 @@ def test_s3_credentials_that_expire_in_a_build_end_it_with_one_sentence_and_lose
     ("environment", "url", "words"),
     [
         ({}, "s3://no-such-bucket/x", "no such bucket"),
-        ({"AWS_ENDPOINT_URL": "http://no-such-host.invalid"}, "s3://b/x", "can't be reached"),
+        pytest.param(
+            {"AWS_ENDPOINT_URL": "http://no-such-host.invalid"}, "s3://b/x", "can't be reached", marks=pytest.mark.slow
+        ),
         ({"AWS_ENDPOINT_URL": "http://127.0.0.1:1"}, "s3://b/x", "can't be reached"),
         ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, "s3://b/x", "no credentials were found"),
         ({}, "s3://AKIA123:topsecret@b/x", "no user and no password in the URL"),

@@ -20,7 +20,7 @@ def opened(cache, monkeypatch):
 
     def open_again():
         requests = Counter()
-        for name in ("open", "sizes", "names", "exists", "read_range"):
+        for name in ("open", "read", "sizes", "names", "exists", "read_range"):
             original = getattr(Store, name)
 
             def count(*words, name=name, original=original):
@@ -48,7 +48,7 @@ def test_a_checkpoint_is_read_instead_of_its_commits_and_the_later_ones_one_by_o
     add_commits(cache, 3, 20)
     again, requests = opened()
     assert len(again.commits()) == 23
-    assert requests == {"open": 1 + 1 + 3, "sizes": 2}  # cache.json, the checkpoint and three commits; two folders
+    assert requests == {"read": 1 + 1 + 3, "sizes": 2}  # cache.json, the checkpoint and three commits; two folders
 
 
 def test_a_new_checkpoint_replaces_the_one_that_it_contains(cache):

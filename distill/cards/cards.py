@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from distill.tasks.card_schema import Choices, Mark, Named, NamedSplit, Replacement, Source, Split, Without, in_one_line
-from distill.tasks.templates import fields_of, names_in
-from distill.tasks.yaml_files import faults_in_words, read_yaml
+from distill.cards.card_schema import Choices, Mark, Named, NamedSplit, Replacement, Source, Split, Without, in_one_line
+from distill.cards.templates import fields_of, names_in
+from distill.cards.yaml_files import faults_in_words, read_yaml
 from teacher_cache import ArmadaError, did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parents[1]

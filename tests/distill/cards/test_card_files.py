@@ -9,11 +9,11 @@ import pyarrow.parquet as parquet
 import pytest
 import yaml
 
-from distill.tasks.card_files import card_digest, find_task
-from distill.tasks.cards import load_card
+from distill.cards.card_files import card_digest, find_task
+from distill.cards.cards import load_card
+from distill.cards.templates import fill, names_in
+from distill.cards.yaml_files import MAX_BYTES
 from distill.tasks.splits import load_splits
-from distill.tasks.templates import fill, names_in
-from distill.tasks.yaml_files import MAX_BYTES
 from teacher_cache import ArmadaError
 
 CARD = {

@@ -5,8 +5,8 @@ import pyarrow.parquet as parquet
 import pytest
 import yaml
 
-from distill.tasks.card_schema import HashSplit, HubSource, RepositorySource
-from distill.tasks.cards import FOLDERS, card_names, load_card, read_card
+from distill.cards.card_schema import HashSplit, HubSource, RepositorySource
+from distill.cards.cards import FOLDERS, card_names, load_card, read_card
 from distill.tasks.examples import examples_of
 from distill.tasks.splits import load_splits
 from teacher_cache import ArmadaError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict
 from pathlib import Path
 from typing import Annotated, Any, Optional
@@ -18,7 +18,7 @@ from pipelines.run.request import Option, layered, make_request, train_options
 
 def _print_options(asked: bool) -> None:
     if asked:
-        from pipelines.commands.option_table import option_table
+        from pipelines.commands.training.option_table import option_table
 
         typer.echo(option_table(), nl=False)
         raise typer.Exit
@@ -49,9 +49,8 @@ def train(values: Mapping[str, Any], config: Path | None, as_json: bool) -> None
     """Train a student on a task and a cache's features; write a plain Hugging Face checkpoint and run.json."""
     from pipelines.run.training import run_training
 
-    given = {name: value for name, value in values.items() if value is not None}
     where = str(config) if config else ""
-    request = make_request(layered(_read(config) if config else {}, given, where), where)
+    request = make_request(layered(_read(config) if config else {}, values, where), where)
     result = run_training(request)
     if os.environ.get("RANK", "0") != "0":  # one of several processes: only the first one prints
         return
@@ -84,21 +83,30 @@ def _read(path: Path) -> dict[str, Any]:
 def command() -> Callable[..., None]:
     """`train` as Typer reads it: one parameter per declared option, all of them optional, so that `values` holds only
     what was given."""
-    parameters = [_keyword("rows", Rows, None)]
-    parameters += [_parameter(option) for name, option in train_options().items() if name != "rows"]
-    parameters += [hidden for option in train_options().values() for hidden in _hidden(option)]
-    parameters += [_keyword("config", Config, None), _keyword("options", Options, False)]
-    parameters.append(_keyword("as_json", AsJson, False))
+    parameters = [keyword("rows", Rows, None)]
+    parameters += parameters_of([option for name, option in train_options().items() if name != "rows"])
+    parameters += [keyword("config", Config, None), keyword("options", Options, False)]
+    parameters.append(keyword("as_json", AsJson, False))
 
     def train_command(config: Path | None, options: bool, as_json: bool, **values: Any) -> None:
-        off = [name for name in values if name.startswith(NOT) and values[name]]
-        given = {name: value for name, value in values.items() if not name.startswith(NOT)}
-        train({**given, **{name.removeprefix(NOT): False for name in off}}, config, as_json)
+        train(given_of(values), config, as_json)
 
     train_command.__doc__ = train.__doc__
     train_command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     train_command.__annotations__ = {one.name: one.annotation for one in parameters}
     return train_command
+
+
+def parameters_of(options: Sequence[Option]) -> list[inspect.Parameter]:
+    """The parameters of declared options: those that help lists, and behind them the other names of the same."""
+    return [*map(_parameter, options), *(hidden for option in options for hidden in _hidden(option))]
+
+
+def given_of(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, by name, of the values of such parameters."""
+    off = {name.removeprefix(NOT): False for name, value in values.items() if name.startswith(NOT) and value}
+    given = {name: value for name, value in values.items() if not name.startswith(NOT) and value is not None}
+    return {**given, **off}
 
 
 def _parameter(option: Option) -> inspect.Parameter:
@@ -109,7 +117,7 @@ def _parameter(option: Option) -> inspect.Parameter:
         show_default=False,
         rich_help_panel=PANELS[option.part],
     )
-    return _keyword(option.name, Annotated[Optional[_type(option)], info], None)
+    return keyword(option.name, Annotated[Optional[_type(option)], info], None)
 
 
 def _hidden(option: Option) -> list[inspect.Parameter]:
@@ -117,10 +125,10 @@ def _hidden(option: Option) -> list[inspect.Parameter]:
     also, found = option.declared.also, []
     if also:
         info = typer.Option(f"--{also.replace('_', '-')}", hidden=True)
-        found.append(_keyword(also, Annotated[Optional[_type(option)], info], None))
+        found.append(keyword(also, Annotated[Optional[_type(option)], info], None))
     if isinstance(option.default, bool):
         info = typer.Option(f"--no-{option.flag[2:]}", hidden=True)
-        found.append(_keyword(f"{NOT}{option.name}", Annotated[bool, info], False))
+        found.append(keyword(f"{NOT}{option.name}", Annotated[bool, info], False))
     return found
 
 
@@ -145,5 +153,7 @@ def _help(option: Option) -> str:
     return " ".join(words)
 
 
-def _keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+def keyword(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    """A parameter that is given by its name."""
+    """A parameter that is given by its name."""
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=annotation, default=default)

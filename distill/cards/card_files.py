@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from distill.tasks.cards import Card, card_names, load_card, read_card
+from distill.cards.cards import Card, card_names, load_card, read_card
 from teacher_cache import ArmadaError, canonical_json, sha256
 
 ENDINGS = (".yaml", ".yml")
