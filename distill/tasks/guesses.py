@@ -206,7 +206,7 @@ def _classes(where: str, values: Sequence[Any], type: str | None) -> Answers:
         )
     said = f"type: classification, {len(names)} classes: {_some(names)}"
     if type is None and all(number_of(name) is not None for name in names):
-        said += "; if these numbers are scores: armada tasks new ... --type regression"
+        said += "; numbers that are scores need --type regression"
     folded = [name.lower() for name in names]
     if twice := next((name for name in names if folded.count(name.lower()) > 1), ""):
         said += f"; {twice!r} is there in upper and lower case"

@@ -84,8 +84,8 @@ def test_a_file_of_pairs_becomes_a_card_of_an_embedding_student(home):
     assert any("type: similarity, numbers from 0 to 5" in sentence for sentence in found.said)
     guessed = new_card(str(rows), "first,second", "score")
     assert guessed.card.type == "regression"
-    assert any("armada tasks new ... --type similarity" in sentence for sentence in guessed.said)
-    with pytest.raises(ArmadaError, match="text: expected two templates, one for each text of a pair"):
+    assert any("--type similarity" in sentence for sentence in guessed.said)
+    with pytest.raises(ArmadaError, match="--type similarity: expected the two texts of a pair"):
         new_card(str(rows), "first", "score", "similarity")
     (home / "card.yaml").write_text(card_text(found.card, home))
     save_student(home / "student")
