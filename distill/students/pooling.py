@@ -46,7 +46,7 @@ def pooled_and_logits(model: PreTrainedModel, tokens: ModelInputs) -> tuple[Tens
             f"{type(model).__name__} ({model.config.model_type}): expected one row of logits per text, as its "
             f"last layer computes them, {classes} and its input of {width}; found {tuple(joined.shape)}"
         )
-    return joined[:, classes:], joined[:, :classes]
+    return joined[:, classes:].contiguous(), joined[:, :classes].contiguous()  # sums round as without the hook
 
 
 def pooled_width(model: PreTrainedModel) -> int:
