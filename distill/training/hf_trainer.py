@@ -126,6 +126,8 @@ class DistilledModel(nn.Module):
         self._settings = settings or TrainSettings()
         if self._settings.objective != "armada":
             raise ArmadaError(f"DistilledModel: expected the objective armada, found {self._settings.objective}")
+        if self._settings.class_weights:
+            raise ArmadaError("DistilledModel: expected no class_weights: they need all rows, as in armada train")
         self._states, self._width = teacher_targets.states, teacher_targets.width
         self.register_buffer("features", torch.as_tensor(teacher_targets.features), persistent=False)
         width = self.features.shape[1]

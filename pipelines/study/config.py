@@ -152,7 +152,8 @@ class Study(StudyTask, _Part):
     def _has_features_for_each_arm(self) -> Study:
         for name, arm in self.arms.items():
             for key in ("teacher", "encoder"):
-                is_said = getattr(self, key) or arm.options.get(key) or self.cache or arm.options.get("features")
+                own = arm.options.get("features") or self.settings.get("features")
+                is_said = getattr(self, key) or arm.options.get(key) or self.cache or own
                 if arm.control != UNDISTILLED and not is_said:
                     raise ValueError(f"arms.{name}.{key}: expected one of this arm, or of the whole study, found none")
         return self

@@ -159,3 +159,15 @@ def test_rows_with_several_labels_train_in_the_trainer_as_transformers_takes_the
 def test_a_text_without_a_picture_stops_before_training(script):
     with pytest.raises(CoverageError, match="24 of 25"):
         targets_from_cache("my-cache", [*ROWS.prompts, "never drawn"], [*ROWS.labels, 0], epochs=1)
+
+
+def test_class_weights_are_not_taken_in_silence(tmp_path):
+    from distill.objective.aligner import untrained_states
+    from distill.objective.targets import TeacherTargets
+    from distill.settings import AlignerSettings
+    from distill.students.loading import load_student
+
+    model, _ = load_student(str(save_student(tmp_path)), ["a", "b", "c"], 0)
+    targets = TeacherTargets(torch.zeros(4, 5), untrained_states(5, 3, 1, AlignerSettings(width=4), 0), 4)
+    with pytest.raises(ArmadaError, match="DistilledModel: expected no class_weights"):
+        DistilledModel(model, targets, TrainSettings(class_weights=("balanced",)))

@@ -183,5 +183,15 @@ def test_every_option_of_train_can_be_said_by_an_arm(tmp_path, name):
     assert (found.name if isinstance(found, Path) else found) == (("a", "b") if value == "a,b" else value)
 
 
+def test_a_study_of_features_of_ones_own_needs_no_teacher_and_no_cache(tmp_path):
+    """Their files are beside the study's file."""
+    path = write_study(tmp_path, settings={"features": "f.npy"}, teacher=None, encoder=None)
+    request = request_of(
+        read_study(path).study, Run("finetune", "relational", 0), tmp_path, "cache", {"features": "f.npy"}
+    )
+    assert (request.cache, request.teacher, request.encoder) == (None, None, None)
+    assert request.features == tmp_path.resolve() / "f.npy"
+
+
 def test_the_margin_of_the_demo_is_the_registered_one():
     assert yaml.safe_load((STUDIES / "demo.yaml").read_text())["primary"]["margin"] == 0.01
