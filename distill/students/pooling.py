@@ -57,7 +57,8 @@ def pooled_logits_and_input(model: PreTrainedModel, tokens: ModelInputs) -> tupl
             f"{type(model).__name__} ({model.config.model_type}): expected one row of logits per text, as its "
             f"last layer computes them, {classes} and its input of {width}; found {tuple(joined.shape)}"
         )
-    pooled, logits = joined[:, classes:].contiguous(), joined[:, :classes].contiguous()  # sums round as without the hook
+    # Contiguous, so that sums over them round as they do without the hook.
+    pooled, logits = joined[:, classes:].contiguous(), joined[:, :classes].contiguous()
     return pooled, logits, head_input[0]
 
 
