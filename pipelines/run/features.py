@@ -76,7 +76,7 @@ def join_rows(
         raise CoverageError(f"{error}\n{mending(cache).advice()}") from None
     if card and (teacher is None or encoder is None):
         words = f"--teacher {spec_to_type(chosen[0])} --encoder {spec_to_type(chosen[1])}"
-        say(card, [f"features: {words}, which are all that {cache.store} has"])
+        say(card, [f"features: {words}, since none are named"])
     limit = request.max_local_bytes
     features = open_features(cache, *chosen, max_local_bytes=limit)
     how: dict[str, Any] = {

@@ -93,10 +93,15 @@ class Features:
 def choose(cache: Cache, teacher: str | None, encoder: str | None) -> tuple[Source, Source]:
     """Return the teacher and the encoder with the given digests; None selects the only one that the cache has.
 
+    An encoder of the prompts' texts is a control: beside one encoder of pictures it has to be named.
+
     Raises NotBuiltError if there is none, SpecError if there is more than one and no digest.
     """
     chosen = _select(cache.teachers(), teacher, "teacher", str(cache.store))
-    return chosen, _select(cache.encoders(chosen), encoder, "encoder", f"{cache.store} of teacher {chosen.name}")
+    encoders = cache.encoders(chosen)
+    if encoder is None:
+        encoders = [source for source in encoders if source.spec.get("kind") != "text"] or encoders
+    return chosen, _select(encoders, encoder, "encoder", f"{cache.store} of teacher {chosen.name}")
 
 
 def _select(sources: Sequence[Source], digest: str | None, noun: str, where: str) -> Source:

@@ -73,7 +73,7 @@ def test_a_cache_with_one_teacher_and_encoder_trains_without_naming_them_and_say
     cache, words = copied
     run = armada(*words, "--out", "run")
     assert run.exit_code == 0, run.stderr
-    assert "features: --teacher tests.fakes:FakeTeacher --encoder tests.fakes:FakeEncoder, which are all" in run.stderr
+    assert "features: --teacher tests.fakes:FakeTeacher --encoder tests.fakes:FakeEncoder, since none" in run.stderr
     armada("cache", "build", "rows.csv", *OTHER, "--cache", cache)
     with pytest.raises(ArmadaError, match=r"choose one with --teacher .* or --teacher ") as caught:
         armada(*words, "--out", "other")

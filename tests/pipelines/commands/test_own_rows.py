@@ -111,7 +111,7 @@ def test_two_commands_lead_from_a_file_to_an_exported_student(kind, student):
     assert facts["rows"]["test"] > 0
     assert json.loads(run.stdout)["metrics"] == facts["metrics"]["test"] != {}
     assert "train, " in run.stderr
-    assert "features: --teacher tests.fakes:FakeTeacher --encoder tests.fakes:FakeEncoder, which are all" in run.stderr
+    assert "features: --teacher tests.fakes:FakeTeacher --encoder tests.fakes:FakeEncoder, since none" in run.stderr
     model = AutoModelForSequenceClassification.from_pretrained("run/student")
     assert f"{model.config.id2label[0]}" == first
 

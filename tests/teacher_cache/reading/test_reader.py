@@ -81,6 +81,19 @@ def test_one_of_several_teachers_must_be_chosen(cache):
     assert choose(cache, source_of_teacher(fakes.teacher()).digest, None)[0].spec["style"] == "plain"
 
 
+def test_an_encoder_of_texts_is_taken_only_if_it_is_named_or_alone(cache):
+    text = fakes.encoder()
+    text.spec = {**text.spec, "kind": "text"}
+    build(cache, PROMPTS[:2], fakes.teacher(), text)
+    assert choose(cache, None, None)[1].spec["kind"] == "text"
+    build(cache, PROMPTS[:2], fakes.teacher(), fakes.encoder())
+    assert choose(cache, None, None)[1].spec["kind"] == "fake-encoder"
+    assert choose(cache, None, source_of_encoder(text).digest)[1].spec["kind"] == "text"
+    build(cache, PROMPTS[:2], fakes.teacher(), fakes.encoder(version="2"))
+    with pytest.raises(SpecError, match="has several encoders"):
+        choose(cache, None, None)
+
+
 def test_an_encoder_that_the_cache_lacks_is_an_error(cache):
     build(cache, PROMPTS[:2], fakes.teacher(), fakes.encoder())
     other = source_of_encoder(open_encoder("tests.fakes:FakeEncoder?version=9"))
