@@ -13,6 +13,8 @@ from torch import Tensor
 from distill.objective.multi_label import label_set_alignment, label_set_loss
 from distill.settings import MANIFOLD_LOSSES
 
+COMPARING = ("cosine", "euclid", "relational")  # manifold losses that compare the rows of a batch, or their means
+
 
 class Outputs(NamedTuple):
     """The outputs of the aligner, or of the student, for one batch."""

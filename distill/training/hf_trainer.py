@@ -20,17 +20,18 @@ model.student.save_pretrained("student")  # a plain checkpoint, without teacher 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import TrainerCallback
 
 from distill.dataset.join import join
 from distill.dataset.mending import Mending, spec_text
 from distill.objective.aligner_store import aligner_states
-from distill.objective.losses import student_loss
+from distill.objective.losses import COMPARING, Outputs, student_loss
 from distill.objective.score_scale import AS_IS, scale_of
 from distill.objective.targets import EpochTargets, TeacherTargets
 from distill.settings import AlignerSettings, TrainSettings
@@ -110,9 +111,10 @@ class DistilledModel(nn.Module):
     of ARMADA. Without `row` it is the plain classifier. `callback`, for the Trainer, sets the epoch. Raise ArmadaError
     if the classifier has no task head.
 
-    With `gradient_accumulation_steps`, each part of a batch counts by its share of the rows, so that loss and gradient
-    are those of the whole batch. As with `--accumulate`, a manifold loss that compares rows or means (all but
-    `pointwise`) compares them within each part only.
+    With `gradient_accumulation_steps`, loss and gradient are those of the whole batch. Where the manifold loss compares
+    rows or means (COMPARING), the parts of a batch wait for its last one, and are then computed one by one with
+    activation checkpointing: the memory is that of a part, and each part has one forward pass more. With several
+    processes, each compares the rows of each part only.
     """
 
     features: Tensor
@@ -137,6 +139,9 @@ class DistilledModel(nn.Module):
         self.heads.initialise(self._settings.seed)
         self.callback = _EachEpoch(self)
         self._targets: EpochTargets | None = None
+        self.compares_rows = self._settings.manifold in COMPARING
+        self.waits_for_parts = False  # set by `callback`, which knows how the Trainer runs
+        self._parts: list[_Part] = []  # of the batch, those that wait for the last one
 
     def begin(self, epoch: int) -> None:
         """Use the state of the aligner after this epoch from now on, or its last state if there are fewer."""
@@ -163,29 +168,59 @@ class DistilledModel(nn.Module):
                     "label_smoothing_factor and compute_loss_func, which replace the loss of ARMADA; leave them out"
                 )
             return self.student(**tokens)
-        part = _share(labels, num_items_in_batch)
+        share = _share(labels, num_items_in_batch)
         if row is None:
             output = self.student(**tokens, labels=labels)
-            output["loss"] = output["loss"] * part
+            output["loss"] = output["loss"] * share
             return output
+        self._parts.append(_Part(labels, row, tokens))
+        if self.waits_for_parts and num_items_in_batch is not None:
+            share = _share(torch.cat([part.labels for part in self._parts]), num_items_in_batch)
+            if share < 1:
+                return {"loss": self.heads.projection.weight.sum() * 0.0}
+        parts, self._parts = self._parts, []
+        return self._loss_of(parts, share)
+
+    def forget_parts(self) -> None:
+        """Forget the parts of a batch whose last one never came."""
+        self._parts = []
+
+    def _loss_of(self, parts: Sequence[_Part], share: Tensor | float) -> dict[str, Tensor]:
         if self._targets is None:
             self.begin(0)
         assert self._targets is not None  # set by `begin`
-        pooled, logits = pooled_and_logits(self.student, tokens)
-        compared = logits
-        if self._scale != AS_IS:  # the student scores in the unit of the labels, the aligner in standard deviations
-            compared, labels = self._scaled(logits), self._scaled(labels)
+        if len(parts) == 1:
+            found = [self._outputs(parts[0].tokens)]
+        else:
+            found = [checkpoint(self._outputs, part.tokens, use_reentrant=False) for part in parts]
+        logits = torch.cat([one[0] for one in found])
+        heads = Outputs(*(torch.cat(column) for column in zip(*(one[1] for one in found), strict=True)))
+        labels, row = (torch.cat(column) for column in zip(*((part.labels, part.row) for part in parts), strict=True))
         terms = student_loss(
             self._targets.outputs(row, self.features[row]),
-            self.heads(pooled, compared),
-            labels,
+            heads,
+            self._scaled(labels) if self._scale != AS_IS else labels,
             **self._settings.loss,
             center=self._targets.center,
         )
-        return {"loss": terms.total * part, "logits": logits}
+        return {"loss": terms.total * share, "logits": logits}
+
+    def _outputs(self, tokens: dict[str, Tensor]) -> tuple[Tensor, Outputs]:
+        """Return the student's logits, and the outputs that the losses compare."""
+        pooled, logits = pooled_and_logits(self.student, tokens)
+        # The student scores in the unit of the labels, the aligner in standard deviations.
+        return logits, self.heads(pooled, logits if self._scale == AS_IS else self._scaled(logits))
 
     def _scaled(self, values: Tensor) -> Tensor:
         return (values - self._scale.mean) / self._scale.deviation
+
+
+class _Part(NamedTuple):
+    """Rows of a batch: labels (B,) or (B, C), their places in the texts (B,), and their tokens."""
+
+    labels: Tensor
+    row: Tensor
+    tokens: dict[str, Tensor]
 
 
 def _share(labels: Tensor, total: Tensor | int | None) -> Tensor | float:
@@ -199,3 +234,9 @@ class _EachEpoch(TrainerCallback):  # type: ignore[misc]  # transformers has no 
 
     def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._model[0].begin(int(state.epoch or 0))
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        model = self._model[0]
+        model.forget_parts()
+        is_alone = args.world_size == 1 and args.n_gpu <= 1
+        model.waits_for_parts = is_alone and args.gradient_accumulation_steps > 1 and model.compares_rows

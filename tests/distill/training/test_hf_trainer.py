@@ -81,7 +81,8 @@ def gradient_of_one_step(script, folder, accumulation, count=24, **settings):
     stock = AutoModelForSequenceClassification.from_pretrained(
         script["name"], num_labels=3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
     )
-    model = DistilledModel(stock, targets, TrainSettings(dropout=0.0, **settings))
+    # In float64, because the gradient of `relational` has a relative rounding error of 4e-5 in float32.
+    model = DistilledModel(stock, targets, TrainSettings(dropout=0.0, **settings)).double()
     rows = {**script["tokenizer"](ROWS.prompts[:count]), "labels": ROWS.labels[:count], "row": list(range(count))}
     args = TrainingArguments(
         str(folder), max_steps=1, per_device_train_batch_size=24 // accumulation, use_cpu=True, logging_steps=1,
@@ -98,7 +99,7 @@ def gradient_of_one_step(script, folder, accumulation, count=24, **settings):
 
 
 @pytest.mark.parametrize("count", [24, 21], ids=["equal parts", "a smaller last part"])
-@pytest.mark.parametrize("manifold", ["pointwise", "none"])
+@pytest.mark.parametrize("manifold", ["cosine", "relational", "pointwise"])
 def test_the_trainer_has_the_same_loss_and_gradient_at_any_accumulation(script, tmp_path, manifold, count):
     one = gradient_of_one_step(script, tmp_path / "one", 1, count, manifold=manifold)
     for parts in (4, 12):
@@ -107,9 +108,16 @@ def test_the_trainer_has_the_same_loss_and_gradient_at_any_accumulation(script, 
         assert several[1] == pytest.approx(one[1], rel=1e-5)
 
 
-def test_a_manifold_loss_of_means_is_of_the_same_size_at_any_accumulation(script, tmp_path):
-    one, four = (gradient_of_one_step(script, tmp_path / str(parts), parts, manifold="cosine") for parts in (1, 4))
-    assert four[0] == pytest.approx(one[0], rel=0.1)
+def test_a_part_whose_batch_was_never_finished_is_not_counted_in_the_next(script, tmp_path):
+    trainer = gradient_of_one_step(script, tmp_path, 4, manifold="cosine")[2]
+    model, batch = trainer.model.train(), dict(script["tokenizer"](ROWS.prompts[:6], padding=True, return_tensors="pt"))
+    rows, labels = torch.arange(6), torch.tensor(ROWS.labels[:6])
+    assert model(labels=labels, row=rows, num_items_in_batch=24, **batch)["loss"] == 0
+    model.callback.on_step_begin(trainer.args, trainer.state, trainer.control)
+    assert model(labels=labels, row=rows, num_items_in_batch=24, **batch)["loss"] == 0
+    whole = model(labels=labels, row=rows, num_items_in_batch=12, **batch)["loss"]
+    assert len(model._parts) == 0
+    assert whole > 0
 
 
 def test_the_trainer_evaluates_the_plain_classifier(script, tmp_path):
