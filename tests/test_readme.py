@@ -1,28 +1,20 @@
-"""The Python code in the README runs unchanged."""
+"""The Python code in README.md and docs/ runs unchanged, and links between them lead to something."""
 
 import re
 import sys
 import types
-from pathlib import Path
 
 import pytest
 
 from teacher_cache import Cache, build, open_teacher
 from tests import fakes
-
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text("utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-
-
-def block(word):
-    (found,) = [block for block in BLOCKS if word in block]
-    return found
+from tests.documents import PAGES, python_block
 
 
 @pytest.fixture
 def own_teacher(monkeypatch):
     module = types.ModuleType("my_module.teachers")
-    exec(compile(block("class Captions"), "README.md", "exec"), module.__dict__)
+    exec(compile(python_block("class Captions"), "teachers.md", "exec"), module.__dict__)
     monkeypatch.setitem(sys.modules, "my_module.teachers", module)
     return open_teacher("my_module.teachers:Captions?size=64")
 
@@ -37,5 +29,20 @@ def test_features_are_looked_up_by_text(tmp_path, monkeypatch):
     build(Cache(str(tmp_path / "cache"), create=True), ["my dog chased a cat"], fakes.teacher(), fakes.encoder())
     monkeypatch.chdir(tmp_path)
     names: dict = {}
-    exec(compile(block("rows_of"), "README.md", "exec"), names)
+    exec(compile(python_block("rows_of"), "cache.md", "exec"), names)
     assert names["vectors"].shape == (1, 8)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_to_a_page_or_heading_leads_to_it(page):
+    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text("utf-8")):
+        name, _, heading = link.partition("#")
+        linked = page.parent / name if name else page
+        assert linked.is_file(), link
+        headings = re.findall(r"^#+ (.*)$", linked.read_text("utf-8"), re.MULTILINE)
+        assert not heading or heading in [re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings]
+
+
+def test_every_page_is_linked_from_the_readme():
+    readme = PAGES[0].read_text("utf-8")
+    assert [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in readme] == []

@@ -44,7 +44,7 @@ class RunRequest:
     cache: str | None = setting(None, "The cache with the training rows' features.", metavar="URL")
     teacher: str | None = setting(None, "Needed if the cache has several.", metavar="SPEC")
     encoder: str | None = setting(None, "Needed if the cache has several for the teacher.", metavar="SPEC")
-    control: str | None = setting(None, "A control arm: undistilled, shuffled, ... (see the README).")
+    control: str | None = setting(None, "A control arm: undistilled, shuffled, ... (see docs/studies.md).")
     features: Path | None = setting(
         None,
         "Features of your own instead of a cache: a .parquet file with a column prompt, prompt_key or id, and a column "

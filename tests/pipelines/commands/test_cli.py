@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.pipelines.cli import FAKES, ROOT, armada, command, environment
+from tests.documents import blocks
+from tests.pipelines.cli import FAKES, armada, command, environment
 
 
 @pytest.fixture
@@ -73,9 +74,8 @@ def test_a_build_on_a_cache_that_lacks_a_tar_stops_with_one_line_and_draws_it_ag
     assert json.loads(again.stdout)["calls"] == 12
 
 
-def test_every_command_that_the_readme_names_exists():
-    readme = (ROOT / "README.md").read_text("utf-8")
-    named = set(re.findall(r"^armada ((?:cache )?[a-z]+)", readme, re.MULTILINE))
+def test_every_command_that_the_documents_name_exists():
+    named = set(re.findall(r"^armada ((?:cache )?[a-z]+)", "\n".join(blocks("bash")), re.MULTILINE))
     assert {"cache build", "cache verify", "study", "report"} <= named
     for command_words in sorted(named):
         shown = armada(*command_words.split(), "--help")

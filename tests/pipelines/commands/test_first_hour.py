@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shlex
 import shutil
 import subprocess
@@ -13,7 +12,8 @@ import pytest
 
 from teacher_cache import ArmadaError, Cache
 from tests.distill.tiny import save_student
-from tests.pipelines.cli import FAKES, ROOT, environment
+from tests.documents import python_block
+from tests.pipelines.cli import FAKES, environment
 from tests.pipelines.run.test_mending import armada
 
 ROWS = [(f"a good plane {i}", ["bad", "fine"][i % 2]) for i in range(40)]
@@ -46,10 +46,8 @@ def console_script(*words):
     return subprocess.run(line, env=environment(), capture_output=True, text=True, timeout=200)
 
 
-def test_the_teacher_of_the_readme_runs_from_a_file_in_the_working_folder():
-    readme = (ROOT / "README.md").read_text("utf-8")
-    (example,) = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "class Captions" in block]
-    Path("teacher.py").write_text(example)
+def test_the_teacher_of_the_documents_runs_from_a_file_in_the_working_folder():
+    Path("teacher.py").write_text(python_block("class Captions"))
     words = ("cache", "build", "rows.csv", "--encoder", "tests.fakes:FakeEncoder", "--cache", "c", "--json")
     first = console_script(*words, "--teacher", "./teacher.py:Captions?size=32")
     assert first.returncode == 0, first.stderr
