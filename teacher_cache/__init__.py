@@ -27,7 +27,7 @@ from teacher_cache.errors import (
 )
 from teacher_cache.files.atomic_files import atomic_file, atomic_write, sweep_drafts
 from teacher_cache.files.disk import full_disk_in_words
-from teacher_cache.files.user_folders import user_folder
+from teacher_cache.files.user_folders import state_folder, user_folder
 from teacher_cache.format.commits import Spent
 from teacher_cache.format.pixels import as_png, open_picture, picture_suffix
 from teacher_cache.format.provenance import Provenance
@@ -169,6 +169,7 @@ __all__ = [
     "source_of_teacher",
     "spec_digest",
     "spec_to_type",
+    "state_folder",
     "status",
     "sweep_drafts",
     "sync",
