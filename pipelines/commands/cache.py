@@ -209,6 +209,12 @@ def retry(
     else:
         for report in reports:
             show(asdict(report), False)
+    if not reports:
+        failed = sorted(
+            {reason for source in cache.teachers() for reason in cache.failures(source)["reason"].to_pylist()}
+        )
+        others = f"; others failed: --reason {' --reason '.join(failed)}" if failed else ""
+        typer.echo(f"nothing to retry: no picture failed for the reason {' or '.join(reasons)}{others}", err=True)
     for report in reports:
         exit_with_code(report)
 

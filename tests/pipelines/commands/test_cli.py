@@ -174,3 +174,15 @@ def test_sigint_keeps_every_picture_and_the_same_command_continues(tmp_path, pro
     assert armada("cache", "build", prompts, *FAKES, "--cache", cache, ARMADA_FAKE_LOG=log).returncode == 0
     calls = log.read_text().splitlines()
     assert len(calls) == len(set(calls)) == 12
+
+
+def test_a_retry_with_nothing_to_do_says_so_and_names_the_other_reasons(tmp_path, prompts):
+    url = tmp_path / "c"
+    assert armada("cache", "build", prompts, *FAKES, "--cache", url).returncode == 0
+    nothing = armada("cache", "retry", url, *FAKES)
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert nothing.stderr == "nothing to retry: no picture failed for the reason transient\n"
+    with prompts.open("a") as stream:
+        stream.write("[refused] something\n")
+    assert armada("cache", "build", prompts, *FAKES, "--cache", url).returncode == 3
+    assert armada("cache", "retry", url, *FAKES).stderr.endswith("transient; others failed: --reason refused\n")
