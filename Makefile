@@ -22,7 +22,8 @@ $(STAMP): pyproject.toml
 	@find $(VENV)/lib -type d -name '*.dist-info' ! -exec test -e '{}/RECORD' ';' -prune -exec rm -r '{}' +
 	$(VENV)/bin/python -m pip install --editable '.[$(EXTRAS)]'
 	@touch $(STAMP)
-	@echo "Installed: $$(du -sh $(VENV) | cut -f1) in $(VENV)."
+	@echo "Installed: $$(du -sh $(VENV) | cut -f1) in $(VENV). The command is $(VENV)/bin/armada; after"
+	@echo "\`source $(VENV)/bin/activate\` it is armada."
 
 demo: install
 	$(VENV)/bin/armada demo
