@@ -133,6 +133,7 @@ def test_the_report_has_every_arm_and_the_costs_of_both_teachers(finished):
     assert "encoder tests.fakes:FakeEncoder?dimension=4" in page
 
 
+@pytest.mark.slow
 def test_a_study_of_rows_without_a_card_guesses_and_says_what_train_guesses(tmp_path):
     """Eight classes in a CSV file, with nothing but the file's name and its columns; two encoders as arms."""
     rows = [f"{WORDS[row % 16]} plane {row},kind {row % 8}" for row in range(60)]
