@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # What shows in two minutes that an interpreter or a machine works: bytes, keys, builds, reading, losses, golden figures.
 QUICK ?= tests/teacher_cache $(shell find tests -name test_golden.py)
 
-.PHONY: install demo test quick lint clean
+.PHONY: install demo test quick lint docs clean
 
 install: $(STAMP)
 
@@ -38,6 +38,11 @@ lint: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# The pages that are printed by the program itself.
+docs: install
+	$(VENV)/bin/python -m typer pipelines.cli utils docs --name armada --output docs/command-line.md
+	$(VENV)/bin/armada train --options >docs/train-options.md
 
 clean:
 	rm -rf $(VENV) armada-demo armada-demo-quick
