@@ -66,12 +66,11 @@ def preset_of(kind: str) -> Preset:
     import yaml
 
     entry = dict(yaml.safe_load(_FILE.read_text("utf-8"))[kind])
-    poll = entry.pop("poll", None)
+    poll: Any = entry.pop("poll", None)
     entry["server"] = entry.pop("as")
     if unknown := set(entry) - {one.name for one in fields(Preset)}:
         raise KeyError(*unknown)
     if poll:
-        words = {name: tuple(poll.pop(name)) for name in ("ready", "refused", "failed")}
-        entry["poll"] = Poll(**words, **poll)
+        entry["poll"] = Poll(**{name: tuple(word) if isinstance(word, list) else word for name, word in poll.items()})
     entry["priced_by"] = {name: tuple(value) for name, value in entry.get("priced_by", {}).items()}
     return Preset(kind, **entry)
