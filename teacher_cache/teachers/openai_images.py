@@ -87,6 +87,8 @@ class OpenAIImages:
             raise HopelessError(
                 f"the environment variable {self._key_env} holds no API key: expected printable ASCII characters"
             )
+        if lacking := [name for name in self._shape.header_env.values() if not os.environ.get(name, "").strip()]:
+            raise HopelessError(f"the environment variable {lacking[0]} is not set; header_env sends its value")
         self._key = key
         self._secrets = tuple(secret for secret in (key, *self._shape.headers("").values()) if secret)
         return open_client(self.concurrency, self._limits)

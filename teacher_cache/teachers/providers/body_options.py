@@ -123,7 +123,8 @@ def _check_no_secret(text: str, option: str, value: Any) -> None:
         where = text.partition("?")[0]
         raise SpecError(
             f"{where}: {option} looks like a secret, and a spec is stored with the pictures; put it into an "
-            "environment variable and name that: key_env=VARIABLE for the API key, header_env.NAME=VARIABLE for another header"
+            "environment variable and name that: key_env=VARIABLE for the API key, header_env.NAME=VARIABLE "
+            "for another header"
         )
 
 

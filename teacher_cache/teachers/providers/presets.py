@@ -71,6 +71,7 @@ def preset_of(kind: str) -> Preset:
     if unknown := set(entry) - {one.name for one in fields(Preset)}:
         raise KeyError(*unknown)
     if poll:
-        entry["poll"] = Poll(**{name: tuple(word) if isinstance(word, list) else word for name, word in poll.items()})
+        words: dict[str, Any] = {name: tuple(word) if isinstance(word, list) else word for name, word in poll.items()}
+        entry["poll"] = Poll(**words)
     entry["priced_by"] = {name: tuple(value) for name, value in entry.get("priced_by", {}).items()}
     return Preset(kind, **entry)
