@@ -174,7 +174,8 @@ def _features(cache: Cache, teacher: Source, encoder: Source, rows: Split) -> tu
 
 def _each(cache: Cache, source: Source, teacher: Teacher) -> float | None:
     """Return the dollars that a picture is expected to cost, as `armada cache plan` says it."""
-    return expected_price(cache, source, teacher.price_usd, is_exact=price_notes(teacher).is_exact)
+    notes = price_notes(teacher)
+    return expected_price(cache, source, notes.usd, is_exact=notes.is_exact)
 
 
 def _price(
