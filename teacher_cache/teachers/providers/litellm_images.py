@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timezone
@@ -210,6 +211,7 @@ def _litellm() -> ModuleType:
     """Import litellm, which otherwise loads a table of prices over the network and prints advice."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # reads no .env file of the working folder
+    warnings.filterwarnings("ignore", message=".*`ReadOnly` qualifier", category=UserWarning)  # of its own types
     litellm = import_package("litellm", distribution="litellm", extra="litellm", purpose="the teacher litellm")
     litellm.suppress_debug_info, litellm.telemetry = True, False  # type: ignore[attr-defined]
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # its log lines repeat requests

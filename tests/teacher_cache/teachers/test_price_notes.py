@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from teacher_cache import open_teacher, price_notes
+from teacher_cache import SpecError, open_teacher, price_notes
 from teacher_cache.teachers import prices as prices_module
 from teacher_cache.teachers.prices import Prices, batch_prices, read_prices
 
@@ -92,7 +92,7 @@ def test_a_user_s_table_overrides_the_shipped_one(tmp_path):
 def test_a_users_table_of_another_form_is_an_error_that_shows_the_form(entry, tmp_path):
     table = tmp_path / "mine.yaml"
     table.write_text(f"m: {entry}")
-    with pytest.raises(Exception, match="expected {m: "):
+    with pytest.raises(SpecError, match=r"expected \{m: "):
         open_teacher(f"openai:m?prices={table}")
 
 
