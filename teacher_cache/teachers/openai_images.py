@@ -106,6 +106,8 @@ class OpenAIImages:
             self._rate_limit.taken()
         except HopelessError as stop:
             advice = "; or add seed=false to the spec" if stop.param == "seed" else ""
+            if not self._key and str(stop).startswith(("HTTP 401", "HTTP 403")):
+                advice = "; no API key was sent: name the environment variable that contains it with key_env=VARIABLE"
             hopeless = self._without_key(f"{stop}{advice}")
             error = ReplyError("transient", hopeless, billed=False, turned_away=True)
         except ReplyError as unusable:

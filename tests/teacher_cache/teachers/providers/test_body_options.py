@@ -9,7 +9,7 @@ from teacher_cache import BuildOptions, SpecError, build, open_teacher, source_o
 from teacher_cache.teachers import Request
 from tests import fakes
 from tests.teacher_cache.image_server import KEY, serving
-from tests.teacher_cache.teachers.provider_servers import standing
+from tests.teacher_cache.teachers.providers.provider_servers import standing
 from tests.teacher_cache.teachers.test_openai import open_at
 
 
