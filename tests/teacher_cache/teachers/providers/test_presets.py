@@ -104,7 +104,7 @@ def test_keys_of_a_provider_are_sent_to_its_own_address_only(monkeypatch):
 def test_a_request_without_a_key_is_told_how_to_name_one():
     with standing(SHAPES["together"]) as stand:
         teacher = open_teacher(f"{SPECS['together']}&base_url={stand.url}/v1")
-        with pytest.raises(HopelessError, match="no API key was sent: .* with key_env=VARIABLE"):
+        with pytest.raises(HopelessError, match=r"no API key was sent: .* with key_env=VARIABLE"):
             draw(teacher, "a")
 
 
