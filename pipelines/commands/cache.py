@@ -27,6 +27,7 @@ from pipelines.commands.options import (
     Url,
 )
 from pipelines.commands.output import exit_with_code, show
+from pipelines.commands.price_words import price_facts, price_lines, warn_of_retirement
 from pipelines.commands.prompts import read_command_prompts
 from pipelines.commands.specs import both_named
 from pipelines.files import json_text
@@ -55,14 +56,17 @@ def plan(
         Cache,
         NoCacheError,
         beyond_window,
+        expected_price,
         expected_seconds,
         make_plan,
         make_requests,
         open_encoder,
         open_teacher,
+        price_notes,
         redraw_notes,
         source_of_encoder,
         source_of_teacher,
+        spent_so_far,
     )
 
     teacher, encoder = both_named(cache, teacher, encoder)
@@ -76,7 +80,8 @@ def plan(
         opened_cache, is_there = Cache(f"memory://armada-plan-{uuid4()}", create=True), False
     made = make_plan(opened_cache, teacher_source, encoder_source, requests)
     calls = made.calls
-    price_usd = opened_teacher.price_usd
+    prices = price_notes(opened_teacher)
+    each = expected_price(opened_cache, teacher_source, prices.usd, is_exact=prices.is_exact)
     facts = {
         "rows": requests.rows,
         "unique_prompts": requests.unique_prompts,
@@ -84,11 +89,11 @@ def plan(
         "features_at_hand": made.features_at_hand,
         "failed": dict(made.failed),
         "calls": calls,
-        "cost_usd": None if price_usd is None else calls * price_usd,
+        **price_facts(prices, calls, each, spent_so_far(opened_cache, teacher_source)),
         "seconds": expected_seconds(opened_cache, teacher_source, encoder_source, made) if is_there else None,
     }
     beyond = beyond_window(opened_teacher, requests.prompts)
-    notes = redraw_notes(opened_cache, teacher_source, made)
+    notes = [*redraw_notes(opened_cache, teacher_source, made), *price_lines(prices, each)]
     if as_json:
         facts |= {"notes": notes, **({"beyond_window": asdict(beyond)} if beyond else {})}
     show(facts, as_json)
@@ -161,6 +166,7 @@ def build(
         if not hasattr(opened_teacher, "concurrency"):
             raise ArmadaError(f"--concurrency: the teacher {teacher} accepts one request at a time; leave it out")
         opened_teacher.concurrency = concurrency
+    warn_of_retirement(opened_teacher)
     texts = read_command_prompts(prompts, text_column, label_column, task, type)
     requests = make_requests(source_of_teacher(opened_teacher), texts, samples, limit)
     report = build_requests(
