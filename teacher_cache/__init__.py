@@ -27,7 +27,8 @@ from teacher_cache.errors import (
 )
 from teacher_cache.files.atomic_files import atomic_file, atomic_write, sweep_drafts
 from teacher_cache.files.disk import full_disk_in_words
-from teacher_cache.files.user_folders import user_folder
+from teacher_cache.files.urls import redact, without_secrets
+from teacher_cache.files.user_folders import file_name, host_name, state_folder, user_folder
 from teacher_cache.format.commits import Spent
 from teacher_cache.format.pixels import as_png, open_picture, picture_suffix
 from teacher_cache.format.provenance import Provenance
@@ -57,6 +58,8 @@ from teacher_cache.reading.shard_rows import ShardRows
 from teacher_cache.registry.packages import minilm_folder, package_file, quiet_transformers
 from teacher_cache.sharing.copying import Shared, pull, push, sync
 from teacher_cache.sharing.selection import PullFilter
+from teacher_cache.spool.run_log import SILENT_S, Minute, Run
+from teacher_cache.spool.spool_view import SpoolView, WaitingPicture, view_spool, waiting_picture
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
 from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
@@ -67,6 +70,7 @@ from teacher_cache.teachers.prompt_window import BeyondWindow, PromptWindow, bey
 
 __all__ = [
     "IMAGE_COLUMNS",
+    "SILENT_S",
     "ArmadaError",
     "BeyondWindow",
     "BudgetError",
@@ -83,6 +87,7 @@ __all__ = [
     "ImageRow",
     "Listing",
     "MappedRows",
+    "Minute",
     "MissingPackageError",
     "NoCacheError",
     "NotBuiltError",
@@ -95,13 +100,16 @@ __all__ = [
     "PullFilter",
     "Request",
     "Requests",
+    "Run",
     "ShardRows",
     "Shared",
     "Source",
     "SpecError",
     "Spent",
+    "SpoolView",
     "Teacher",
     "TeacherStatus",
+    "WaitingPicture",
     "as_png",
     "atomic_file",
     "atomic_write",
@@ -130,7 +138,9 @@ __all__ = [
     "feature_matrix",
     "feature_schema",
     "feature_tables",
+    "file_name",
     "full_disk_in_words",
+    "host_name",
     "image_key",
     "image_tables",
     "in_tar_order",
@@ -162,6 +172,7 @@ __all__ = [
     "read_prompts",
     "read_rows",
     "recompute",
+    "redact",
     "redraw_notes",
     "retry",
     "sha256",
@@ -169,9 +180,13 @@ __all__ = [
     "source_of_teacher",
     "spec_digest",
     "spec_to_type",
+    "state_folder",
     "status",
     "sweep_drafts",
     "sync",
     "user_folder",
     "verify",
+    "view_spool",
+    "waiting_picture",
+    "without_secrets",
 ]

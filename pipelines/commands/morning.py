@@ -1,0 +1,164 @@
+"""The end of `armada cache build`: its report page and its notification, however the build ends.
+
+Neither can fail a build: what goes wrong with them is one warning.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from pipelines.commands.interrupts import stop_on_signal
+
+if TYPE_CHECKING:
+    from pipelines.night.notification import Notifier
+    from teacher_cache import BuildOptions, BuildReport, Cache, Encoder, Requests, Teacher
+
+NOTIFY_VARIABLE = "ARMADA_NOTIFY"
+Notify = Annotated[
+    Optional[str],
+    typer.Option(
+        "--notify",
+        metavar="URL",
+        envvar=NOTIFY_VARIABLE,
+        show_envvar=False,
+        help="Post a JSON to this address at the end, at the budget and on an error; also by the environment variable "
+        f"{NOTIFY_VARIABLE}, where no list of processes shows it.",
+    ),
+]
+Report = Annotated[
+    Optional[str],
+    typer.Option("--report", metavar="FILE", help="Where the report page is written; none leaves it out."),
+]
+_NOTIFIERS: dict[str, Notifier] = {}  # one per address, so that a build posts once
+
+
+def notifies_errors(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command that posts its error to its `notify`, before it raises it, unless something was posted."""
+
+    @functools.wraps(command)
+    def checked(*args: Any, **options: Any) -> None:
+        notifier = notifier_of(options["notify"])
+        try:
+            command(*args, **options)
+        except typer.Exit:
+            raise
+        except BaseException as error:
+            if notifier and not notifier.has_posted:
+                from pipelines.night.notification import of_error
+                from teacher_cache import host_name, redact
+
+                cache, prompts = redact(options["cache"]), options["prompts"]
+                _warn(notifier.post(of_error(error, cache, prompts, host_name())))
+            raise
+
+    return checked
+
+
+def notifier_of(url: str | None) -> Notifier | None:
+    """Return the notifier of an address. Raise ArmadaError if it is none."""
+    if not url:
+        return None
+    from pipelines.night.notification import Notifier
+
+    return _NOTIFIERS.setdefault(url, Notifier(url))
+
+
+def run_build(
+    cache: Cache,
+    requests: Requests,
+    teacher: Teacher,
+    encoder: Encoder,
+    options: BuildOptions,
+    *,
+    prompts: str,
+    notify: str | None,
+    report: str | None,
+) -> tuple[BuildReport, Path | None]:
+    """Build, write the page and notify. Return the build's report and where the page is; None if there is none.
+
+    Raise the build's error, after the page is written and the error is posted.
+    """
+    from pipelines.night.page import page_path
+    from teacher_cache import build_requests
+
+    started, notifier = time.time(), notifier_of(notify)
+    path = page_path(cache, report, started)
+    found: BuildReport | None = None
+    error = ""
+    try:
+        found = build_requests(cache, requests, teacher, encoder, options, stop=stop_on_signal())
+    except KeyboardInterrupt:
+        raise
+    except Exception as raised:
+        error = str(raised) or type(raised).__name__
+        raise
+    finally:
+        if found or error:
+            path = _finish(cache, requests, teacher, encoder, found, prompts, started, error, path, report, notifier)
+            if path and error:
+                typer.echo(f"report: {path}", err=True)
+    return found, path
+
+
+def _finish(
+    cache: Cache,
+    requests: Requests,
+    teacher: Teacher,
+    encoder: Encoder,
+    found: BuildReport | None,
+    prompts: str,
+    started: float,
+    error: str,
+    path: Path | None,
+    report: str | None,
+    notifier: Notifier | None,
+) -> Path | None:
+    """Write the page and notify. Return where the page is; None if it could not be written, or nobody wants it."""
+    if path is None and notifier is None:
+        return None
+    from pipelines.night.facts import gather
+    from pipelines.night.notification import of_error, of_night, of_report
+    from pipelines.night.page import write_page
+    from teacher_cache import host_name
+
+    facts: dict[str, Any] | None = None
+    try:
+        night = gather(
+            cache,
+            requests,
+            teacher,
+            encoder,
+            found,
+            prompts=prompts,
+            words=sys.argv[1:],
+            started=started,
+            error=error,
+            looks=path is not None,
+        )
+        facts = of_night(night, "")
+        if path is not None:
+            write_page(night, path, is_own=report is None)
+            facts = of_night(night, str(path))
+    except Exception as problem:  # the build is over, and what it made is safe
+        _warn(f"the report page was not written: {problem or type(problem).__name__}")
+        path = None
+    if notifier:
+        if facts is None:
+            about = str(cache.store), prompts, host_name()
+            facts = of_report(found, *about) if found else of_error(RuntimeError(error), *about)
+        _warn(notifier.post(facts))
+    return path
+
+
+def _warn(message: str) -> None:
+    from pipelines.night.redaction import clean
+
+    if message:
+        typer.echo(f"warning: {clean(message)}", err=True)

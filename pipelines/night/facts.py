@@ -1,0 +1,194 @@
+"""The facts of a build, gathered when it has ended, however it ended: from the cache, from this host's ledger and from
+its log of runs, so that they are right for a night of several runs.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from pipelines.night.hours import Hours, hours_of
+from pipelines.night.next_steps import NextStep, next_steps
+from pipelines.night.pictures import NightPictures, look_at_pictures
+from pipelines.night.reasons import Reasons, group_failures
+from pipelines.night.redaction import clean
+from teacher_cache import (
+    BuildReport,
+    Cache,
+    Encoder,
+    Requests,
+    Run,
+    Source,
+    Teacher,
+    host_name,
+    list_shards,
+    make_plan,
+    source_of_encoder,
+    source_of_teacher,
+    view_spool,
+)
+
+
+@dataclass(frozen=True)
+class Night:
+    """What is known after a build. Pictures are counted among the requested ones; calls and dollars of `run` are this
+    build's, those of the cache are of all builds of all hosts, as far as their commits are here."""
+
+    cache: str
+    teacher: Source
+    encoder: Source
+    prompts: str
+    outcome: str  # "finished", "budget", "interrupted" or "error"
+    error: str
+    ended: float  # seconds since 1970
+    host: str
+    requested: int
+    pictures: int
+    features: int
+    reasons: Reasons
+    drawn: int  # in this run
+    encoded: int
+    features_refused: int
+    calls: int
+    cost_usd: float | None  # None if no price is known
+    seconds: float
+    calls_total: int
+    cost_usd_total: float | None
+    price_usd: float | None  # of one more picture
+    runs: tuple[Run, ...]  # of this teacher on this host, the first one first
+    hours: Hours
+    look: NightPictures
+    steps: tuple[NextStep, ...] = ()
+
+    @property
+    def missing(self) -> int:
+        """The requested pictures that are neither there nor refused: a later run draws them."""
+        return max(0, self.requested - self.pictures - self.reasons.rows)
+
+    @property
+    def usd_per_picture(self) -> float | None:
+        """What a picture cost in all builds of the cache; the price of the next one if none was paid for yet."""
+        calls, usd = self.calls_total, self.cost_usd_total
+        return usd / calls if usd and calls else self.price_usd
+
+
+def gather(
+    cache: Cache,
+    requests: Requests,
+    teacher: Teacher,
+    encoder: Encoder,
+    report: BuildReport | None,
+    *,
+    prompts: str,
+    words: Sequence[str],
+    started: float,
+    error: str = "",
+    looks: bool = True,
+) -> Night:
+    """Return the facts after a build.
+
+    Args:
+        cache: The cache, as it is now.
+        requests: What was requested.
+        teacher: The teacher that drew.
+        encoder: The encoder.
+        report: The build's report; None if it ended with an error.
+        prompts: Where the prompts came from.
+        words: The command line after `armada`, for what to do next.
+        started: When the build began, in seconds since 1970.
+        error: The message of that error.
+        looks: Whether to look at the pictures: to choose some, and to compare all of them.
+
+    Raise ArmadaError if the cache can't be read.
+    """
+    teacher_source, encoder_source = source_of_teacher(teacher), source_of_encoder(encoder)
+    listing = list_shards(cache)
+    plan = make_plan(cache, teacher_source, encoder_source, requests)
+    view = view_spool(cache)
+    runs = tuple(run for run in view.runs if run.teacher == teacher_source.name)
+    mine = next((run for run in reversed(runs) if run.started >= started - 1), None)
+    calls, usd = cache.spent(teacher_source.digest, without=view.token)
+    own_calls, own_usd = view.spent.get(teacher_source.digest, (0, 0.0))
+    has_price = teacher.price_usd is not None or usd + own_usd > 0
+    note = ""
+    if not looks:
+        note = "there is no page"
+    elif report and report.stopped == "interrupted":
+        note = "the build was interrupted"
+    elif report and not report.calls and not report.encoded:
+        note = "this run drew and encoded nothing"
+    names = {run.build for run in runs}
+    ended = time.time()
+    night = Night(
+        cache=str(cache.store),
+        teacher=teacher_source,
+        encoder=encoder_source,
+        prompts=prompts,
+        outcome="error" if report is None else report.stopped or "finished",
+        error=clean(error),
+        ended=ended,
+        host=host_name(),
+        requested=len(requests),
+        pictures=plan.pictures_at_hand,
+        features=plan.features_at_hand,
+        reasons=_reasons(cache, teacher_source, requests) if plan.failed else Reasons(),
+        drawn=report.drawn if report else mine.drawn if mine else 0,
+        encoded=report.encoded if report else 0,
+        features_refused=report.features_refused if report else 0,
+        calls=report.calls if report else mine.calls if mine else 0,
+        cost_usd=(report.cost_usd if report else mine.cost_usd if mine else 0.0) if has_price else None,
+        seconds=report.seconds if report else ended - started,
+        calls_total=calls + own_calls,
+        cost_usd_total=round(usd + own_usd, 9) if has_price else None,
+        price_usd=teacher.price_usd,
+        runs=runs,
+        hours=hours_of([one for one in view.minutes if one.build in names]),
+        look=NightPictures(alike_note=note)
+        if note
+        else look_at_pictures(cache, listing, teacher_source, encoder_source, requests),
+    )
+    return replace(night, steps=next_steps(night, words))
+
+
+def _reasons(cache: Cache, teacher: Source, requests: Requests) -> Reasons:
+    """Return why requested pictures are missing."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    table = cache.failures(teacher).select(["image_key", "reason", "message", "prompt"])
+    keys = np.frombuffer(bytes.fromhex("".join(table["image_key"].to_pylist())), np.uint8).reshape(-1, 32)
+    table = table.filter(pa.array(requests.index.find(keys) >= 0))
+    drawn = cache.images(teacher, ["image_key"])["image_key"] if table.num_rows else pa.chunked_array([], pa.string())
+    table = table.filter(pc.invert(pc.is_in(table["image_key"], drawn.combine_chunks())))
+    rows = (
+        (reason or "unknown", message or "", prompt or "")
+        for batch in table.to_batches(max_chunksize=4096)
+        for _, reason, message, prompt in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    )
+    return group_failures(rows)
+
+
+def exit_code(night: Night) -> int:
+    """Return the exit code with which the build's command ends; 2 stands for any error."""
+    return exit_code_of(night.outcome, bool(night.reasons.rows or night.features_refused))
+
+
+def exit_code_of(outcome: str, is_incomplete: bool) -> int:
+    """Return the exit code of a build's outcome; a finished one may be incomplete."""
+    if outcome == "finished":
+        return 3 if is_incomplete else 0
+    return {"interrupted": 130, "budget": 4}.get(outcome, 2)
+
+
+def local_time(seconds: float, form: str = "%a %d %b %H:%M") -> str:
+    """Return a time of this host's clock, in its time zone."""
+    return time.strftime(form, time.localtime(seconds))
+
+
+def time_zone() -> str:
+    """Return the name of this host's time zone with its distance from UTC."""
+    offset = time.strftime("%z")
+    return f"{os.environ.get('TZ') or time.strftime('%Z')} (UTC{offset[:3]}:{offset[3:]})"
