@@ -10,7 +10,7 @@ from uuid import uuid4
 import typer
 
 from pipelines.commands.interrupts import stop_on_signal
-from pipelines.commands.morning import Notify, Report, notifies_errors, run_build
+from pipelines.commands.morning import Every, Notify, Report, Watch, notifies_errors, run_build, watch_cache
 from pipelines.commands.options import (
     AsJson,
     BudgetUsd,
@@ -224,8 +224,11 @@ def retry(
 
 
 @cache_app.command()
-def status(url: Url, as_json: AsJson = False) -> None:
+def status(url: Url, watch: Watch = False, every: Every = 2.0, as_json: AsJson = False) -> None:
     """Show a cache in numbers: pictures, features, failures by reason, coverage by task, calls, cost, size, rates."""
+    if watch:
+        watch_cache(url, every, as_json)
+        return
     from pipelines.commands.task_coverage import task_coverage
     from teacher_cache import Cache, status as read_status
 

@@ -36,6 +36,8 @@ Report = Annotated[
     Optional[str],
     typer.Option("--report", metavar="FILE", help="Where the report page is written; none leaves it out."),
 ]
+Watch = Annotated[bool, typer.Option("--watch", help="Show how the builds of this host go, until none runs any more.")]
+Every = Annotated[float, typer.Option("--every", min=0.2, metavar="SECONDS", help="With --watch: how often to look.")]
 _NOTIFIERS: dict[str, Notifier] = {}  # one per address, so that a build posts once
 
 
@@ -105,6 +107,19 @@ def run_build(
             if path and error:
                 typer.echo(f"report: {path}", err=True)
     return found, path
+
+
+def watch_cache(url: str, every_s: float, as_json: bool) -> None:
+    """Show in the terminal how the builds of this host on a cache go, until none runs. Ctrl-C ends it with 130."""
+    from rich.console import Console
+
+    from pipelines.night.progress import Watcher
+    from pipelines.night.terminal import watch
+    from teacher_cache import ArmadaError, Cache
+
+    if as_json:
+        raise ArmadaError("--watch: expected no --json beside it; a script reads status --json as often as it likes")
+    watch(Watcher(Cache(url)), every_s, Console())
 
 
 def _finish(
