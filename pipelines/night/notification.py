@@ -51,6 +51,7 @@ class Notifier:
         plain = self.url.isascii() and self.url.isprintable() and " " not in self.url
         if parts.scheme not in ("http", "https") or not name or not plain:
             raise ArmadaError(wrong)
+        name = f"[{name}]" if ":" in name else name
         self.host = name if port is None else f"{name}:{port}"
 
     def post(self, facts: dict[str, Any]) -> str:

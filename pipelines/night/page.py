@@ -29,7 +29,7 @@ def page_path(cache: Cache, report: str | None, now: float) -> Path | None:
     path = Path(report)
     if path.is_dir():
         raise ArmadaError(f"--report {report}: expected a file, for example build.html, found a folder")
-    return path
+    return path.absolute()
 
 
 def write_page(night: Night, path: Path, *, is_own: bool) -> None:
