@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from pipelines.night.facts import Night, gather
-from teacher_cache import BuildOptions, Cache, build_requests, make_requests, source_of_teacher
+from teacher_cache import (
+    ArmadaError,
+    BuildOptions,
+    Cache,
+    Failure,
+    Picture,
+    Request,
+    build_requests,
+    make_requests,
+    source_of_teacher,
+)
 from tests import fakes
 
 SCRIPT = "<script>document.title = 'taken'; fetch('https://example.org/')</script>"
@@ -100,3 +112,23 @@ def night_of(
         started=started,
         error=error,
     )
+
+
+class InterruptedTeacher(fakes.FakeTeacher):
+    """Is interrupted by Ctrl-C after its fifth picture."""
+
+    def draw(self, requests: Iterable[Request]) -> Iterator[Picture | Failure]:
+        for count, answer in enumerate(super().draw(requests), 1):
+            yield answer
+            if count == 5:
+                os.kill(os.getpid(), signal.SIGINT)
+
+
+class DeadTeacher(fakes.FakeTeacher):
+    """Fails after its fifth picture; its error has secrets in it, as a careless plug-in's may."""
+
+    def draw(self, requests: Iterable[Request]) -> Iterator[Picture | Failure]:
+        for count, answer in enumerate(super().draw(requests), 1):
+            yield answer
+            if count == 5:
+                raise ArmadaError(f"https://me:PASS-w0rd@draw.example/v1?key=QUERY-t0ken: {os.environ['MY_API_KEY']}")
