@@ -16,6 +16,7 @@ from teacher_cache import ArmadaError, Cache, as_png, picture_suffix, read_pictu
 
 NEWEST = 12
 _EVERY_S = 1.0
+_REMEMBERED = 4 * NEWEST
 _PLACE = ["image_key", "image_sha256", "prompt", "sample", "offset", "bytes"]
 
 
@@ -45,6 +46,7 @@ class Follower:
         self._lock = threading.Lock()
         self._state: LiveState | None = None
         self._looked = 0.0
+        self._waiting: dict[str, bytes] = {}  # pictures that were in the spool when they were shown, by image key
         self._rows: dict[str, dict[str, Any]] = {}  # of the last commit with pictures, by image key
         self._shard = ""  # from which they are
 
@@ -59,9 +61,8 @@ class Follower:
 
     def picture(self, key: str) -> tuple[bytes, str]:
         """Return one of the newest pictures and its kind, a value of KINDS. Raise ArmadaError if it is none of them."""
-        data = waiting_picture(self._cache, key)
+        data, row = self._waiting.get(key), self._rows.get(key)
         if data is None:
-            row = self._rows.get(key)
             if row is None:
                 raise ArmadaError(f"{key[:80]!r}: none of the newest pictures has this image key")
             data = read_picture(self._cache, row)
@@ -69,13 +70,28 @@ class Follower:
         return (data, KINDS[suffix]) if suffix in KINDS else (as_png(data), "png")
 
     def _newest(self, progress: Progress) -> tuple[NewPicture, ...]:
-        waiting = [NewPicture(one.image_key, one.prompt, one.sample, False) for one in progress.newest]
+        waiting = [
+            NewPicture(one.image_key, one.prompt, one.sample, False)
+            for one in progress.newest
+            if self._remember(one.image_key)
+        ]
         if len(waiting) < NEWEST:
             self._read_last_commit()
             known = {one.image_key for one in waiting}
             sealed = (row for key, row in self._rows.items() if key not in known)
             waiting += [NewPicture(r["image_key"], r["prompt"] or "", int(r["sample"] or 0), True) for r in sealed]
         return tuple(waiting[:NEWEST])
+
+    def _remember(self, key: str) -> bool:
+        """Keep a picture of the spool, from which it goes when it is sealed. Return whether it is at hand."""
+        if key not in self._waiting:
+            data = waiting_picture(self._cache, key)
+            if data is None:
+                return False
+            self._waiting[key] = data
+            while len(self._waiting) > _REMEMBERED:
+                del self._waiting[next(iter(self._waiting))]
+        return True
 
     def _read_last_commit(self) -> None:
         """Read where some pictures of the newest commit are; what can't be read now is not shown."""

@@ -97,7 +97,8 @@ def look_at_pictures(
         first[group[1:]] = False
     found, rows, note = _alike(cache, listing, teacher, encoder, requests, digests, first)
     pairs = [(pair.cosine, [int(rows[pair.first]), int(rows[pair.second])]) for pair in found.pairs]
-    named = {int(place) for group in groups[:GROUPS] for place in group[:2]}
+    twins = [_twins(requests, group) for group in groups[:GROUPS]]
+    named = {place for two in twins for place in two}
     named |= {place for _, pair in pairs[:PAIRS] for place in pair}
     by_key = _places(cache, listing, teacher, {_key(requests, place) for place in named})
     shown = {place: _shown(cache, by_key[key]) for place in named if (key := _key(requests, place)) in by_key}
@@ -105,7 +106,8 @@ def look_at_pictures(
         rows=len(places),
         samples=tuple(_shown(cache, some[at]) for at in sorted(chooser.permutation(len(some))[:SAMPLES].tolist())),
         same=tuple(
-            SamePictures(len(group), two := _two(shown, group[:2].tolist()), _differ(two)) for group in groups[:GROUPS]
+            SamePictures(len(group), two := _two(shown, twin), _differ(two))
+            for group, twin in zip(groups, twins, strict=False)
         ),
         same_groups=len(groups),
         same_rows=sum(len(group) for group in groups),
@@ -224,6 +226,13 @@ def _two(shown: Mapping[int, Shown], places: Sequence[int]) -> tuple[Shown, ...]
 
 def _key(requests: Requests, place: int) -> str:
     return str(requests.keys[place].tobytes().hex())
+
+
+def _twins(requests: Requests, group: np.ndarray) -> list[int]:
+    """Return two requests of a group, of different prompts if there are some."""
+    first, *others = group[:1000].tolist()
+    text = requests.prompts[first]
+    return [first, next((place for place in others if requests.prompts[place] != text), others[0])]
 
 
 def _differ(two: Sequence[Shown]) -> bool:

@@ -83,6 +83,7 @@ class Watcher:
     def __init__(self, cache: Cache, clock: Callable[[], float] = time.time) -> None:
         self._cache, self._clock = cache, clock
         self._listed: float | None = None
+        self._seen: tuple[frozenset[str], int] = frozenset(), 0  # the running builds, and the rows in the spool
         self._problem = ""
         self._failures: dict[str, tuple[tuple[str, ...], list[tuple[str, str, str]]]] = {}  # by the teacher's digest
 
@@ -91,10 +92,13 @@ class Watcher:
         at the first time; later, `problem` tells."""
         now = self._clock()
         every = RELIST_S if self._cache.store.is_local else RELIST_REMOTE_S
-        if self._listed is None or not 0 <= now - self._listed < every:
-            self._list(now)
         view = view_spool(self._cache, newest, since=now - _DAY_S)
         running = tuple(progress_of(run, view.minutes) for run in view.runs if run.is_running(now))
+        builds, rows = frozenset(one.run.build for one in running), sum(view.drawn.values())
+        is_news = builds != self._seen[0] or rows < self._seen[1]  # a build has begun, ended or sealed
+        if self._listed is None or is_news or not 0 <= now - self._listed < every:
+            self._list(now)
+        self._seen = builds, rows
         ended = [run for run in view.runs if not run.is_running(now)]
         return Progress(
             now=now,

@@ -71,8 +71,6 @@ def receiver(status: int = 200, location: str = "") -> Iterator[Receiver]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        do_GET = do_POST
-
         def log_message(self, *_: object) -> None:
             pass
 
@@ -122,6 +120,15 @@ class InterruptedTeacher(fakes.FakeTeacher):
             yield answer
             if count == 5:
                 os.kill(os.getpid(), signal.SIGINT)
+
+
+class PacedTeacher(fakes.FakeTeacher):
+    """Takes a sixth of a second per picture, until the file that ARMADA_TEST_GO names is there."""
+
+    def draw(self, requests: Iterable[Request]) -> Iterator[Picture | Failure]:
+        for answer in super().draw(requests):
+            time.sleep(0 if os.path.exists(os.environ["ARMADA_TEST_GO"]) else 0.16)
+            yield answer
 
 
 class DeadTeacher(fakes.FakeTeacher):

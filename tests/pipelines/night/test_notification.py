@@ -118,7 +118,9 @@ def test_a_receiver_that_never_answers_delays_the_end_by_the_timeout_at_most(mon
         assert time.monotonic() - started < 5
 
 
-@pytest.mark.parametrize("url", ["ftp://x.example/S3CRET", "https://", "S3CRET", "http://x y/S3CRET", "http://h:S3CRET/"])
+@pytest.mark.parametrize(
+    "url", ["ftp://x.example/S3CRET", "https://", "S3CRET", "http://x y/S3CRET", "http://h:S3CRET/"]
+)
 def test_an_address_that_is_none_is_refused_before_anything_is_drawn_and_is_not_repeated(run, tmp_path, url):
     with pytest.raises(ArmadaError, match="expected http") as error:
         Notifier(url)

@@ -5,7 +5,8 @@ from pipelines.night.reasons import GROUPS, group_failures
 
 def test_messages_that_differ_in_numbers_keys_and_quotes_are_one_group():
     rows = [
-        ("transient", f"HTTP 500: request req_{n:08d}abcd of “thing {n}” failed after {n}.5 s", f"p{n}") for n in range(9)
+        ("transient", f"HTTP 500: request req_{n:08d}abcd of “thing {n}” failed after {n}.5 s", f"p{n}")
+        for n in range(9)
     ]
     found = group_failures([*rows, ("refused", "the prompt violates the policy", "q")])
     assert [(group.reason, group.count) for group in found.groups] == [("transient", 9), ("refused", 1)]
