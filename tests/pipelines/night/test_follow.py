@@ -85,17 +85,19 @@ def in_state(night, monkeypatch):
     monkeypatch.setenv("XDG_STATE_HOME", str(night.go.parent / "state"))
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1200, "light")])
-def test_the_live_page_follows_a_build_of_another_process(browser, night, width, scheme):
-    with opened(browser, night.address, width, scheme) as page:
+def test_the_live_page_follows_a_build_of_another_process(browser, night):
+    with opened(browser, night.address) as page:
         page.get_by_role("link", name="Live").click()
         page.locator(".big").wait_for()
         page.locator(".card img").first.wait_for()
         before = answered(page)
         until(lambda: answered(page) > before)
         page.locator("td", has_text=re.compile("@")).first.wait_for(timeout=20_000)  # a commit, and who made it
-        assert faults(page) == []
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        for width, scheme in ((390, "dark"), (1200, "light"), (390, "light"), (1200, "dark")):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.emulate_media(color_scheme=scheme)
+            assert faults(page) == [], (width, scheme)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
         text = page.locator("main").inner_text()
         assert "answers a minute, over the last ten minutes" in text
         assert re.search(r"left\s+[\d.]+ \w+ at this pace", text)
