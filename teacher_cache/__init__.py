@@ -58,7 +58,7 @@ from teacher_cache.reading.shard_rows import ShardRows
 from teacher_cache.registry.packages import minilm_folder, package_file, quiet_transformers
 from teacher_cache.sharing.copying import Shared, pull, push, sync
 from teacher_cache.sharing.selection import PullFilter
-from teacher_cache.spool.run_log import SILENT_S, Minute, Run
+from teacher_cache.spool.run_log import Minute, Run
 from teacher_cache.spool.spool_view import SpoolView, WaitingPicture, view_spool, waiting_picture
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
@@ -70,7 +70,6 @@ from teacher_cache.teachers.prompt_window import BeyondWindow, PromptWindow, bey
 
 __all__ = [
     "IMAGE_COLUMNS",
-    "SILENT_S",
     "ArmadaError",
     "BeyondWindow",
     "BudgetError",

@@ -93,17 +93,19 @@ def run_build(
     started, notifier = time.time(), notifier_of(notify)
     path = page_path(cache, report, started)
     found: BuildReport | None = None
-    error = ""
+    error, code = "", 2
     try:
         found = build_requests(cache, requests, teacher, encoder, options, stop=stop_on_signal())
     except KeyboardInterrupt:
         raise
     except Exception as raised:
-        error = str(raised) or type(raised).__name__
+        error, code = str(raised) or type(raised).__name__, int(getattr(raised, "exit_code", 1))
         raise
     finally:
         if found or error:
-            path = _finish(cache, requests, teacher, encoder, found, prompts, started, error, path, report, notifier)
+            path = _finish(
+                cache, requests, teacher, encoder, found, prompts, started, error, code, path, report, notifier
+            )
             if path and error:
                 typer.echo(f"report: {path}", err=True)
     return found, path
@@ -131,6 +133,7 @@ def _finish(
     prompts: str,
     started: float,
     error: str,
+    error_code: int,
     path: Path | None,
     report: str | None,
     notifier: Notifier | None,
@@ -155,6 +158,7 @@ def _finish(
             words=sys.argv[1:],
             started=started,
             error=error,
+            error_code=error_code,
             looks=path is not None,
         )
         facts = of_night(night, "")

@@ -30,6 +30,8 @@ from teacher_cache import (
     view_spool,
 )
 
+_MANY, _SHARE = 200_000, 100  # pictures in a cache, and of how many a run must have added one for a look at them
+
 
 @dataclass(frozen=True)
 class Night:
@@ -42,6 +44,8 @@ class Night:
     prompts: str
     outcome: str  # "finished", "budget", "interrupted" or "error"
     error: str
+    error_code: int  # with which the command ends if there is an error
+    folder: str  # in which the command ran
     ended: float  # seconds since 1970
     host: str
     requested: int
@@ -85,6 +89,7 @@ def gather(
     words: Sequence[str],
     started: float,
     error: str = "",
+    error_code: int = 2,
     looks: bool = True,
 ) -> Night:
     """Return the facts after a build.
@@ -99,6 +104,7 @@ def gather(
         words: The command line after `armada`, for what to do next.
         started: When the build began, in seconds since 1970.
         error: The message of that error.
+        error_code: Its exit code.
         looks: Whether to look at the pictures: to choose some, and to compare all of them.
 
     Raise ArmadaError if the cache can't be read.
@@ -112,13 +118,9 @@ def gather(
     calls, usd = cache.spent(teacher_source.digest, without=view.token)
     own_calls, own_usd = view.spent.get(teacher_source.digest, (0, 0.0))
     has_price = teacher.price_usd is not None or usd + own_usd > 0
-    note = ""
-    if not looks:
-        note = "there is no page"
-    elif report and report.stopped == "interrupted":
-        note = "the build was interrupted"
-    elif report and not report.calls and not report.encoded:
-        note = "this run drew and encoded nothing"
+    drawn = report.drawn if report else mine.drawn if mine else 0
+    stored = sum(shard.rows for shard in listing.below(f"images/{teacher_source.name}/"))
+    note = _why_not_look(report, looks=looks, new=drawn + (report.encoded if report else 0), stored=stored)
     names = {run.build for run in runs}
     ended = time.time()
     night = Night(
@@ -128,13 +130,15 @@ def gather(
         prompts=prompts,
         outcome="error" if report is None else report.stopped or "finished",
         error=clean(error),
+        error_code=error_code,
+        folder=os.getcwd(),
         ended=ended,
         host=host_name(),
         requested=len(requests),
         pictures=plan.pictures_at_hand,
         features=plan.features_at_hand,
         reasons=_reasons(cache, teacher_source, requests) if plan.failed else Reasons(),
-        drawn=report.drawn if report else mine.drawn if mine else 0,
+        drawn=drawn,
         encoded=report.encoded if report else 0,
         features_refused=report.features_refused if report else 0,
         calls=report.calls if report else mine.calls if mine else 0,
@@ -150,6 +154,19 @@ def gather(
         else look_at_pictures(cache, listing, teacher_source, encoder_source, requests),
     )
     return replace(night, steps=next_steps(night, words))
+
+
+def _why_not_look(report: BuildReport | None, *, looks: bool, new: int, stored: int) -> str:
+    """Return why the pictures are not looked at: it would take longer than what it follows. "" if they are."""
+    if not looks:
+        return "there is no page"
+    if report and report.stopped == "interrupted":
+        return "the build was interrupted"
+    if report and not report.calls and not report.encoded:
+        return "this run drew and encoded nothing"
+    if stored > _MANY and new * _SHARE < stored:
+        return f"this run added few to {stored:,} pictures; a run that adds one in {_SHARE} compares them"
+    return ""
 
 
 def _reasons(cache: Cache, teacher: Source, requests: Requests) -> Reasons:
@@ -172,7 +189,9 @@ def _reasons(cache: Cache, teacher: Source, requests: Requests) -> Reasons:
 
 
 def exit_code(night: Night) -> int:
-    """Return the exit code with which the build's command ends; 2 stands for any error."""
+    """Return the exit code with which the build's command ends."""
+    if night.outcome == "error":
+        return night.error_code
     return exit_code_of(night.outcome, bool(night.reasons.rows or night.features_refused))
 
 

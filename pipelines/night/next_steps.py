@@ -44,15 +44,20 @@ def next_steps(night: Night, words: Sequence[str]) -> tuple[NextStep, ...]:
         some = f"{night.missing:,} requested pictures are still missing: another build may be drawing them."
         steps.append(NextStep(f"{some} Run the same command again.", again))
     counts = night.reasons.counts
-    if transient := counts.get("transient", 0):
+    caps = "".join(
+        f" {name} {shlex.quote(value)}" for name in ("--max-calls", "--budget-usd") if (value := value_of(words, name))
+    )
+    may_retry = night.outcome != "budget"
+    if transient := may_retry * counts.get("transient", 0):
         text = f"Request the {transient:,} that failed transiently (the server, the network) again."
-        steps.append(NextStep(text, f"armada cache retry {cache} {named}"))
+        steps.append(NextStep(text, f"armada cache retry {cache} {named}{caps}"))
     if others := {reason: count for reason, count in counts.items() if reason != "transient"}:
         which = ", ".join(f"{count:,} {reason}" for reason, count in others.items())
         flags = " ".join(f"--reason {shlex.quote(reason)}" for reason in others)
         steps.append(NextStep(f"Look at the rows without a picture: {which}.", f"armada cache browse {cache}"))
-        text = "With other options of the teacher, or on another day, request them again; each costs a call."
-        steps.append(NextStep(text, f"armada cache retry {cache} {named} {flags}"))
+        if may_retry:
+            text = "On another day, or if the teacher has other rules then, request them again; each costs a call."
+            steps.append(NextStep(text, f"armada cache retry {cache} {named}{caps} {flags}"))
     without = night.pictures - night.features
     if without > 0 and night.outcome == "finished":
         text = f"{without:,} pictures have no feature: those of {night.features_refused:,} were no usable numbers."

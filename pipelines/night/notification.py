@@ -108,6 +108,7 @@ def of_night(night: Night, page: str) -> dict[str, Any]:
         "encoder": night.encoder.name,
         "prompts": clean(night.prompts),
         "host": night.host,
+        "folder": night.folder,
         "requested": night.requested,
         "pictures": night.pictures,
         "features": night.features,
