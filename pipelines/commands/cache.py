@@ -167,14 +167,7 @@ def build(
     texts = read_command_prompts(prompts, text_column, label_column, task, type)
     requests = make_requests(source_of_teacher(opened_teacher), texts, samples, limit)
     built, page = run_build(
-        Cache(cache, create=True),
-        requests,
-        opened_teacher,
-        opened_encoder,
-        options,
-        prompts=prompts,
-        notify=notify,
-        report=report,
+        Cache(cache, create=True), requests, opened_teacher, opened_encoder, options, prompts, notify, report
     )
     show({**asdict(built), "report": str(page) if page else None}, as_json)
     exit_with_code(built)

@@ -78,7 +78,6 @@ def run_build(
     teacher: Teacher,
     encoder: Encoder,
     options: BuildOptions,
-    *,
     prompts: str,
     notify: str | None,
     report: str | None,

@@ -42,7 +42,7 @@ class Night:
     teacher: Source
     encoder: Source
     prompts: str
-    outcome: str  # "finished", "budget", "interrupted" or "error"
+    outcome: str  # "finished", "budget", "batches" (they are at the provider), "interrupted" or "error"
     error: str
     error_code: int  # with which the command ends if there is an error
     folder: str  # in which the command ran
@@ -52,6 +52,7 @@ class Night:
     pictures: int
     features: int
     reasons: Reasons
+    in_batches: int  # requested pictures that a provider's batches have not brought yet; they are reserved
     drawn: int  # in this run
     encoded: int
     features_refused: int
@@ -70,6 +71,11 @@ class Night:
     def missing(self) -> int:
         """The requested pictures that are neither there nor refused: a later run draws them."""
         return max(0, self.requested - self.pictures - self.reasons.rows)
+
+    @property
+    def to_draw(self) -> int:
+        """The missing pictures that are in no batch yet."""
+        return max(0, self.missing - self.in_batches)
 
     @property
     def usd_per_picture(self) -> float | None:
@@ -138,6 +144,7 @@ def gather(
         pictures=plan.pictures_at_hand,
         features=plan.features_at_hand,
         reasons=_reasons(cache, teacher_source, requests) if plan.failed else Reasons(),
+        in_batches=int(getattr(report, "in_batches", 0)),
         drawn=drawn,
         encoded=report.encoded if report else 0,
         features_refused=report.features_refused if report else 0,
@@ -192,14 +199,15 @@ def exit_code(night: Night) -> int:
     """Return the exit code with which the build's command ends."""
     if night.outcome == "error":
         return night.error_code
-    return exit_code_of(night.outcome, bool(night.reasons.rows or night.features_refused))
+    outcome = "batches" if night.in_batches and night.outcome != "interrupted" else night.outcome
+    return exit_code_of(outcome, bool(night.reasons.rows or night.features_refused))
 
 
 def exit_code_of(outcome: str, is_incomplete: bool) -> int:
     """Return the exit code of a build's outcome; a finished one may be incomplete."""
     if outcome == "finished":
         return 3 if is_incomplete else 0
-    return {"interrupted": 130, "budget": 4}.get(outcome, 2)
+    return {"interrupted": 130, "budget": 4, "batches": 5}.get(outcome, 2)
 
 
 def local_time(seconds: float, form: str = "%a %d %b %H:%M") -> str:

@@ -40,6 +40,9 @@ def next_steps(night: Night, words: Sequence[str]) -> tuple[NextStep, ...]:
         steps.append(NextStep("Run the same command again: it goes on where it stopped.", again))
     elif night.outcome == "budget":
         steps.append(_raise_budget(night, words))
+    elif night.outcome == "batches":
+        text = f"{night.in_batches:,} pictures are in batches at the provider. Run the same command again later"
+        steps.append(NextStep(f"{text}, or with --wait.", again))
     elif night.missing:
         some = f"{night.missing:,} requested pictures are still missing: another build may be drawing them."
         steps.append(NextStep(f"{some} Run the same command again.", again))
@@ -47,7 +50,7 @@ def next_steps(night: Night, words: Sequence[str]) -> tuple[NextStep, ...]:
     caps = "".join(
         f" {name} {shlex.quote(value)}" for name in ("--max-calls", "--budget-usd") if (value := value_of(words, name))
     )
-    may_retry = night.outcome != "budget"
+    may_retry = night.outcome not in ("budget", "batches")
     if transient := may_retry * counts.get("transient", 0):
         text = f"Request the {transient:,} that failed transiently (the server, the network) again."
         steps.append(NextStep(text, f"armada cache retry {cache} {named}{caps}"))
@@ -111,11 +114,11 @@ def _raise_budget(night: Night, words: Sequence[str]) -> NextStep:
     """Return the step that raises the caps that the command line has to what the missing pictures need."""
     changed: dict[str, str] = {}
     if value_of(words, "--max-calls") is not None:
-        changed["max_calls"] = str(night.calls_total + math.ceil(night.missing * _SPARE))
+        changed["max_calls"] = str(night.calls_total + math.ceil(night.to_draw * _SPARE))
     if value_of(words, "--budget-usd") is not None and night.usd_per_picture is not None:
-        needed = (night.cost_usd_total or 0.0) + night.missing * night.usd_per_picture * _SPARE
+        needed = (night.cost_usd_total or 0.0) + night.to_draw * night.usd_per_picture * _SPARE
         changed["budget_usd"] = f"{math.ceil(needed * 100) / 100:.2f}"
-    text = f"{night.missing:,} pictures are missing. Raise the budget to draw them all, or leave it at that."
+    text = f"{night.to_draw:,} pictures are missing. Raise the budget to draw them all, or leave it at that."
     return NextStep(text, command(words, **changed))
 
 

@@ -113,6 +113,7 @@ def of_night(night: Night, page: str) -> dict[str, Any]:
         "pictures": night.pictures,
         "features": night.features,
         "missing": night.missing,
+        "in_batches": night.in_batches,
         "failed": night.reasons.counts,
         "drawn": night.drawn,
         "calls": night.calls,
@@ -164,9 +165,10 @@ def summary(night: Night) -> str:
     lead = {
         "finished": f"armada: {night.cache} has {done}",
         "budget": f"armada: the budget is reached; {night.cache} has {done}",
+        "batches": f"armada: {night.in_batches:,} pictures are in batches at the provider; {night.cache} has {done}",
         "interrupted": f"armada: interrupted; {night.cache} has {done}",
         "error": f"armada: the build of {night.cache} stopped: {night.error}. It has {done}",
-    }[night.outcome]
+    }.get(night.outcome, f"armada: stopped ({night.outcome}); {night.cache} has {done}")
     failed = "".join(f", {count:,} {reason}" for reason, count in night.reasons.counts.items())
     money = "" if night.cost_usd is None else f", {night.cost_usd:,.2f} USD"
     return f"{lead}{failed}. This run: {night.drawn:,} drawn, {night.calls:,} calls{money}, {duration(night.seconds)}."

@@ -81,6 +81,8 @@ def verdict(night: Night) -> tuple[str, str, str]:
         return "did-not-help", "Stopped by an error", f"{night.error}"
     if night.outcome == "budget":
         return "cannot-tell", "The budget is reached", f"{pictures}, {night.missing:,} are still to be drawn."
+    if night.outcome == "batches":
+        return "cannot-tell", "In batches at the provider", f"{pictures}, {night.in_batches:,} are in batches."
     if night.outcome == "interrupted":
         return "cannot-tell", "Interrupted", f"{pictures}, {night.missing:,} are still to be drawn. Nothing is lost."
     if failed or night.missing or night.features < night.pictures:

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from teacher_cache.building.background import Background
 from teacher_cache.building.completeness import require_complete, require_pictures, require_teacher
@@ -176,7 +177,16 @@ def _run_log(
     return RunLog(workspace.folder, run, clock)
 
 
-def _counter(drawing: Drawing) -> Callable[[], Counts]:
+class _Counting(Protocol):
+    """A drawing, however it draws, as the log of runs sees it."""
+
+    spool: Spool
+    teacher_source: Source
+    drawn: int
+    failed: dict[str, int]
+
+
+def _counter(drawing: _Counting) -> Callable[[], Counts]:
     """Return a function that returns what a drawing has done since now."""
     spool, teacher = drawing.spool, drawing.teacher_source.digest
     calls, usd = spool.spent(teacher)

@@ -1,11 +1,14 @@
 """The facts of a night are right after several runs, and the next steps are commands that work as they are."""
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
 from pipelines.night.facts import exit_code
-from pipelines.night.next_steps import command
+from pipelines.night.next_steps import command, next_steps
+from pipelines.night.notification import summary
+from pipelines.night.page import html
 from teacher_cache import Cache, status
 from tests import fakes
 from tests.pipelines.cli import armada
@@ -106,6 +109,17 @@ def test_pictures_that_look_alike_are_shown_as_pairs(cache):
 def test_what_was_not_drawn_by_this_run_is_not_compared_again(cache):
     night_of(cache, PLAIN)
     assert night_of(cache, PLAIN).look.alike_note == "this run drew and encoded nothing"
+
+
+def test_pictures_in_a_provider_s_batches_are_neither_drawn_nor_to_be_paid_again(cache):
+    found = replace(night_of(cache, PLAIN, max_calls=30), outcome="batches", in_batches=8)
+    assert (exit_code(found), found.missing, found.to_draw) == (5, 10, 2)
+    words = ("cache", "build", "rows.jsonl", "--max-calls", "30")
+    assert next_steps(found, words)[0].command == "armada cache build rows.jsonl --max-calls 30"
+    assert summary(found).startswith("armada: 8 pictures are in batches at the provider")
+    assert "In batches at the provider" in html(found)
+    raised = next_steps(replace(found, outcome="budget"), words)[0].command
+    assert raised == "armada cache build rows.jsonl --max-calls 33"  # 30, two more, and one for chance
 
 
 def test_the_command_of_a_step_has_neither_the_notified_address_nor_a_password():
