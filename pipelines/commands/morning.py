@@ -140,11 +140,15 @@ def _finish(
     """Write the page and notify. Return where the page is; None if it could not be written, or nobody wants it."""
     if path is None and notifier is None:
         return None
-    from pipelines.night.facts import gather
+    from pipelines.night.facts import gather, has_begun
     from pipelines.night.notification import of_error, of_night, of_report
     from pipelines.night.page import write_page
-    from teacher_cache import host_name
+    from teacher_cache import ArmadaError, host_name
 
+    if found is None and not has_begun(cache, started):
+        if notifier:
+            _warn(notifier.post(of_error(ArmadaError(error), str(cache.store), prompts, host_name(), error_code)))
+        return None
     facts: dict[str, Any] | None = None
     try:
         night = gather(
@@ -170,7 +174,7 @@ def _finish(
     if notifier:
         if facts is None:
             about = str(cache.store), prompts, host_name()
-            facts = of_report(found, *about) if found else of_error(RuntimeError(error), *about)
+            facts = of_report(found, *about) if found else of_error(ArmadaError(error), *about, error_code)
         _warn(notifier.post(facts))
     return path
 

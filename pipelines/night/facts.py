@@ -163,6 +163,12 @@ def gather(
     return replace(night, steps=next_steps(night, words))
 
 
+def has_begun(cache: Cache, started: float) -> bool:
+    """Return whether a build of this host has begun to work on a cache since then (seconds since 1970). What ends it
+    before needs no page: a wrong option, an incomplete cache."""
+    return any(run.started >= started for run in view_spool(cache).runs)
+
+
 def _why_not_look(report: BuildReport | None, *, looks: bool, new: int, stored: int) -> str:
     """Return why the pictures are not looked at: it would take longer than what it follows. "" if they are."""
     if not looks:

@@ -127,10 +127,12 @@ def of_night(night: Night, page: str) -> dict[str, Any]:
     }
 
 
-def of_error(error: BaseException, cache: str, prompts: str, host: str) -> dict[str, Any]:
+def of_error(
+    error: BaseException, cache: str, prompts: str, host: str, error_code: int | None = None
+) -> dict[str, Any]:
     """Return what is posted if a build ends before it knows its cache, its prompts or its teacher."""
     interrupted = isinstance(error, KeyboardInterrupt)
-    event, code = ("interrupted", 130) if interrupted else ("error", int(getattr(error, "exit_code", 1)))
+    event, code = ("interrupted", 130) if interrupted else ("error", error_code or int(getattr(error, "exit_code", 1)))
     message = "" if interrupted else clean(str(error))
     return {
         "text": f"armada: the build of {cache} " + (f"stopped: {message}" if message else "was interrupted"),

@@ -89,6 +89,14 @@ def test_an_error_before_the_build_begins_is_posted(build, tmp_path):
     assert "rows.jsonl" in kept.facts["error"]
 
 
+def test_an_error_before_the_first_call_is_posted_and_needs_no_page(build, tmp_path):
+    with receiver() as kept:
+        code, _, errors = build(kept.port, "--budget-usd", "1")
+    assert (code, kept.facts["event"], "page" in kept.facts) == (2, "error", False)
+    assert len(errors.splitlines()) == 1
+    assert not list((tmp_path / "user-state").rglob("*.html"))
+
+
 def test_a_receiver_that_is_not_there_is_one_warning_and_fails_nothing(build):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
