@@ -9,6 +9,7 @@ import functools
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -89,25 +90,17 @@ def run_build(
     from pipelines.night.page import page_path
     from teacher_cache import build_requests
 
-    started, notifier = time.time(), notifier_of(notify)
-    path = page_path(cache, report, started)
-    found: BuildReport | None = None
-    error, code = "", 2
+    build, notifier = _Build(cache, requests, teacher, encoder, prompts, time.time()), notifier_of(notify)
+    path = page_path(cache, report, build.started)
     try:
         found = build_requests(cache, requests, teacher, encoder, options, stop=stop_on_signal())
-    except KeyboardInterrupt:
+    except Exception as error:
+        code = int(getattr(error, "exit_code", 1))
+        ended = replace(build, error=str(error) or type(error).__name__, error_code=code)
+        if page := _finish(ended, path, notifier, is_own=report is None):
+            typer.echo(f"report: {page}", err=True)
         raise
-    except Exception as raised:
-        error, code = str(raised) or type(raised).__name__, int(getattr(raised, "exit_code", 1))
-        raise
-    finally:
-        if found or error:
-            path = _finish(
-                cache, requests, teacher, encoder, found, prompts, started, error, code, path, report, notifier
-            )
-            if path and error:
-                typer.echo(f"report: {path}", err=True)
-    return found, path
+    return found, _finish(replace(build, found=found), path, notifier, is_own=report is None)
 
 
 def watch_cache(url: str, every_s: float, as_json: bool) -> None:
@@ -123,21 +116,26 @@ def watch_cache(url: str, every_s: float, as_json: bool) -> None:
     watch(Watcher(Cache(url)), every_s, Console())
 
 
-def _finish(
-    cache: Cache,
-    requests: Requests,
-    teacher: Teacher,
-    encoder: Encoder,
-    found: BuildReport | None,
-    prompts: str,
-    started: float,
-    error: str,
-    error_code: int,
-    path: Path | None,
-    report: str | None,
-    notifier: Notifier | None,
-) -> Path | None:
-    """Write the page and notify. Return where the page is; None if it could not be written, or nobody wants it."""
+@dataclass(frozen=True)
+class _Build:
+    """A build, and how it has ended: with a report, or with an error."""
+
+    cache: Cache
+    requests: Requests
+    teacher: Teacher
+    encoder: Encoder
+    prompts: str
+    started: float
+    found: BuildReport | None = None
+    error: str = ""
+    error_code: int = 2
+
+
+def _finish(build: _Build, path: Path | None, notifier: Notifier | None, *, is_own: bool) -> Path | None:
+    """Write the page and notify. Return where the page is; None if it could not be written, or nobody wants it.
+
+    An error before the build has begun to work (a wrong option, an incomplete cache) is posted, and needs no page.
+    """
     if path is None and notifier is None:
         return None
     from pipelines.night.facts import gather, has_begun
@@ -145,38 +143,36 @@ def _finish(
     from pipelines.night.page import write_page
     from teacher_cache import ArmadaError, host_name
 
-    if found is None and not has_begun(cache, started):
-        if notifier:
-            _warn(notifier.post(of_error(ArmadaError(error), str(cache.store), prompts, host_name(), error_code)))
-        return None
     facts: dict[str, Any] | None = None
+    written: Path | None = None
     try:
-        night = gather(
-            cache,
-            requests,
-            teacher,
-            encoder,
-            found,
-            prompts=prompts,
-            words=sys.argv[1:],
-            started=started,
-            error=error,
-            error_code=error_code,
-            looks=path is not None,
-        )
-        facts = of_night(night, "")
-        if path is not None:
-            write_page(night, path, is_own=report is None)
-            facts = of_night(night, str(path))
+        if build.found or has_begun(build.cache, build.started):
+            night = gather(
+                build.cache,
+                build.requests,
+                build.teacher,
+                build.encoder,
+                build.found,
+                prompts=build.prompts,
+                words=sys.argv[1:],
+                started=build.started,
+                error=build.error,
+                error_code=build.error_code,
+                looks=path is not None,
+            )
+            facts = of_night(night, "")
+            if path is not None:
+                write_page(night, path, is_own=is_own)
+                facts, written = of_night(night, str(path)), path
     except Exception as problem:  # the build is over, and what it made is safe
         _warn(f"the report page was not written: {problem or type(problem).__name__}")
-        path = None
     if notifier:
         if facts is None:
-            about = str(cache.store), prompts, host_name()
-            facts = of_report(found, *about) if found else of_error(ArmadaError(error), *about, error_code)
+            about = str(build.cache.store), build.prompts, host_name()
+            error = ArmadaError(build.error)
+            facts = of_report(build.found, *about) if build.found else of_error(error, *about, build.error_code)
         _warn(notifier.post(facts))
-    return path
+    return written
 
 
 def _warn(message: str) -> None:
