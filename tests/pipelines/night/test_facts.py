@@ -11,7 +11,6 @@ from pipelines.night.notification import summary
 from pipelines.night.page import html
 from teacher_cache import Cache, status
 from tests import fakes
-from tests.pipelines.cli import armada
 from tests.pipelines.night.nights import PLAIN, PROMPTS, SCRIPT, night_of, write_prompts
 
 
@@ -131,21 +130,19 @@ def test_the_command_of_a_step_has_neither_the_notified_address_nor_a_password()
     assert command(["cache", "build", "x", "--max-calls", "5"], max_calls="9") == "armada cache build x --max-calls 9"
 
 
-def test_the_steps_are_commands_that_work_as_they_are(cache, tmp_path):
+def test_the_steps_are_commands_that_work_as_they_are(cache, tmp_path, run):
     path = write_prompts(tmp_path)
     specs = ("--teacher", "tests.fakes:FakeTeacher?price=0.04", "--encoder", "tests.fakes:FakeEncoder?dimension=64")
     words = ("cache", "build", str(path), *specs, "--cache", str(cache.store), "--budget-usd", "1.20")
-    first = armada(*words, "--report", "none")
-    assert first.returncode == 4, first.stderr
     page = tmp_path / "page.html"
-    assert armada(*words, "--report", page).returncode == 4
+    assert run(*words, "--report", page)[0] == 4
     text = page.read_text()
     assert SCRIPT not in text
     found = night_of(Cache(str(cache.store)), words=words, budget_usd=1.2)
     again = shlex.split(found.steps[0].command)
     assert again[0] == "armada"
     assert again[-2:] == ["--budget-usd", "1.96"]  # 1.20 spent, 18 pictures missing, and 5 % more
-    assert armada(*again[1:], "--report", "none").returncode == 3
+    assert run(*again[1:], "--report", "none")[0] == 3
     done = night_of(Cache(str(cache.store)), words=words)
     steps = [shlex.split(step.command)[1:] for step in done.steps]
     assert [step[:2] for step in steps] == [
