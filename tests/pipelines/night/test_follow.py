@@ -92,7 +92,7 @@ def test_the_live_page_follows_a_build_of_another_process(browser, night):
         page.locator(".card img").first.wait_for()
         before = answered(page)
         until(lambda: answered(page) > before)
-        page.locator("td", has_text=re.compile("@")).first.wait_for(timeout=20_000)  # a commit, and who made it
+        page.locator("td", has_text=re.compile("@")).first.wait_for(timeout=60_000)  # a commit, and who made it
         for width, scheme in ((390, "dark"), (1200, "light"), (390, "light"), (1200, "dark")):
             page.set_viewport_size({"width": width, "height": 900})
             page.emulate_media(color_scheme=scheme)
@@ -116,7 +116,7 @@ def all_shown(page):
     return page.evaluate("[...document.images].every(one => one.complete && one.naturalWidth > 1)")
 
 
-def until(holds, seconds=30):
+def until(holds, seconds=60):
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end
