@@ -87,6 +87,9 @@ def run_build(
 
     Raise the build's error, after the page is written and the error is posted.
     """
+    import jinja2  # noqa: F401  # before the build, as what follows: an interrupted one ends at once
+
+    import pipelines.night.notification  # noqa: F401
     from pipelines.night.page import page_path
     from teacher_cache import build_requests
 
