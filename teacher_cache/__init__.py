@@ -34,7 +34,8 @@ from teacher_cache.errors import (
 )
 from teacher_cache.files.atomic_files import atomic_file, atomic_write, sweep_drafts
 from teacher_cache.files.disk import full_disk_in_words
-from teacher_cache.files.user_folders import state_folder, user_folder
+from teacher_cache.files.urls import redact, without_secrets
+from teacher_cache.files.user_folders import file_name, host_name, state_folder, user_folder
 from teacher_cache.format.commits import Spent
 from teacher_cache.format.pixels import as_png, open_picture, picture_suffix
 from teacher_cache.format.provenance import Provenance
@@ -64,6 +65,8 @@ from teacher_cache.reading.shard_rows import ShardRows
 from teacher_cache.registry.packages import minilm_folder, package_file, quiet_transformers
 from teacher_cache.sharing.copying import Shared, pull, push, sync
 from teacher_cache.sharing.selection import PullFilter
+from teacher_cache.spool.run_log import Minute, Run
+from teacher_cache.spool.spool_view import SpoolView, WaitingPicture, view_spool, waiting_picture
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
 from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
@@ -93,6 +96,7 @@ __all__ = [
     "ImageRow",
     "Listing",
     "MappedRows",
+    "Minute",
     "MissingPackageError",
     "NoCacheError",
     "NotBuiltError",
@@ -107,13 +111,16 @@ __all__ = [
     "PullFilter",
     "Request",
     "Requests",
+    "Run",
     "ShardRows",
     "Shared",
     "Source",
     "SpecError",
     "Spent",
+    "SpoolView",
     "Teacher",
     "TeacherStatus",
+    "WaitingPicture",
     "as_png",
     "atomic_file",
     "atomic_write",
@@ -143,7 +150,9 @@ __all__ = [
     "feature_matrix",
     "feature_schema",
     "feature_tables",
+    "file_name",
     "full_disk_in_words",
+    "host_name",
     "image_key",
     "image_tables",
     "in_tar_order",
@@ -176,6 +185,7 @@ __all__ = [
     "read_prompts",
     "read_rows",
     "recompute",
+    "redact",
     "redraw_notes",
     "retry",
     "sha256",
@@ -190,4 +200,7 @@ __all__ = [
     "sync",
     "user_folder",
     "verify",
+    "view_spool",
+    "waiting_picture",
+    "without_secrets",
 ]

@@ -10,6 +10,7 @@ from uuid import uuid4
 import typer
 
 from pipelines.commands.interrupts import stop_on_signal
+from pipelines.commands.morning import Every, Notify, Report, Watch, notifies_errors, run_build, watch_cache
 from pipelines.commands.options import (
     AsJson,
     BudgetUsd,
@@ -104,6 +105,7 @@ def plan(
 
 
 @cache_app.command()
+@notifies_errors
 def build(
     prompts: Prompts,
     cache: CacheUrl,
@@ -133,14 +135,15 @@ def build(
     redraw_missing: Annotated[
         bool, typer.Option("--redraw-missing", help="Draw again what was in files that are gone for good.")
     ] = False,
+    notify: Notify = None,
+    report: Report = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw every missing picture once, and encode every picture without a feature."""
+    """Draw every missing picture once, and encode every picture without a feature. A report page tells how it went."""
     from teacher_cache import (
         ArmadaError,
         BuildOptions,
         Cache,
-        build_requests,
         make_requests,
         open_encoder,
         open_teacher,
@@ -169,11 +172,11 @@ def build(
     warn_of_retirement(opened_teacher)
     texts = read_command_prompts(prompts, text_column, label_column, task, type)
     requests = make_requests(source_of_teacher(opened_teacher), texts, samples, limit)
-    report = build_requests(
-        Cache(cache, create=True), requests, opened_teacher, opened_encoder, options, stop=stop_on_signal()
+    built, page = run_build(
+        Cache(cache, create=True), requests, opened_teacher, opened_encoder, options, prompts, notify, report
     )
-    show(asdict(report), as_json)
-    exit_with_code(report)
+    show({**asdict(built), "report": str(page) if page else None}, as_json)
+    exit_with_code(built)
 
 
 @cache_app.command()
@@ -226,8 +229,11 @@ def retry(
 
 
 @cache_app.command()
-def status(url: Url, as_json: AsJson = False) -> None:
+def status(url: Url, watch: Watch = False, every: Every = 2.0, as_json: AsJson = False) -> None:
     """Show a cache in numbers: pictures, features, failures by reason, coverage by task, calls, cost, size, rates."""
+    if watch:
+        watch_cache(url, every, as_json)
+        return
     from pipelines.commands.task_coverage import task_coverage
     from teacher_cache import Cache, status as read_status
 

@@ -10,6 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from teacher_cache.building.background import Background
 from teacher_cache.building.completeness import require_complete, require_pictures, require_teacher
@@ -19,12 +20,14 @@ from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import Plan, make_plan
 from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.sealing import seal
-from teacher_cache.building.spool_opening import adopt_moved_spools, open_spool, settle, total_spent
+from teacher_cache.building.spool_opening import adopt_moved_spools, open_spool, settle, total_spent, workspace_of
 from teacher_cache.encoders import Encoder, source_of_encoder
 from teacher_cache.errors import ArmadaError, CacheError, not_one_of
 from teacher_cache.files.rights import check_writable
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
+from teacher_cache.spool.run_log import Counts, Run, RunLog
+from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
 from teacher_cache.storage.samples import FORMATS
@@ -116,11 +119,16 @@ def build_requests(
         if plan.calls or plan.features_at_hand < len(requests):
             check_writable(cache.store, _folders(teacher_source, encoder_source))
         try:
-            with Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background:
+            with (
+                _run_log(cache, spool, plan, (teacher_source, encoder_source), options, clock) as log,
+                Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background,
+            ):
                 drawing = Drawing(spool, teacher, teacher_source, options, background, stop, clock)
                 if plan.calls:
-                    drawing.run(plan, planned)
+                    with log.drawing(_counter(drawing)):
+                        drawing.run(plan, planned)
                 encoded = background.finish(requests.index)
+                log.stopped = drawing.stopped or ("interrupted" if stop() else "")
         finally:
             with contextlib.suppress(CacheError):  # without room or rights, the next build does it
                 settle(cache, spool, provenance)
@@ -141,6 +149,54 @@ def build_requests(
     with contextlib.suppress(CacheError):  # it is derived, and a cache with nothing to add may be read-only
         cache.log.write_checkpoint()
     return report
+
+
+def _run_log(
+    cache: Cache,
+    spool: Spool,
+    plan: Plan,
+    sources: tuple[Source, Source],
+    options: BuildOptions,
+    clock: Callable[[], float],
+) -> RunLog:
+    """Return the log of this build, for those who watch it."""
+    workspace = workspace_of(cache)
+    assert workspace, "the spool is open"
+    run = Run(
+        build=spool.locks.owner,
+        teacher=sources[0].name,
+        encoder=sources[1].name,
+        prompts=options.prompts,
+        started=clock(),
+        requested=len(plan.requests),
+        at_hand=plan.pictures_at_hand,
+        planned=plan.calls,
+        max_calls=options.max_calls,
+        budget_usd=options.budget_usd,
+    )
+    return RunLog(workspace.folder, run, clock)
+
+
+class _Counting(Protocol):
+    """A drawing, however it draws, as the log of runs sees it."""
+
+    spool: Spool
+    teacher_source: Source
+    drawn: int
+    failed: dict[str, int]
+
+
+def _counter(drawing: _Counting) -> Callable[[], Counts]:
+    """Return a function that returns what a drawing has done since now."""
+    spool, teacher = drawing.spool, drawing.teacher_source.digest
+    calls, usd = spool.spent(teacher)
+
+    def count() -> Counts:
+        now_calls, now_usd = spool.spent(teacher)
+        failed = sum(dict(drawing.failed).values())
+        return Counts(drawing.drawn, failed, now_calls - calls, round(now_usd - usd, 9))
+
+    return count
 
 
 def _folders(teacher: Source, encoder: Source) -> list[str]:
