@@ -12,6 +12,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from teacher_cache.building.background import Background
+from teacher_cache.batches.tables import keys_in_batches
+from teacher_cache.batches.teacher import OpenAIBatch
+from teacher_cache.building.batches.drawing import BatchDrawing
 from teacher_cache.building.completeness import require_complete, require_pictures, require_teacher
 from teacher_cache.building.drawing import Drawing
 from teacher_cache.building.encoding import Encoded
@@ -23,8 +26,10 @@ from teacher_cache.building.spool_opening import adopt_moved_spools, open_spool,
 from teacher_cache.encoders import Encoder, source_of_encoder
 from teacher_cache.errors import ArmadaError, CacheError, not_one_of
 from teacher_cache.files.rights import check_writable
+from teacher_cache.format.digests import from_hex
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
+from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
 from teacher_cache.storage.samples import FORMATS
@@ -49,7 +54,8 @@ class BuildReport:
     calls_total: int
     cost_usd_total: float
     seconds: float
-    stopped: str  # "", "budget" or "interrupted"
+    stopped: str  # "", "budget", "interrupted", or "batches": run the build again for the pictures that are in them
+    in_batches: int = 0  # requested pictures that a provider's batches have not brought yet
 
 
 def build(
@@ -117,8 +123,8 @@ def build_requests(
             check_writable(cache.store, _folders(teacher_source, encoder_source))
         try:
             with Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background:
-                drawing = Drawing(spool, teacher, teacher_source, options, background, stop, clock)
-                if plan.calls:
+                drawing = _drawing(spool, teacher, teacher_source, options, background, stop, clock)
+                if plan.calls or isinstance(drawing, BatchDrawing):
                     drawing.run(plan, planned)
                 encoded = background.finish(requests.index)
         finally:
@@ -127,6 +133,7 @@ def build_requests(
         spool.add_rate(f"encoder {encoder_source.name}", encoded.written + encoded.refused, encoded.seconds)
         own = spool.spent_by_this_build()
         total = total_spent(cache, spool, teacher_source)
+        coming = from_hex(keys_in_batches(spool, teacher_source.digest), "the spool")
     report = _report(
         plan,
         drawing,
@@ -135,12 +142,27 @@ def build_requests(
         total=total,
         seconds=clock() - started,
         stopped=drawing.stopped or ("interrupted" if stop() else ""),
+        in_batches=int((requests.index.find(coming) >= 0).sum()),
     )
     if report.drawn or report.encoded or report.calls:
         write_card(cache)
     with contextlib.suppress(CacheError):  # it is derived, and a cache with nothing to add may be read-only
         cache.log.write_checkpoint()
     return report
+
+
+def _drawing(
+    spool: Spool,
+    teacher: Teacher,
+    source: Source,
+    options: BuildOptions,
+    background: Background,
+    stop: Callable[[], bool],
+    clock: Callable[[], float],
+) -> Drawing | BatchDrawing:
+    if isinstance(teacher, OpenAIBatch):
+        return BatchDrawing(spool, teacher, source, options, background, stop, clock)
+    return Drawing(spool, teacher, source, options, background, stop, clock)
 
 
 def _folders(teacher: Source, encoder: Source) -> list[str]:
@@ -151,13 +173,14 @@ def _folders(teacher: Source, encoder: Source) -> list[str]:
 
 def _report(
     plan: Plan,
-    drawing: Drawing,
+    drawing: Drawing | BatchDrawing,
     encoded: Encoded,
     *,
     own: tuple[int, float],
     total: tuple[int, float],
     seconds: float,
     stopped: str,
+    in_batches: int,
 ) -> BuildReport:
     """Return the report of a build; `own` are its own calls and cost, `total` those of all builds of the cache."""
     return BuildReport(
@@ -177,5 +200,6 @@ def _report(
         calls_total=total[0],
         cost_usd_total=total[1],
         seconds=seconds,
-        stopped=stopped,
+        stopped=stopped or ("batches" if in_batches else ""),
+        in_batches=in_batches,
     )

@@ -22,6 +22,16 @@ POINTS = (
     "vacuum.remove",  # a replaced file is about to be removed
     "store.quarantine",  # a damaged file is about to be moved aside
 )
+BATCH_POINTS = (  # of builds whose teacher sends batches
+    "batch.reserve",  # in the transaction that reserves a batch
+    "batch.upload",  # before its file is uploaded
+    "batch.uploaded",  # the provider has the file, and the spool does not know
+    "batch.create",  # before the batch is created
+    "batch.created",  # the provider has accepted the batch, and the spool does not know
+    "batch.record",  # in the transaction that stores some of its results
+    "batch.settled",  # all results are stored, the provider's copies are not deleted
+    "batch.deleted",  # the provider's copies are deleted, the spool does not know
+)
 _passed: Counter[str] = Counter()
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 from teacher_cache.teachers import Request
 
 # What a claim results in, see `Spool.claim`.
-Claim = Literal["granted", "held", "done", "spent"]
+Claim = Literal["granted", "held", "in a batch", "done", "spent"]
 
 
 @dataclass(frozen=True)

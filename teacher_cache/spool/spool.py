@@ -23,7 +23,7 @@ from teacher_cache.format.commits import Spent
 from teacher_cache.keys import sha256
 from teacher_cache.spool.budget import Budget
 from teacher_cache.spool.database import RAISE, SpoolDatabase
-from teacher_cache.spool.locks import BuildLocks
+from teacher_cache.spool.locks import BATCH, BuildLocks
 from teacher_cache.spool.reserve import Reserve, remove_reserves
 from teacher_cache.spool.rows import BYTES, COLUMNS, Claim, SpoolRow, Wanted
 from teacher_cache.teachers import Failure, Picture
@@ -78,7 +78,8 @@ class Spool:
             planned: `last_seal()` before the plan was made.
 
         Returns:
-            "granted"; "held" if another running build has claimed the picture; "done" if it was drawn or failed,
+            "granted"; "held" if another running build has claimed the picture; "in a batch" if a provider's batch
+            will bring it, in hours; "done" if it was drawn or failed,
             in the spool or in a seal after `planned`; "spent" if the budget does not allow the call.
         """
         request, owner = wanted.request, self.locks.owner
@@ -89,11 +90,11 @@ class Spool:
             if row and row[0] != "claimed":
                 return "done"
             if row and row[1] != owner and self.locks.is_alive(row[1]):
-                return "held"
+                return "in a batch" if row[1].startswith(BATCH) else "held"
             query = "SELECT 1 FROM calls WHERE image_key = ? AND sealed > ?"
             if not row and db.execute(query, (request.image_key, planned)).fetchone():
                 return "done"
-            if not budget.allows(*self.spent(teacher) if budget.is_limited else (0, 0.0)):
+            if not budget.allows(*self.spent_or_reserved(teacher) if budget.is_limited else (0, 0.0)):
                 return "spent"
             attempts = 1 + (row[2] if row else wanted.attempts)
             db.execute(
@@ -228,6 +229,27 @@ class Spool:
         teacher has no price."""
         rows = self._database.read("SELECT calls, cost_usd FROM spent WHERE teacher = ?", teacher)
         return (int(rows[0][0]), round(rows[0][1], 9)) if rows else (0, 0.0)
+
+    def reserved(self, teacher: str) -> tuple[int, float]:
+        """Return the number of requests in batches whose results are not here yet, and the dollars reserved for them.
+        They are in the ledger as soon as it is known whether they were made."""
+        query = "SELECT coalesce(sum(rows_left), 0), coalesce(sum(rows_left * price_usd), 0) FROM batches"
+        ((rows, usd),) = self._database.read(f"{query} WHERE teacher = ?", teacher)
+        return int(rows), round(float(usd), 9)
+
+    def spent_or_reserved(self, teacher: str) -> tuple[int, float]:
+        """Return the calls and dollars that count against a budget."""
+        (calls, usd), (rows, reserved_usd) = self.spent(teacher), self.reserved(teacher)
+        return calls + rows, round(usd + reserved_usd, 9)
+
+    @property
+    def database(self) -> SpoolDatabase:
+        """The tables, for those who change several of them in one transaction."""
+        return self._database
+
+    def record_in(self, db: sqlite3.Connection, answer: Picture | Failure) -> None:
+        """Store one answer in a transaction of the caller; see `record`."""
+        self._record(db, answer)
 
     def spent_by_this_build(self) -> tuple[int, float]:
         """Return the number of calls that this build has reserved, and their cost in dollars."""

@@ -20,6 +20,7 @@ BUILT_IN = {
     "pictogram": "teacher_cache.teachers.pictogram:Pictogram",
     "diffusers": "teacher_cache.teachers.diffusers_pipeline:DiffusersPipeline",
     "openai": "teacher_cache.teachers.openai_images:OpenAIImages",
+    "openai-batch": "teacher_cache.batches.teacher:OpenAIBatch",
     "folder": "teacher_cache.teachers.folder:Folder",
 }
 REASONS = ("transient", "permanent", "refused", "blank", "undecodable")

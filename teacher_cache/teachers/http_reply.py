@@ -62,7 +62,7 @@ class ReplyError(Exception):
 def open_client(connections: int, limits: Limits) -> Client:
     """Return an HTTP client with `connections` connections; use it as a context manager. Proxies are taken from the
     environment."""
-    httpx = _httpx()
+    httpx = http_module()
     pool = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     timeout = httpx.Timeout(limits.seconds, connect=min(30.0, limits.seconds))
     headers = {"accept-encoding": "identity"}  # pictures don't shrink
@@ -75,7 +75,7 @@ def read_body(client: Client, method: str, url: str, *, limits: Limits, **reques
 
     Raises StatusError if the status is not 200, ReplyError if there is no reply or it exceeds a limit.
     """
-    httpx = _httpx()
+    httpx = http_module()
     deadline = time.monotonic() + limits.seconds
     try:
         with client.stream(method, url, **request) as response:
@@ -121,7 +121,8 @@ def _pieces(response: Response, limit: int) -> Iterator[bytes]:
     yield decompressor.flush(1 << 16)[:limit]
 
 
-def _httpx() -> ModuleType:
+def http_module() -> ModuleType:
+    """Return the package httpx2 or, before Python 3.11, httpx."""
     try:
         import httpx2 as httpx  # the successor of httpx, for Python 3.11 and later
     except ModuleNotFoundError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
@@ -111,22 +111,37 @@ class OpenAIImages:
     def _call(self, client: Client, group: Sequence[Request]) -> Call:
         """Make one call, with an answer for each request of the group, whose prompt is the same."""
         sent_at = self._rate_limit.wait()
+
+        def receive() -> tuple[list[bytes | ReplyError], float | None]:
+            try:
+                received = self._pictures(client, group)
+            except ReplyError as error:
+                if error.turned_away and not error.unreachable:
+                    error.wait_s = self._rate_limit.turned_away(sent_at, error.wait_s)
+                raise
+            self._rate_limit.taken()
+            return received
+
+        return self.settled(group, receive)
+
+    def settled(
+        self, group: Sequence[Request], receive: Callable[[], tuple[list[bytes | ReplyError], float | None]]
+    ) -> Call:
+        """Return the answers to a group of requests with one prompt. `receive` returns the pictures of their reply and
+        the cost of the whole call by its usage; it may raise ReplyError or HopelessError."""
         started = time.monotonic()
         pictures: list[bytes | ReplyError] = []
         error = ReplyError("transient", f"expected {len(group)} pictures in the reply, found fewer", billed=False)
         cost: float | None = None  # of the whole call, by its usage
         hopeless = ""
         try:
-            pictures, cost = self._pictures(client, group)
-            self._rate_limit.taken()
+            pictures, cost = receive()
         except HopelessError as stop:
             advice = "; or add seed=false to the spec" if stop.param == "seed" else ""
             hopeless = self._without_key(f"{stop}{advice}")
             error = ReplyError("transient", hopeless, billed=False, turned_away=True)
         except ReplyError as unusable:
             error = unusable
-            if error.turned_away and not error.unreachable:
-                error.wait_s = self._rate_limit.turned_away(sent_at, error.wait_s)
         except Exception as unforeseen:  # what no one foresaw in one reply is no error of the others
             error = ReplyError("undecodable", f"{type(unforeseen).__name__}: {unforeseen}")
         seconds = (time.monotonic() - started) / len(group)
@@ -178,24 +193,35 @@ class OpenAIImages:
     def _pictures(self, client: Client, group: Sequence[Request]) -> tuple[list[bytes | ReplyError], float | None]:
         """Make one call. Return the reply's pictures in its order, with an error in place of an unusable one, and the
         cost of the call by its usage."""
-        body = {**self._body, "prompt": group[0].prompt}
-        if len(group) > 1:
-            body["n"] = len(group)
-        if self._seed == "true" or (self._seed == "auto" and any(request.sample for request in group)):
-            body["seed"] = group[0].seed % 2**31
+        body = self.body_of(group)
         headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
         address = f"{self._url}/images/generations"
         try:
             data = read_body(client, "POST", address, limits=self._limits, headers=headers, json=body)
         except StatusError as status:
             raise classify(status.status, status.headers, status.body, datetime.now(timezone.utc)) from None
+        return self.read_pictures(client, data, len(group))
+
+    def body_of(self, group: Sequence[Request]) -> dict[str, Any]:
+        """Return the JSON body that requests the pictures of a group, whose prompt is the same."""
+        body = {**self._body, "prompt": group[0].prompt}
+        if len(group) > 1:
+            body["n"] = len(group)
+        if self._seed == "true" or (self._seed == "auto" and any(request.sample for request in group)):
+            body["seed"] = group[0].seed % 2**31
+        return body
+
+    def read_pictures(self, client: Client, data: bytes, most: int) -> tuple[list[bytes | ReplyError], float | None]:
+        """Return up to `most` pictures of a reply with status 200 in its order, with an error in place of an unusable
+        one, and the cost of the call by its usage. Raises ReplyError or HopelessError if the reply is an error."""
+        address = f"{self._url}/images/generations"
         reply = read_reply(data)
         if reply.is_error:
             raise classify(200, {}, data, datetime.now(timezone.utc))
         if not reply.entries:
             raise ReplyError("transient", "the server drew no picture: the reply's data is empty", billed=False)
         pictures: list[bytes | ReplyError] = []
-        for entry in reply.entries[: len(group)]:
+        for entry in reply.entries[:most]:
             try:
                 pictures.append(read_picture(client, address, entry, self._limits))
             except ReplyError as error:

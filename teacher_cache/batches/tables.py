@@ -1,0 +1,177 @@
+"""The batches in the spool: each step is one transaction with the rows that it concerns.
+
+A row belongs to a batch from the moment in which its price is reserved until its answer, or the knowledge that it was
+never drawn, is stored. So a kill at any moment leaves each row with one owner, and each result is counted once.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from teacher_cache.batches.records import COLUMNS, Batch, Reserved
+from teacher_cache.files.crash_points import crash_point
+from teacher_cache.keys import seed_of
+from teacher_cache.spool.budget import Budget
+from teacher_cache.spool.locks import BATCH
+from teacher_cache.spool.rows import Wanted
+from teacher_cache.spool.spool import Spool
+from teacher_cache.teachers import Failure, Picture, Request
+
+
+@dataclass
+class Settled:
+    """Answers to some rows of a batch: final ones, failures that are requested again as a new call (`again`), and the
+    keys of requests that were never made (`unsent`). `results` counts the requests that the provider answered."""
+
+    final: list[Picture | Failure] = field(default_factory=list)
+    again: list[Failure] = field(default_factory=list)
+    unsent: list[str] = field(default_factory=list)
+    results: int = 0
+
+    def __len__(self) -> int:
+        return len(self.final) + len(self.again) + len(self.unsent)
+
+
+class BatchTables:
+    """The batches of one spool; `build` is the owner of this build's lock."""
+
+    def __init__(self, spool: Spool, clock: Callable[[], float]) -> None:
+        self._spool, self._db, self._clock = spool, spool.database, clock
+        self.build = spool.locks.owner
+
+    def reserve(
+        self, teacher: str, server: str, wanted: Sequence[Wanted], budget: Budget, planned: int, per_request: int
+    ) -> Reserved:
+        """Claim the wanted rows that are free for a new batch, and reserve its whole price. See `Spool.claim`."""
+        uid = secrets.token_hex(16)
+        held: list[Wanted] = []
+        rows, taken, is_spent = 0, 0, False
+        with self._db.transaction() as db:
+            calls, usd = self._spool.spent_or_reserved(teacher)
+            for taken, one in enumerate(wanted, 1):
+                key = one.request.image_key
+                row = db.execute("SELECT state, owner, attempts FROM rows WHERE image_key = ?", (key,)).fetchone()
+                if row and row[0] != "claimed":
+                    continue
+                if row and row[1] != self.build and self._spool.locks.is_alive(row[1]):
+                    held.append(one)
+                    continue
+                query = "SELECT 1 FROM calls WHERE image_key = ? AND sealed > ?"
+                if not row and db.execute(query, (key, planned)).fetchone():
+                    continue
+                if not budget.allows(calls, usd):
+                    taken, is_spent = taken - 1, True
+                    break
+                calls, usd, rows = calls + 1, usd + (budget.price_usd or 0.0), rows + 1
+                db.execute(
+                    "INSERT OR REPLACE INTO rows(image_key, teacher, prompt, prompt_key, sample, state, owner, attempts)"
+                    " VALUES (?, ?, ?, ?, ?, 'claimed', ?, ?)",
+                    (
+                        *(key, teacher, one.request.prompt, one.prompt_key, one.request.sample),
+                        *(BATCH + uid, 1 + (row[2] if row else one.attempts)),
+                    ),
+                )
+            if rows:
+                names = "uid, teacher, server, state, rows, rows_left, price_usd, per_request, made_at, build"
+                values = (uid, teacher, server, "reserved", rows, rows, budget.price_usd, per_request, self._clock())
+                db.execute(f"INSERT INTO batches({names}) VALUES ({', '.join('?' * 10)})", (*values, self.build))
+            crash_point("batch.reserve")
+        return Reserved(self.get(uid) if rows else None, taken, tuple(held), is_spent)
+
+    def get(self, uid: str) -> Batch:
+        """Return a batch as it is now."""
+        return Batch(*self._db.read(f"SELECT {COLUMNS} FROM batches WHERE uid = ?", uid)[0])
+
+    def batches(self, teacher: str) -> list[Batch]:
+        """Return a teacher's batches, the oldest first."""
+        rows = self._db.read(f"SELECT {COLUMNS} FROM batches WHERE teacher = ? ORDER BY made_at, uid", teacher)
+        return [Batch(*row) for row in rows]
+
+    def take(self, batch: Batch) -> bool:
+        """Handle a batch in this build, unless another build that runs handles it. Return whether."""
+        with self._db.transaction() as db:
+            row = db.execute("SELECT build FROM batches WHERE uid = ?", (batch.uid,)).fetchone()
+            if row is None or (row[0] != self.build and self._spool.locks.is_alive(row[0])):
+                return False
+            db.execute("UPDATE batches SET build = ? WHERE uid = ?", (self.build, batch.uid))
+        return True
+
+    def update(self, batch: Batch, **facts: Any) -> Batch:
+        """Store facts of a batch, and return it as it is then."""
+        with self._db.transaction() as db:
+            names = ", ".join(f"{name} = ?" for name in facts)
+            db.execute(f"UPDATE batches SET {names} WHERE uid = ?", (*facts.values(), batch.uid))
+        return self.get(batch.uid)
+
+    def rows(self, batch: Batch) -> list[Wanted]:
+        """Return the rows of a batch that have no answer, in the order of its file."""
+        query = (
+            "SELECT image_key, prompt, sample, prompt_key, attempts FROM rows WHERE owner = ? AND state = 'claimed'"
+            " ORDER BY prompt_key, sample, image_key"
+        )
+        rows = self._db.read(query, batch.owner)
+        return [
+            Wanted(Request(key, prompt, sample, seed_of(key)), prompt_key, calls - 1)
+            for key, prompt, sample, prompt_key, calls in rows
+        ]
+
+    def settle(self, batch: Batch, settled: Settled, **facts: Any) -> Batch:
+        """Store answers to rows of a batch, and facts of it, together: pictures and failures as those of a call, which
+        is now in the ledger. Rows that are requested again, or were never sent, are free. Answers to rows that the
+        batch does not have any more are dropped, so that the same results may be read twice."""
+        with self._db.transaction() as db:
+            left = 0
+
+            def is_left(key: str) -> bool:
+                query = "SELECT 1 FROM rows WHERE image_key = ? AND owner = ?"
+                return bool(db.execute(query, (key, batch.owner)).fetchone())
+
+            for answers, is_final in ((settled.final, True), (settled.again, False)):
+                for answer in answers:
+                    if not is_left(answer.image_key):
+                        continue
+                    left += 1
+                    db.execute(
+                        "INSERT INTO calls(teacher, image_key, cost_usd, build) VALUES (?, ?, ?, ?)",
+                        (batch.teacher, answer.image_key, answer.cost_usd, self.build),
+                    )
+                    if is_final:
+                        self._spool.record_in(db, answer)
+                    else:
+                        db.execute("UPDATE rows SET owner = '' WHERE image_key = ?", (answer.image_key,))
+            for key in settled.unsent:
+                if is_left(key):
+                    left += 1
+                    db.execute("DELETE FROM rows WHERE image_key = ?", (key,))
+            facts = {**facts, "results": batch.results + settled.results}
+            names = ", ".join(f"{name} = ?" for name in facts)
+            db.execute(
+                f"UPDATE batches SET rows_left = rows_left - ?, {names} WHERE uid = ?",
+                (left, *facts.values(), batch.uid),
+            )
+            crash_point("batch.record")
+        return self.get(batch.uid)
+
+    def forget(self, batch: Batch) -> None:
+        """Delete a batch of which nothing is left to do, or that was never accepted; its rows are free."""
+        with self._db.transaction() as db:
+            db.execute("DELETE FROM rows WHERE owner = ? AND state = 'claimed'", (batch.owner,))
+            db.execute("DELETE FROM batches WHERE uid = ?", (batch.uid,))
+
+
+def keys_in_batches(spool: Spool, teacher: str) -> list[str]:
+    """Return the image keys of a teacher whose pictures are in a batch that has not brought them yet."""
+    query = "SELECT image_key FROM rows WHERE teacher = ? AND state = 'claimed' AND owner >= ? AND owner < ?"
+    return [key for (key,) in spool.database.read(query, teacher, BATCH, BATCH + "g")]
+
+
+def requests_by_status(spool: Spool, teacher: str) -> dict[str, int]:
+    """Return how many of a teacher's pictures are in batches without results, by the provider's status."""
+    query = (
+        "SELECT CASE WHEN state = 'open' AND status <> '' THEN status ELSE state END, sum(rows_left) FROM batches"
+        " WHERE teacher = ? AND rows_left > 0 GROUP BY 1"
+    )
+    return {str(status): int(rows) for status, rows in spool.database.read(query, teacher)}
