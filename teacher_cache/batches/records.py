@@ -8,9 +8,9 @@ from typing import Literal
 from teacher_cache.spool.locks import BATCH
 from teacher_cache.spool.rows import Wanted
 
-# reserved: nothing is known to be sent. uploaded: the provider has the file. sending: the provider may have accepted the
-# batch. full: its queue was full, and nothing was accepted. open: accepted. settled: all rows have an answer, and the
-# provider's copies are to be deleted.
+# reserved: nothing is known to be sent. uploaded: the provider has the file. sending: the provider may have accepted
+# the batch. full: its queue was full, and nothing was accepted. open: accepted. settled: all rows have an answer, and
+# the provider's copies are to be deleted.
 State = Literal["reserved", "uploaded", "sending", "full", "open", "settled"]
 
 

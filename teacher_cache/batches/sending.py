@@ -141,7 +141,7 @@ class Sender:
 
 
 def is_full(code: str) -> bool:
-    """Return whether a code of the provider, or the message that begins with it, says that too many requests are waiting."""
+    """Return whether a code of the provider, or the message that begins with it, says that too many requests wait."""
     words = code_words(code.partition(":")[0].lower())
     words |= {word.removesuffix("s") for word in words}
     return any(meaning <= words for meaning in _FULL)

@@ -7,7 +7,7 @@ never drawn, is stored. So a kill at any moment leaves each row with one owner, 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,8 +67,8 @@ class BatchTables:
                     break
                 calls, usd, rows = calls + 1, usd + (budget.price_usd or 0.0), rows + 1
                 db.execute(
-                    "INSERT OR REPLACE INTO rows(image_key, teacher, prompt, prompt_key, sample, state, owner, attempts)"
-                    " VALUES (?, ?, ?, ?, ?, 'claimed', ?, ?)",
+                    "INSERT OR REPLACE INTO rows(image_key, teacher, prompt, prompt_key, sample, state, owner,"
+                    " attempts) VALUES (?, ?, ?, ?, ?, 'claimed', ?, ?)",
                     (
                         *(key, teacher, one.request.prompt, one.prompt_key, one.request.sample),
                         *(BATCH + uid, 1 + (row[2] if row else one.attempts)),

@@ -18,6 +18,8 @@ from teacher_cache.teachers.call_streak import Call
 from teacher_cache.teachers.http_errors import classify
 from teacher_cache.teachers.http_reply import ReplyError
 from teacher_cache.teachers.openai_images import OpenAIImages
+from teacher_cache.teachers.prices import batch_prices
+from teacher_cache.teachers.reply_pictures import read_reply
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -27,7 +29,6 @@ if TYPE_CHECKING:
 OPTIONS = {
     "poll": 60.0,  # seconds between two looks at the batches
     "rows": 5000,  # pictures per batch, at most
-    "discount": 0.5,  # what a batch costs of the online price, of `price` and of `prices` too
 }
 MOST_REQUESTS = 50_000  # per file
 MOST_BYTES = 200_000_000
@@ -35,25 +36,20 @@ PATH = "/v1/images/generations"  # as a line of the file names the endpoint
 
 
 class OpenAIBatch(OpenAIImages):
-    """`openai-batch:MODEL[?poll=60&rows=5000&discount=0.5&...]`, with the options of `openai:MODEL`."""
+    """`openai-batch:MODEL[?poll=60&rows=5000&...]`, with the options of `openai:MODEL`. `price` and `prices` are those
+    of a picture that is bought online."""
 
     def __init__(self, spec: Spec) -> None:
         own = replace(spec, params={name: value for name, value in spec.params.items() if name in OPTIONS})
         options = own.options(OPTIONS)
-        for name, least, most in (("poll", 0.001, math.inf), ("rows", 1, MOST_REQUESTS), ("discount", 0.0, 1.0)):
-            if not least <= options[name] <= most:
-                raise SpecError(
-                    f"{spec.text}: option {name} expects a number from {least:g} to {most:g}, found {options[name]!r}"
-                )
+        if not 0.001 <= options["poll"] < math.inf:
+            raise SpecError(f"{spec.text}: option poll expects seconds from 0.001 on, found {options['poll']!r}")
+        if not 1 <= options["rows"] <= MOST_REQUESTS:
+            raise SpecError(f"{spec.text}: option rows expects 1 to {MOST_REQUESTS}, found {options['rows']!r}")
         rest = {name: value for name, value in spec.params.items() if name not in OPTIONS}
-        super().__init__(replace(spec, params=rest))
-        self.poll_s, self.rows, self._discount = options["poll"], options["rows"], options["discount"]
-        price, tokens = self._prices.picture, self._prices.tokens
-        self._prices = replace(
-            self._prices,
-            picture=None if price is None else price * self._discount,
-            tokens={kind: usd * self._discount for kind, usd in tokens.items()},
-        )
+        super().__init__(replace(spec, kind="openai", params=rest))
+        self.poll_s, self.rows = options["poll"], options["rows"]
+        self.prices = self._prices = batch_prices(self._prices)
         self.price_usd = self._prices.picture
 
     @property
@@ -79,7 +75,7 @@ class OpenAIBatch(OpenAIImages):
     def client(self) -> tuple[Client, dict[str, str]]:
         """Return an open HTTP client and the headers of requests. Raises HopelessError if the key is missing."""
         client = self._client()
-        return client, {"authorization": f"Bearer {self._key}"} if self._key else {}
+        return client, self._shape.headers(self._key)
 
     def without_key(self, message: str) -> str:
         """Return a message on one line, with the API key blotted out."""
@@ -99,7 +95,7 @@ class OpenAIBatch(OpenAIImages):
         def receive() -> tuple[list[bytes | ReplyError], float | None]:
             if status != 200:
                 raise classify(status, {}, data, now)
-            return self.read_pictures(client, data, len(group))
+            return self.pictures_in(client, read_reply(data), data, len(group))
 
         call = self.settled(group, receive)
         return replace(call, answers=[replace(answer, seconds=0.0) for answer in call.answers])

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from teacher_cache.building.background import Background
 from teacher_cache.batches.tables import keys_in_batches
 from teacher_cache.batches.teacher import OpenAIBatch
+from teacher_cache.building.background import Background
 from teacher_cache.building.batches.drawing import BatchDrawing
 from teacher_cache.building.completeness import require_complete, require_pictures, require_teacher
 from teacher_cache.building.drawing import Drawing

@@ -126,5 +126,5 @@ def http_module() -> ModuleType:
     try:
         import httpx2 as httpx  # the successor of httpx, for Python 3.11 and later
     except ModuleNotFoundError:
-        import httpx  # type: ignore[no-redef,import-not-found]
+        import httpx  # type: ignore[no-redef]
     return httpx

@@ -26,11 +26,13 @@ _FETCHES = 3  # of one picture's URL
 
 @dataclass(frozen=True)
 class Reply:
-    """The parts of a reply with status 200: the entries of `data`, its `usage`, or {}, and whether it is an error."""
+    """The parts of a reply with status 200: the entries of `data`, its `usage`, or {}, whether it is an error, and the
+    dollars that it states for the call, if it does so outside its usage."""
 
     entries: tuple[Any, ...]
     usage: Mapping[str, Any]
     is_error: bool
+    cost_usd: float | None = None
 
 
 def read_reply(body: bytes) -> Reply:

@@ -119,7 +119,7 @@ class BatchDrawing:
         for batch in self._tables.batches(self.teacher_source.digest):
             if batch.server != self.teacher.url:
                 self._say(
-                    f"a batch of {batch.rows_left} pictures is at {batch.server}; only base_url={batch.server} brings it"
+                    f"{batch.rows_left} pictures are in a batch at {batch.server}; base_url={batch.server} brings them"
                 )
             elif self._tables.take(batch):
                 found.append(batch)

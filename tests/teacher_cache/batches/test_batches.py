@@ -2,7 +2,7 @@
 
 import pytest
 
-from teacher_cache import BuildOptions, Cache, build, open_teacher, source_of_teacher, status
+from teacher_cache import BuildOptions, build, open_teacher, source_of_teacher, status
 from teacher_cache.batches import api, collecting, sending
 from tests import fakes
 from tests.teacher_cache.batches.batch_server import serving
