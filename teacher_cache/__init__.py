@@ -3,10 +3,11 @@
 The names below are the public ones; `distill` and `pipelines` use no others.
 """
 
+from teacher_cache.batches.teacher import sends_batches
 from teacher_cache.building.builder import BuildReport, build, build_requests
 from teacher_cache.building.encoding import encode
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import Plan, expected_seconds, make_plan, missing_features
+from teacher_cache.building.plan import Plan, batched, expected_seconds, make_plan, missing_features
 from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.retrying import check_named, retry
 from teacher_cache.building.same_pictures import redraw_notes
@@ -105,6 +106,7 @@ __all__ = [
     "as_png",
     "atomic_file",
     "atomic_write",
+    "batched",
     "beyond_window",
     "build",
     "build_requests",
@@ -164,6 +166,7 @@ __all__ = [
     "recompute",
     "redraw_notes",
     "retry",
+    "sends_batches",
     "sha256",
     "source_of_encoder",
     "source_of_teacher",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 from uuid import uuid4
 
 import typer
@@ -25,6 +25,7 @@ from pipelines.commands.options import (
     TaskType,
     TeacherSpec,
     Url,
+    Wait,
 )
 from pipelines.commands.output import exit_with_code, show
 from pipelines.commands.prompts import read_command_prompts
@@ -54,6 +55,7 @@ def plan(
     from teacher_cache import (
         Cache,
         NoCacheError,
+        batched,
         beyond_window,
         expected_seconds,
         make_plan,
@@ -75,14 +77,16 @@ def plan(
     except NoCacheError:  # plan for an empty one, which is in memory only
         opened_cache, is_there = Cache(f"memory://armada-plan-{uuid4()}", create=True), False
     made = make_plan(opened_cache, teacher_source, encoder_source, requests)
-    calls = made.calls
+    coming = batched(opened_cache, teacher_source, requests) if is_there else 0
+    calls = made.calls - coming
     price_usd = opened_teacher.price_usd
-    facts = {
+    facts: dict[str, Any] = {
         "rows": requests.rows,
         "unique_prompts": requests.unique_prompts,
         "pictures_at_hand": made.pictures_at_hand,
         "features_at_hand": made.features_at_hand,
         "failed": dict(made.failed),
+        **({"in_batches": coming} if coming else {}),
         "calls": calls,
         "cost_usd": None if price_usd is None else calls * price_usd,
         "seconds": expected_seconds(opened_cache, teacher_source, encoder_source, made) if is_there else None,
@@ -128,6 +132,7 @@ def build(
     redraw_missing: Annotated[
         bool, typer.Option("--redraw-missing", help="Draw again what was in files that are gone for good.")
     ] = False,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw every missing picture once, and encode every picture without a feature."""
@@ -139,6 +144,7 @@ def build(
         make_requests,
         open_encoder,
         open_teacher,
+        sends_batches,
         source_of_teacher,
     )
 
@@ -153,10 +159,13 @@ def build(
         seal_seconds=seal_seconds,
         format=format,
         redraw_missing=redraw_missing,
+        wait=wait,
         prompts=Path(prompts).name if Path(prompts).suffix else prompts,
     )
     teacher, encoder = both_named(cache, teacher, encoder)
     opened_teacher, opened_encoder = open_teacher(teacher), open_encoder(encoder)
+    if wait and not sends_batches(opened_teacher):
+        raise ArmadaError(f"--wait: the teacher {teacher} sends no batches; leave it out")
     if concurrency is not None:
         if not hasattr(opened_teacher, "concurrency"):
             raise ArmadaError(f"--concurrency: the teacher {teacher} accepts one request at a time; leave it out")
@@ -182,6 +191,7 @@ def retry(
     ] = None,
     max_calls: MaxCalls = None,
     budget_usd: BudgetUsd = None,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Request rows that failed again, once each: transient failures, or those of the given reasons."""
@@ -201,6 +211,7 @@ def retry(
             reasons,
             max_calls=max_calls,
             budget_usd=budget_usd,
+            wait=wait,
             stop=stop_on_signal(),
         )
         reports = [report] if report else []

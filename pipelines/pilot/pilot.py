@@ -111,7 +111,9 @@ def run_pilot(
         )
     source = source_of_teacher(teacher)
     requests = make_requests(source, rows.prompts)
-    spending = BuildOptions(max_calls=options.max_calls, budget_usd=options.budget_usd, prompts=f"pilot of {card.name}")
+    spending = BuildOptions(
+        max_calls=options.max_calls, budget_usd=options.budget_usd, wait=True, prompts=f"pilot of {card.name}"
+    )
     report = build_requests(cache, requests, teacher, encoder, spending, stop=stop)
     pictures, kept = _features(cache, source, source_of_encoder(encoder), rows)
     text = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from teacher_cache.errors import ArmadaError, SpecError
 from teacher_cache.registry.specs import Spec
-from teacher_cache.teachers import Failure, Picture, Request
+from teacher_cache.teachers import Failure, Picture, Request, Teacher
 from teacher_cache.teachers.call_streak import Call
 from teacher_cache.teachers.http_errors import classify
 from teacher_cache.teachers.http_reply import ReplyError
@@ -60,7 +60,7 @@ class OpenAIBatch(OpenAIImages):
     @property
     def per_request(self) -> int:
         """The number of pictures of one prompt that a request may ask for."""
-        return self._n
+        return int(self._n)
 
     @property
     def seconds(self) -> float:
@@ -103,3 +103,8 @@ class OpenAIBatch(OpenAIImages):
     def draw(self, requests: Iterable[Request]) -> Iterator[Picture | Failure]:
         """Raise ArmadaError: batches are sent by a build only."""
         raise ArmadaError("openai-batch draws in builds only; use openai:MODEL, whose pictures have the same keys")
+
+
+def sends_batches(teacher: Teacher) -> bool:
+    """Return whether a teacher's pictures come hours later, in batches."""
+    return isinstance(teacher, OpenAIBatch)

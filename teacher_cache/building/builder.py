@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from teacher_cache.batches.tables import keys_in_batches
 from teacher_cache.batches.teacher import OpenAIBatch
 from teacher_cache.building.background import Background
 from teacher_cache.building.batches.drawing import BatchDrawing
@@ -19,14 +18,13 @@ from teacher_cache.building.completeness import require_complete, require_pictur
 from teacher_cache.building.drawing import Drawing
 from teacher_cache.building.encoding import Encoded
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import Plan, make_plan
+from teacher_cache.building.plan import Plan, batched, make_plan
 from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.sealing import seal
 from teacher_cache.building.spool_opening import adopt_moved_spools, open_spool, settle, total_spent
 from teacher_cache.encoders import Encoder, source_of_encoder
 from teacher_cache.errors import ArmadaError, CacheError, not_one_of
 from teacher_cache.files.rights import check_writable
-from teacher_cache.format.digests import from_hex
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
 from teacher_cache.spool.spool import Spool
@@ -108,7 +106,7 @@ def build_requests(
     require_teacher(cache, teacher_source)
     cache.store.sweep()
     with open_spool(cache) as spool:
-        adopt_moved_spools(cache, options, provenance)
+        adopt_moved_spools(cache, spool, options, provenance)
         if spool.unsealed():
             check_writable(cache.store, _folders(teacher_source, encoder_source))
         cache.register(teacher_source, encoder_source)
@@ -133,7 +131,7 @@ def build_requests(
         spool.add_rate(f"encoder {encoder_source.name}", encoded.written + encoded.refused, encoded.seconds)
         own = spool.spent_by_this_build()
         total = total_spent(cache, spool, teacher_source)
-        coming = from_hex(keys_in_batches(spool, teacher_source.digest), "the spool")
+    in_batches = batched(cache, teacher_source, requests)
     report = _report(
         plan,
         drawing,
@@ -142,7 +140,7 @@ def build_requests(
         total=total,
         seconds=clock() - started,
         stopped=drawing.stopped or ("interrupted" if stop() else ""),
-        in_batches=int((requests.index.find(coming) >= 0).sum()),
+        in_batches=in_batches,
     )
     if report.drawn or report.encoded or report.calls:
         write_card(cache)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from teacher_cache.batches.tables import keys_in_batches
 from teacher_cache.building.requests import Requests
 from teacher_cache.building.spool_opening import open_existing_spool
 from teacher_cache.format.digests import DigestIndex, from_column, from_hex, index_digests, same_at, smaller_rows
@@ -104,6 +105,14 @@ def has_feature(cache: Cache, teacher: Source, encoder: Source, images: pa.Table
     """Return which pictures (PLACE_COLUMNS), unique by key, have a feature in the cache: (N,) bool."""
     index = index_digests(from_column(images["image_key"]))
     return _have_feature(cache, teacher, encoder, index, from_column(images["image_sha256"]))
+
+
+def batched(cache: Cache, teacher: Source, requests: Requests) -> int:
+    """Return how many of some requests are in batches of this host whose results are not here yet: a plan counts them
+    as calls, and a build does not make them again."""
+    with open_existing_spool(cache) as spool:
+        keys = keys_in_batches(spool, teacher.digest) if spool else []
+    return int((requests.index.find(from_hex(keys, "the spool")) >= 0).sum())
 
 
 def expected_seconds(cache: Cache, teacher: Source, encoder: Source, plan: Plan) -> float | None:

@@ -316,9 +316,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _shown(facts: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: value for name, value in facts.items() if name not in ("data", "fault", "looked", "lines", "held_back")
-    }
+    hidden = ("data", "fault", "looked", "lines", "held_back")
+    return {name: value for name, value in facts.items() if name not in hidden}
 
 
 @contextmanager
