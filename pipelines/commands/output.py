@@ -35,8 +35,8 @@ def exit_with_code(report: BuildReport) -> None:
     if report.in_batches or report.stopped == "batches":
         also = "; the budget is reached" if report.stopped == "budget" else ""
         typer.echo(
-            f"{report.in_batches} pictures are in batches at the provider, due within 24 hours{also}. Run the same command "
-            "again later, or with --wait.",
+            f"{report.in_batches} pictures are in batches at the provider, due within 24 hours{also}. Run the same "
+            "command again later, or with --wait.",
             err=True,
         )
         raise typer.Exit(IN_BATCHES)

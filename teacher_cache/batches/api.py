@@ -109,6 +109,11 @@ class BatchApi:
         except MissingError:
             return
 
+    @property
+    def first_pause_s(self) -> float:
+        """How long to wait before a request is repeated the first time."""
+        return _PAUSES_S[0]
+
     def now(self) -> datetime:
         """Return the time, by which a server's dates are read."""
         return datetime.now(timezone.utc)

@@ -12,8 +12,8 @@ _ROWS = f"teacher, state, owner, {ROW_COLUMNS}"
 
 
 def move_batches(source: Spool, target: Spool) -> int:
-    """Move all batches with their rows, and return how many. A move that is killed is repeated by the next build, before
-    anything is done to the batches: they are in one spool again then."""
+    """Move all batches with their rows, and return how many. A move that is killed is repeated by the next build,
+    before anything is done to the batches: they are in one spool again then."""
     batches = [Batch(*row) for row in source.database.read(f"SELECT {COLUMNS} FROM batches")]
     for batch in batches:
         rows = source.database.read(f"SELECT {_ROWS} FROM rows WHERE owner = ?", batch.owner)

@@ -52,7 +52,7 @@ class Sender:
             batch = self._look_for(batch)
         if batch.state == "reserved":
             batch = self._upload(batch, is_new=is_new)
-        pause_s = 1.0
+        pause_s = self.api.first_pause_s
         while batch.state != "open":
             try:
                 batch = self._create(batch, pause_s)

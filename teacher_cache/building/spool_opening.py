@@ -83,8 +83,8 @@ def workspace_of(cache: Cache) -> Workspace | None:
 
 
 def adopt_moved_spools(cache: Cache, own: Spool, options: BuildOptions, provenance: Provenance) -> None:
-    """Seal what waits in the spools of caches that were moved here, take over their batches, commit what they spent, and
-    remove them. `own` is the spool of the cache where it is now."""
+    """Seal what waits in the spools of caches that were moved here, take over their batches, commit what they spent,
+    and remove them. `own` is the spool of the cache where it is now."""
     for moved in list(moved_workspaces(cache.store)):
         if _is_in_use(moved):
             _say(

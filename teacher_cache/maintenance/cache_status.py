@@ -44,8 +44,8 @@ class TeacherStatus:
 
     What other hosts have not committed yet is not included. `in_spool` counts the pictures and failures that this host
     has not sealed yet, `in_flight` its calls without an answer (of a running build, or of a killed one), and
-    `in_batches` the pictures that are in a provider's batches, by the provider's status, for which `reserved_usd` is set
-    aside on top of `cost_usd`. `per_second` is the rate measured on this host, and `seconds_per_picture` the mean
+    `in_batches` the pictures that are in a provider's batches, by the provider's status, for which `reserved_usd` is
+    set aside on top of `cost_usd`. `per_second` is the rate measured on this host, and `seconds_per_picture` the mean
     duration of a call.
     """
 
