@@ -7,6 +7,7 @@ the caller looks first whether the provider has accepted it.
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from teacher_cache.teachers.http_reply import Limits, ReplyError, StatusError, r
 if TYPE_CHECKING:
     from httpx2 import Client
 
-PATIENCE_S = 900.0  # how long an absent server is asked again
+PATIENCE_S = 900.0  # how long an absent server is asked again,
+UNREACHABLE_S = 15.0  # and if there was no connection from the start
 _PAUSES_S = (1.0, 60.0)  # before the second request, doubled each time, up to the longest
 _REPLY_BYTES = 64_000_000  # of a reply that is no file
 _UPLOAD_S = 1800.0
@@ -51,6 +53,7 @@ class BatchApi:
     seconds: float  # of one request
     stop: Callable[[], bool]
     sleep: Callable[[float], None] = time.sleep
+    has_answered: bool = False
 
     def upload(self, name: str, data: bytes) -> str:
         """Upload a file of requests, and return its id. Raises ReplyError; the server may have the file then."""
@@ -131,12 +134,15 @@ class BatchApi:
             except ReplyError as error:
                 if error.reason != "transient":
                     raise
-                if waited_s >= PATIENCE_S:
+                patience_s = UNREACHABLE_S if error.unreachable and not self.has_answered else PATIENCE_S
+                if waited_s >= patience_s:
                     raise AwayError(
                         f"{self.url}: no answer for {waited_s:.0f} s, the last time: {error}; all batches are kept: "
                         "run the same command again later"
                     ) from None
                 wait_s = max(pause_s, error.wait_s)
+                if not waited_s:
+                    print(f"{self.url}: no answer, asking again: {error}", file=sys.stderr)
             self.pause(wait_s)
             waited_s += wait_s
             pause_s = min(2 * pause_s, _PAUSES_S[1])
@@ -165,7 +171,9 @@ class BatchApi:
         limits = Limits(seconds or self.seconds, _REPLY_BYTES)
         try:
             body = read_body(self.client, method, self.url + path, limits=limits, headers=self.headers, **request)
+            self.has_answered = True
         except StatusError as status:
+            self.has_answered = True
             if status.status == 404 and method != "POST":
                 raise MissingError(f"{self.url}{path}: HTTP 404: the server has no such file or batch") from None
             raise classify(status.status, status.headers, status.body, self.now()) from None

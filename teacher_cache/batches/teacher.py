@@ -40,6 +40,8 @@ class OpenAIBatch(OpenAIImages):
     of a picture that is bought online."""
 
     def __init__(self, spec: Spec) -> None:
+        if not spec.model:
+            raise SpecError(f"{spec.text}: expected openai-batch:MODEL, for example openai-batch:gpt-image-1-mini")
         own = replace(spec, params={name: value for name, value in spec.params.items() if name in OPTIONS})
         options = own.options(OPTIONS)
         if not 0.001 <= options["poll"] < math.inf:

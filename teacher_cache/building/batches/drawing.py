@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +17,14 @@ from teacher_cache.batches.collecting import Collector
 from teacher_cache.batches.records import Batch
 from teacher_cache.batches.sending import Sender
 from teacher_cache.batches.tables import BatchTables, Settled, keys_in_batches
-from teacher_cache.batches.teacher import MOST_BYTES, MOST_REQUESTS, OpenAIBatch
+from teacher_cache.batches.teacher import OpenAIBatch
 from teacher_cache.building.answers import IdenticalPictures, check_picture
 from teacher_cache.building.background import Background
+from teacher_cache.building.batches.outbox import Outbox
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.other_hosts import RequestQueue
 from teacher_cache.building.plan import Plan
 from teacher_cache.errors import ArmadaError
-from teacher_cache.format.digests import from_hex
 from teacher_cache.format.sources import Source
 from teacher_cache.progress_bar import progress
 from teacher_cache.spool.budget import Budget
@@ -57,7 +56,6 @@ class BatchDrawing:
     failed: dict[str, int] = field(default_factory=dict)
     stopped: str = ""  # or "budget", "interrupted" or "batches"
     in_batches: int = 0
-    _left: deque[Wanted] = field(default_factory=deque)  # rows that were taken from the plan, and are to be sent
     _fruitless: int = 0
     _is_full: bool = False  # whether the provider's queue has just refused a batch
     _bar: tqdm[Any] = field(init=False)
@@ -75,7 +73,8 @@ class BatchDrawing:
         self._tables = BatchTables(self.spool, self.clock)
         self._most = self.teacher.rows
         self._identical = IdenticalPictures(self._name, self.teacher.if_identical)
-        self._prompts: dict[str, tuple[str, int]] = {}
+        if not plan.calls and not self._tables.batches(self.teacher_source.digest):
+            return
         client, headers = self.teacher.client()
         with client, progress(plan.calls, self._name, "picture") as self._bar:
             api = BatchApi(self.teacher.url, client, headers, self.teacher.seconds, self.stop, self.sleep)
@@ -83,14 +82,15 @@ class BatchDrawing:
             self._collector = Collector(
                 api, self._tables, self.teacher, self.options.attempts, check_picture, self._stored, self.clock
             )
-            self._queue: Iterator[Wanted] = RequestQueue(plan, self.background.others, self._bar.update)
+            queue = RequestQueue(plan, self.background.others, self._bar.update)
+            self._outbox = Outbox(plan, queue, self.teacher)
             try:
                 self._run()
             except InterruptedBuildError:
                 self.stopped = "interrupted"
             finally:
                 self.in_batches = self._count()
-                if not self.stopped and (self.in_batches or self._left):
+                if not self.stopped and (self.in_batches or self._outbox):
                     self.stopped = "batches"
                 self.background.seal()
 
@@ -105,7 +105,7 @@ class BatchDrawing:
                 return
             batches = self._own_batches()
             is_validated = all(batch.status not in ("", "validating") for batch in batches if batch.state == "open")
-            if not self._count() and (not self._left or self.stopped):
+            if not self._count() and (not self._outbox or self.stopped):
                 return
             if not self.options.wait and (is_validated or self.clock() >= looking_until):
                 return
@@ -117,7 +117,10 @@ class BatchDrawing:
         """Return the batches that this build handles: of this server, and of no other build that runs."""
         found = []
         for batch in self._tables.batches(self.teacher_source.digest):
-            if batch.server != self.teacher.url:
+            if batch.server != self.teacher.url and batch.state not in ("open", "sending", "settled"):
+                if self._tables.take(batch):  # nothing was accepted there
+                    self._free(batch)
+            elif batch.server != self.teacher.url:
                 self._say(
                     f"{batch.rows_left} pictures are in a batch at {batch.server}; base_url={batch.server} brings them"
                 )
@@ -136,15 +139,16 @@ class BatchDrawing:
                 batch = self._sender.send(batch, is_new=False)
                 if batch.state == "full":
                     self._make_room(batch)
-            before = self.drawn + sum(self.failed.values())
+            before = self.spool.spent(self.teacher_source.digest)
             left = self._collector.look(batch)
             if left is not None and (batch.state, left.state) == ("open", "full"):
                 self._make_room(left)
             elif batch.state == "open" and (left is None or left.state == "settled"):
-                self._fruitless = 0 if self.drawn + sum(self.failed.values()) > before else self._fruitless + 1
+                has_calls = self.spool.spent(self.teacher_source.digest) != before
+                self._fruitless = 0 if has_calls else self._fruitless + 1
                 if self._fruitless >= _FRUITLESS:
                     raise ArmadaError(
-                        f"{self.teacher.url}: {_FRUITLESS} batches in a row ended without a picture, the last one "
+                        f"{self.teacher.url}: {_FRUITLESS} batches in a row ended without a result, the last one "
                         f"{batch.batch_id}; look at it in the provider's console, then run the same command again"
                     )
 
@@ -168,12 +172,7 @@ class BatchDrawing:
     def _free(self, batch: Batch) -> None:
         rows = self._tables.rows(batch)
         self._tables.forget(batch)
-        self._requeue(rows)
-
-    def _requeue(self, rows: list[Wanted]) -> None:
-        """Send rows again that no batch has, if the plan wants them."""
-        places = self._plan.requests.index.find(from_hex([row.request.image_key for row in rows], "the spool"))
-        self._left.extend(row for row, place in zip(rows, places.tolist(), strict=True) if place >= 0)
+        self._outbox.take_back(rows)
 
     def _send(self) -> bool:
         """Send the rows that are missing, in batches, while the budget and the provider's queue allow it. Returns
@@ -184,14 +183,14 @@ class BatchDrawing:
         while not self.stop() and not self.stopped and not self._is_full:
             if any(batch.state == "full" for batch in self._own_batches()):
                 break
-            rows = self._next_rows()
+            rows = self._outbox.next_rows(self._most)
             if not rows:
                 break
             budget = self._budget()
             source = self.teacher_source.digest
             made = self._tables.reserve(source, self.teacher.url, rows, budget, self._planned, self.teacher.per_request)
             held += made.held
-            self._left.extendleft(reversed(rows[made.taken :]))
+            self._outbox.put_back(rows[made.taken :])
             if made.is_spent:
                 self.stopped = "budget"
             if made.batch:
@@ -201,25 +200,9 @@ class BatchDrawing:
                     self._make_room(batch)
                 else:
                     self._say(f"batch {batch.batch_id}: {batch.rows} pictures, due within 24 hours")
-        self._left.extend(held)
+        self._outbox.hold(held)
         self._is_full = False
         return sent
-
-    def _next_rows(self) -> list[Wanted]:
-        """Return the next missing rows, as many as fit into one file."""
-        rows: list[Wanted] = []
-        size = 0
-        most = min(self._most, MOST_REQUESTS)
-        while len(rows) < most:
-            row = self._left.popleft() if self._left else next(self._queue, None)
-            if row is None:
-                break
-            size += len(self.teacher.line_of([row.request])) + 1
-            if rows and size > MOST_BYTES:
-                self._left.appendleft(row)
-                break
-            rows.append(row)
-        return rows
 
     def _budget(self) -> Budget:
         price, elsewhere = self.teacher.price_usd, self.background.spent_elsewhere
@@ -227,8 +210,8 @@ class BatchDrawing:
 
     def _stored(self, settled: Settled, rows: Mapping[str, Wanted]) -> None:
         """Count what was stored, send again what is free, and start a seal if one is due."""
-        self._requeue([rows[answer.image_key] for answer in settled.again])
-        self._requeue([rows[key] for key in settled.unsent])
+        self._outbox.take_back([rows[answer.image_key] for answer in settled.again])
+        self._outbox.take_back([rows[key] for key in settled.unsent])
         for answer in settled.final:
             request = rows[answer.image_key].request
             self._bar.update()
@@ -244,8 +227,7 @@ class BatchDrawing:
 
     def _count(self) -> int:
         """Return how many pictures of the plan are in batches."""
-        keys = keys_in_batches(self.spool, self.teacher_source.digest)
-        return int((self._plan.requests.index.find(from_hex(keys, "the spool")) >= 0).sum())
+        return self._outbox.count(keys_in_batches(self.spool, self.teacher_source.digest))
 
     def _wait(self, seconds: float) -> None:
         until = time.monotonic() + seconds

@@ -9,4 +9,4 @@ from teacher_cache.batches import api, collecting, sending
 def _short_pauses(monkeypatch):
     monkeypatch.setattr(api, "_PAUSES_S", (0.01, 0.02))
     monkeypatch.setattr(sending, "LISTED_AFTER_S", 0.0)
-    monkeypatch.setattr(collecting, "MISSING_S", 0.1)
+    monkeypatch.setattr(collecting, "MISSING_S", 60.0)

@@ -4,7 +4,7 @@ import pytest
 
 from teacher_cache import ArmadaError, BuildOptions, Cache, build, open_teacher, source_of_teacher, status
 from teacher_cache.batches import api, collecting, download
-from teacher_cache.building.batches import drawing
+from teacher_cache.building.batches import outbox
 from tests import fakes
 from tests.teacher_cache.batches.batch_server import USAGE, serving
 from tests.teacher_cache.image_server import serving as online_server
@@ -68,7 +68,8 @@ def test_what_a_batch_did_not_bring_is_asked_again_and_nothing_is_paid_twice(cac
     assert state_of(cache).cost_usd == pytest.approx(8 * 0.02)
 
 
-def test_the_results_of_a_batch_are_lost_only_if_the_provider_has_lost_them_and_are_paid_then(cache):
+def test_the_results_of_a_batch_are_lost_only_if_the_provider_has_lost_them_and_are_paid_then(cache, monkeypatch):
+    monkeypatch.setattr(collecting, "MISSING_S", 0.1)
     with serving("output missing") as server:
         report = run(cache, server)
         assert (report.drawn, report.failed) == (8, {})
@@ -83,7 +84,8 @@ def test_a_request_without_a_result_is_asked_again_and_its_price_stays_in_the_le
         assert report.cost_usd == pytest.approx(9 * 0.02)
 
 
-def test_a_file_that_is_cut_short_gives_what_it_has(cache):
+def test_a_file_that_is_cut_short_gives_what_it_has(cache, monkeypatch):
+    monkeypatch.setattr(collecting, "MISSING_S", 0.1)
     with serving("cut short") as server:
         report = run(cache, server)
         assert report.drawn == 8
@@ -270,7 +272,7 @@ def test_no_more_pictures_than_allowed_are_in_a_file(cache, monkeypatch):
     with serving() as server:
         run(cache, server, rows=3)
         assert [len(batch["lines"]) for batch in server.batches.values()] == [3, 3, 2]
-    monkeypatch.setattr(drawing, "MOST_BYTES", 900)
+    monkeypatch.setattr(outbox, "MOST_BYTES", 900)
     with serving() as server:
         run(cache, server, prompts=["a" * 200, "b" * 200, "c" * 200])
         assert [len(batch["lines"]) for batch in server.batches.values()] == [2, 1]
@@ -315,3 +317,28 @@ def test_a_damaged_spool_keeps_its_batches(tmp_path, cache):
             stream.write(b"\0" * 100)
         assert run(cache, server).drawn == 8
         assert set(server.paid.values()) == {1}
+
+
+def test_a_complete_cache_needs_neither_the_key_nor_the_server(cache, monkeypatch):
+    monkeypatch.setenv("ARMADA_TEST_KEY", "sk-secret-1234567890")
+    with serving() as server:
+        run(cache, server, key_env="ARMADA_TEST_KEY")
+        monkeypatch.delenv("ARMADA_TEST_KEY")
+        requests = len(server.requests)
+        report = run(cache, server, key_env="ARMADA_TEST_KEY")
+        assert (report.pictures_at_hand, report.stopped, len(server.requests)) == (8, "", requests)
+
+
+def test_a_batch_that_was_never_sent_to_one_server_is_sent_to_the_next(cache, monkeypatch):
+    monkeypatch.setattr(api, "UNREACHABLE_S", 0.05)
+    words = {"as": "one"}
+    with pytest.raises(ArmadaError, match="no answer"):
+        build(
+            cache,
+            PROMPTS,
+            open_teacher("openai-batch:gpt-image-1-mini?base_url=http://127.0.0.1:9/v1&as=one"),
+            fakes.encoder(),
+        )
+    with serving() as server:
+        assert run(cache, server, **words).drawn == 8
+        assert server.pictures == 8

@@ -63,14 +63,13 @@ def test_a_hundred_kills_at_random_moments_pay_for_no_picture_twice_and_lose_non
             server.looks = chance.randint(1, 4)
             server.unheard = set(chance.sample(range(1, 20), 4))
             server.has_ranges, server.has_metadata = chance.random() < 0.5, chance.random() < 0.8
-            waits = True
 
-            def killed_build(folder=folder, server=server):
-                run_build(folder, server.url, wait=waits)
+            def killed_build(folder=folder, server=server, chance=chance):
+                run_build(folder, server.url, wait=chance.random() < 0.7)
 
             while killed_after(killed_build, chance.uniform(0.02, 0.7)):
                 kills += 1
-                waits = chance.random() < 0.7
+                chance.random()
                 server.away = chance.choice((0, 0, 3))
                 server.cuts = chance.choice((0, 1))
             run_build(folder, server.url)
