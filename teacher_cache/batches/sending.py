@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,16 +61,23 @@ class Sender:
             pause_s *= 2
         return batch
 
+    def drop(self, batch: Batch) -> None:
+        """Free the rows of a batch that was not accepted, and delete its file if that is possible now."""
+        self.tables.forget(batch)
+        if batch.file_id:
+            with suppress(ReplyError, ArmadaError):
+                self.api.delete(batch.file_id)
+
     @contextmanager
     def _freed_if_refused(self, batch: Batch) -> Iterator[None]:
         """Free the rows of the batch if the provider refuses it for certain."""
         try:
             yield
         except HopelessError:
-            self.tables.forget(batch)
+            self.drop(batch)
             raise
         except ReplyError as error:
-            self.tables.forget(batch)
+            self.drop(batch)
             raise ArmadaError(f"{self.api.url}: it refuses the batch: {self.teacher.without_key(str(error))}") from None
 
     def _upload(self, batch: Batch, *, is_new: bool) -> Batch:

@@ -18,7 +18,7 @@ from teacher_cache.building.completeness import require_complete, require_pictur
 from teacher_cache.building.drawing import Drawing
 from teacher_cache.building.encoding import Encoded
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import Plan, batched, make_plan
+from teacher_cache.building.plan import Plan, batched_in, make_plan
 from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.sealing import seal
 from teacher_cache.building.spool_opening import adopt_moved_spools, open_spool, settle, total_spent
@@ -131,7 +131,7 @@ def build_requests(
         spool.add_rate(f"encoder {encoder_source.name}", encoded.written + encoded.refused, encoded.seconds)
         own = spool.spent_by_this_build()
         total = total_spent(cache, spool, teacher_source)
-    in_batches = batched(cache, teacher_source, requests)
+        in_batches = batched_in(spool, teacher_source, requests)
     report = _report(
         plan,
         drawing,

@@ -19,6 +19,7 @@ from teacher_cache.building.spool_opening import open_existing_spool
 from teacher_cache.format.digests import DigestIndex, from_column, from_hex, index_digests, same_at, smaller_rows
 from teacher_cache.format.sources import Source
 from teacher_cache.spool.rows import Wanted
+from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.key_columns import canonical_pictures, feature_digests, picture_digests
 
@@ -111,7 +112,12 @@ def batched(cache: Cache, teacher: Source, requests: Requests) -> int:
     """Return how many of some requests are in batches of this host whose results are not here yet: a plan counts them
     as calls, and a build does not make them again."""
     with open_existing_spool(cache) as spool:
-        keys = keys_in_batches(spool, teacher.digest) if spool else []
+        return batched_in(spool, teacher, requests) if spool else 0
+
+
+def batched_in(spool: Spool, teacher: Source, requests: Requests) -> int:
+    """Return how many of some requests are in batches that an open spool knows; see `batched`."""
+    keys = keys_in_batches(spool, teacher.digest)
     return int((requests.index.find(from_hex(keys, "the spool")) >= 0).sum())
 
 

@@ -171,7 +171,7 @@ class BatchDrawing:
 
     def _free(self, batch: Batch) -> None:
         rows = self._tables.rows(batch)
-        self._tables.forget(batch)
+        self._sender.drop(batch)
         self._outbox.take_back(rows)
 
     def _send(self) -> bool:

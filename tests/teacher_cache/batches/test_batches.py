@@ -65,6 +65,7 @@ def test_what_a_batch_did_not_bring_is_asked_again_and_nothing_is_paid_twice(cac
         assert set(server.paid.values()) == {1}
         assert report.cost_usd == pytest.approx(8 * 0.02)
         assert report.calls == 8 + (fault == "rows fail once")
+        assert not server.files
     assert state_of(cache).cost_usd == pytest.approx(8 * 0.02)
 
 
