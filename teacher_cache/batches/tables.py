@@ -13,11 +13,12 @@ from typing import Any
 
 from teacher_cache.batches.records import COLUMNS, Batch, Reserved
 from teacher_cache.files.crash_points import crash_point
-from teacher_cache.keys import seed_of
+from teacher_cache.keys import seed_of, sha256
 from teacher_cache.spool.budget import Budget
 from teacher_cache.spool.locks import BATCH
 from teacher_cache.spool.rows import Wanted
 from teacher_cache.spool.spool import Spool
+from teacher_cache.spool.statements import store_all
 from teacher_cache.teachers import Failure, Picture, Request
 
 
@@ -123,34 +124,22 @@ class BatchTables:
         is now in the ledger. Rows that are requested again, or were never sent, are free. Answers to rows that the
         batch does not have any more are dropped, so that the same results may be read twice."""
         with self._db.transaction() as db:
-            left = 0
-
-            def is_left(key: str) -> bool:
-                query = "SELECT 1 FROM rows WHERE image_key = ? AND owner = ?"
-                return bool(db.execute(query, (key, batch.owner)).fetchone())
-
-            for answers, is_final in ((settled.final, True), (settled.again, False)):
-                for answer in answers:
-                    if not is_left(answer.image_key):
-                        continue
-                    left += 1
-                    db.execute(
-                        "INSERT INTO calls(teacher, image_key, cost_usd, build) VALUES (?, ?, ?, ?)",
-                        (batch.teacher, answer.image_key, answer.cost_usd, self.build),
-                    )
-                    if is_final:
-                        self._spool.record_in(db, answer)
-                    else:
-                        db.execute("UPDATE rows SET owner = '' WHERE image_key = ?", (answer.image_key,))
-            for key in settled.unsent:
-                if is_left(key):
-                    left += 1
-                    db.execute("DELETE FROM rows WHERE image_key = ?", (key,))
+            query = "SELECT image_key FROM rows WHERE owner = ? AND state = 'claimed'"
+            left = {key for (key,) in db.execute(query, (batch.owner,))}
+            final = [answer for answer in settled.final if answer.image_key in left]
+            again = [answer for answer in settled.again if answer.image_key in left]
+            unsent = [key for key in settled.unsent if key in left]
+            calls = [(batch.teacher, a.image_key, a.cost_usd, self.build) for a in [*final, *again]]
+            db.executemany("INSERT INTO calls(teacher, image_key, cost_usd, build) VALUES (?, ?, ?, ?)", calls)
+            store_all(db, [(a, sha256(a.data) if isinstance(a, Picture) else "") for a in final])
+            keys = [(answer.image_key,) for answer in again]
+            db.executemany("UPDATE rows SET owner = '' WHERE image_key = ?", keys)
+            db.executemany("DELETE FROM rows WHERE image_key = ?", [(key,) for key in unsent])
             facts = {**facts, "results": batch.results + settled.results}
             names = ", ".join(f"{name} = ?" for name in facts)
             db.execute(
                 f"UPDATE batches SET rows_left = rows_left - ?, {names} WHERE uid = ?",
-                (left, *facts.values(), batch.uid),
+                (len(calls) + len(unsent), *facts.values(), batch.uid),
             )
             crash_point("batch.record")
         return self.get(batch.uid)

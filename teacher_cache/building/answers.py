@@ -12,7 +12,6 @@ from typing import Any
 
 from teacher_cache.errors import ArmadaError
 from teacher_cache.format.pixels import picture_fault, picture_suffix
-from teacher_cache.keys import sha256
 from teacher_cache.teachers import REASONS, Failure, Picture
 
 _REMEMBERED = 65_536  # pictures whose digests are compared
@@ -60,9 +59,8 @@ class IdenticalPictures:
     _first: dict[str, tuple[str, int]] = field(default_factory=dict)  # prompt and sample by the picture's digest
     _reported: set[str] = field(default_factory=set)
 
-    def add(self, picture: Picture, prompt: str, sample: int) -> None:
-        """Compare a picture with those that were added before."""
-        digest = sha256(picture.data)
+    def add(self, digest: str, prompt: str, sample: int) -> None:
+        """Compare a picture, by its SHA-256, with those that were added before."""
         other, other_sample = self._first.setdefault(digest, (prompt, sample))
         if len(self._first) > _REMEMBERED:
             del self._first[next(iter(self._first))]

@@ -12,6 +12,7 @@ from collections import Counter
 
 POINTS = (
     "spool.claim",  # in the transaction that reserves a call
+    "drawing.send",  # the call is reserved, its request is not sent
     "spool.record",  # in the transaction that stores an answer
     "spool.sealed",  # in the transaction that removes committed rows
     "store.draft",  # the temporary file is written, not yet synced

@@ -11,8 +11,9 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -64,15 +65,15 @@ class OpenAIImages:
         self._streak.begin()
         self._streak.concurrency = self.concurrency
         with self._client() as client, ThreadPoolExecutor(self.concurrency) as pool:
-            in_flight: set[Future[Call]] = set()
+            in_flight, done = 0, SimpleQueue[Future[Call]]()
             while True:
-                while not self._streak.hopeless and len(in_flight) < self.concurrency and (group := next(groups, None)):
-                    in_flight.add(pool.submit(self._call, client, group))
+                while not self._streak.hopeless and in_flight < self.concurrency and (group := next(groups, None)):
+                    in_flight += 1
+                    pool.submit(self._call, client, group).add_done_callback(done.put)
                 if not in_flight:
                     break
-                done, in_flight = wait(in_flight, return_when=FIRST_COMPLETED)
-                for call in done:
-                    yield from self._streak.settle(call.result())
+                in_flight -= 1
+                yield from self._streak.settle(done.get().result())
         yield from self._streak.end()
         if self._streak.hopeless:
             raise HopelessError(self._without_key(self._streak.hopeless))

@@ -26,6 +26,7 @@ from teacher_cache.building.other_hosts import RequestQueue
 from teacher_cache.building.plan import Plan
 from teacher_cache.errors import ArmadaError
 from teacher_cache.format.sources import Source
+from teacher_cache.keys import sha256
 from teacher_cache.progress_bar import progress
 from teacher_cache.spool.budget import Budget
 from teacher_cache.spool.rows import Wanted
@@ -219,7 +220,7 @@ class BatchDrawing:
                 self.failed[answer.reason] = self.failed.get(answer.reason, 0) + 1
                 continue
             self.drawn += 1
-            self._identical.add(answer, request.prompt, request.sample)
+            self._identical.add(sha256(answer.data), request.prompt, request.sample)
         full = self.spool.count(self.teacher_source.digest, "drawn") >= self.options.seal_rows
         if (full or self.clock() - self._sealed_at >= self.options.seal_seconds) and not self.background.is_sealing:
             self.background.seal()
