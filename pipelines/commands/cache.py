@@ -28,6 +28,7 @@ from pipelines.commands.options import (
     Wait,
 )
 from pipelines.commands.output import exit_with_code, show
+from pipelines.commands.price_words import price_facts, price_lines, warn_of_retirement
 from pipelines.commands.prompts import read_command_prompts
 from pipelines.commands.specs import both_named
 from pipelines.files import json_text
@@ -57,14 +58,17 @@ def plan(
         NoCacheError,
         batched,
         beyond_window,
+        expected_price,
         expected_seconds,
         make_plan,
         make_requests,
         open_encoder,
         open_teacher,
+        price_notes,
         redraw_notes,
         source_of_encoder,
         source_of_teacher,
+        spent_so_far,
     )
 
     teacher, encoder = both_named(cache, teacher, encoder)
@@ -79,7 +83,8 @@ def plan(
     made = make_plan(opened_cache, teacher_source, encoder_source, requests)
     coming = batched(opened_cache, teacher_source, requests) if is_there else 0
     calls = made.calls - coming
-    price_usd = opened_teacher.price_usd
+    prices = price_notes(opened_teacher)
+    each = expected_price(opened_cache, teacher_source, prices.usd, is_exact=prices.is_exact)
     facts: dict[str, Any] = {
         "rows": requests.rows,
         "unique_prompts": requests.unique_prompts,
@@ -88,11 +93,11 @@ def plan(
         "failed": dict(made.failed),
         **({"in_batches": coming} if coming else {}),
         "calls": calls,
-        "cost_usd": None if price_usd is None else calls * price_usd,
+        **price_facts(prices, calls, each, spent_so_far(opened_cache, teacher_source)),
         "seconds": expected_seconds(opened_cache, teacher_source, encoder_source, made) if is_there else None,
     }
     beyond = beyond_window(opened_teacher, requests.prompts)
-    notes = redraw_notes(opened_cache, teacher_source, made)
+    notes = [*redraw_notes(opened_cache, teacher_source, made), *price_lines(prices, each)]
     if as_json:
         facts |= {"notes": notes, **({"beyond_window": asdict(beyond)} if beyond else {})}
     show(facts, as_json)
@@ -170,6 +175,7 @@ def build(
         if not hasattr(opened_teacher, "concurrency"):
             raise ArmadaError(f"--concurrency: the teacher {teacher} accepts one request at a time; leave it out")
         opened_teacher.concurrency = concurrency
+    warn_of_retirement(opened_teacher)
     texts = read_command_prompts(prompts, text_column, label_column, task, type)
     requests = make_requests(source_of_teacher(opened_teacher), texts, samples, limit)
     report = build_requests(

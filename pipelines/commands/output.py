@@ -23,7 +23,7 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
         if isinstance(value, dict):
             value = ", ".join(f"{key} {number}" for key, number in sorted(value.items())) or "none"
         elif isinstance(value, float):
-            value = f"{value:.3f}"
+            value = f"{value:.4f}" if "usd" in name else f"{value:.3f}"
         typer.echo(f"{name.replace('_', ' '):28} {value if value not in (None, '') else '-'}")
 
 

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from teacher_cache.building.answers import IdenticalPictures, check_answer, check_picture
 from teacher_cache.building.background import Background
@@ -44,7 +44,7 @@ from teacher_cache.spool.writer import Writer
 from teacher_cache.teachers import Failure, Picture, Request, Teacher
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
+    pass
 
 _FIRST_PICTURE_BYTES = 256 << 10  # how large a picture is taken to be before the first one has arrived
 _CHECKERS = min(4, os.cpu_count() or 1)  # threads

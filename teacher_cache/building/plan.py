@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from teacher_cache.batches.tables import keys_in_batches
 from teacher_cache.building.requests import Requests
-from teacher_cache.building.spool_opening import open_existing_spool
+from teacher_cache.building.spool_opening import open_existing_spool, total_spent
 from teacher_cache.format.digests import DigestIndex, from_column, from_hex, index_digests, same_at, smaller_rows
 from teacher_cache.format.sources import Source
 from teacher_cache.spool.rows import Wanted
@@ -133,3 +134,31 @@ def expected_seconds(cache: Cache, teacher: Source, encoder: Source, plan: Plan)
     if (calls and call is None) or (features and encoding is None):
         return None
     return float(calls * (call or 0.0) + features * (encoding or 0.0))
+
+
+def spent_so_far(cache: Cache, teacher: Source) -> float:
+    """Return the dollars that all calls for a teacher have cost, on all hosts as far as their commits are here."""
+    with open_existing_spool(cache) as spool:
+        return float(total_spent(cache, spool, teacher)[1])
+
+
+def expected_price(cache: Cache, teacher: Source, price_usd: float | None, *, is_exact: bool = True) -> float | None:
+    """Return the dollars that a request of this teacher is expected to cost; None if that is not known.
+
+    It is what the cache's requests have cost so far, retries, time-outs and refusals included, if each picture has a
+    cost. It is not less than an exact price: some of them may have been bought for less, by batch.
+    """
+    with open_existing_spool(cache) as spool:
+        _, spent = total_spent(cache, spool, teacher)
+        settled = sum(spool.count(teacher.digest, state) for state in ("drawn", "failed")) if spool else 0
+    if not spent:
+        return price_usd
+    failed = cache.failures(teacher)["image_key"]
+    for _, table in cache.tables(f"images/{teacher.name}/", ["image_key", "cost_usd"]):
+        if table["cost_usd"].null_count:
+            return price_usd
+        failed = failed.filter(pc.invert(pc.is_in(failed, table["image_key"].combine_chunks())))
+        settled += table.num_rows
+    settled += len(failed)
+    paid = spent / settled if settled else spent
+    return max(paid, price_usd) if is_exact and price_usd is not None else paid

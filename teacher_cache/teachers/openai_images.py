@@ -88,6 +88,8 @@ class OpenAIImages:
             raise HopelessError(
                 f"the environment variable {self._key_env} holds no API key: expected printable ASCII characters"
             )
+        if lacking := [name for name in self._shape.header_env.values() if not os.environ.get(name, "").strip()]:
+            raise HopelessError(f"the environment variable {lacking[0]} is not set; header_env sends its value")
         self._key = key
         self._secrets = tuple(secret for secret in (key, *self._shape.headers("").values()) if secret)
         return open_client(self.concurrency, self._limits)
@@ -122,6 +124,8 @@ class OpenAIImages:
             pictures, cost = receive()
         except HopelessError as stop:
             advice = "; or add seed=false to the spec" if stop.param == "seed" else ""
+            if not self._key and str(stop).startswith(("HTTP 401", "HTTP 403")):
+                advice = "; no API key was sent: name the environment variable that contains it with key_env=VARIABLE"
             hopeless = self._without_key(f"{stop}{advice}")
             error = ReplyError("transient", hopeless, billed=False, turned_away=True)
         except ReplyError as unusable:

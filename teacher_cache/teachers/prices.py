@@ -56,7 +56,8 @@ class Prices:
 def batch_prices(prices: Prices) -> Prices:
     """Return the prices of the same pictures when they are bought by batch."""
     picture = None if prices.picture is None else prices.picture * BATCH_FACTOR
-    return replace(prices, picture=picture, tokens={kind: usd * BATCH_FACTOR for kind, usd in prices.tokens.items()})
+    tokens = {kind: usd * BATCH_FACTOR for kind, usd in prices.tokens.items()}
+    return replace(prices, picture=picture, tokens=tokens, batch=False)
 
 
 def read_prices(

@@ -47,12 +47,13 @@ def read_reply(body: bytes) -> Reply:
         raise ReplyError("undecodable", f"expected JSON with data, found {body[:60]!r}") from None
     if not isinstance(value, dict):
         raise ReplyError("undecodable", f"expected JSON with data, found {body[:60]!r}")
-    data, usage = value.get("data"), value.get("usage")
+    field = next((name for name in ("data", "images") if name in value), "")  # `images` is the name elsewhere
+    data, usage = value.get(field), value.get("usage")
     entries = tuple(entry for entry in (data if isinstance(data, list) else [data]) if entry)
     has_error = any(value.get(name) for name in ("error", "errors", "detail")) or (
-        str(value.get("code") or 0).lower() not in _FINE or ("data" not in value and "message" in value)
+        str(value.get("code") or 0).lower() not in _FINE or (not field and "message" in value)
     )
-    if "data" not in value and not has_error:
+    if not field and not has_error:
         raise ReplyError("undecodable", f"expected JSON with data, found {body[:60]!r}")
     return Reply(entries, usage if isinstance(usage, dict) else {}, has_error and not entries)
 

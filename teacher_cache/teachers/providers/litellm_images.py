@@ -11,9 +11,9 @@ import logging
 import os
 import re
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from datetime import datetime, timezone
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,19 @@ from teacher_cache.registry.packages import import_package
 from teacher_cache.registry.specs import Spec
 from teacher_cache.teachers import Failure, Picture, Request
 from teacher_cache.teachers.call_streak import Call, CallStreak
-from teacher_cache.teachers.http_errors import HopelessError, classify, one_line
+from teacher_cache.teachers.http_errors import HopelessError, one_line
 from teacher_cache.teachers.http_reply import Limits, ReplyError, open_client
-from teacher_cache.teachers.openai_options import BODY, KEY_BODY, OPTIONS, check_base_url, check_numbers, prices_of
+from teacher_cache.teachers.openai_options import (
+    BODY,
+    KEY_BODY,
+    OPTIONS,
+    check_base_url,
+    check_numbers,
+    prices_of,
+    server_of,
+)
 from teacher_cache.teachers.providers.body_options import body_of, split_options
+from teacher_cache.teachers.providers.litellm_errors import reply_error
 from teacher_cache.teachers.rate_limit import RateLimit
 from teacher_cache.teachers.reply_pictures import read_picture, read_reply
 
@@ -93,10 +102,9 @@ class LiteLLMImages:
         self.licence = options["licence"] or f"the terms of the provider of {spec.model}"
         self.if_identical = "write seed=auto: a seed is then sent for each further sample, and no key changes"
         self._model = spec.model
-        server = {"server": options["as"]} if options["as"] else {}
         self.spec: Mapping[str, Any] = {
             "kind": "litellm",
-            **(server or ({"endpoint": self._base_url} if self._base_url else {})),
+            **(server_of(spec, options, self._base_url) if options["as"] or self._base_url else {}),
             "model": spec.model,
             **{name: value for name, value in named.items() if name in KEY_BODY},
             **({"body": own} if own else {}),
@@ -182,7 +190,7 @@ class LiteLLMImages:
                 **arguments,
             )
         except Exception as error:
-            raise _reply_error(error) from None
+            raise reply_error(error) from None
         facts = reply.model_dump(mode="json")
         stated = (getattr(reply, "_hidden_params", None) or {}).get("response_cost")
         found = read_reply(json.dumps({"data": facts.get("data") or []}).encode("utf-8"))
@@ -210,35 +218,11 @@ def _litellm() -> ModuleType:
     """Import litellm, which otherwise loads a table of prices over the network and prints advice."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # reads no .env file of the working folder
+    warnings.filterwarnings("ignore", message=".*`ReadOnly` qualifier", category=UserWarning)  # of its own types
     litellm = import_package("litellm", distribution="litellm", extra="litellm", purpose="the teacher litellm")
     litellm.suppress_debug_info, litellm.telemetry = True, False  # type: ignore[attr-defined]
     logging.getLogger("LiteLLM").setLevel(logging.CRITICAL)  # its log lines repeat requests
     return litellm
-
-
-def _reply_error(error: Exception) -> ReplyError:
-    """Return what an exception of litellm means, by the provider's own reply if there was one. Raises HopelessError if
-    no request can succeed."""
-    name = type(error).__name__
-    if not hasattr(error, "llm_provider"):
-        return ReplyError("undecodable", f"{name}: {error}", billed=False)
-    message = str(error).partition(" To drop it from the call")[0]
-    if name == "UnsupportedParamsError":
-        raise HopelessError(f"{one_line(message)} Correct the teacher's spec, then run the same command again")
-    status = getattr(error, "status_code", None)
-    if name in ("Timeout", "APIConnectionError", "APIResponseValidationError") or not isinstance(status, int):
-        return ReplyError("transient", f"{name}: {one_line(message)}")  # the call may have been paid for
-    code = "content_policy_violation" if name == "ContentPolicyViolationError" else None
-    body = json.dumps({"error": {"message": message, "code": code}}).encode("utf-8")
-    headers: Mapping[str, str] = getattr(error, "litellm_response_headers", None) or {}
-    origin = error.__context__
-    while origin and not code:
-        response = getattr(origin, "response", None)
-        if isinstance(getattr(response, "text", None), str) and response is not None and response.text:
-            body, headers = response.text.encode("utf-8"), headers or response.headers
-            break
-        origin = origin.__context__
-    return classify(status, headers, body, datetime.now(timezone.utc))
 
 
 def _without_secrets(message: str, *secrets: str) -> str:

@@ -29,10 +29,12 @@ def price_notes(teacher: Teacher, today: date | None = None) -> PriceNotes:
     prices = getattr(teacher, "prices", None)
     if not isinstance(prices, Prices):
         return PriceNotes(teacher.price_usd, None, "", "")
-    by_batch = prices.batch and teacher.price_usd is not None and teacher.price_usd == prices.picture
+    known = [usd for usd in (teacher.price_usd, prices.picture) if usd is not None]
+    usd = min(known, default=None)  # a teacher raises its own when pictures turn out to cost more; a batch's is lower
+    by_batch = prices.batch and usd is not None and usd == prices.picture
     return PriceNotes(
-        teacher.price_usd,
-        BATCH_FACTOR * teacher.price_usd if by_batch and teacher.price_usd is not None else None,
+        usd,
+        BATCH_FACTOR * usd if by_batch and usd is not None else None,
         _basis(prices, today),
         _warning(str(teacher.spec.get("model", "")), prices, today),
         prices.exact,

@@ -85,7 +85,8 @@ def request_shape(spec: Spec) -> tuple[dict[str, Any], RequestShape]:
     shape = RequestShape(
         preset=preset,
         server=url,
-        address=f"{url}/{preset.filled(preset.path, values)}" + (f"?{urlencode(parameters)}" if parameters else ""),
+        address=f"{url}/{_path(spec.text, options['path'], preset, values)}"
+        + (f"?{urlencode(parameters)}" if parameters else ""),
         body={**model, **preset.body, **_sized(named, preset), **own},
         header_env=headers_of(spec.text, dotted["header_env"], options["key_header"].lower()),
         key_env=options["key_env"] or (preset.key_env if _is_own_server(url, given, preset) else ""),
@@ -99,6 +100,7 @@ def request_shape(spec: Spec) -> tuple[dict[str, Any], RequestShape]:
             **{name: value for name, value in named.items() if name in KEY_BODY},
             **({"body": own} if own else {}),
             **({"query": query} if query else {}),
+            **({"path": options["path"]} if options["path"] else {}),
             **({"revision": options["revision"]} if options["revision"] else {}),
             **({"seed": "from the image key"} if options["seed"] == "true" else {}),
         },
@@ -121,11 +123,21 @@ def _options(preset: Preset) -> dict[str, Any]:
         "base_url": preset.base_url,
         "seed": seeds,
         "key_header": preset.key_header,
+        "path": "",
         **preset.settings,
     }
     if preset.poll:
         own["poll"] = 1.0  # seconds between two questions for a picture
     return {**OPTIONS, **own}
+
+
+def _path(text: str, path: str, preset: Preset, values: Mapping[str, str]) -> str:
+    """Return the path of the address: the preset's, or the user's own. Raises SpecError if that is none."""
+    if not path:
+        return preset.filled(preset.path, values)
+    if not re.fullmatch(r"[A-Za-z0-9._~%-]+(/[A-Za-z0-9._~%-]+)*", path) or ".." in path.split("/"):
+        raise SpecError(f"{text}: option path expects a path below base_url, as in images/generations, found {path!r}")
+    return path
 
 
 def _raw(options: Mapping[str, Any], preset: Preset) -> dict[str, str]:

@@ -9,7 +9,7 @@ from teacher_cache.teachers.http_errors import HopelessError
 from teacher_cache.teachers.providers.presets import preset_of
 from tests import fakes
 from tests.teacher_cache.image_server import KEY
-from tests.teacher_cache.teachers.provider_servers import SHAPES, standing
+from tests.teacher_cache.teachers.providers.provider_servers import SHAPES, standing
 
 SPECS = {  # as a user writes them, less the address
     "vllm-omni": "vllm-omni:Qwen/Qwen-Image?size=512x512&body.num_inference_steps=20&body.true_cfg_scale=4.0",
@@ -99,6 +99,13 @@ def test_keys_of_a_provider_are_sent_to_its_own_address_only(monkeypatch):
     assert open_teacher("bfl:m?base_url=https://api.eu.bfl.ai/v1")._key_env == "BFL_API_KEY"
     assert open_teacher("bfl:m?base_url=https://api.notbfl.ai/v1")._key_env == ""
     assert preset_of("azure").key_env == "AZURE_OPENAI_API_KEY"
+
+
+def test_a_request_without_a_key_is_told_how_to_name_one():
+    with standing(SHAPES["together"]) as stand:
+        teacher = open_teacher(f"{SPECS['together']}&base_url={stand.url}/v1")
+        with pytest.raises(HopelessError, match=r"no API key was sent: .* with key_env=VARIABLE"):
+            draw(teacher, "a")
 
 
 def test_azures_deployment_is_in_the_path_and_its_version_in_the_query():

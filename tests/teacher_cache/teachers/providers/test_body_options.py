@@ -9,7 +9,7 @@ from teacher_cache import BuildOptions, SpecError, build, open_teacher, source_o
 from teacher_cache.teachers import Request
 from tests import fakes
 from tests.teacher_cache.image_server import KEY, serving
-from tests.teacher_cache.teachers.provider_servers import standing
+from tests.teacher_cache.teachers.providers.provider_servers import standing
 from tests.teacher_cache.teachers.test_openai import open_at
 
 
@@ -106,6 +106,8 @@ GOLDEN = "1124d49631f4ba22"  # of main before there were such options
         (f"body.a={'[' * 100000}", "too many brackets"),
         ("header_env.host=X", "expected the name of a header"),
         ("header_env.x-org=a b", "expects the name of an environment variable, not a value"),
+        ("path=../admin", "option path expects a path below base_url"),
+        ("path=/x?y", "option path expects a path below base_url"),
         ("boddy.a=1", "unknown option 'boddy.a'"),
     ],
 )
@@ -165,3 +167,16 @@ def test_queries_are_in_the_address_and_in_the_key_and_headers_come_from_the_env
     printed = "".join(capfd.readouterr()).encode()
     assert stored
     assert not [text for text in [*stored, printed] if KEY.encode() in text or b"org-0123456789" in text]
+
+
+def test_a_server_with_a_path_and_a_reply_of_its_own_needs_no_preset():
+    def other(asked):
+        assert asked.path == "/api/draw"
+        return 200, {"images": [{"url": f"{asked.origin}/file/1", "width": 8}], "seed": asked.body["seed"]}
+
+    with standing(other) as stand:
+        teacher = open_teacher(f"openai:m?base_url={stand.url}/api&path=draw&seed=true&body.image_size=square")
+        (answer,) = teacher.draw(iter([Request("a", "a", 0, 7)]))
+    assert answer.suffix == "png"
+    assert stand.asked[0].body == {"model": "m", "image_size": "square", "prompt": "a", "seed": 7}
+    assert teacher.spec["path"] == "draw"
