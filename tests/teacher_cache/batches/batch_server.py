@@ -145,7 +145,7 @@ class BatchServer(ThreadingHTTPServer):
         elif fault == "a line fails validation":
             errors = [{"code": "invalid_value", "message": "too long", "param": "body.prompt", "line": 1}]
         elif fault.endswith("with half done"):
-            status, drawn = fault.split()[0], lines[: len(lines) // 2]
+            status, drawn = fault.split()[0], lines[: (len(lines) + 1) // 2]
             code = {"expired": "batch_expired", "cancelled": "batch_cancelled"}.get(status)
             failed = [_failed(key, error={"code": code, "message": "not made"}) for key in keys[len(drawn) :] if code]
         elif fault == "error file only":
