@@ -117,21 +117,22 @@ class Collector:
         try:
             size = self.api.file_bytes(file_id)
 
-            def read_on() -> Batch:
-                nonlocal batch
-                settled, place, held = Settled(), int(getattr(batch, name)), 0
+            settled, place, held = Settled(), int(getattr(batch, name)), 0
+
+            def read_on() -> None:  # from the last line that was read, which may not be stored yet
+                nonlocal batch, settled, place, held
                 for line in read_lines(self.api, file_id, place, self.teacher.longest_line):
                     if not line.is_ended and line.end < (size or 0):  # cut off: it is read again
-                        break
+                        return
                     results.read(line.text, settled)
                     place, held = line.end, held + len(line.text or b"")
                     if len(settled) >= _ROWS or held >= _BYTES:
                         batch = self._store(batch, settled, **{name: place})
                         settled, held = Settled(), 0
-                return self._store(batch, settled, **{name: place})
 
-            batch = self.api.patiently(read_on)
-            return batch, size is None or getattr(batch, name) >= size
+            self.api.patiently(read_on)
+            batch = self._store(batch, settled, **{name: place})
+            return batch, size is None or place >= size
         except MissingError:
             return batch, False
 

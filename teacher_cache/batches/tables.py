@@ -18,7 +18,7 @@ from teacher_cache.spool.budget import Budget
 from teacher_cache.spool.locks import BATCH
 from teacher_cache.spool.rows import Wanted
 from teacher_cache.spool.spool import Spool
-from teacher_cache.spool.statements import store_all
+from teacher_cache.spool.statements import insert_rows, store_all
 from teacher_cache.teachers import Failure, Picture, Request
 
 
@@ -49,11 +49,16 @@ class BatchTables:
         """Claim the wanted rows that are free for a new batch, and reserve its whole price. See `Spool.claim`."""
         uid = secrets.token_hex(16)
         held: list[Wanted] = []
-        rows, taken, is_spent = 0, 0, False
+        granted: list[tuple[Wanted, int]] = []
+        seen: set[str] = set()
+        taken, is_spent = 0, False
         with self._db.transaction() as db:
             calls, usd = self._spool.spent_or_reserved(teacher)
             for taken, one in enumerate(wanted, 1):
                 key = one.request.image_key
+                if key in seen:
+                    continue
+                seen.add(key)
                 row = db.execute("SELECT state, owner, attempts FROM rows WHERE image_key = ?", (key,)).fetchone()
                 if row and row[0] != "claimed":
                     continue
@@ -66,15 +71,10 @@ class BatchTables:
                 if not budget.allows(calls, usd):
                     taken, is_spent = taken - 1, True
                     break
-                calls, usd, rows = calls + 1, usd + (budget.price_usd or 0.0), rows + 1
-                db.execute(
-                    "INSERT OR REPLACE INTO rows(image_key, teacher, prompt, prompt_key, sample, state, owner,"
-                    " attempts) VALUES (?, ?, ?, ?, ?, 'claimed', ?, ?)",
-                    (
-                        *(key, teacher, one.request.prompt, one.prompt_key, one.request.sample),
-                        *(BATCH + uid, 1 + (row[2] if row else one.attempts)),
-                    ),
-                )
+                calls, usd = calls + 1, usd + (budget.price_usd or 0.0)
+                granted.append((one, 1 + (row[2] if row else one.attempts)))
+            insert_rows(db, teacher, granted, BATCH + uid)
+            rows = len(granted)
             if rows:
                 names = "uid, teacher, server, state, rows, rows_left, price_usd, per_request, made_at, build"
                 values = (uid, teacher, server, "reserved", rows, rows, budget.price_usd, per_request, self._clock())
@@ -109,15 +109,20 @@ class BatchTables:
 
     def rows(self, batch: Batch) -> list[Wanted]:
         """Return the rows of a batch that have no answer, in the order of its file."""
-        query = (
-            "SELECT image_key, prompt, sample, prompt_key, attempts FROM rows WHERE owner = ? AND state = 'claimed'"
-            " ORDER BY prompt_key, sample, image_key"
-        )
-        rows = self._db.read(query, batch.owner)
-        return [
-            Wanted(Request(key, prompt, sample, seed_of(key)), prompt_key, calls - 1)
-            for key, prompt, sample, prompt_key, calls in rows
-        ]
+        found = []
+        with self._db.transaction() as db:
+            cursor = db.execute(
+                "SELECT * FROM rows WHERE owner = ? AND state = 'claimed' ORDER BY prompt_key, sample, image_key",
+                (batch.owner,),
+            )
+            names = [column[0] for column in cursor.description]
+            for values in cursor:
+                facts = dict(zip(names, values, strict=True))
+                key, prompt = facts["image_key"], facts.get("drawn_prompt") or facts["prompt"]
+                recipe = {"recipe_text": facts["prompt"]} if facts.get("drawn_prompt") else {}
+                request = Request(key, prompt, facts["sample"], seed_of(key))
+                found.append(Wanted(request, facts["prompt_key"], facts["attempts"] - 1, **recipe))
+        return found
 
     def settle(self, batch: Batch, settled: Settled, **facts: Any) -> Batch:
         """Store answers to rows of a batch, and facts of it, together: pictures and failures as those of a call, which

@@ -65,6 +65,13 @@ def _sealed_after(db: sqlite3.Connection, keys: Sequence[str], planned: int) -> 
 def _insert_claims(
     db: sqlite3.Connection, teacher: str, granted: Sequence[tuple[Wanted, int]], owner: str, budget: Budget
 ) -> None:
+    insert_rows(db, teacher, granted, owner)
+    calls = ((teacher, wanted.request.image_key, budget.price_usd, owner) for wanted, _ in granted)
+    _insert(db, "INSERT INTO calls(teacher, image_key, cost_usd, build)", calls)
+
+
+def insert_rows(db: sqlite3.Connection, teacher: str, granted: Sequence[tuple[Wanted, int]], owner: str) -> None:
+    """Make rows that their owner has claimed, of requests with their attempts, this one included."""
     last = {wanted.request.image_key: (wanted, attempts) for wanted, attempts in granted}
     rows = (
         (w.request.image_key, teacher, w.request.prompt, w.prompt_key, w.request.sample, "claimed", owner, attempts)
@@ -72,8 +79,6 @@ def _insert_claims(
     )
     names = "rows(image_key, teacher, prompt, prompt_key, sample, state, owner, attempts)"
     _insert(db, f"INSERT OR REPLACE INTO {names}", rows)
-    calls = ((teacher, wanted.request.image_key, budget.price_usd, owner) for wanted, _ in granted)
-    _insert(db, "INSERT INTO calls(teacher, image_key, cost_usd, build)", calls)
 
 
 def store_all(db: sqlite3.Connection, answers: Sequence[Answered]) -> None:
