@@ -85,12 +85,10 @@ class BatchApi:
             found = []
             for batch in self._listed("/batches?limit=100"):
                 metadata = batch.get("metadata")
-                same_uid = isinstance(metadata, dict) and metadata.get("armada_batch") == uid
-                _text(batch, "id")
-                if (same_uid or (file_id and batch.get("input_file_id") == file_id)) and batch.get(
-                    "status"
-                ) != "failed":
-                    found.append(batch)
+                is_same = isinstance(metadata, dict) and metadata.get("armada_batch") == uid
+                is_same = is_same or (bool(file_id) and batch.get("input_file_id") == file_id)
+                if is_same and not _is_refused(batch):
+                    found.append({**batch, "id": _text(batch, "id")})
                 if _number(batch.get("created_at"), since) < since - 3600:  # the newest come first
                     break
             return sorted(found, key=lambda batch: _number(batch.get("created_at"), 0.0))
@@ -195,3 +193,10 @@ def _text(facts: dict[str, Any], name: str) -> str:
 
 def _number(value: Any, default: float) -> float:
     return float(value) if isinstance(value, int | float) else default
+
+
+def _is_refused(batch: dict[str, Any]) -> bool:
+    """Whether a batch failed before anything was drawn."""
+    counts = batch.get("request_counts")
+    is_drawn = batch.get("output_file_id") or (isinstance(counts, dict) and counts.get("completed"))
+    return batch.get("status") == "failed" and not is_drawn

@@ -260,11 +260,12 @@ def test_a_creation_that_the_provider_refuses_frees_the_rows(cache):
 @pytest.mark.parametrize("has_ranges", [True, False])
 def test_results_are_read_in_parts_and_a_cut_download_goes_on_where_it_was(cache, monkeypatch, has_ranges):
     monkeypatch.setattr(download, "PART_BYTES", 1500)
-    monkeypatch.setattr(collecting, "_ROWS", 2)
+    monkeypatch.setattr(collecting, "_ROWS", 3)
     with serving() as server:
         server.cuts, server.has_ranges = 3, has_ranges
         prompts = [f"prompt {i}" for i in range(40)]
         assert run(cache, server, prompts=prompts).drawn == 40
+        assert set(server.paid.values()) == {1}
         whole = 40 * 1500
         assert server.downloaded < (1.5 if has_ranges else 3) * whole
 
