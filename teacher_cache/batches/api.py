@@ -45,13 +45,15 @@ class MissingError(ArmadaError):
 
 @dataclass
 class BatchApi:
-    """One server. `metadata` and file names carry the batch's uid, by which it is found again."""
+    """One server. Metadata and file names carry the batch's uid, by which it is found again. `without_key` blots the
+    API key out of a message."""
 
     url: str
     client: Client
     headers: dict[str, str]
     seconds: float  # of one request
     stop: Callable[[], bool]
+    without_key: Callable[[str], str] = str
     sleep: Callable[[float], None] = time.sleep
     has_answered: bool = False
 
@@ -140,7 +142,7 @@ class BatchApi:
                     ) from None
                 wait_s = max(pause_s, error.wait_s)
                 if not waited_s:
-                    print(f"{self.url}: no answer, asking again: {error}", file=sys.stderr)
+                    print(f"{self.url}: no answer, asking again: {self.without_key(str(error))}", file=sys.stderr)
             self.pause(wait_s)
             waited_s += wait_s
             pause_s = min(2 * pause_s, _PAUSES_S[1])

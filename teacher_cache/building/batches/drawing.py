@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from teacher_cache.batches.api import BatchApi, InterruptedBuildError
+from teacher_cache.batches.api import AwayError, BatchApi, InterruptedBuildError, MissingError
 from teacher_cache.batches.collecting import Collector
 from teacher_cache.batches.records import Batch
 from teacher_cache.batches.sending import Sender
@@ -32,6 +32,8 @@ from teacher_cache.spool.budget import Budget
 from teacher_cache.spool.rows import Wanted
 from teacher_cache.spool.spool import Spool
 from teacher_cache.teachers import Failure
+from teacher_cache.teachers.http_errors import HopelessError
+from teacher_cache.teachers.http_reply import ReplyError
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -78,7 +80,8 @@ class BatchDrawing:
             return
         client, headers = self.teacher.client()
         with client, progress(plan.calls, self._name, "picture") as self._bar:
-            api = BatchApi(self.teacher.url, client, headers, self.teacher.seconds, self.stop, self.sleep)
+            words = {"without_key": self.teacher.without_key, "sleep": self.sleep}
+            api = BatchApi(self.teacher.url, client, headers, self.teacher.seconds, self.stop, **words)
             self._sender = Sender(api, self._tables, self.teacher, self.spool.token, self.clock)
             self._collector = Collector(
                 api, self._tables, self.teacher, self.options.attempts, check_picture, self._stored, self.clock
@@ -89,6 +92,8 @@ class BatchDrawing:
                 self._run()
             except InterruptedBuildError:
                 self.stopped = "interrupted"
+            except (HopelessError, AwayError, MissingError, ReplyError) as error:
+                raise ArmadaError(self.teacher.without_key(str(error))) from None
             finally:
                 self.in_batches = self._count()
                 if not self.stopped and (self.in_batches or self._outbox):

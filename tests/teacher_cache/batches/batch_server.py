@@ -53,7 +53,10 @@ class _Handler(BaseHTTPRequestHandler):
             server.keys.add(self.headers.get("authorization", ""))
             if server.away > 0:
                 server.away -= 1
-                self._send(503, {"error": {"message": "away"}})
+                self._send(503, {"error": {"message": f"away; {self.headers.get('authorization')}"}})
+                return
+            if server.has_no_batches:
+                self._send(400, {"error": {"message": f"no batches for {self.headers.get('authorization')}"}})
                 return
             parts = url.path.removeprefix("/v1/").split("/")
             if parts[0] == "files":

@@ -50,6 +50,7 @@ class Provider:
         self.unheard: set[int] = set()
         self.refusal: tuple[int, dict[str, Any]] | None = None  # of every creation
         self.most_rows = 50_000  # in a batch, beyond which the queue is full
+        self.has_no_batches = False  # every request is a bad one
         self.has_ranges = True
         self.has_metadata = True
         self.cuts = 0  # downloads that are cut in the middle

@@ -103,10 +103,13 @@ def test_a_file_and_batch_carry_no_secret_and_the_key_is_sent(cache, monkeypatch
     with serving("validation fails") as server:
         with pytest.raises(ArmadaError) as raised:
             run(cache, server, key_env="ARMADA_TEST_KEY")
+        server.away, server.has_no_batches = 1, True  # and repeats the key
+        with pytest.raises(ArmadaError, match="no batches for Bearer \\*\\*\\*") as refused:
+            run(cache, server, key_env="ARMADA_TEST_KEY")
         assert server.keys == {"Bearer sk-secret-1234567890"}
         (batch,) = server.batches.values()
         assert "sk-secret" not in str(batch)
-        assert "sk-secret" not in str(raised.value) + capfd.readouterr().err
+        assert "sk-secret" not in str(raised.value) + str(refused.value) + capfd.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["poll=0", "rows=0", "rows=50001", "rows=x", "seeed=true"])
