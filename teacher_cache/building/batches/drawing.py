@@ -80,8 +80,8 @@ class BatchDrawing:
             return
         client, headers = self.teacher.client()
         with client, progress(plan.calls, self._name, "picture") as self._bar:
-            words = {"without_key": self.teacher.without_key, "sleep": self.sleep}
-            api = BatchApi(self.teacher.url, client, headers, self.teacher.seconds, self.stop, **words)
+            one = self.teacher
+            api = BatchApi(one.url, client, headers, one.seconds, self.stop, one.without_key, self.sleep)
             self._sender = Sender(api, self._tables, self.teacher, self.spool.token, self.clock)
             self._collector = Collector(
                 api, self._tables, self.teacher, self.options.attempts, check_picture, self._stored, self.clock
