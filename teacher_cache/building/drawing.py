@@ -40,7 +40,7 @@ from teacher_cache.spool.spool import Spool
 from teacher_cache.spool.statements import Answered
 from teacher_cache.spool.writer import Writer
 from teacher_cache.teachers import Failure, Picture, Request, Teacher
-from teacher_cache.teachers.workers import Workers
+from teacher_cache.workers import Workers
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -151,7 +151,7 @@ class Drawing:
 
     def _room(self, largest: int) -> int:
         """Return the bytes that the answers in flight take in the spool if a picture has at most `largest` bytes."""
-        return 2 * largest * (self._concurrency + 2)
+        return 2 * largest * (max(self._concurrency, len(self._in_flight)) + 2)
 
     def _requests(self) -> Iterator[Request]:
         """Yield the requests to send, whose claims are durable. After an error none is sent, so that the calls in
@@ -184,8 +184,10 @@ class Drawing:
                 self._bar.update()
 
     def _next(self) -> Sending | None:
-        """Return the next request to claim: one to send again, if it is due, else a new one."""
-        if self._retries.peek():
+        """Return the next request to claim: one to send again, if it is due, else a new one. One that was turned away
+        has its claim."""
+        retry = self._retries.peek()
+        if retry and not retry.refusals:
             return self._retries.pop()
         wanted = next(self._pending, None)
         return wanted and Sending(0.0, 0, wanted)

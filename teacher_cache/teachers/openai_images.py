@@ -35,7 +35,7 @@ from teacher_cache.teachers.openai_options import (
 )
 from teacher_cache.teachers.rate_limit import RateLimit
 from teacher_cache.teachers.reply_pictures import read_picture, read_reply
-from teacher_cache.teachers.workers import Workers
+from teacher_cache.workers import Workers
 
 if TYPE_CHECKING:
     from httpx2 import Client
