@@ -31,10 +31,10 @@ def check_answer(answer: Any, teacher: str) -> Picture | Failure:
             raise ArmadaError(
                 f"{teacher}: a failure has the reason {answer.reason!r}; expected one of {', '.join(REASONS)}"
             )
-        return replace(answer, message=str(answer.message))
+        return answer if isinstance(answer.message, str) else replace(answer, message=str(answer.message))
     if not isinstance(answer.data, (bytes, bytearray, memoryview)):
         raise ArmadaError(f"{teacher}: expected a picture as bytes, found {type(answer.data).__name__}")
-    return replace(answer, data=bytes(answer.data))
+    return answer if type(answer.data) is bytes else replace(answer, data=bytes(answer.data))
 
 
 def check_picture(answer: Picture | Failure) -> Picture | Failure:
@@ -46,7 +46,8 @@ def check_picture(answer: Picture | Failure) -> Picture | Failure:
     if fault:
         message = f"{answer.where}: {fault[1]}" if answer.where else fault[1]
         return Failure(answer.image_key, fault[0], message, answer.cost_usd, answer.seconds)
-    return replace(answer, suffix=picture_suffix(answer.data) or "")
+    suffix = picture_suffix(answer.data) or ""
+    return answer if answer.suffix == suffix else replace(answer, suffix=suffix)
 
 
 @dataclass

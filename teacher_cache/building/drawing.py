@@ -17,9 +17,7 @@ import os
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -42,6 +40,7 @@ from teacher_cache.spool.spool import Spool
 from teacher_cache.spool.statements import Answered
 from teacher_cache.spool.writer import Writer
 from teacher_cache.teachers import Failure, Picture, Request, Teacher
+from teacher_cache.workers import Workers
 
 if TYPE_CHECKING:
     pass
@@ -66,7 +65,6 @@ class Drawing:
     stopped: str = ""  # or "budget" or "interrupted"
     _in_flight: dict[str, Sending] = field(default_factory=dict)  # by image key
     _claimed_elsewhere: list[Wanted] = field(default_factory=list)  # by another build of this host
-    _checks: deque[Future[None]] = field(default_factory=deque)  # of answers that are not at the writer yet
     _unstored: dict[str, Wanted] = field(default_factory=dict)  # whose answers have arrived, by image key
     _stored: threading.Condition = field(default_factory=threading.Condition)  # notified when there are fewer of them
     _error: Exception | None = None  # why no further call is sent
@@ -94,10 +92,9 @@ class Drawing:
         with progress(plan.calls, self._name, "picture") as self._bar:
             self._pending: Iterator[Wanted] = RequestQueue(plan, self.background.others, self._bar.update)
             try:
-                with self._writer, ThreadPoolExecutor(_CHECKERS) as self._checkers:
+                with self._writer, Workers(_CHECKERS, self._check, "check") as self._checkers:
                     self._draw_all()
             finally:
-                self._wait_for_checks(0)
                 self._free_unsent()
                 self.background.seal()
         if self._has_failed():
@@ -110,9 +107,8 @@ class Drawing:
             pulled = self._pulled
             for answer in self._answers(self._requests()):
                 if not self._schedules_retry(answer):
-                    self._checks.append(self._checkers.submit(self._check, answer))
+                    self._store(answer)
                     self._bar.update()
-                self._wait_for_stored()
             if self.stopped or self._has_failed():
                 return
             if self._claims.has_next():  # a teacher may end before it has pulled all requests
@@ -155,7 +151,7 @@ class Drawing:
 
     def _room(self, largest: int) -> int:
         """Return the bytes that the answers in flight take in the spool if a picture has at most `largest` bytes."""
-        return 2 * largest * (self._concurrency + 2)
+        return 2 * largest * (max(self._concurrency, len(self._in_flight)) + 2)
 
     def _requests(self) -> Iterator[Request]:
         """Yield the requests to send, whose claims are durable. After an error none is sent, so that the calls in
@@ -168,7 +164,6 @@ class Drawing:
             if retry and retry.refusals:
                 yield self._sent(self._retries.pop())
                 continue
-            self._wait_for_checks(self._concurrency)  # what is at the writer is stored before a claim is granted
             try:
                 taken = self._claims.take(self._concurrency - len(self._in_flight))
             except CacheError as error:
@@ -189,8 +184,10 @@ class Drawing:
                 self._bar.update()
 
     def _next(self) -> Sending | None:
-        """Return the next request to claim: one to send again, if it is due, else a new one."""
-        if self._retries.peek():
+        """Return the next request to claim: one to send again, if it is due, else a new one. One that was turned away
+        has its claim."""
+        retry = self._retries.peek()
+        if retry and not retry.refusals:
             return self._retries.pop()
         wanted = next(self._pending, None)
         return wanted and Sending(0.0, 0, wanted)
@@ -224,21 +221,18 @@ class Drawing:
             self.spool.give_back(self.teacher_source.digest, unsent)
             self.spool.write(None, [], free if self.teacher.price_usd is not None else [])
 
-    def _wait_for_checks(self, most: int) -> None:
-        """Wait until at most `most` answers are not checked yet. The first error ends the build later."""
-        while len(self._checks) > most or (self._checks and self._checks[0].done()):
-            try:
-                self._checks.popleft().result()
-            except Exception as error:  # the other answers are stored all the same
-                self._error = self._error or error
-
-    def _wait_for_stored(self) -> None:
-        """Wait until no more answers wait to be stored than calls are in flight: a killed build loses them. A teacher
-        without calls in flight gets its next request when they are stored in any case."""
-        if self._concurrency:
-            with self._stored:
-                while len(self._unstored) > self._concurrency and not self._has_failed():
-                    self._stored.wait(0.1)  # an answer whose check fails notifies nobody
+    def _store(self, answer: Picture | Failure) -> None:
+        """Let an answer be checked and stored. Wait until no more of them wait than calls are in flight: a killed build
+        loses them. A teacher without calls in flight gets its next claim when the writer has stored its answer."""
+        if not self._concurrency:
+            self._check(answer)
+            return
+        self._checkers.put(answer)
+        while self._checkers.ready:
+            self._checkers.get()
+        with self._stored:
+            while len(self._unstored) > self._concurrency and not self._has_failed():
+                self._stored.wait()
 
     def _wait_for_retry(self) -> None:
         """Wait until the next retry is due, or for a moment if another build has claimed rows: it may die."""
@@ -249,14 +243,15 @@ class Drawing:
             time.sleep(max(0.0, min(0.2, due - time.monotonic())))
 
     def _check(self, answer: Picture | Failure) -> None:
-        """On a checker's thread: check an answer, and give it to the writer."""
+        """Check an answer, and give it to the writer. An error ends the build; the other answers are stored."""
         try:
             checked = check_picture(answer)
             digest = sha256(checked.data) if isinstance(checked, Picture) else ""
-        except BaseException:
-            del self._unstored[answer.image_key]
-            raise
-        self._writer.store([(checked, digest)])
+            self._writer.store([(checked, digest)])
+        except Exception as error:
+            self._error = self._error or error
+            with self._stored:
+                self._stored.notify()
 
     def _count_stored(self, answers: Sequence[Answered]) -> None:
         """On the writer's thread: count answers that are stored, and start a seal if one is due."""

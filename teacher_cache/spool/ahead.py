@@ -42,7 +42,7 @@ class ClaimsAhead(Generic[Item]):
 
     def __init__(self, writer: Writer, source: Callable[[], Item | None], most: int) -> None:
         self._writer, self._source, self._most = writer, source, most
-        self._claimed: deque[tuple[Item, Future[Claim]]] = deque()
+        self._claimed: deque[tuple[Item, Future[list[Claim]], int]] = deque()  # with its place in the result
         self._ahead = 0
         self._left_at = float("-inf")  # when the last request was taken
         self._is_spent = False
@@ -55,21 +55,24 @@ class ClaimsAhead(Generic[Item]):
         self._fill(1 if self._is_spent else max(1, room) + self._ahead)
         if not self._claimed:
             return None
-        item, future = self._claimed.popleft()
-        claim = future.result()
+        item, future, place = self._claimed.popleft()
+        claim = future.result()[place]
         if claim == "spent":  # when it was claimed; a call may have cost less since then
             self._is_spent = True
-            (future,) = self._writer.claim([item.wanted])
-            claim = future.result()
+            (claim,) = self._writer.claim([item.wanted]).result()
         self._left_at = time.monotonic()
         return item, claim
 
     def _fill(self, size: int) -> None:
+        """Claim requests up to `size`, if there are not half as many: many are claimed together."""
+        if len(self._claimed) > size // 2:
+            return
         more: list[Item] = []
         while len(self._claimed) + len(more) < size and (item := self._source()) is not None:
             more.append(item)
         if more:
-            self._claimed += zip(more, self._writer.claim([item.wanted for item in more]), strict=True)
+            future = self._writer.claim([item.wanted for item in more])
+            self._claimed += [(item, future, place) for place, item in enumerate(more)]
 
     def has_next(self) -> bool:
         """Return whether there is another request."""
@@ -79,9 +82,9 @@ class ClaimsAhead(Generic[Item]):
     def give_up(self) -> list[str]:
         """Take no further request. Return the image keys of those whose claims were granted, but not taken."""
         keys = []
-        for item, future in self._claimed:
+        for item, future, place in self._claimed:
             with contextlib.suppress(Exception):  # a claim that was not made
-                if future.result() == "granted":
+                if future.result()[place] == "granted":
                     keys.append(item.wanted.request.image_key)
         self._claimed.clear()
         return keys

@@ -7,6 +7,7 @@ that were given before it.
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from teacher_cache.teachers import Failure
 class _Waiting:
     """What the next transaction writes."""
 
-    claims: list[tuple[Wanted, Future[Claim]]] = field(default_factory=list)
+    claims: list[tuple[Sequence[Wanted], Future[list[Claim]]]] = field(default_factory=list)
     answers: list[Answered] = field(default_factory=list)
     costs: list[Failure] = field(default_factory=list)
 
@@ -72,14 +73,14 @@ class Writer:
             self._changed.notify()
         self._thread.join()
 
-    def claim(self, wanted: Sequence[Wanted]) -> list[Future[Claim]]:
-        """Make claims. The results come when they and all answers that were given before are durable; they raise
-        CacheError if the spool can't be written."""
-        futures: list[Future[Claim]] = [Future() for _ in wanted]
+    def claim(self, wanted: Sequence[Wanted]) -> Future[list[Claim]]:
+        """Make claims. The results come when they and all answers that were given before are durable; the future
+        raises CacheError if the spool can't be written."""
+        future: Future[list[Claim]] = Future()
         with self._changed:
-            self._waiting.claims += zip(wanted, futures, strict=True)
+            self._waiting.claims.append((wanted, future))
             self._changed.notify()
-        return futures
+        return future
 
     def store(self, answers: Sequence[Answered]) -> None:
         """Store answers soon. If they can't be stored, `error` is set, and they are tried again with later ones
@@ -109,12 +110,13 @@ class Writer:
     def _write(self, waiting: _Waiting) -> list[Answered]:
         """Write what waits in one transaction. Return the answers that could not be stored."""
         started = time.monotonic()
-        claims = Claims(self._teacher, [wanted for wanted, _ in waiting.claims], self._budget(), self._planned)
+        wanted = [one for group, _ in waiting.claims for one in group]
+        claims = Claims(self._teacher, wanted, self._budget(), self._planned)
         left: list[Answered] = []
         try:
-            results = self._spool.write(claims, waiting.answers, waiting.costs)
-            for (_, future), result in zip(waiting.claims, results, strict=True):
-                future.set_result(result)
+            results = iter(self._spool.write(claims, waiting.answers, waiting.costs))
+            for group, future in waiting.claims:
+                future.set_result(list(itertools.islice(results, len(group))))
         except StoredError as error:
             self._fail(waiting, error)
         except Exception as error:

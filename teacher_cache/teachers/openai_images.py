@@ -11,9 +11,8 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timezone
-from queue import SimpleQueue
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -27,6 +26,7 @@ from teacher_cache.teachers.providers.polling import await_picture
 from teacher_cache.teachers.providers.request_shape import request_shape
 from teacher_cache.teachers.rate_limit import RateLimit
 from teacher_cache.teachers.reply_pictures import Reply, read_picture, read_reply
+from teacher_cache.workers import Workers
 
 if TYPE_CHECKING:
     from httpx2 import Client
@@ -64,16 +64,16 @@ class OpenAIImages:
         groups = _groups(requests, self._n)
         self._streak.begin()
         self._streak.concurrency = self.concurrency
-        with self._client() as client, ThreadPoolExecutor(self.concurrency) as pool:
-            in_flight, done = 0, SimpleQueue[Future[Call]]()
+        with self._client() as client, Workers(self.concurrency, partial(self._call, client), "call") as calls:
+            in_flight = 0
             while True:
                 while not self._streak.hopeless and in_flight < self.concurrency and (group := next(groups, None)):
                     in_flight += 1
-                    pool.submit(self._call, client, group).add_done_callback(done.put)
+                    calls.put(group)
                 if not in_flight:
                     break
                 in_flight -= 1
-                yield from self._streak.settle(done.get().result())
+                yield from self._streak.settle(calls.get())
         yield from self._streak.end()
         if self._streak.hopeless:
             raise HopelessError(self._without_key(self._streak.hopeless))

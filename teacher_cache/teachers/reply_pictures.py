@@ -40,7 +40,7 @@ class Reply:
 def read_reply(body: bytes) -> Reply:
     """Read a reply's JSON. Raises ReplyError if it is no JSON object, or too deep or too large to be one of the API."""
     try:
-        if sum(body.count(mark) for mark in (b"[", b"{", b",")) > _MAX_VALUES:
+        if len(body) > _MAX_VALUES and sum(map(body.count, (b"[", b"{", b","))) > _MAX_VALUES:
             raise ReplyError("undecodable", f"expected JSON with data, found more than {_MAX_VALUES} values")
         value = json.loads(body)
     except (ValueError, RecursionError):
