@@ -38,7 +38,7 @@ def check(folder, server, prompts=PROMPTS):
     assert (state.pictures, state.failures, state.in_spool, state.in_flight) == (len(prompts), {}, 0, 0)
     assert (state.in_batches, state.reserved_usd) == ({}, 0.0)
     assert state.cost_usd == pytest.approx(len(prompts) * 0.02)
-    assert verify(str(folder)).problems == []
+    assert {problem.kind for problem in verify(str(folder)).problems} <= {"orphan"}  # of a killed seal
     left = {file["purpose"] for file in server.files.values()}
     assert left <= {"batch"}  # at most the requests of a batch that was not accepted, and never a picture
 
