@@ -7,14 +7,43 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from teacher_cache.errors import ArmadaError
 from teacher_cache.format.pixels import picture_fault, picture_suffix
-from teacher_cache.teachers import REASONS, Failure, Picture
+from teacher_cache.teachers import REASONS, Failure, Picture, Request, Teacher
 
 _REMEMBERED = 65_536  # pictures whose digests are compared
+
+
+def answers_of(
+    teacher: Teacher,
+    requests: Iterable[Request],
+    in_flight: Mapping[str, object],
+    name: str,
+    fail: Callable[[ArmadaError], None],
+    has_failed: Callable[[], bool],
+) -> Iterator[Picture | Failure]:
+    """Let a teacher draw, and yield one answer per request in flight (by image key, which the caller takes out): one
+    that was not requested, or a second one, is dropped, and a missing one is a failure, unless the build `has_failed`.
+    `fail` is called with the error of an answer that is none."""
+    odd = 0
+    for given in teacher.draw(requests):
+        try:
+            answer = check_answer(given, name)
+        except ArmadaError as error:
+            fail(error)
+            continue
+        if answer.image_key in in_flight:
+            yield answer
+            continue
+        odd += 1
+        if odd == 1:
+            print(f"{name}: an answer to no request in flight is dropped: {answer.image_key!r}", file=sys.stderr)
+    for key in [] if has_failed() else list(in_flight):
+        yield Failure(key, "transient", "the teacher gave no answer to this request")
 
 
 def check_answer(answer: Any, teacher: str) -> Picture | Failure:

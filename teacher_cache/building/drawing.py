@@ -19,9 +19,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from teacher_cache.building.answers import IdenticalPictures, check_answer, check_picture
+from teacher_cache.building.answers import IdenticalPictures, answers_of, check_picture
 from teacher_cache.building.background import Background
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.other_hosts import RequestQueue
@@ -41,9 +40,6 @@ from teacher_cache.spool.statements import Answered
 from teacher_cache.spool.writer import Writer
 from teacher_cache.teachers import Failure, Picture, Request, Teacher
 from teacher_cache.workers import Workers
-
-if TYPE_CHECKING:
-    pass
 
 _FIRST_PICTURE_BYTES = 256 << 10  # how large a picture is taken to be before the first one has arrived
 _CHECKERS = min(4, os.cpu_count() or 1)  # threads
@@ -81,13 +77,11 @@ class Drawing:
         Raises ArmadaError if the teacher stops the build or fails for an unknown reason, CacheError if the disk is
         full. Answers that have arrived are stored in any case.
         """
-        started, self._sealed_at = time.monotonic(), self.clock()
+        started, self._sealed_at, digest = time.monotonic(), self.clock(), self.teacher_source.digest
         self.spool.reserve.grow(self._room(_FIRST_PICTURE_BYTES))
         for note in redraw_notes(self.background.cache, self.teacher_source, plan):
             print(f"{self._name}: {note}", file=sys.stderr)
-        self._writer = Writer(
-            self.spool, self.teacher_source.digest, planned, budget=self._budget, stored=self._count_stored
-        )
+        self._writer = Writer(self.spool, digest, planned, budget=self._budget, stored=self._count)
         self._claims: ClaimsAhead[Sending] = ClaimsAhead(self._writer, self._next, max(0, self._concurrency - 1))
         with progress(plan.calls, self._name, "picture") as self._bar:
             self._pending: Iterator[Wanted] = RequestQueue(plan, self.background.others, self._bar.update)
@@ -105,7 +99,8 @@ class Drawing:
     def _draw_all(self) -> None:
         while not self.stopped and not self._has_failed():
             pulled = self._pulled
-            for answer in self._answers(self._requests()):
+            facts = self._in_flight, self._name, self._fail, self._has_failed
+            for answer in answers_of(self.teacher, self._requests(), *facts):
                 if not self._schedules_retry(answer):
                     self._store(answer)
                     self._bar.update()
@@ -117,32 +112,16 @@ class Drawing:
                 continue
             if not self._claimed_elsewhere and not self._retries:
                 return
-            self._wait_for_retry()
+            self._retries.wait(self.stop, 0.2 if self._claimed_elsewhere else float("inf"))  # another build may die
             self._pending, self._claimed_elsewhere = iter(self._claimed_elsewhere), []
+
+    def _fail(self, error: Exception) -> None:
+        """End the build later: no further call is sent, the calls in flight end, and their answers are stored."""
+        self._error = self._error or error
 
     def _has_failed(self) -> bool:
         self._error = self._error or self._writer.error
         return self._error is not None
-
-    def _answers(self, requests: Iterator[Request]) -> Iterator[Picture | Failure]:
-        """Yield one answer per request that the teacher pulls: an answer that was not requested, or a second one, is
-        dropped, and a missing one is a failure. An answer that is none ends the build."""
-        odd = 0
-        for given in self.teacher.draw(requests):
-            try:
-                answer = check_answer(given, self._name)
-            except ArmadaError as error:  # the calls in flight end, and their answers are stored
-                self._error = self._error or error
-                continue
-            if answer.image_key in self._in_flight:
-                yield answer
-                continue
-            odd += 1
-            if odd == 1:
-                key = answer.image_key
-                print(f"{self._name}: an answer to no request in flight is dropped: {key!r}", file=sys.stderr)
-        for key in [] if self._has_failed() else list(self._in_flight):
-            yield Failure(key, "transient", "the teacher gave no answer to this request")
 
     @property
     def _concurrency(self) -> int:
@@ -167,7 +146,7 @@ class Drawing:
             try:
                 taken = self._claims.take(self._concurrency - len(self._in_flight))
             except CacheError as error:
-                self._error = error
+                self._fail(error)
                 return
             if taken is None:
                 return
@@ -232,15 +211,7 @@ class Drawing:
             self._checkers.get()
         with self._stored:
             while len(self._unstored) > self._concurrency and not self._has_failed():
-                self._stored.wait()
-
-    def _wait_for_retry(self) -> None:
-        """Wait until the next retry is due, or for a moment if another build has claimed rows: it may die."""
-        due = self._retries.next_due
-        if self._claimed_elsewhere:
-            due = min(due, time.monotonic() + 0.2)
-        while time.monotonic() < due and not self.stop():
-            time.sleep(max(0.0, min(0.2, due - time.monotonic())))
+                self._stored.wait(0.5)
 
     def _check(self, answer: Picture | Failure) -> None:
         """Check an answer, and give it to the writer. An error ends the build; the other answers are stored."""
@@ -249,27 +220,25 @@ class Drawing:
             digest = sha256(checked.data) if isinstance(checked, Picture) else ""
             self._writer.store([(checked, digest)])
         except Exception as error:
-            self._error = self._error or error
+            self._fail(error)
             with self._stored:
                 self._stored.notify()
 
-    def _count_stored(self, answers: Sequence[Answered]) -> None:
+    def _count(self, answers: Sequence[Answered]) -> None:
         """On the writer's thread: count answers that are stored, and start a seal if one is due."""
         try:
             for answer, digest in answers:
-                self._count(answer, digest, self._unstored.pop(answer.image_key).request)
+                request = self._unstored.pop(answer.image_key).request
+                if isinstance(answer, Failure):
+                    self.failed[answer.reason] = self.failed.get(answer.reason, 0) + 1
+                    continue
+                self.drawn += 1
+                if not getattr(self.teacher, "deterministic", False):
+                    self._identical.add(digest, request.prompt, request.sample)
             self._seal_if_due(answers)
         finally:
             with self._stored:
                 self._stored.notify()
-
-    def _count(self, answer: Picture | Failure, digest: str, request: Request) -> None:
-        if isinstance(answer, Failure):
-            self.failed[answer.reason] = self.failed.get(answer.reason, 0) + 1
-            return
-        self.drawn += 1
-        if not getattr(self.teacher, "deterministic", False):
-            self._identical.add(digest, request.prompt, request.sample)
 
     def _seal_if_due(self, answers: Sequence[Answered]) -> None:
         if self._has_failed() or not answers:

@@ -71,7 +71,8 @@ class SpoolDatabase:
                     f"{file}: the spool has version {found}, and this armada knows {VERSION}; update armada"
                 )
             self._connection.executescript(
-                "PRAGMA page_size=16384; PRAGMA secure_delete=OFF; PRAGMA cache_size=-32768; PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+                "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+                "PRAGMA secure_delete=OFF; PRAGMA cache_size=-32768;"  # else sealed pictures are overwritten with zeros
                 f"{SCHEMA} PRAGMA user_version={VERSION};"
             )
 

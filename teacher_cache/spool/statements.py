@@ -1,4 +1,4 @@
-"""The statements of the spool's transactions, each for many rows at once: claims, answers, costs, and claims given back.
+"""The statements of the spool's transactions, each for many rows: claims, answers, costs, and claims given back.
 
 One statement for many rows lets other threads run while SQLite works; a statement per row would make each of them wait.
 """
@@ -93,8 +93,9 @@ def store_all(db: sqlite3.Connection, answers: Sequence[Answered]) -> None:
     names = ("state", "suffix", "sha256", "reason", "message", "cost_usd", "seconds")
     for marks, values in _chunks(facts):
         db.execute(
-            f"WITH given(image_key, {', '.join(names)}) AS (VALUES {marks}) UPDATE rows SET owner = NULL, "
-            f"{', '.join(f'{name} = given.{name}' for name in names)} FROM given WHERE rows.image_key = given.image_key",
+            f"WITH given(image_key, {', '.join(names)}) AS (VALUES {marks}) "
+            f"UPDATE rows SET owner = NULL, {', '.join(f'{name} = given.{name}' for name in names)} "
+            "FROM given WHERE rows.image_key = given.image_key",
             values,
         )
     pictures = {answer.image_key: answer for answer, _ in answers if isinstance(answer, Picture)}

@@ -10,6 +10,8 @@ import io
 from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING, Any, Protocol
 
+from teacher_cache.registry.packages import import_package
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -34,9 +36,9 @@ def pixels_of(output: PipelineOutput) -> list[Image]:
     """Return the pictures of a pipeline's output."""
     if isinstance(output.images, list):
         return output.images
-    from diffusers.image_processor import VaeImageProcessor
-
-    pictures: list[Image] = VaeImageProcessor.numpy_to_pil(VaeImageProcessor.pt_to_numpy(output.images))
+    diffusers = import_package("diffusers.image_processor", distribution="diffusers", purpose="the teacher diffusers")
+    processor = diffusers.VaeImageProcessor
+    pictures: list[Image] = processor.numpy_to_pil(processor.pt_to_numpy(output.images))
     return pictures
 
 
@@ -46,7 +48,9 @@ def compress(outputs: list[PipelineOutput], png_writers: Executor) -> Pictures:
     for output in outputs:
         pictures = pixels_of(output)
         flags = getattr(output, "nsfw_content_detected", None) or [False] * len(pictures)
-        found += [(png_writers.submit(_png, picture), bool(flag)) for picture, flag in zip(pictures, flags, strict=True)]
+        found += [
+            (png_writers.submit(_png, picture), bool(flag)) for picture, flag in zip(pictures, flags, strict=True)
+        ]
     return found
 
 
