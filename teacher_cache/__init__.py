@@ -3,11 +3,13 @@
 The names below are the public ones; `distill` and `pipelines` use no others.
 """
 
+from teacher_cache.batches.teacher import sends_batches
 from teacher_cache.building.builder import BuildReport, build, build_requests
 from teacher_cache.building.encoding import encode
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import (
     Plan,
+    batched,
     expected_price,
     expected_seconds,
     make_plan,
@@ -124,6 +126,7 @@ __all__ = [
     "as_png",
     "atomic_file",
     "atomic_write",
+    "batched",
     "beyond_window",
     "build",
     "build_requests",
@@ -188,6 +191,7 @@ __all__ = [
     "redact",
     "redraw_notes",
     "retry",
+    "sends_batches",
     "sha256",
     "source_of_encoder",
     "source_of_teacher",

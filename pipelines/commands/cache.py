@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 from uuid import uuid4
 
 import typer
@@ -26,6 +26,7 @@ from pipelines.commands.options import (
     TaskType,
     TeacherSpec,
     Url,
+    Wait,
 )
 from pipelines.commands.output import exit_with_code, show
 from pipelines.commands.price_words import price_facts, price_lines, warn_of_retirement
@@ -56,6 +57,7 @@ def plan(
     from teacher_cache import (
         Cache,
         NoCacheError,
+        batched,
         beyond_window,
         expected_price,
         expected_seconds,
@@ -80,15 +82,17 @@ def plan(
     except NoCacheError:  # plan for an empty one, which is in memory only
         opened_cache, is_there = Cache(f"memory://armada-plan-{uuid4()}", create=True), False
     made = make_plan(opened_cache, teacher_source, encoder_source, requests)
-    calls = made.calls
+    coming = batched(opened_cache, teacher_source, requests) if is_there else 0
+    calls = made.calls - coming
     prices = price_notes(opened_teacher)
     each = expected_price(opened_cache, teacher_source, prices.usd, is_exact=prices.is_exact)
-    facts = {
+    facts: dict[str, Any] = {
         "rows": requests.rows,
         "unique_prompts": requests.unique_prompts,
         "pictures_at_hand": made.pictures_at_hand,
         "features_at_hand": made.features_at_hand,
         "failed": dict(made.failed),
+        **({"in_batches": coming} if coming else {}),
         "calls": calls,
         **price_facts(prices, calls, each, spent_so_far(opened_cache, teacher_source)),
         "seconds": expected_seconds(opened_cache, teacher_source, encoder_source, made) if is_there else None,
@@ -135,6 +139,7 @@ def build(
     redraw_missing: Annotated[
         bool, typer.Option("--redraw-missing", help="Draw again what was in files that are gone for good.")
     ] = False,
+    wait: Wait = False,
     notify: Notify = None,
     report: Report = None,
     as_json: AsJson = False,
@@ -147,6 +152,7 @@ def build(
         make_requests,
         open_encoder,
         open_teacher,
+        sends_batches,
         source_of_teacher,
     )
 
@@ -161,10 +167,13 @@ def build(
         seal_seconds=seal_seconds,
         format=format,
         redraw_missing=redraw_missing,
+        wait=wait,
         prompts=Path(prompts).name if Path(prompts).suffix else prompts,
     )
     teacher, encoder = both_named(cache, teacher, encoder)
     opened_teacher, opened_encoder = open_teacher(teacher), open_encoder(encoder)
+    if wait and not sends_batches(opened_teacher):
+        raise ArmadaError(f"--wait: the teacher {teacher} sends no batches; leave it out")
     if concurrency is not None:
         if not hasattr(opened_teacher, "concurrency"):
             raise ArmadaError(f"--concurrency: the teacher {teacher} accepts one request at a time; leave it out")
@@ -191,6 +200,7 @@ def retry(
     ] = None,
     max_calls: MaxCalls = None,
     budget_usd: BudgetUsd = None,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Request rows that failed again, once each: transient failures, or those of the given reasons."""
@@ -210,6 +220,7 @@ def retry(
             reasons,
             max_calls=max_calls,
             budget_usd=budget_usd,
+            wait=wait,
             stop=stop_on_signal(),
         )
         reports = [report] if report else []

@@ -20,7 +20,7 @@ from pipelines.commands.options import (
     TaskType,
     TeacherSpec,
 )
-from pipelines.commands.output import show
+from pipelines.commands.output import IN_BATCHES, show
 from pipelines.commands.price_words import offer, price_lines
 from pipelines.commands.specs import both_named
 from pipelines.commands.tasks import DataFiles
@@ -103,7 +103,7 @@ def pilot(
     else:
         show(_facts(found, page), False)
     if found.stopped:
-        raise typer.Exit(INTERRUPTED if found.stopped == "interrupted" else 4)
+        raise typer.Exit({"interrupted": INTERRUPTED, "batches": IN_BATCHES}.get(found.stopped, 4))
 
 
 def _facts(found: Pilot, page: Path) -> dict[str, Any]:

@@ -118,7 +118,9 @@ def run_pilot(
     whole = make_requests(source, splits.train.prompts)
     counts = [make_plan(cache, source, source_of_encoder(encoder), some).calls for some in (requests, whole)]
     announce(counts[0], counts[1], _each(cache, source, teacher))
-    spending = BuildOptions(max_calls=options.max_calls, budget_usd=options.budget_usd, prompts=f"pilot of {card.name}")
+    spending = BuildOptions(
+        max_calls=options.max_calls, budget_usd=options.budget_usd, wait=True, prompts=f"pilot of {card.name}"
+    )
     report = build_requests(cache, requests, teacher, encoder, spending, stop=stop)
     pictures, kept = _features(cache, source, source_of_encoder(encoder), rows)
     text = None

@@ -10,14 +10,15 @@ import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
+from teacher_cache.batches.teacher import OpenAIBatch
 from teacher_cache.building.background import Background
+from teacher_cache.building.batches.drawing import BatchDrawing
 from teacher_cache.building.completeness import require_complete, require_pictures, require_teacher
 from teacher_cache.building.drawing import Drawing
 from teacher_cache.building.encoding import Encoded
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import Plan, make_plan
+from teacher_cache.building.plan import Plan, batched_in, make_plan
 from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.sealing import seal
 from teacher_cache.building.spool_opening import adopt_moved_spools, open_spool, settle, total_spent, workspace_of
@@ -26,7 +27,7 @@ from teacher_cache.errors import ArmadaError, CacheError, not_one_of
 from teacher_cache.files.rights import check_writable
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
-from teacher_cache.spool.run_log import Counts, Run, RunLog
+from teacher_cache.spool.run_log import Run, RunLog, counter
 from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
@@ -52,7 +53,8 @@ class BuildReport:
     calls_total: int
     cost_usd_total: float
     seconds: float
-    stopped: str  # "", "budget" or "interrupted"
+    stopped: str  # "", "budget", "interrupted", or "batches": run the build again for the pictures that are in them
+    in_batches: int = 0  # requested pictures that a provider's batches have not brought yet
 
 
 def build(
@@ -105,7 +107,7 @@ def build_requests(
     require_teacher(cache, teacher_source)
     cache.store.sweep()
     with open_spool(cache) as spool:
-        adopt_moved_spools(cache, options, provenance)
+        adopt_moved_spools(cache, spool, options, provenance)
         if spool.unsealed():
             check_writable(cache.store, _folders(teacher_source, encoder_source))
         cache.register(teacher_source, encoder_source)
@@ -123,9 +125,9 @@ def build_requests(
                 _run_log(cache, spool, plan, (teacher_source, encoder_source), options, clock) as log,
                 Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background,
             ):
-                drawing = Drawing(spool, teacher, teacher_source, options, background, stop, clock)
-                if plan.calls:
-                    with log.drawing(_counter(drawing)):
+                drawing = _drawing(spool, teacher, teacher_source, options, background, stop, clock)
+                if plan.calls or isinstance(drawing, BatchDrawing):
+                    with log.drawing(counter(drawing)):
                         drawing.run(plan, planned)
                 encoded = background.finish(requests.index)
                 log.stopped = drawing.stopped or ("interrupted" if stop() else "")
@@ -135,6 +137,7 @@ def build_requests(
         spool.add_rate(f"encoder {encoder_source.name}", encoded.written + encoded.refused, encoded.seconds)
         own = spool.spent_by_this_build()
         total = total_spent(cache, spool, teacher_source)
+        in_batches = batched_in(spool, teacher_source, requests)
     report = _report(
         plan,
         drawing,
@@ -143,6 +146,7 @@ def build_requests(
         total=total,
         seconds=clock() - started,
         stopped=drawing.stopped or ("interrupted" if stop() else ""),
+        in_batches=in_batches,
     )
     if report.drawn or report.encoded or report.calls:
         write_card(cache)
@@ -177,26 +181,18 @@ def _run_log(
     return RunLog(workspace.folder, run, clock)
 
 
-class _Counting(Protocol):
-    """A drawing, however it draws, as the log of runs sees it."""
-
-    spool: Spool
-    teacher_source: Source
-    drawn: int
-    failed: dict[str, int]
-
-
-def _counter(drawing: _Counting) -> Callable[[], Counts]:
-    """Return a function that returns what a drawing has done since now."""
-    spool, teacher = drawing.spool, drawing.teacher_source.digest
-    calls, usd = spool.spent(teacher)
-
-    def count() -> Counts:
-        now_calls, now_usd = spool.spent(teacher)
-        failed = sum(dict(drawing.failed).values())
-        return Counts(drawing.drawn, failed, now_calls - calls, round(now_usd - usd, 9))
-
-    return count
+def _drawing(
+    spool: Spool,
+    teacher: Teacher,
+    source: Source,
+    options: BuildOptions,
+    background: Background,
+    stop: Callable[[], bool],
+    clock: Callable[[], float],
+) -> Drawing | BatchDrawing:
+    if isinstance(teacher, OpenAIBatch):
+        return BatchDrawing(spool, teacher, source, options, background, stop, clock)
+    return Drawing(spool, teacher, source, options, background, stop, clock)
 
 
 def _folders(teacher: Source, encoder: Source) -> list[str]:
@@ -207,13 +203,14 @@ def _folders(teacher: Source, encoder: Source) -> list[str]:
 
 def _report(
     plan: Plan,
-    drawing: Drawing,
+    drawing: Drawing | BatchDrawing,
     encoded: Encoded,
     *,
     own: tuple[int, float],
     total: tuple[int, float],
     seconds: float,
     stopped: str,
+    in_batches: int,
 ) -> BuildReport:
     """Return the report of a build; `own` are its own calls and cost, `total` those of all builds of the cache."""
     return BuildReport(
@@ -233,5 +230,6 @@ def _report(
         calls_total=total[0],
         cost_usd_total=total[1],
         seconds=seconds,
-        stopped=stopped,
+        stopped=stopped or ("batches" if in_batches else ""),
+        in_batches=in_batches,
     )

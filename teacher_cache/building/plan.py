@@ -14,11 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from teacher_cache.batches.tables import keys_in_batches
 from teacher_cache.building.requests import Requests
 from teacher_cache.building.spool_opening import open_existing_spool, total_spent
 from teacher_cache.format.digests import DigestIndex, from_column, from_hex, index_digests, same_at, smaller_rows
 from teacher_cache.format.sources import Source
 from teacher_cache.spool.rows import Wanted
+from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.key_columns import canonical_pictures, feature_digests, picture_digests
 
@@ -105,6 +107,19 @@ def has_feature(cache: Cache, teacher: Source, encoder: Source, images: pa.Table
     """Return which pictures (PLACE_COLUMNS), unique by key, have a feature in the cache: (N,) bool."""
     index = index_digests(from_column(images["image_key"]))
     return _have_feature(cache, teacher, encoder, index, from_column(images["image_sha256"]))
+
+
+def batched(cache: Cache, teacher: Source, requests: Requests) -> int:
+    """Return how many of some requests are in batches of this host whose results are not here yet: a plan counts them
+    as calls, and a build does not make them again."""
+    with open_existing_spool(cache) as spool:
+        return batched_in(spool, teacher, requests) if spool else 0
+
+
+def batched_in(spool: Spool, teacher: Source, requests: Requests) -> int:
+    """Return how many of some requests are in batches that an open spool knows; see `batched`."""
+    keys = keys_in_batches(spool, teacher.digest)
+    return int((requests.index.find(from_hex(keys, "the spool")) >= 0).sum())
 
 
 def expected_seconds(cache: Cache, teacher: Source, encoder: Source, plan: Plan) -> float | None:

@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from teacher_cache.format.sources import Source
+from teacher_cache.spool.spool import Spool
 
 FILE = "runs.sqlite"
 BEAT_S = 2.0
@@ -211,3 +214,25 @@ def _read(file: Path, query: str, *values: object) -> list[tuple[Any, ...]]:
             return database.execute(query, values).fetchall()
     except (sqlite3.Error, OSError):
         return []
+
+
+class Counting(Protocol):
+    """A drawing, however it draws, as the log of runs sees it."""
+
+    spool: Spool
+    teacher_source: Source
+    drawn: int
+    failed: dict[str, int]
+
+
+def counter(drawing: Counting) -> Callable[[], Counts]:
+    """Return a function that returns what a drawing has done since now."""
+    spool, teacher = drawing.spool, drawing.teacher_source.digest
+    calls, usd = spool.spent(teacher)
+
+    def count() -> Counts:
+        now_calls, now_usd = spool.spent(teacher)
+        failed = sum(dict(drawing.failed).values())
+        return Counts(drawing.drawn, failed, now_calls - calls, round(now_usd - usd, 9))
+
+    return count

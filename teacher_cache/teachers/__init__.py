@@ -21,6 +21,7 @@ BUILT_IN = {
     "pictogram": "teacher_cache.teachers.pictogram:Pictogram",
     "diffusers": "teacher_cache.teachers.diffusers_pipeline:DiffusersPipeline",
     "openai": "teacher_cache.teachers.openai_images:OpenAIImages",
+    "openai-batch": "teacher_cache.batches.teacher:OpenAIBatch",
     "folder": "teacher_cache.teachers.folder:Folder",
     "litellm": "teacher_cache.teachers.providers.litellm_images:LiteLLMImages",
     **{name: "teacher_cache.teachers.openai_images:OpenAIImages" for name in PRESETS},

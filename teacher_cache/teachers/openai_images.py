@@ -10,9 +10,9 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -26,6 +26,7 @@ from teacher_cache.teachers.providers.polling import await_picture
 from teacher_cache.teachers.providers.request_shape import request_shape
 from teacher_cache.teachers.rate_limit import RateLimit
 from teacher_cache.teachers.reply_pictures import Reply, read_picture, read_reply
+from teacher_cache.workers import Workers
 
 if TYPE_CHECKING:
     from httpx2 import Client
@@ -63,16 +64,16 @@ class OpenAIImages:
         groups = _groups(requests, self._n)
         self._streak.begin()
         self._streak.concurrency = self.concurrency
-        with self._client() as client, ThreadPoolExecutor(self.concurrency) as pool:
-            in_flight: set[Future[Call]] = set()
+        with self._client() as client, Workers(self.concurrency, partial(self._call, client), "call") as calls:
+            in_flight = 0
             while True:
-                while not self._streak.hopeless and len(in_flight) < self.concurrency and (group := next(groups, None)):
-                    in_flight.add(pool.submit(self._call, client, group))
+                while not self._streak.hopeless and in_flight < self.concurrency and (group := next(groups, None)):
+                    in_flight += 1
+                    calls.put(group)
                 if not in_flight:
                     break
-                done, in_flight = wait(in_flight, return_when=FIRST_COMPLETED)
-                for call in done:
-                    yield from self._streak.settle(call.result())
+                in_flight -= 1
+                yield from self._streak.settle(calls.get())
         yield from self._streak.end()
         if self._streak.hopeless:
             raise HopelessError(self._without_key(self._streak.hopeless))
@@ -96,14 +97,31 @@ class OpenAIImages:
     def _call(self, client: Client, group: Sequence[Request]) -> Call:
         """Make one call, with an answer for each request of the group, whose prompt is the same."""
         sent_at = self._rate_limit.wait()
+
+        def receive() -> tuple[list[bytes | ReplyError], float | None]:
+            try:
+                received = self._pictures(client, group)
+            except ReplyError as error:
+                if error.turned_away and not error.unreachable:
+                    error.wait_s = self._rate_limit.turned_away(sent_at, error.wait_s)
+                raise
+            self._rate_limit.taken()
+            return received
+
+        return self.settled(group, receive)
+
+    def settled(
+        self, group: Sequence[Request], receive: Callable[[], tuple[list[bytes | ReplyError], float | None]]
+    ) -> Call:
+        """Return the answers to a group of requests with one prompt. `receive` returns the pictures of their reply and
+        the cost of the whole call by its usage; it may raise ReplyError or HopelessError."""
         started = time.monotonic()
         pictures: list[bytes | ReplyError] = []
         error = ReplyError("transient", f"expected {len(group)} pictures in the reply, found fewer", billed=False)
         cost: float | None = None  # of the whole call, by its usage
         hopeless = ""
         try:
-            pictures, cost = self._pictures(client, group)
-            self._rate_limit.taken()
+            pictures, cost = receive()
         except HopelessError as stop:
             advice = "; or add seed=false to the spec" if stop.param == "seed" else ""
             if not self._key and str(stop).startswith(("HTTP 401", "HTTP 403")):
@@ -112,8 +130,6 @@ class OpenAIImages:
             error = ReplyError("transient", hopeless, billed=False, turned_away=True)
         except ReplyError as unusable:
             error = unusable
-            if error.turned_away and not error.unreachable:
-                error.wait_s = self._rate_limit.turned_away(sent_at, error.wait_s)
         except Exception as unforeseen:  # what no one foresaw in one reply is no error of the others
             error = ReplyError("undecodable", f"{type(unforeseen).__name__}: {unforeseen}")
         seconds = (time.monotonic() - started) / len(group)
@@ -167,25 +183,36 @@ class OpenAIImages:
     def _pictures(self, client: Client, group: Sequence[Request]) -> tuple[list[bytes | ReplyError], float | None]:
         """Make one call. Return the reply's pictures in its order, with an error in place of an unusable one, and the
         cost of the call by its usage."""
-        body = {**self._body, "prompt": group[0].prompt}
-        if len(group) > 1:
-            body["n"] = len(group)
-        if self._seed == "true" or (self._seed == "auto" and any(request.sample for request in group)):
-            body["seed"] = group[0].seed % 2**31
-        headers, address = self._shape.headers(self._key), self._shape.address
+        body, headers, address = self.body_of(group), self._shape.headers(self._key), self._shape.address
         try:
             data = read_body(client, "POST", address, limits=self._limits, headers=headers, json=body)
         except StatusError as status:
             raise classify(status.status, status.headers, status.body, datetime.now(timezone.utc)) from None
         reply = self._awaited(client, data, headers) if self._shape.preset.poll else read_reply(data)
+        return self.pictures_in(client, reply, data, len(group))
+
+    def body_of(self, group: Sequence[Request]) -> dict[str, Any]:
+        """Return the JSON body that requests the pictures of a group, whose prompt is the same."""
+        body = {**self._body, "prompt": group[0].prompt}
+        if len(group) > 1:
+            body["n"] = len(group)
+        if self._seed == "true" or (self._seed == "auto" and any(request.sample for request in group)):
+            body["seed"] = group[0].seed % 2**31
+        return body
+
+    def pictures_in(
+        self, client: Client, reply: Reply, data: bytes, most: int
+    ) -> tuple[list[bytes | ReplyError], float | None]:
+        """Return up to `most` pictures of a reply, whose bytes are `data`, in its order, with an error in place of an
+        unusable one, and the cost of the call by its usage. Raises ReplyError or HopelessError if it is an error."""
         if reply.is_error:
             raise classify(200, {}, data, datetime.now(timezone.utc))
         if not reply.entries:
             raise ReplyError("transient", "the server drew no picture: the reply's data is empty", billed=False)
         pictures: list[bytes | ReplyError] = []
-        for entry in reply.entries[: len(group)]:
+        for entry in reply.entries[:most]:
             try:
-                pictures.append(read_picture(client, address, entry, self._limits))
+                pictures.append(read_picture(client, self._shape.address, entry, self._limits))
             except ReplyError as error:
                 pictures.append(error)
         return pictures, self._prices.cost_of(reply.usage) if reply.cost_usd is None else reply.cost_usd

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
+import contextlib
 import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
+
+import pybase64
 
 from teacher_cache.format.pixels import picture_suffix
 from teacher_cache.teachers.http_errors import error_of, is_refusal, one_line
@@ -38,7 +40,7 @@ class Reply:
 def read_reply(body: bytes) -> Reply:
     """Read a reply's JSON. Raises ReplyError if it is no JSON object, or too deep or too large to be one of the API."""
     try:
-        if sum(body.count(mark) for mark in (b"[", b"{", b",")) > _MAX_VALUES:
+        if len(body) > _MAX_VALUES and sum(map(body.count, (b"[", b"{", b","))) > _MAX_VALUES:
             raise ReplyError("undecodable", f"expected JSON with data, found more than {_MAX_VALUES} values")
         value = json.loads(body)
     except (ValueError, RecursionError):
@@ -84,6 +86,9 @@ def _no_picture(facts: Mapping[str, Any]) -> ReplyError:
 def decode_base64(text: str) -> bytes:
     """Return the bytes of base64 or of a data URL: with or without line breaks and padding, in either alphabet. Raises
     ReplyError if it is neither."""
+    if text[:5].lower() != "data:":
+        with contextlib.suppress(ValueError):  # the common form needs no copies
+            return pybase64.b64decode(text, validate=True)
     head, comma, rest = text.lstrip().partition(",")
     encoded = text.encode("utf-8", "replace")
     if comma and head[:5].lower() == "data:":
@@ -92,7 +97,7 @@ def decode_base64(text: str) -> bytes:
             return encoded
     encoded = b"".join(encoded.split()).translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
     try:
-        return base64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
+        return pybase64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
     except binascii.Error as error:
         raise ReplyError("undecodable", f"no readable picture in the reply: {error}") from None
 
