@@ -198,7 +198,7 @@ def _rows(
     kind = "few_shot" if readout == "few_shot" else "finetune"
     means = []
     for name in (arm, other):
-        found = [load_predictions(out / "runs" / Run(kind, name, seed).name, readout) for seed in seeds]
+        found = [load_predictions(out / "runs" / Run(kind, name, seed).name, readout, tested.ids) for seed in seeds]
         scores = [None if one is None else scores_by_question(study.card, study.metric, one, tested) for one in found]
         if any(one is None for one in scores):
             return None, None

@@ -51,7 +51,7 @@ def run_one(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> di
     work = _few_shot if run.kind == "few_shot" else _finetune
     predictions, curve, seconds = work(study, run, folder, cache, splits)
     found = {name: score_predictions(study.card, values, splits.test) for name, values in predictions.items()}
-    save_predictions(folder, predictions)
+    save_predictions(folder, predictions, splits.test.ids)
     outcome = {
         "arm": run.arm,
         "seed": run.seed,

@@ -104,7 +104,7 @@ def test_a_run_of_a_study_scores_as_train_and_as_scikit_learn(tmp_path, task):
         trained = json.loads((folder / "run.json").read_text())["metrics"]["test"]
         assert outcome["readouts"]["finetune"] == pytest.approx(trained, abs=1e-5)
         for readout, found in outcome["readouts"].items():
-            predictions = load_predictions(folder, readout)
+            predictions = load_predictions(folder, readout, splits.test.ids)
             assert found[metric] == pytest.approx(by_scikit(task, predictions, splits.test), abs=1e-5)
 
 
@@ -144,7 +144,7 @@ def test_a_study_of_sentence_pairs_scores_as_train_and_as_scipy_and_has_no_probe
             "finetune"
         ]
         assert outcome == pytest.approx(json.loads((folder / "run.json").read_text())["metrics"]["test"], abs=1e-5)
-        found = load_predictions(folder, "finetune")[:, 0]
+        found = load_predictions(folder, "finetune", splits.test.ids)[:, 0]
         assert outcome["spearman"] == pytest.approx(stats.spearmanr(found, splits.test.labels)[0], abs=1e-5)
 
 
@@ -171,11 +171,11 @@ def test_the_findings_of_simulated_predictions_are_scikit_learns(tmp_path, task)
             predictions = generator.normal(size=(len(test), max(1, len(card.classes))))
         folder = tmp_path / "out" / "runs" / run.name
         folder.mkdir(parents=True)
-        save_predictions(folder, {"finetune": predictions})
-        scores = score_predictions(card, load_predictions(folder, "finetune"), test)
+        save_predictions(folder, {"finetune": predictions}, test.ids)
+        scores = score_predictions(card, load_predictions(folder, "finetune", test.ids), test)
         outcome = {"arm": run.arm, "seed": run.seed, "readouts": {"finetune": scores}, "curve": [1.0]}
         (folder / "outcome.json").write_text(json.dumps(outcome))
-        expected[run.arm, run.seed] = by_scikit(task, load_predictions(folder, "finetune"), test)
+        expected[run.arm, run.seed] = by_scikit(task, load_predictions(folder, "finetune", test.ids), test)
     found = find(study, tmp_path / "out", runs_of(study), test)
     for one in found.measured:
         assert one.values == pytest.approx([expected[one.arm, seed] for seed in one.seeds], abs=1e-6)
@@ -214,3 +214,14 @@ def test_a_class_that_no_training_row_has_is_never_predicted_by_the_probe():
     logits = probe(train, [0, 0, 2, 2], np.array([[0.0], [2.0]]), 0, 3)
     assert logits.argmax(1).tolist() == [0, 2]
     assert probe(train, [1, 1, 1, 1], train, 0, 3).argmax(1).tolist() == [1] * 4
+
+
+def test_predictions_are_found_by_row_id_and_other_rows_are_not(tmp_path):
+    save_predictions(tmp_path, {"finetune": np.array([[1.0], [2.0], [3.0]])}, ["a", "b", "c"])
+    assert load_predictions(tmp_path, "finetune", ["c", "a"]).tolist() == [[3.0], [1.0]]
+    assert load_predictions(tmp_path, "finetune", ["c", "d"]) is None
+    assert load_predictions(tmp_path, "probe", ["a"]) is None
+    assert load_predictions(tmp_path / "none", "finetune", ["a"]) is None
+    np.savez_compressed(tmp_path / "predictions.npz", finetune=np.array([1, 0]))  # as before 2026-12
+    assert load_predictions(tmp_path, "finetune", ["x", "y"]).tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    assert load_predictions(tmp_path, "finetune", ["x"]) is None
