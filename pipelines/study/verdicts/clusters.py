@@ -79,7 +79,7 @@ def clusters_of(objects: Sequence[Iterable[Hashable]]) -> Clusters:
         questions=count,
         objects=singles,
         pairs=pairs if len(pair_sizes) else None,
-        repeated=sum(size > 1 for size in sizes),
+        repeated=int((sizes > 1).sum()),
         degrees=max(0.0, degrees),
         correction=1 / left if left > 1e-9 else float("inf"),
     )

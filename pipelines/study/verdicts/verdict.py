@@ -15,8 +15,8 @@ from pipelines.study.verdicts.comparisons import Comparison
 
 @dataclass(frozen=True)
 class ReadoutVerdict:
-    """The verdict on one read-out: of the comparisons that were fixed beforehand if `is_primary`, else of the same pairs
-    of arms, as far as they are measured, within the larger family of those that were not."""
+    """The verdict on one read-out: of the comparisons that were fixed beforehand if `is_primary`, else of the same
+    pairs of arms, as far as they are measured, within the larger family of those that were not."""
 
     readout: str
     is_primary: bool
