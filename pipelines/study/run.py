@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.run.request import RunRequest, layered, make_request
 from pipelines.study.config import FewShot, Study
-from pipelines.study.verdicts.predictions import save_predictions, score_predictions
+from pipelines.study.predictions import save_predictions, score_predictions
 
 if TYPE_CHECKING:
     import torch

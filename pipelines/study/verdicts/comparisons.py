@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipelines.study.config import Study
+from pipelines.study.predictions import load_predictions
 from pipelines.study.run import Run
 from pipelines.study.statistics import holm, holm_levels, paired, smallest_detectable
 from pipelines.study.verdicts.chance import Chance, chance_of
 from pipelines.study.verdicts.clusters import Clusters, clusters_of_split
 from pipelines.study.verdicts.metric_parts import MEANS, metric_parts
-from pipelines.study.verdicts.predictions import load_predictions
 
 if TYPE_CHECKING:
     from distill import Split

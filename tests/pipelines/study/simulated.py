@@ -12,9 +12,9 @@ import yaml
 
 from pipelines.study.config import parse_study
 from pipelines.study.inputs import input_digests, study_splits
+from pipelines.study.predictions import save_predictions, score_predictions
 from pipelines.study.run import run_one
 from pipelines.study.runner import runs_of
-from pipelines.study.verdicts.predictions import save_predictions, score_predictions
 
 TEACHER, ENCODER = "fake-0123456789abcdef", "fake-encoder-0123456789abcdef"
 ARMS = {"undistilled": {"control": "undistilled"}, "relational": {}, "shuffled": {"control": "shuffled"}}

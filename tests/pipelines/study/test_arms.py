@@ -11,8 +11,8 @@ from sklearn.metrics import f1_score
 from pipelines.study.building import ArmSources, arm_sources
 from pipelines.study.config import read_study
 from pipelines.study.inputs import study_splits
+from pipelines.study.predictions import load_predictions
 from pipelines.study.runner import run_study
-from pipelines.study.verdicts.predictions import load_predictions
 from teacher_cache import ArmadaError
 from tests.distill.tiny import WORDS
 from tests.pipelines.cli import armada

@@ -14,9 +14,9 @@ from distill.tasks.splits import Split
 from pipelines.study.checks import check_arms
 from pipelines.study.config import parse_study
 from pipelines.study.findings import find
+from pipelines.study.predictions import load_predictions, save_predictions, score_predictions
 from pipelines.study.run import Run, run_one
 from pipelines.study.runner import runs_of
-from pipelines.study.verdicts.predictions import load_predictions, save_predictions, score_predictions
 from teacher_cache import ArmadaError, Cache, build
 from tests import fakes
 from tests.distill.tiny import WORDS, save_decoder, save_student

@@ -1,7 +1,7 @@
 """The predictions of a run for the test rows, by row id: kept beside its outcome, scored as `armada train` does.
 
 A prediction is a row's logits, or the text that a generative student wrote. What each row adds to a metric is in
-`metric_parts.py`.
+`verdicts/metric_parts.py`.
 """
 
 from __future__ import annotations
