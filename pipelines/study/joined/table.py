@@ -91,7 +91,7 @@ def notes(joined: Joined) -> list[str]:
     """Return sentences that say what the table shows."""
     found = [
         f"Differences in {_metrics(joined)}, means over seeds, each with its interval by Holm's procedure. Read-outs "
-        "that were not fixed beforehand are judged by the same rule and confirm nothing."
+        "that were not fixed beforehand are judged by the same rule, each by itself, and confirm nothing."
     ]
     if joined.counts_rows:
         found.append("The intervals count the chance of the seeds and of the test rows.")
