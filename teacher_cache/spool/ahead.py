@@ -18,7 +18,6 @@ from typing import Generic, Protocol, TypeVar
 from teacher_cache.spool.rows import Claim, Wanted
 from teacher_cache.spool.writer import Writer
 
-
 _WRITES = 4
 
 
