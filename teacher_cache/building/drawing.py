@@ -169,7 +169,7 @@ class Drawing:
         if retry and not retry.refusals:
             return self._retries.pop()
         wanted = next(self._pending, None)
-        return wanted and Sending(0.0, 0, wanted)
+        return Sending(0.0, 0, wanted) if wanted else None
 
     def _sent(self, sending: Sending) -> Request:
         request = sending.wanted.request

@@ -18,6 +18,8 @@ from typing import Generic, Protocol, TypeVar
 from teacher_cache.spool.rows import Claim, Wanted
 from teacher_cache.spool.writer import Writer
 
+_WRITES = 4
+
 
 class Sendable(Protocol):
     """What is sent: it has a picture to request."""
@@ -50,8 +52,7 @@ class ClaimsAhead(Generic[Item]):
     def take(self, room: int) -> tuple[Item, Claim] | None:
         """Return the next request, as soon as its claim is durable, or None if there is none. The teacher has `room`
         for so many. Raises CacheError if the spool can't be written."""
-        is_fast = time.monotonic() - self._left_at < self._writer.seconds
-        self._ahead = min(self._most, 2 * self._ahead + 1) if is_fast else self._ahead // 2
+        self._look_ahead(time.monotonic() - self._left_at)
         self._fill(1 if self._is_spent else max(1, room) + self._ahead)
         if not self._claimed:
             return None
@@ -62,6 +63,12 @@ class ClaimsAhead(Generic[Item]):
             (claim,) = self._writer.claim([item.wanted]).result()
         self._left_at = time.monotonic()
         return item, claim
+
+    def _look_ahead(self, seconds: float) -> None:
+        """Set how many requests are claimed ahead, after a teacher has worked so long between two of them: as many as
+        it takes while the spool writes a few times, approached by doubling and halving."""
+        wanted = min(self._most, int(_WRITES * self._writer.seconds / max(seconds, 1e-4)))
+        self._ahead = min(wanted, 2 * self._ahead + 1) if wanted > self._ahead else (self._ahead + wanted) // 2
 
     def _fill(self, size: int) -> None:
         """Claim requests up to `size`, if there are not half as many: many are claimed together."""

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from socket import socket
 from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -117,10 +118,10 @@ def _pieces(response: http.client.HTTPResponse) -> Iterator[bytes]:
         raise http.client.IncompleteRead(b"", response.length)
 
 
-def _has_ended(sock: object) -> bool:
+def _has_ended(sock: socket) -> bool:
     """Return whether a server has closed a connection that waits for a request, or sent what nobody asked for."""
     poll = select.poll() if hasattr(select, "poll") else None
     if poll is None:
         return bool(select.select([sock], [], [], 0)[0])
-    poll.register(sock, select.POLLIN | select.POLLPRI)  # type: ignore[arg-type]
+    poll.register(sock, select.POLLIN | select.POLLPRI)
     return bool(poll.poll(0))

@@ -113,9 +113,6 @@ def read_body(client: Client, method: str, url: str, *, limits: Limits, **reques
                     raise ReplyError("undecodable", f"a body of more than {limits.bytes} bytes")
                 if time.monotonic() > deadline:
                     raise ReplyError("transient", f"no complete reply within {limits.seconds:g} s")
-            if reply.status != 200:
-                raise StatusError(reply.status, reply.headers, bytes(body))
-            return bytes(body)
     except (httpx.ConnectError, httpx.ConnectTimeout, NoConnectionError) as error:
         message = f"no connection: {error}"
         raise ReplyError("transient", message, billed=False, turned_away=True, unreachable=True) from None
@@ -127,6 +124,9 @@ def read_body(client: Client, method: str, url: str, *, limits: Limits, **reques
         raise ReplyError("transient", f"the reply was cut off: {error}") from None
     except httpx.InvalidURL as error:
         raise ReplyError("undecodable", f"no usable URL: {error}", billed=False) from None
+    if reply.status != 200:
+        raise StatusError(reply.status, reply.headers, bytes(body))
+    return bytes(body)
 
 
 @contextmanager
