@@ -99,7 +99,7 @@ def _groups(shards: Sequence[Shard], shard_rows: int, shard_bytes: int) -> Itera
 
 def _compact_pictures(cache: Cache, teacher: Source, group: Sequence[Shard], provenance: Provenance) -> None:
     found = [cache.table(shard).append_column("path", pa.repeat(shard.path, shard.rows)) for shard in group]
-    rows = pa.concat_tables(found).sort_by([("image_key", "ascending"), ("image_sha256", "ascending")])
+    rows = pa.concat_tables(found, promote_options="default").sort_by([("image_key", "ascending"), ("image_sha256", "ascending")])
     rows = first_of_each(rows, "image_key")
     replaced = cache.state.entries_of(group)
     with progress(rows.num_rows, "compact pictures", "picture") as bar:
