@@ -84,4 +84,5 @@ def _image_row(row: SpoolRow) -> ImageRow:
         cost_usd=row.cost_usd,
         seconds=row.seconds,
         attempts=row.attempts,
+        drawn_prompt=row.drawn_prompt,
     )

@@ -82,6 +82,7 @@ class Spool:
             in the spool or in a seal after `planned`; "spent" if the budget does not allow the call.
         """
         request, owner = wanted.request, self.locks.owner
+        drawn = request.prompt if wanted.has_recipe else ""
         with self._database.transaction() as db:
             row = db.execute(
                 "SELECT state, owner, attempts FROM rows WHERE image_key = ?", (request.image_key,)
@@ -93,13 +94,13 @@ class Spool:
             query = "SELECT 1 FROM calls WHERE image_key = ? AND sealed > ?"
             if not row and db.execute(query, (request.image_key, planned)).fetchone():
                 return "done"
-            if not budget.allows(*self.spent(teacher) if budget.is_limited else (0, 0.0)):
+            if not budget.allows(*self.spent(teacher, *budget.shared) if budget.is_limited else (0, 0.0)):
                 return "spent"
             attempts = 1 + (row[2] if row else wanted.attempts)
             db.execute(
-                "INSERT OR REPLACE INTO rows(image_key, teacher, prompt, prompt_key, sample, state, owner, attempts)"
-                " VALUES (?, ?, ?, ?, ?, 'claimed', ?, ?)",
-                (request.image_key, teacher, request.prompt, wanted.prompt_key, request.sample, owner, attempts),
+                "INSERT OR REPLACE INTO rows(image_key, teacher, prompt, prompt_key, sample, state, owner, attempts,"
+                " drawn_prompt) VALUES (?, ?, ?, ?, ?, 'claimed', ?, ?, ?)",
+                (request.image_key, teacher, wanted.text, wanted.prompt_key, request.sample, owner, attempts, drawn),
             )
             db.execute(
                 "INSERT INTO calls(teacher, image_key, cost_usd, build) VALUES (?, ?, ?, ?)",
@@ -223,11 +224,13 @@ class Spool:
         rows = self._database.read("SELECT seconds / rows FROM rates WHERE name = ? AND rows > 0", name)
         return float(rows[0][0]) if rows else None
 
-    def spent(self, teacher: str) -> tuple[int, float]:
-        """Return the number of calls ever reserved here for a teacher, and their cost in dollars, which is 0 if the
-        teacher has no price."""
-        rows = self._database.read("SELECT calls, cost_usd FROM spent WHERE teacher = ?", teacher)
-        return (int(rows[0][0]), round(rows[0][1], 9)) if rows else (0, 0.0)
+    def spent(self, *teachers: str) -> tuple[int, float]:
+        """Return the number of calls ever reserved here for a teacher, or for several, and their cost in dollars, which
+        is 0 for one without a price."""
+        marks = ", ".join("?" * len(teachers))
+        query = f"SELECT coalesce(sum(calls), 0), coalesce(sum(cost_usd), 0) FROM spent WHERE teacher IN ({marks})"
+        ((calls, usd),) = self._database.read(query, *teachers)
+        return int(calls), round(float(usd), 9)
 
     def spent_by_this_build(self) -> tuple[int, float]:
         """Return the number of calls that this build has reserved, and their cost in dollars."""
