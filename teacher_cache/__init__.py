@@ -9,6 +9,7 @@ from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import Plan, expected_seconds, make_plan, missing_features
 from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.retrying import check_named, retry
+from teacher_cache.building.rewriting.estimate import rewriting_usd
 from teacher_cache.building.same_pictures import redraw_notes
 from teacher_cache.encoders import Encoder, open_encoder, source_of_encoder
 from teacher_cache.errors import (
@@ -31,6 +32,7 @@ from teacher_cache.files.user_folders import user_folder
 from teacher_cache.format.commits import Spent
 from teacher_cache.format.pixels import as_png, open_picture, picture_suffix
 from teacher_cache.format.provenance import Provenance
+from teacher_cache.format.recipes import Recipe, recipe_of, rewriter_of
 from teacher_cache.format.shards import (
     IMAGE_COLUMNS,
     ImageRow,
@@ -47,6 +49,7 @@ from teacher_cache.maintenance.compaction import compact
 from teacher_cache.maintenance.exporting import export
 from teacher_cache.maintenance.merging import merge
 from teacher_cache.maintenance.recomputation import recompute
+from teacher_cache.maintenance.rewriter_status import RewriterStatus, rewriter_status
 from teacher_cache.maintenance.verification import verify
 from teacher_cache.progress_bar import progress
 from teacher_cache.prompts import check_prompts, checked_prompts, iterate_prompts, read_prompts
@@ -55,6 +58,8 @@ from teacher_cache.reading.reader import Features, choose, failure_reasons, open
 from teacher_cache.reading.rows import ChosenRows, FeatureRows
 from teacher_cache.reading.shard_rows import ShardRows
 from teacher_cache.registry.packages import minilm_folder, package_file, quiet_transformers
+from teacher_cache.registry.recipe_options import with_recipe
+from teacher_cache.rewriting import Rewriter, Rewritten
 from teacher_cache.sharing.copying import Shared, pull, push, sync
 from teacher_cache.sharing.selection import PullFilter
 from teacher_cache.storage.cache import Cache
@@ -93,8 +98,12 @@ __all__ = [
     "PromptWindow",
     "Provenance",
     "PullFilter",
+    "Recipe",
     "Request",
     "Requests",
+    "Rewriter",
+    "RewriterStatus",
+    "Rewritten",
     "ShardRows",
     "Shared",
     "Source",
@@ -161,9 +170,13 @@ __all__ = [
     "read_pictures",
     "read_prompts",
     "read_rows",
+    "recipe_of",
     "recompute",
     "redraw_notes",
     "retry",
+    "rewriter_of",
+    "rewriter_status",
+    "rewriting_usd",
     "sha256",
     "source_of_encoder",
     "source_of_teacher",
@@ -174,4 +187,5 @@ __all__ = [
     "sync",
     "user_folder",
     "verify",
+    "with_recipe",
 ]

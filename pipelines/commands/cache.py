@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Optional
 from uuid import uuid4
@@ -19,15 +19,20 @@ from pipelines.commands.options import (
     LabelColumn,
     Limit,
     MaxCalls,
+    PromptPrefix,
     Prompts,
+    PromptSuffix,
+    PromptTemplate,
+    Rewrite,
     Samples,
     Task,
     TaskType,
     TeacherSpec,
     Url,
 )
-from pipelines.commands.output import exit_with_code, show
+from pipelines.commands.output import exit_with_code, show, show_status
 from pipelines.commands.prompts import read_command_prompts
+from pipelines.commands.recipes import drawn_prompts, price_facts, rewritten_fact, with_recipe_options
 from pipelines.commands.specs import both_named
 from pipelines.files import json_text
 
@@ -48,6 +53,10 @@ def plan(
     task: Task = None,
     samples: Samples = 1,
     limit: Limit = None,
+    prompt_template: PromptTemplate = None,
+    prompt_prefix: PromptPrefix = None,
+    prompt_suffix: PromptSuffix = None,
+    rewrite: Rewrite = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a build would do: rows, pictures and features at hand, calls to make. Nothing is called or written."""
@@ -65,8 +74,9 @@ def plan(
         source_of_teacher,
     )
 
+    recipe = with_recipe_options(prompt_template, prompt_prefix, prompt_suffix, rewrite)
     teacher, encoder = both_named(cache, teacher, encoder)
-    opened_teacher = open_teacher(teacher)
+    opened_teacher = open_teacher(recipe(teacher))
     teacher_source, encoder_source = source_of_teacher(opened_teacher), source_of_encoder(open_encoder(encoder))
     texts = read_command_prompts(prompts, text_column, label_column, task, type)
     requests = make_requests(teacher_source, texts, samples, limit)
@@ -75,19 +85,17 @@ def plan(
     except NoCacheError:  # plan for an empty one, which is in memory only
         opened_cache, is_there = Cache(f"memory://armada-plan-{uuid4()}", create=True), False
     made = make_plan(opened_cache, teacher_source, encoder_source, requests)
-    calls = made.calls
-    price_usd = opened_teacher.price_usd
     facts = {
         "rows": requests.rows,
         "unique_prompts": requests.unique_prompts,
         "pictures_at_hand": made.pictures_at_hand,
         "features_at_hand": made.features_at_hand,
         "failed": dict(made.failed),
-        "calls": calls,
-        "cost_usd": None if price_usd is None else calls * price_usd,
+        "calls": made.calls,
+        **price_facts(opened_cache, made, opened_teacher),
         "seconds": expected_seconds(opened_cache, teacher_source, encoder_source, made) if is_there else None,
     }
-    beyond = beyond_window(opened_teacher, requests.prompts)
+    beyond = beyond_window(opened_teacher, drawn_prompts(teacher_source, requests.prompts))
     notes = redraw_notes(opened_cache, teacher_source, made)
     if as_json:
         facts |= {"notes": notes, **({"beyond_window": asdict(beyond)} if beyond else {})}
@@ -110,6 +118,10 @@ def build(
     task: Task = None,
     samples: Samples = 1,
     limit: Limit = None,
+    prompt_template: PromptTemplate = None,
+    prompt_prefix: PromptPrefix = None,
+    prompt_suffix: PromptSuffix = None,
+    rewrite: Rewrite = None,
     max_calls: MaxCalls = None,
     budget_usd: BudgetUsd = None,
     concurrency: Annotated[
@@ -155,8 +167,9 @@ def build(
         redraw_missing=redraw_missing,
         prompts=Path(prompts).name if Path(prompts).suffix else prompts,
     )
+    recipe = with_recipe_options(prompt_template, prompt_prefix, prompt_suffix, rewrite)
     teacher, encoder = both_named(cache, teacher, encoder)
-    opened_teacher, opened_encoder = open_teacher(teacher), open_encoder(encoder)
+    opened_teacher, opened_encoder = open_teacher(recipe(teacher)), open_encoder(encoder)
     if concurrency is not None:
         if not hasattr(opened_teacher, "concurrency"):
             raise ArmadaError(f"--concurrency: the teacher {teacher} accepts one request at a time; leave it out")
@@ -166,7 +179,7 @@ def build(
     report = build_requests(
         Cache(cache, create=True), requests, opened_teacher, opened_encoder, options, stop=stop_on_signal()
     )
-    show(asdict(report), as_json)
+    show(rewritten_fact(report), as_json)
     exit_with_code(report)
 
 
@@ -180,6 +193,10 @@ def retry(
     reason: Annotated[
         Optional[list[str]], typer.Option("--reason", help="Retry failures of this reason; may be repeated.")
     ] = None,
+    prompt_template: PromptTemplate = None,
+    prompt_prefix: PromptPrefix = None,
+    prompt_suffix: PromptSuffix = None,
+    rewrite: Rewrite = None,
     max_calls: MaxCalls = None,
     budget_usd: BudgetUsd = None,
     as_json: AsJson = False,
@@ -187,6 +204,7 @@ def retry(
     """Request rows that failed again, once each: transient failures, or those of the given reasons."""
     from teacher_cache import ArmadaError, Cache, check_named, open_encoder, open_teacher, retry as run_retry
 
+    recipe = with_recipe_options(prompt_template, prompt_prefix, prompt_suffix, rewrite)
     cache, reasons = Cache(url), reason or ["transient"]
     reports = []
     if teacher is None or encoder is None:
@@ -196,7 +214,7 @@ def retry(
     else:
         report = run_retry(
             cache,
-            open_teacher(teacher),
+            open_teacher(recipe(teacher)),
             open_encoder(encoder),
             reasons,
             max_calls=max_calls,
@@ -205,10 +223,10 @@ def retry(
         )
         reports = [report] if report else []
     if as_json:
-        typer.echo(json_text({"retried": [asdict(report) for report in reports]}))
+        typer.echo(json_text({"retried": [rewritten_fact(report) for report in reports]}))
     else:
         for report in reports:
-            show(asdict(report), False)
+            show(rewritten_fact(report), False)
     for report in reports:
         exit_with_code(report)
 
@@ -217,24 +235,13 @@ def retry(
 def status(url: Url, as_json: AsJson = False) -> None:
     """Show a cache in numbers: pictures, features, failures by reason, coverage by task, calls, cost, size, rates."""
     from pipelines.commands.task_coverage import task_coverage
-    from teacher_cache import Cache, status as read_status
+    from teacher_cache import Cache, rewriter_status, status as read_status
 
     cache = Cache(url)
-    teachers, tasks = read_status(cache), task_coverage(cache)
+    teachers, rewriters, tasks = read_status(cache), rewriter_status(cache), task_coverage(cache)
     if as_json:
         facts = {"teachers": [asdict(teacher) for teacher in teachers], "tasks": [asdict(task) for task in tasks]}
+        facts |= {"rewriters": [asdict(rewriter) for rewriter in rewriters]} if rewriters else {}
         typer.echo(json_text({"cache": url, **facts}))
         return
-    for teacher in teachers:
-        facts = asdict(replace(teacher, encoders=[]))
-        del facts["spec"], facts["encoders"]
-        show(facts, False)
-        for encoder in teacher.encoders:
-            typer.echo()
-            facts = {f"  {name}": value for name, value in asdict(encoder).items() if name not in ("spec", "options")}
-            show({**facts, "  to repeat": encoder.options}, False)
-    for task in tasks:
-        typer.echo()
-        show({f"  {name}": value for name, value in asdict(task).items()}, False)
-    if not teachers:
-        typer.echo("no teacher has drawn into this cache yet")
+    show_status(teachers, rewriters, tasks)

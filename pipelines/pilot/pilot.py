@@ -33,6 +33,7 @@ from teacher_cache import (
     make_requests,
     open_features,
     prompt_key,
+    rewriting_usd,
     source_of_encoder,
     source_of_teacher,
 )
@@ -190,7 +191,11 @@ def _price(
     plan = make_plan(cache, teacher, encoder, requests)
     each = float(paid.mean()) if len(paid) and len(paid) == len(costs) else opened.price_usd
     half = 1.96 * float(paid.std(ddof=1)) / len(paid) ** 0.5 if each is not None and len(paid) > 1 else 0.0
-    usd = [None if each is None else plan.calls * max(0.0, each + sign * half) for sign in (0, -1, 1)]
+    rewriting = rewriting_usd(cache, plan, opened)
+    usd = [
+        None if each is None or rewriting is None else plan.calls * max(0.0, each + sign * half) + rewriting
+        for sign in (0, -1, 1)
+    ]
     return Price(
         calls=report.calls,
         cost_usd=report.cost_usd,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from teacher_cache.building.background import Background
 from teacher_cache.building.completeness import require_complete, require_pictures, require_teacher
@@ -18,13 +18,18 @@ from teacher_cache.building.encoding import Encoded
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import Plan, make_plan
 from teacher_cache.building.requests import Requests, make_requests
+from teacher_cache.building.rewriting.drawn import DrawnPrompts
+from teacher_cache.building.rewriting.phase import RewritingDone, check_prices, record_failed_texts, rewrite_texts
+from teacher_cache.building.rewriting.sealing import seal_rewrites
 from teacher_cache.building.sealing import seal
-from teacher_cache.building.spool_opening import adopt_moved_spools, open_spool, settle, total_spent
+from teacher_cache.building.spool_opening import adopt_moved_spools, open_spool, settle, sources_of, total_spent
 from teacher_cache.encoders import Encoder, source_of_encoder
 from teacher_cache.errors import ArmadaError, CacheError, not_one_of
 from teacher_cache.files.rights import check_writable
 from teacher_cache.format.provenance import Provenance
+from teacher_cache.format.recipes import recipe_of
 from teacher_cache.format.sources import Source
+from teacher_cache.rewriting.rows import rewriters, shards_folder
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
 from teacher_cache.storage.samples import FORMATS
@@ -50,6 +55,7 @@ class BuildReport:
     cost_usd_total: float
     seconds: float
     stopped: str  # "", "budget" or "interrupted"
+    rewritten: int | None = None  # texts by this build; None if the teacher has no rewriter
 
 
 def build(
@@ -91,13 +97,15 @@ def build_requests(
     clock: Callable[[], float] = time.time,
 ) -> BuildReport:
     """Build requested pictures; see `build`."""
-    if options.budget_usd is not None and teacher.price_usd is None:
-        raise ArmadaError("--budget-usd: this teacher has no known price; cap the calls by --max-calls instead")
+    if options.budget_usd is not None:
+        check_prices(teacher)
     if options.format not in FORMATS:
         raise ArmadaError(f"--format: {not_one_of(FORMATS, options.format)}")
     started = clock()
     teacher_source, encoder_source = source_of_teacher(teacher), source_of_encoder(encoder)
     provenance = Provenance(clock, options.prompts)
+    prompts = DrawnPrompts(recipe) if (recipe := recipe_of(teacher_source)) else None
+    requests = replace(requests, drawn=prompts) if prompts else requests
     require_complete(cache, options.redraw_missing, provenance)
     require_teacher(cache, teacher_source)
     cache.store.sweep()
@@ -109,15 +117,33 @@ def build_requests(
         for source in cache.teachers():
             if source.digest in spool.unsealed():
                 seal(cache, spool, source, options, provenance, again=True)
+        for source in rewriters(cache):
+            if source.digest in spool.unsealed():
+                seal_rewrites(cache, spool, source, options, provenance, again=True)
         planned = spool.last_seal()
         cache.refresh()  # after the number of the last seal: a picture is in the plan's cache or in a later seal
         plan = make_plan(cache, teacher_source, encoder_source, requests, retry=options.retry)
         require_pictures(cache, teacher_source, encoder_source, requests.index)
         if plan.calls or plan.features_at_hand < len(requests):
             check_writable(cache.store, _folders(teacher_source, encoder_source))
+        rewriting = RewritingDone()
         try:
+            if plan.rewrites:
+                rewriting = rewrite_texts(
+                    cache, spool, teacher, teacher_source, plan, planned, options, provenance, stop, clock
+                )
+                planned = spool.last_seal()
+                cache.refresh()
+                plan = make_plan(
+                    cache, teacher_source, encoder_source, requests, retry=options.retry, retry_rewrites=()
+                )
+            if prompts and plan.texts:
+                record_failed_texts(cache, spool, teacher_source, plan, provenance)
+                plan = plan.ready()
+                prompts.load(cache)
             with Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background:
-                drawing = Drawing(spool, teacher, teacher_source, options, background, stop, clock)
+                shared = tuple(source.digest for source in sources_of(teacher_source)[1:])
+                drawing = Drawing(spool, teacher, teacher_source, options, background, stop, clock, shared=shared)
                 if plan.calls:
                     drawing.run(plan, planned)
                 encoded = background.finish(requests.index)
@@ -126,7 +152,7 @@ def build_requests(
                 settle(cache, spool, provenance)
         spool.add_rate(f"encoder {encoder_source.name}", encoded.written + encoded.refused, encoded.seconds)
         own = spool.spent_by_this_build()
-        total = total_spent(cache, spool, teacher_source)
+        total = total_spent(cache, spool, *sources_of(teacher_source))
     report = _report(
         plan,
         drawing,
@@ -134,7 +160,8 @@ def build_requests(
         own=own,
         total=total,
         seconds=clock() - started,
-        stopped=drawing.stopped or ("interrupted" if stop() else ""),
+        stopped=drawing.stopped or rewriting.stopped or ("interrupted" if stop() else ""),
+        rewritten=rewriting.rewritten if plan.texts else None,
     )
     if report.drawn or report.encoded or report.calls:
         write_card(cache)
@@ -146,6 +173,7 @@ def build_requests(
 def _folders(teacher: Source, encoder: Source) -> list[str]:
     """Return the folders of a cache into which a build writes."""
     images = [f"images/{teacher.name}/{kind}" for kind in ("shards", "indexes")]
+    images += [shards_folder(rewriter)[:-1] for rewriter in sources_of(teacher)[1:]]
     return [*images, f"features/{teacher.name}/{encoder.name}/shards", f"failures/{teacher.name}", "commits"]
 
 
@@ -158,6 +186,7 @@ def _report(
     total: tuple[int, float],
     seconds: float,
     stopped: str,
+    rewritten: int | None,
 ) -> BuildReport:
     """Return the report of a build; `own` are its own calls and cost, `total` those of all builds of the cache."""
     return BuildReport(
@@ -178,4 +207,5 @@ def _report(
         cost_usd_total=total[1],
         seconds=seconds,
         stopped=stopped,
+        rewritten=rewritten,
     )

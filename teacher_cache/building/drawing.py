@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from teacher_cache.building.answers import IdenticalPictures, check_answer, check_picture
-from teacher_cache.building.background import Background
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.other_hosts import RequestQueue
 from teacher_cache.building.plan import Plan
 from teacher_cache.building.retries import Retries, Sending
 from teacher_cache.building.same_pictures import redraw_notes
+from teacher_cache.building.sealing import Sealer
 from teacher_cache.errors import ArmadaError, CacheError
 from teacher_cache.format.sources import Source
 from teacher_cache.progress_bar import progress
@@ -47,12 +47,15 @@ class Drawing:
     teacher: Teacher
     teacher_source: Source
     options: BuildOptions
-    background: Background
+    background: Sealer
     stop: Callable[[], bool]
     clock: Callable[[], float]
     drawn: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     stopped: str = ""  # or "budget" or "interrupted"
+    shared: tuple[str, ...] = ()  # the digests of further sources whose calls count under the same caps
+    check: Callable[[Picture | Failure], Picture | Failure] = check_picture
+    role: tuple[str, str] = ("teacher", "picture")  # who is asked, and for what
     _in_flight: dict[str, Sending] = field(default_factory=dict)  # by image key
     _claimed_elsewhere: list[Wanted] = field(default_factory=list)  # by another build of this host
     _unrecorded: deque[Picture | Failure] = field(default_factory=deque)  # answers that are not in the spool yet
@@ -62,7 +65,7 @@ class Drawing:
     _prompts: dict[str, tuple[str, int]] = field(default_factory=dict)  # of unrecorded answers, by image key
 
     def __post_init__(self) -> None:
-        self._name = f"teacher {self.teacher_source.spec.get('kind', '')}"
+        self._name = f"{self.role[0]} {self.teacher_source.spec.get('kind', '')}"
         self._retries = Retries(self.options.attempts)
         self._identical = IdenticalPictures(self._name, getattr(self.teacher, "if_identical", ""))
 
@@ -76,7 +79,7 @@ class Drawing:
         self.spool.reserve.grow(self._room(_FIRST_PICTURE_BYTES))
         for note in redraw_notes(self.background.cache, self.teacher_source, plan):
             print(f"{self._name}: {note}", file=sys.stderr)
-        with progress(plan.calls, self._name, "picture") as bar, ThreadPoolExecutor(1) as recorder:
+        with progress(plan.calls, self._name, self.role[1]) as bar, ThreadPoolExecutor(1) as recorder:
             pending: Iterator[Wanted] = RequestQueue(plan, self.background.others, bar.update)
             try:
                 while not self.stopped and not self._error:
@@ -105,7 +108,7 @@ class Drawing:
         if self._error:
             raise self._error
         answers = self.drawn + sum(self.failed.values())
-        self.spool.add_rate(f"teacher {self.teacher_source.name}", answers, time.monotonic() - started)
+        self.spool.add_rate(f"{self.role[0]} {self.teacher_source.name}", answers, time.monotonic() - started)
 
     def _answers(self, requests: Iterator[Request]) -> Iterator[Picture | Failure]:
         """Yield one answer per request that the teacher pulls: an answer that was not requested, or a second one, is
@@ -175,7 +178,7 @@ class Drawing:
 
     def _budget(self) -> Budget:
         price, elsewhere = self.teacher.price_usd, self.background.spent_elsewhere
-        return Budget(self.options.max_calls, self.options.budget_usd, price, elsewhere)
+        return Budget(self.options.max_calls, self.options.budget_usd, price, elsewhere, self.shared)
 
     def _wait_for_records(self, most: int) -> None:
         """Wait until at most `most` answers are not stored yet. The first error ends the build later."""
@@ -221,7 +224,7 @@ class Drawing:
         while self._unrecorded:
             answer = self._unrecorded.popleft()
             try:
-                answers.append(check_picture(answer))
+                answers.append(self.check(answer))
             except ArmadaError as error:  # the other answers are stored all the same
                 self._error = self._error or error
         if not answers:  # an earlier call has recorded this answer together with others

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -43,6 +44,13 @@ class Requests:
         """Yield the prompts of the requests that are marked in (N,) bool."""
         for places in _parts(np.flatnonzero(chosen)):
             yield from self.prompts.take(pa.array(places)).to_pylist()
+
+    def rows_at(self, places: np.ndarray) -> Iterator[dict[str, Any]]:
+        """Yield the keys, the text and the sample of the requests at these places (M,), as shards have them."""
+        for part in _parts(places):
+            for place, text in zip(part.tolist(), self.prompts.take(pa.array(part)).to_pylist(), strict=True):
+                facts = {"image_key": self.keys[place].tobytes().hex(), "prompt_key": prompt_key(text)}
+                yield facts | {"prompt": text, "sample": int(self.samples[place])}
 
     def wanted(self, places: np.ndarray, attempts: np.ndarray) -> Iterator[Wanted]:
         """Yield the requests at these places (M,), one by one; `attempts` (N,) counts their earlier calls."""

@@ -1,4 +1,4 @@
-"""The columns of rewritten prompts: what a rewriter made of a text, and what it cost. A text has one row per rewriter."""
+"""The columns of rewritten prompts: what a rewriter made of a text, and what it cost."""
 
 from __future__ import annotations
 

@@ -13,7 +13,12 @@ from teacher_cache.registry.packages import stream_digest
 from teacher_cache.storage.cache import Cache
 
 FOLDERS = ("images", "features", "failures", "rewrites")
-_RECORDS = ("/teacher.json", "/encoder.json", "/rewriter.json", "/README.md")  # files in these folders that no commit names
+_RECORDS = (
+    "/teacher.json",
+    "/encoder.json",
+    "/rewriter.json",
+    "/README.md",
+)  # no commit names them
 
 
 def check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified, provenance: Provenance) -> None:

@@ -50,5 +50,7 @@ class SpoolRow:
     bytes: int  # of the picture, 0 for a failure
 
 
-COLUMNS = "image_key, prompt, prompt_key, sample, attempts, suffix, sha256, cost_usd, seconds, reason, message, drawn_prompt"
+COLUMNS = (
+    "image_key, prompt, prompt_key, sample, attempts, suffix, sha256, cost_usd, seconds, reason, message, drawn_prompt"
+)
 BYTES = "coalesce((SELECT length(data) FROM pictures WHERE pictures.image_key = rows.image_key), 0)"

@@ -186,8 +186,9 @@ class Cache:
     def images(self, teacher: Source, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the index of a teacher's pictures, one row per key: IMAGE_COLUMNS and `path`, the tar's path.
 
-        With `columns`, also `drawn_prompt`, return only these, image_key and image_sha256. If a key has several pictures, the one with the
-        smallest digest is canonical, and only its row is returned. The rows of missing shards are left out.
+        With `columns`, which may have `drawn_prompt`, return only these, image_key and image_sha256. If a key has
+        several pictures, the one with the smallest digest is canonical, and only its row is returned. The rows of
+        missing shards are left out.
         """
         schema = IMAGE_COLUMNS.append(pa.field("path", pa.dictionary(pa.int32(), pa.string())))
         names = schema.names if columns is None else list(dict.fromkeys(["image_key", "image_sha256", *columns]))

@@ -1,0 +1,58 @@
+"""The options by which a user says how a teacher's prompts are made of texts, and what `cache plan` says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from teacher_cache import BuildReport, Cache, Plan, Source, Teacher
+
+
+def with_recipe_options(
+    template: str | None, prefix: str | None, suffix: str | None, rewrite: str | None
+) -> Callable[[str], str]:
+    """Return a function that adds the options to a teacher's spec; see `teacher_cache.with_recipe` for its errors."""
+    from teacher_cache import with_recipe
+
+    return lambda teacher: with_recipe(teacher, template=template, prefix=prefix, suffix=suffix, rewrite=rewrite)
+
+
+def price_facts(cache: Cache, plan: Plan, teacher: Teacher) -> dict[str, Any]:
+    """Return what a plan costs, `cost_usd`, None if a price is unknown; and what it says of the texts to rewrite, if
+    the teacher has a rewriter: their price, `rewriting_usd`, is a part of it."""
+    from teacher_cache import rewriting_usd
+
+    usd = None if teacher.price_usd is None else plan.calls * teacher.price_usd
+    if plan.texts is None:
+        return {"cost_usd": usd}
+    rewriting = rewriting_usd(cache, plan, teacher)
+    return {
+        "texts_rewritten": int(plan.texts.at_hand.sum()),
+        "texts_to_rewrite": plan.rewrites,
+        "texts_failed": plan.texts.failures(),
+        "rewriting_usd": rewriting,
+        "cost_usd": None if usd is None or rewriting is None else usd + rewriting,
+    }
+
+
+def rewritten_fact(report: BuildReport) -> dict[str, Any]:
+    """Return the facts of a report; the number of rewritten texts only if the teacher has a rewriter."""
+    facts = asdict(report)
+    if report.rewritten is None:
+        del facts["rewritten"]
+    return facts
+
+
+def drawn_prompts(teacher: Source, prompts: pa.ChunkedArray) -> Sequence[str]:
+    """Return the prompts that are drawn for some texts; none if they are not known before they are rewritten."""
+    from teacher_cache import recipe_of
+
+    recipe = recipe_of(teacher)
+    if recipe is None:
+        unchanged: Sequence[str] = prompts
+        return unchanged
+    return [] if recipe.rewriter else [recipe.drawn(text) for text in prompts.to_pylist()]
