@@ -61,32 +61,36 @@ def test_a_prefix_has_the_key_of_the_template_that_draws_the_same():
     ],
 )
 def test_a_template_without_exactly_one_text_is_refused(template, found):
-    with pytest.raises(SpecError, match="--prompt-template: expected {text} exactly once") as error:
+    with pytest.raises(SpecError, match=r"--prompt-template: expected \{text\} exactly once") as error:
         with_recipe(TEACHER, template=template)
     assert found in str(error.value)
 
 
 def test_what_contradicts_is_refused():
-    with pytest.raises(SpecError, match="has prompt.template= already"):
+    with pytest.raises(SpecError, match=r"has prompt\.template= already"):
         with_recipe(with_recipe(TEACHER, prefix="a "), suffix=" b")
-    with pytest.raises(SpecError, match=r"unknown option 'prompt\.templat'.*did you mean|unknown option"):
+    with pytest.raises(SpecError, match=r"unknown option 'prompt\.templat'.*did you mean"):
         open_teacher("tests.fakes:FakeTeacher?prompt.templat=x{text}")
     with pytest.raises(SpecError, match="expected the spec of a chat model"):
         with_recipe(TEACHER, rewrite=" ")
-    with pytest.raises(SpecError, match="unknown rewriter 'gpt-4.1-mini'"):
+    with pytest.raises(SpecError, match=r"unknown rewriter 'gpt-4\.1-mini'"):
         open_teacher(with_recipe(TEACHER, rewrite="gpt-4.1-mini"))
     with pytest.raises(SpecError, match="lone surrogate"):
         with_recipe(TEACHER, prefix="\udc80 ")
 
 
 def test_the_spec_with_a_recipe_opens_the_same_teacher_again():
-    typed = with_recipe(TEACHER, template="a+b & {text}; 100%=c", rewrite="openai:m?base_url=http://h:1/v1&as=n&seed=false")
+    typed = with_recipe(
+        TEACHER, template="a+b & {text}; 100%=c", rewrite="openai:m?base_url=http://h:1/v1&as=n&seed=false"
+    )
     first = source_of_teacher(open_teacher(typed))
     assert source_of_teacher(open_teacher(first.facts["text"])).digest == first.digest
     assert first.spec["prompt_recipe"]["rewrite"]["server"] == "n"
     assert first.name.startswith("fake-")
 
 
-@pytest.mark.parametrize("value", [1, [], {"template": 3}, {"template": "no place"}, {"rewrite": "x"}, {"rewrite": [1]}])
+@pytest.mark.parametrize(
+    "value", [1, [], {"template": 3}, {"template": "no place"}, {"rewrite": "x"}, {"rewrite": [1]}]
+)
 def test_a_recipe_that_a_stranger_has_written_is_none(value):
     assert recipe_of(Source({"kind": "fake", "prompt_recipe": value}, "0" * 64)) is None

@@ -31,14 +31,22 @@ def opened(text):
 def ask(server, texts, options=""):
     rewriter = opened(f"{server.spec}&key_env=CHAT_KEY{options}")
     requests = (Request(sha256(text.encode()), text, 0, 77) for text in texts)
-    by_key = {answer.key if isinstance(answer, Rewritten) else answer.image_key: answer for answer in rewriter.rewrite(requests)}
+    by_key = {
+        answer.key if isinstance(answer, Rewritten) else answer.image_key: answer
+        for answer in rewriter.rewrite(requests)
+    }
     return [by_key[sha256(text.encode())] for text in texts]
 
 
 def test_a_text_is_sent_with_the_instruction_and_the_answer_comes_with_its_tokens():
     with chat_server() as server:
         (answer,) = ask(server, ["freedom"])
-    assert (answer.text, answer.model, answer.input_tokens, answer.output_tokens) == ("a scene of freedom", "tiny-1", 40, 10)
+    assert (answer.text, answer.model, answer.input_tokens, answer.output_tokens) == (
+        "a scene of freedom",
+        "tiny-1",
+        40,
+        10,
+    )
     (body,) = server.bodies
     assert body["messages"] == [
         {"role": "system", "content": INSTRUCTIONS["v1"]},
@@ -102,7 +110,9 @@ def test_what_no_text_can_help_ends_the_build_with_what_to_do(reply, message):
 
 
 def test_a_server_that_echoes_the_key_does_not_get_it_into_a_message():
-    with chat_server(lambda text, number: Reply(400, {"error": {"message": f"bad {KEY}", "param": "prompt"}})) as server:
+    with chat_server(
+        lambda text, number: Reply(400, {"error": {"message": f"bad {KEY}", "param": "prompt"}})
+    ) as server:
         (answer,) = ask(server, ["a"])
     assert KEY not in answer.message
     assert "***" in answer.message
@@ -120,7 +130,12 @@ def test_each_option_that_changes_the_text_changes_the_spec_and_no_other_does(tm
     (tmp_path / "own.txt").write_text("  Draw it.\n")
     base = opened("openai:m").spec
     changing = ["instruction=Draw it", "temperature=0.5", "temperature=none", "seed=false", "revision=2", "as=x"]
-    changing += ["base_url=http://h/v1", "body.top_p=0.5", "body.reasoning_effort=low", f"instruction={tmp_path}/own.txt"]
+    changing += [
+        "base_url=http://h/v1",
+        "body.top_p=0.5",
+        "body.reasoning_effort=low",
+        f"instruction={tmp_path}/own.txt",
+    ]
     specs = [opened(f"openai:m?{option}").spec for option in changing]
     assert len({json.dumps(spec) for spec in [*specs, base]}) == len(changing) + 1
     assert opened(f"openai:m?instruction={tmp_path}/own.txt").spec == opened("openai:m?instruction=Draw it.").spec
@@ -134,7 +149,9 @@ def test_the_default_instruction_never_changes_under_its_name():
 
 def test_further_fields_of_the_body_are_sent_with_their_types():
     with chat_server() as server:
-        ask(server, ["a"], "&body.top_p=0.5&body.reasoning_effort=low&body.extra={\"a\":true}&temperature=none&seed=false")
+        ask(
+            server, ["a"], '&body.top_p=0.5&body.reasoning_effort=low&body.extra={"a":true}&temperature=none&seed=false'
+        )
     (body,) = server.bodies
     assert (body["top_p"], body["reasoning_effort"], body["extra"]) == (0.5, "low", {"a": True})
     assert not {"temperature", "seed"} & set(body)
