@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -48,6 +49,18 @@ def check_picture(answer: Picture | Failure) -> Picture | Failure:
         message = f"{answer.where}: {fault[1]}" if answer.where else fault[1]
         return Failure(answer.image_key, fault[0], message, answer.cost_usd, answer.seconds)
     return replace(answer, suffix=picture_suffix(answer.data) or "")
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a build asks for: who is asked, the noun of an answer, and its check before it is stored."""
+
+    role: str
+    noun: str
+    check: Callable[[Picture | Failure], Picture | Failure]
+
+
+PICTURES = Kind("teacher", "picture", check_picture)
 
 
 @dataclass

@@ -128,7 +128,8 @@ def build_requests(
             check_writable(cache.store, _folders(teacher_source, encoder_source))
         rewriting = RewritingDone()
         try:
-            if plan.rewrites:
+            if prompts and plan.rewrites:
+                prompts.load(cache)  # a damaged row is found before a call is paid for
                 rewriting = rewrite_texts(
                     cache, spool, teacher, teacher_source, plan, planned, options, provenance, stop, clock
                 )

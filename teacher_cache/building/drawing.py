@@ -18,7 +18,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from teacher_cache.building.answers import IdenticalPictures, check_answer, check_picture
+from teacher_cache.building.answers import PICTURES, IdenticalPictures, Kind, check_answer
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.other_hosts import RequestQueue
 from teacher_cache.building.plan import Plan
@@ -54,8 +54,7 @@ class Drawing:
     failed: dict[str, int] = field(default_factory=dict)
     stopped: str = ""  # or "budget" or "interrupted"
     shared: tuple[str, ...] = ()  # the digests of further sources whose calls count under the same caps
-    check: Callable[[Picture | Failure], Picture | Failure] = check_picture
-    role: tuple[str, str] = ("teacher", "picture")  # who is asked, and for what
+    kind: Kind = PICTURES
     _in_flight: dict[str, Sending] = field(default_factory=dict)  # by image key
     _claimed_elsewhere: list[Wanted] = field(default_factory=list)  # by another build of this host
     _unrecorded: deque[Picture | Failure] = field(default_factory=deque)  # answers that are not in the spool yet
@@ -65,7 +64,7 @@ class Drawing:
     _prompts: dict[str, tuple[str, int]] = field(default_factory=dict)  # of unrecorded answers, by image key
 
     def __post_init__(self) -> None:
-        self._name = f"{self.role[0]} {self.teacher_source.spec.get('kind', '')}"
+        self._name = f"{self.kind.role} {self.teacher_source.spec.get('kind', '')}"
         self._retries = Retries(self.options.attempts)
         self._identical = IdenticalPictures(self._name, getattr(self.teacher, "if_identical", ""))
 
@@ -79,7 +78,7 @@ class Drawing:
         self.spool.reserve.grow(self._room(_FIRST_PICTURE_BYTES))
         for note in redraw_notes(self.background.cache, self.teacher_source, plan):
             print(f"{self._name}: {note}", file=sys.stderr)
-        with progress(plan.calls, self._name, self.role[1]) as bar, ThreadPoolExecutor(1) as recorder:
+        with progress(plan.calls, self._name, self.kind.noun) as bar, ThreadPoolExecutor(1) as recorder:
             pending: Iterator[Wanted] = RequestQueue(plan, self.background.others, bar.update)
             try:
                 while not self.stopped and not self._error:
@@ -108,7 +107,7 @@ class Drawing:
         if self._error:
             raise self._error
         answers = self.drawn + sum(self.failed.values())
-        self.spool.add_rate(f"{self.role[0]} {self.teacher_source.name}", answers, time.monotonic() - started)
+        self.spool.add_rate(f"{self.kind.role} {self.teacher_source.name}", answers, time.monotonic() - started)
 
     def _answers(self, requests: Iterator[Request]) -> Iterator[Picture | Failure]:
         """Yield one answer per request that the teacher pulls: an answer that was not requested, or a second one, is
@@ -177,8 +176,8 @@ class Drawing:
         return request
 
     def _budget(self) -> Budget:
-        price, elsewhere = self.teacher.price_usd, self.background.spent_elsewhere
-        return Budget(self.options.max_calls, self.options.budget_usd, price, elsewhere, self.shared)
+        most, elsewhere = (self.options.max_calls, self.options.budget_usd), self.background.spent_elsewhere
+        return Budget(*most, self.teacher.price_usd, elsewhere, self.shared)
 
     def _wait_for_records(self, most: int) -> None:
         """Wait until at most `most` answers are not stored yet. The first error ends the build later."""
@@ -211,9 +210,7 @@ class Drawing:
 
     def _wait_for_retry(self) -> None:
         """Wait until the next retry is due, or for a moment if another build has claimed rows: it may die."""
-        due = self._retries.next_due
-        if self._claimed_elsewhere:
-            due = min(due, time.monotonic() + 0.2)
+        due = min(self._retries.next_due, time.monotonic() + 0.2 if self._claimed_elsewhere else float("inf"))
         while time.monotonic() < due and not self.stop():
             time.sleep(max(0.0, min(0.2, due - time.monotonic())))
 
@@ -224,7 +221,7 @@ class Drawing:
         while self._unrecorded:
             answer = self._unrecorded.popleft()
             try:
-                answers.append(self.check(answer))
+                answers.append(self.kind.check(answer))
             except ArmadaError as error:  # the other answers are stored all the same
                 self._error = self._error or error
         if not answers:  # an earlier call has recorded this answer together with others

@@ -12,15 +12,18 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from teacher_cache.errors import CacheError, repair_hint
 from teacher_cache.format.arrow import concat, first_of_each, one_array
 from teacher_cache.format.commits import Entry, Shard, Spent
 from teacher_cache.format.digests import DigestIndex, from_hex, index_digests
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.rewrites import REWRITE_COLUMNS
 from teacher_cache.format.sources import Source
-from teacher_cache.keys import rewrite_key
+from teacher_cache.keys import prompt_key, rewrite_key, sha256
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.key_columns import digest_index
+
+_BATCH = 16_384  # rows that are checked at once
 
 
 def register_rewriter(cache: Cache, rewriter: Source) -> None:
@@ -74,6 +77,24 @@ def shards_folder(rewriter: Source) -> str:
     return f"rewrites/{rewriter.name}/shards/"
 
 
+def check_rewrites(rewriter: Source | None, table: pa.Table, where: str) -> None:
+    """Raise CacheError, naming `where` the rows are, unless each row (REWRITE_COLUMNS) is of the text that its key
+    says, rewritten by this rewriter (if it is known), and has the digest of what was made of it."""
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid as error:
+        raise CacheError(f"{where}: no readable rows: {error}") from None
+    columns = table.select(["rewrite_key", "prompt_key", "prompt", "rewritten", "rewritten_sha256"])
+    for row in (row for batch in columns.to_batches(max_chunksize=_BATCH) for row in batch.to_pylist()):
+        key = rewrite_key(rewriter.digest, row["prompt_key"]) if rewriter else row["rewrite_key"]
+        if (key, prompt_key(row["prompt"])) != (row["rewrite_key"], row["prompt_key"]):
+            raise CacheError(f"{where}: the key {row['rewrite_key']} is not that of its text; {repair_hint()}")
+        if not row["rewritten"] or sha256(row["rewritten"].encode("utf-8")) != row["rewritten_sha256"]:
+            raise CacheError(
+                f"{where}: the rewritten text {row['rewrite_key']} differs from its sha256; {repair_hint()}"
+            )
+
+
 @dataclass(frozen=True)
 class RewriteTable:
     """What a rewriter made of each text, found by the text's digest; made by `rewrite_table`."""
@@ -91,7 +112,8 @@ class RewriteTable:
 
 
 def rewrite_table(cache: Cache, rewriter: Source) -> RewriteTable:
-    """Return what a rewriter made of the texts of a cache."""
-    table = read_rewrites(cache, rewriter, ["rewritten"])
+    """Return what a rewriter made of the texts of a cache; raise the errors of `check_rewrites`."""
+    table = read_rewrites(cache, rewriter)
+    check_rewrites(rewriter, table, f"{cache.store}/{shards_folder(rewriter)}")
     index = index_digests(from_hex(table["rewrite_key"], f"the rewrites of {cache.store}"))
     return RewriteTable(rewriter, index, one_array(table["rewritten"].cast(pa.large_string())))

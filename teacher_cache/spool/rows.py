@@ -26,9 +26,10 @@ class Wanted:
         return self.request.prompt if self.recipe_text is None else self.recipe_text
 
     @property
-    def has_recipe(self) -> bool:
-        """Whether the request's prompt was made by a recipe."""
-        return self.recipe_text is not None
+    def columns(self) -> tuple[str, str, int, str]:
+        """The values of WANTED_COLUMNS; the drawn prompt is "" without a recipe."""
+        drawn = "" if self.recipe_text is None else self.request.prompt
+        return self.text, self.prompt_key, self.request.sample, drawn
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class SpoolRow:
     bytes: int  # of the picture, 0 for a failure
 
 
+WANTED_COLUMNS = "prompt, prompt_key, sample, drawn_prompt"
 COLUMNS = (
     "image_key, prompt, prompt_key, sample, attempts, suffix, sha256, cost_usd, seconds, reason, message, drawn_prompt"
 )

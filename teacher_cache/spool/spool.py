@@ -25,7 +25,7 @@ from teacher_cache.spool.budget import Budget
 from teacher_cache.spool.database import RAISE, SpoolDatabase
 from teacher_cache.spool.locks import BuildLocks
 from teacher_cache.spool.reserve import Reserve, remove_reserves
-from teacher_cache.spool.rows import BYTES, COLUMNS, Claim, SpoolRow, Wanted
+from teacher_cache.spool.rows import BYTES, COLUMNS, WANTED_COLUMNS, Claim, SpoolRow, Wanted
 from teacher_cache.teachers import Failure, Picture
 
 
@@ -82,7 +82,6 @@ class Spool:
             in the spool or in a seal after `planned`; "spent" if the budget does not allow the call.
         """
         request, owner = wanted.request, self.locks.owner
-        drawn = request.prompt if wanted.has_recipe else ""
         with self._database.transaction() as db:
             row = db.execute(
                 "SELECT state, owner, attempts FROM rows WHERE image_key = ?", (request.image_key,)
@@ -98,9 +97,9 @@ class Spool:
                 return "spent"
             attempts = 1 + (row[2] if row else wanted.attempts)
             db.execute(
-                "INSERT OR REPLACE INTO rows(image_key, teacher, prompt, prompt_key, sample, state, owner, attempts,"
-                " drawn_prompt) VALUES (?, ?, ?, ?, ?, 'claimed', ?, ?, ?)",
-                (request.image_key, teacher, wanted.text, wanted.prompt_key, request.sample, owner, attempts, drawn),
+                f"INSERT OR REPLACE INTO rows(image_key, {WANTED_COLUMNS}, teacher, state, owner, attempts)"
+                " VALUES (?, ?, ?, ?, ?, ?, 'claimed', ?, ?)",
+                (request.image_key, *wanted.columns, teacher, owner, attempts),
             )
             db.execute(
                 "INSERT INTO calls(teacher, image_key, cost_usd, build) VALUES (?, ?, ?, ?)",
@@ -225,8 +224,7 @@ class Spool:
         return float(rows[0][0]) if rows else None
 
     def spent(self, *teachers: str) -> tuple[int, float]:
-        """Return the number of calls ever reserved here for a teacher, or for several, and their cost in dollars, which
-        is 0 for one without a price."""
+        """Return all calls ever reserved here for a teacher, or several, and their dollars, 0 without a price."""
         marks = ", ".join("?" * len(teachers))
         query = f"SELECT coalesce(sum(calls), 0), coalesce(sum(cost_usd), 0) FROM spent WHERE teacher IN ({marks})"
         ((calls, usd),) = self._database.read(query, *teachers)

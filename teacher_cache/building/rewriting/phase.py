@@ -15,7 +15,7 @@ import pyarrow as pa
 from teacher_cache.building.drawing import Drawing
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import Plan
-from teacher_cache.building.rewriting.asking import RewriterAsTeacher, check_text
+from teacher_cache.building.rewriting.asking import TEXTS, RewriterAsTeacher
 from teacher_cache.building.rewriting.background import RewriteSealer
 from teacher_cache.building.spool_opening import sources_of, total_spent
 from teacher_cache.errors import ArmadaError
@@ -28,8 +28,6 @@ from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.writing import commit_failures
 from teacher_cache.teachers import Teacher, source_of_rewriter
-
-_ROLE = ("rewriter", "text")
 
 
 @dataclass(frozen=True)
@@ -69,9 +67,7 @@ def rewrite_texts(
     rewriting = Plan(texts.requests, int(texts.at_hand.sum()), 0, {}, wanted, texts.attempts)
     with RewriteSealer(cache, spool, teacher_source, source, options, provenance) as sealer:
         shared = (teacher_source.digest,)
-        drawing = Drawing(
-            spool, opened, source, options, sealer, stop, clock, shared=shared, check=check_text, role=_ROLE
-        )
+        drawing = Drawing(spool, opened, source, options, sealer, stop, clock, shared=shared, kind=TEXTS)
         if wanted.any():
             drawing.run(rewriting, planned)
     sealer.finish()

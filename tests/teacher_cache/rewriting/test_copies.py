@@ -2,6 +2,7 @@
 
 import shutil
 
+import pyarrow as pa
 import pytest
 
 from teacher_cache import (
@@ -22,8 +23,9 @@ from teacher_cache import (
 )
 from teacher_cache.building import retries
 from teacher_cache.format.commits import commit_bytes, parse_commit
+from teacher_cache.format.provenance import Provenance
 from teacher_cache.keys import sha256
-from teacher_cache.rewriting.rows import read_rewrites, rewriters
+from teacher_cache.rewriting.rows import commit_rewrites, read_rewrites, register_rewriter, rewriters
 from tests import fakes
 from tests.teacher_cache.chat_server import chat_server, written
 
@@ -190,3 +192,31 @@ def open_teacher_spec():
     from teacher_cache.registry.specs import Spec
 
     return Spec("fake", "", {}, "fake")
+
+
+@pytest.mark.parametrize("change", ["rewritten", "prompt", "rewrite_key"])
+def test_a_row_that_is_not_of_its_text_is_named_and_never_drawn(cache, tmp_path, change):
+    """A stranger's shard, sound by its digest, says that a text was rewritten as something else."""
+    with chat_server() as chat:
+        run(cache, painter(chat.spec))
+        table = read_rewrites(cache, rewriters(cache)[0])
+        odd = pa.array([sha256(b"other") if change == "rewrite_key" else "other"] * table.num_rows)
+        table = table.set_column(table.column_names.index(change), change, odd)
+        other = Cache(str(tmp_path / "other"), create=True)
+        rewriter = rewriters(cache)[0]
+        register_rewriter(other, rewriter)
+        commit_rewrites(other, rewriter, table, Provenance(lambda: 0.0))
+        assert [problem.kind for problem in verify(str(tmp_path / "other")).problems] == ["damaged"]
+        with pytest.raises(CacheError, match=r"not that of its text|differs from its sha256"):
+            run(other, painter(chat.spec))
+        assert set(chat.requested.values()) == {1}
+    assert not other.shards("images/")
+
+
+def test_datasets_reads_pictures_with_their_drawn_prompt(cache, tmp_path):
+    datasets = pytest.importorskip("datasets")
+    teacher = painter(template="<{text}>")
+    run(cache, teacher)
+    folder = tmp_path / "cache" / "images" / source_of_teacher(teacher).name
+    rows = datasets.load_dataset(str(folder), split="train", cache_dir=str(tmp_path / "home"))
+    assert {row["json"]["prompt"]: row["json"]["drawn_prompt"] for row in rows} == {text: f"<{text}>" for text in TEXTS}
