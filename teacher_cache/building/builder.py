@@ -29,11 +29,11 @@ from teacher_cache.files.rights import check_writable
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.recipes import recipe_of
 from teacher_cache.format.sources import Source
-from teacher_cache.rewriting.rows import rewriters, shards_folder
+from teacher_cache.rewriting.rows import register_rewriter, rewriters, shards_folder
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
 from teacher_cache.storage.samples import FORMATS
-from teacher_cache.teachers import Teacher, source_of_teacher
+from teacher_cache.teachers import Teacher, source_of_rewriter, source_of_teacher
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,8 @@ def build_requests(
         if spool.unsealed():
             check_writable(cache.store, _folders(teacher_source, encoder_source))
         cache.register(teacher_source, encoder_source)
+        if rewriter := getattr(teacher, "rewriter", None):
+            register_rewriter(cache, source_of_rewriter(rewriter))
         for source in cache.teachers():
             if source.digest in spool.unsealed():
                 seal(cache, spool, source, options, provenance, again=True)

@@ -23,7 +23,6 @@ from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.shards import FAILURE_COLUMNS
 from teacher_cache.format.sources import Source
 from teacher_cache.rewriting import Rewriter
-from teacher_cache.rewriting.rows import register_rewriter
 from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.writing import commit_failures
@@ -60,7 +59,6 @@ def rewrite_texts(
     rewriter: Rewriter = teacher.rewriter  # type: ignore[attr-defined]
     opened = RewriterAsTeacher(rewriter, texts)
     source = source_of_rewriter(rewriter)
-    register_rewriter(cache, source)
     wanted = texts.wanted.copy()
     most = _affordable(cache, spool, teacher_source, plan, options, (teacher.price_usd, opened.price_usd))
     wanted[np.flatnonzero(wanted)[most:]] = False
