@@ -12,6 +12,7 @@ from pipelines.study.run import Run
 from pipelines.study.run_folders import finished_outcomes
 from teacher_cache import (
     Cache,
+    RewriterStatus,
     TeacherStatus,
     open_encoder,
     open_teacher,
@@ -63,7 +64,7 @@ def study_costs(study: Study, out: Path, runs: list[Run], rows: int) -> Costs | 
     distilled = [one for run in outcomes if (one := of_arm[run.arm])]
     drawing = sum(one.calls for one in states.values())
     rewriters = [one for one in rewriter_status(Cache(cache)) if set(one.teachers) & set(names.values())]
-    spent = [*states.values(), *rewriters]
+    spent: list[TeacherStatus | RewriterStatus] = [*states.values(), *rewriters]
     calls, usd = sum(one.calls for one in spent), sum(one.cost_usd for one in spent)
     drawn = [_times(_drawing_seconds(state), state.pictures) for state in states.values()]
     encoded = [_times(encoding[one], states[one.teacher].pictures) for one in sources if one.teacher in states]
