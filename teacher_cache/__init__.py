@@ -3,10 +3,19 @@
 The names below are the public ones; `distill` and `pipelines` use no others.
 """
 
+from teacher_cache.batches.teacher import sends_batches
 from teacher_cache.building.builder import BuildReport, build, build_requests
 from teacher_cache.building.encoding import encode
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import Plan, expected_seconds, make_plan, missing_features
+from teacher_cache.building.plan import (
+    Plan,
+    batched,
+    expected_price,
+    expected_seconds,
+    make_plan,
+    missing_features,
+    spent_so_far,
+)
 from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.retrying import check_named, retry
 from teacher_cache.building.rewriting.estimate import rewriting_usd
@@ -68,9 +77,12 @@ from teacher_cache.storage.pictures import in_tar_order, index_rows, read_pictur
 from teacher_cache.storage.writing import commit_features, commit_pictures
 from teacher_cache.tables import column_names, read_column, read_csv, read_rows
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
+from teacher_cache.teachers.prices import BATCH_FACTOR, Prices
 from teacher_cache.teachers.prompt_window import BeyondWindow, PromptWindow, beyond_window, clip_window, count_beyond
+from teacher_cache.teachers.providers.price_notes import PriceNotes, price_notes
 
 __all__ = [
+    "BATCH_FACTOR",
     "IMAGE_COLUMNS",
     "ArmadaError",
     "BeyondWindow",
@@ -94,6 +106,8 @@ __all__ = [
     "Picture",
     "PictureError",
     "Plan",
+    "PriceNotes",
+    "Prices",
     "PromptError",
     "PromptWindow",
     "Provenance",
@@ -114,6 +128,7 @@ __all__ = [
     "as_png",
     "atomic_file",
     "atomic_write",
+    "batched",
     "beyond_window",
     "build",
     "build_requests",
@@ -131,6 +146,7 @@ __all__ = [
     "count_beyond",
     "did_you_mean",
     "encode",
+    "expected_price",
     "expected_seconds",
     "export",
     "failure_reasons",
@@ -159,6 +175,7 @@ __all__ = [
     "open_teacher",
     "package_file",
     "picture_suffix",
+    "price_notes",
     "progress",
     "prompt_key",
     "pull",
@@ -177,11 +194,13 @@ __all__ = [
     "rewriter_of",
     "rewriter_status",
     "rewriting_usd",
+    "sends_batches",
     "sha256",
     "source_of_encoder",
     "source_of_teacher",
     "spec_digest",
     "spec_to_type",
+    "spent_so_far",
     "status",
     "sweep_drafts",
     "sync",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 from uuid import uuid4
 
 import typer
@@ -29,10 +29,12 @@ from pipelines.commands.options import (
     TaskType,
     TeacherSpec,
     Url,
+    Wait,
 )
 from pipelines.commands.output import exit_with_code, show, show_status
+from pipelines.commands.price_words import price_facts, price_lines, warn_of_retirement
 from pipelines.commands.prompts import read_command_prompts
-from pipelines.commands.recipes import drawn_prompts, price_facts, rewritten_fact, with_recipe_options
+from pipelines.commands.recipes import drawn_prompts, rewritten_fact, with_recipe_options, with_rewriting
 from pipelines.commands.specs import both_named
 from pipelines.files import json_text
 
@@ -63,15 +65,19 @@ def plan(
     from teacher_cache import (
         Cache,
         NoCacheError,
+        batched,
         beyond_window,
+        expected_price,
         expected_seconds,
         make_plan,
         make_requests,
         open_encoder,
         open_teacher,
+        price_notes,
         redraw_notes,
         source_of_encoder,
         source_of_teacher,
+        spent_so_far,
     )
 
     recipe = with_recipe_options(prompt_template, prompt_prefix, prompt_suffix, rewrite)
@@ -85,18 +91,28 @@ def plan(
     except NoCacheError:  # plan for an empty one, which is in memory only
         opened_cache, is_there = Cache(f"memory://armada-plan-{uuid4()}", create=True), False
     made = make_plan(opened_cache, teacher_source, encoder_source, requests)
-    facts = {
+    coming = batched(opened_cache, teacher_source, requests) if is_there else 0
+    calls = made.calls - coming
+    prices = price_notes(opened_teacher)
+    each = expected_price(opened_cache, teacher_source, prices.usd, is_exact=prices.is_exact)
+    facts: dict[str, Any] = {
         "rows": requests.rows,
         "unique_prompts": requests.unique_prompts,
         "pictures_at_hand": made.pictures_at_hand,
         "features_at_hand": made.features_at_hand,
         "failed": dict(made.failed),
-        "calls": made.calls,
-        **price_facts(opened_cache, made, opened_teacher),
+        **({"in_batches": coming} if coming else {}),
+        "calls": calls,
+        **with_rewriting(
+            price_facts(prices, calls, each, spent_so_far(opened_cache, teacher_source)),
+            opened_cache,
+            made,
+            opened_teacher,
+        ),
         "seconds": expected_seconds(opened_cache, teacher_source, encoder_source, made) if is_there else None,
     }
     beyond = beyond_window(opened_teacher, drawn_prompts(teacher_source, requests.prompts))
-    notes = redraw_notes(opened_cache, teacher_source, made)
+    notes = [*redraw_notes(opened_cache, teacher_source, made), *price_lines(prices, each)]
     if as_json:
         facts |= {"notes": notes, **({"beyond_window": asdict(beyond)} if beyond else {})}
     show(facts, as_json)
@@ -140,6 +156,7 @@ def build(
     redraw_missing: Annotated[
         bool, typer.Option("--redraw-missing", help="Draw again what was in files that are gone for good.")
     ] = False,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Draw every missing picture once, and encode every picture without a feature."""
@@ -151,6 +168,7 @@ def build(
         make_requests,
         open_encoder,
         open_teacher,
+        sends_batches,
         source_of_teacher,
     )
 
@@ -165,15 +183,19 @@ def build(
         seal_seconds=seal_seconds,
         format=format,
         redraw_missing=redraw_missing,
+        wait=wait,
         prompts=Path(prompts).name if Path(prompts).suffix else prompts,
     )
     recipe = with_recipe_options(prompt_template, prompt_prefix, prompt_suffix, rewrite)
     teacher, encoder = both_named(cache, teacher, encoder)
     opened_teacher, opened_encoder = open_teacher(recipe(teacher)), open_encoder(encoder)
+    if wait and not sends_batches(opened_teacher):
+        raise ArmadaError(f"--wait: the teacher {teacher} sends no batches; leave it out")
     if concurrency is not None:
         if not hasattr(opened_teacher, "concurrency"):
             raise ArmadaError(f"--concurrency: the teacher {teacher} accepts one request at a time; leave it out")
         opened_teacher.concurrency = concurrency
+    warn_of_retirement(opened_teacher)
     texts = read_command_prompts(prompts, text_column, label_column, task, type)
     requests = make_requests(source_of_teacher(opened_teacher), texts, samples, limit)
     report = build_requests(
@@ -199,6 +221,7 @@ def retry(
     rewrite: Rewrite = None,
     max_calls: MaxCalls = None,
     budget_usd: BudgetUsd = None,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Request rows that failed again, once each: transient failures, or those of the given reasons."""
@@ -219,6 +242,7 @@ def retry(
             reasons,
             max_calls=max_calls,
             budget_usd=budget_usd,
+            wait=wait,
             stop=stop_on_signal(),
         )
         reports = [report] if report else []

@@ -21,22 +21,23 @@ def with_recipe_options(
     return lambda teacher: with_recipe(teacher, template=template, prefix=prefix, suffix=suffix, rewrite=rewrite)
 
 
-def price_facts(cache: Cache, plan: Plan, teacher: Teacher) -> dict[str, Any]:
-    """Return what a plan costs, `cost_usd`, None if a price is unknown; and what it says of the texts to rewrite, if
-    the teacher has a rewriter: their price, `rewriting_usd`, is a part of it."""
+def with_rewriting(facts: dict[str, Any], cache: Cache, plan: Plan, teacher: Teacher) -> dict[str, Any]:
+    """Return what a plan costs, with what it says of the texts to rewrite, if the teacher has a rewriter: their price,
+    `rewriting_usd`, is a part of each cost; a cost is None if a price is unknown."""
     from teacher_cache import rewriting_usd
 
-    usd = None if teacher.price_usd is None else plan.calls * teacher.price_usd
     if plan.texts is None:
-        return {"cost_usd": usd}
-    rewriting = rewriting_usd(cache, plan, teacher)
-    return {
+        return facts
+    usd = rewriting_usd(cache, plan, teacher)
+    costs = {name: facts[name] for name in ("cost_usd", "cost_usd_by_batch") if name in facts}
+    whole = {name: None if cost is None or usd is None else cost + usd for name, cost in costs.items()}
+    texts = {
         "texts_rewritten": int(plan.texts.at_hand.sum()),
         "texts_to_rewrite": plan.rewrites,
         "texts_failed": plan.texts.failures(),
-        "rewriting_usd": rewriting,
-        "cost_usd": None if usd is None or rewriting is None else usd + rewriting,
+        "rewriting_usd": usd,
     }
+    return texts | facts | whole
 
 
 def rewritten_fact(report: BuildReport) -> dict[str, Any]:

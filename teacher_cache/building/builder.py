@@ -11,12 +11,14 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from teacher_cache.batches.teacher import OpenAIBatch
 from teacher_cache.building.background import Background
+from teacher_cache.building.batches.drawing import BatchDrawing
 from teacher_cache.building.completeness import require_complete, require_pictures, require_teacher
 from teacher_cache.building.drawing import Drawing
 from teacher_cache.building.encoding import Encoded
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import Plan, make_plan
+from teacher_cache.building.plan import Plan, batched_in, make_plan
 from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.rewriting.drawn import DrawnPrompts
 from teacher_cache.building.rewriting.phase import RewritingDone, check_prices, record_failed_texts, rewrite_texts
@@ -30,6 +32,7 @@ from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.recipes import recipe_of
 from teacher_cache.format.sources import Source
 from teacher_cache.rewriting.rows import register_rewriter, rewriters, shards_folder
+from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
 from teacher_cache.storage.samples import FORMATS
@@ -54,7 +57,8 @@ class BuildReport:
     calls_total: int
     cost_usd_total: float
     seconds: float
-    stopped: str  # "", "budget" or "interrupted"
+    stopped: str  # "", "budget", "interrupted", or "batches": run the build again for the pictures that are in them
+    in_batches: int = 0  # requested pictures that a provider's batches have not brought yet
     rewritten: int | None = None  # texts by this build; None if the teacher has no rewriter
 
 
@@ -110,7 +114,7 @@ def build_requests(
     require_teacher(cache, teacher_source)
     cache.store.sweep()
     with open_spool(cache) as spool:
-        adopt_moved_spools(cache, options, provenance)
+        adopt_moved_spools(cache, spool, options, provenance)
         if spool.unsealed():
             check_writable(cache.store, _folders(teacher_source, encoder_source))
         cache.register(teacher_source, encoder_source)
@@ -145,9 +149,8 @@ def build_requests(
                 plan = plan.ready()
                 prompts.load(cache)
             with Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background:
-                shared = tuple(source.digest for source in sources_of(teacher_source)[1:])
-                drawing = Drawing(spool, teacher, teacher_source, options, background, stop, clock, shared=shared)
-                if plan.calls:
+                drawing = _drawing(spool, teacher, teacher_source, options, background, stop, clock)
+                if plan.calls or isinstance(drawing, BatchDrawing):
                     drawing.run(plan, planned)
                 encoded = background.finish(requests.index)
         finally:
@@ -156,6 +159,7 @@ def build_requests(
         spool.add_rate(f"encoder {encoder_source.name}", encoded.written + encoded.refused, encoded.seconds)
         own = spool.spent_by_this_build()
         total = total_spent(cache, spool, *sources_of(teacher_source))
+        in_batches = batched_in(spool, teacher_source, requests)
     report = _report(
         plan,
         drawing,
@@ -164,6 +168,7 @@ def build_requests(
         total=total,
         seconds=clock() - started,
         stopped=drawing.stopped or rewriting.stopped or ("interrupted" if stop() else ""),
+        in_batches=in_batches,
         rewritten=rewriting.rewritten if plan.texts else None,
     )
     if report.drawn or report.encoded or report.calls:
@@ -171,6 +176,21 @@ def build_requests(
     with contextlib.suppress(CacheError):  # it is derived, and a cache with nothing to add may be read-only
         cache.log.write_checkpoint()
     return report
+
+
+def _drawing(
+    spool: Spool,
+    teacher: Teacher,
+    source: Source,
+    options: BuildOptions,
+    background: Background,
+    stop: Callable[[], bool],
+    clock: Callable[[], float],
+) -> Drawing | BatchDrawing:
+    shared = tuple(other.digest for other in sources_of(source)[1:])
+    if isinstance(teacher, OpenAIBatch):
+        return BatchDrawing(spool, teacher, source, options, background, stop, clock, shared=shared)
+    return Drawing(spool, teacher, source, options, background, stop, clock, shared=shared)
 
 
 def _folders(teacher: Source, encoder: Source) -> list[str]:
@@ -182,13 +202,14 @@ def _folders(teacher: Source, encoder: Source) -> list[str]:
 
 def _report(
     plan: Plan,
-    drawing: Drawing,
+    drawing: Drawing | BatchDrawing,
     encoded: Encoded,
     *,
     own: tuple[int, float],
     total: tuple[int, float],
     seconds: float,
     stopped: str,
+    in_batches: int,
     rewritten: int | None,
 ) -> BuildReport:
     """Return the report of a build; `own` are its own calls and cost, `total` those of all builds of the cache."""
@@ -209,6 +230,7 @@ def _report(
         calls_total=total[0],
         cost_usd_total=total[1],
         seconds=seconds,
-        stopped=stopped,
+        stopped=stopped or ("batches" if in_batches else ""),
+        in_batches=in_batches,
         rewritten=rewritten,
     )

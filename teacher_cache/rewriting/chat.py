@@ -23,7 +23,7 @@ from teacher_cache.teachers import Failure, Request
 from teacher_cache.teachers.call_streak import Call, CallStreak
 from teacher_cache.teachers.http_errors import HopelessError, classify, code_words, error_of, one_line
 from teacher_cache.teachers.http_reply import Limits, ReplyError, StatusError, open_client, read_body
-from teacher_cache.teachers.openai_options import OPENAI
+from teacher_cache.teachers.providers.presets import OPENAI
 from teacher_cache.teachers.rate_limit import RateLimit
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import Any
 from teacher_cache.errors import SpecError
 from teacher_cache.registry.specs import Spec
 from teacher_cache.rewriting.instructions import DEFAULT, read_instruction
-from teacher_cache.teachers.openai_options import OPENAI, check_base_url, check_numbers, server_of
+from teacher_cache.teachers.openai_options import check_base_url, check_numbers, server_of
+from teacher_cache.teachers.providers.presets import OPENAI
 
 OPTIONS = {
     "base_url": OPENAI,

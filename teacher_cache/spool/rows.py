@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from teacher_cache.spool.budget import Budget
 from teacher_cache.teachers import Request
 
-# What a claim results in, see `Spool.claim`.
-Claim = Literal["granted", "held", "done", "spent"]
+# What a claim results in, see `Spool.claim_all`.
+Claim = Literal["granted", "held", "in a batch", "done", "spent"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,17 @@ class Wanted:
         """The values of WANTED_COLUMNS; the drawn prompt is "" without a recipe."""
         drawn = "" if self.recipe_text is None else self.request.prompt
         return self.text, self.prompt_key, self.request.sample, drawn
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Pictures to claim for a teacher (its digest), under the caps on all calls ever made for it, with what other
+    ledgers have spent. `planned` is `Spool.last_seal()` before the plan was made."""
+
+    teacher: str
+    wanted: Sequence[Wanted]
+    budget: Budget
+    planned: int
 
 
 @dataclass(frozen=True)
