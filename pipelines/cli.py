@@ -15,7 +15,7 @@ from pipelines.commands.browse import browse
 from pipelines.commands.built_prompts import prompts
 from pipelines.commands.cache import cache_app
 from pipelines.commands.interrupts import INTERRUPTED, Interruptible
-from pipelines.commands.maintenance import compact, export, merge, verify
+from pipelines.commands.maintenance import compact, export, merge, retry, verify
 from pipelines.commands.pilot import pilot
 from pipelines.commands.sharing import pull, push, sync
 from pipelines.commands.studies import report, study
@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for command in (prompts, verify, compact, merge, export, browse, push, pull, sync):
+for command in (prompts, verify, retry, compact, merge, export, browse, push, pull, sync):
     cache_app.command()(command)
 app.add_typer(cache_app, name="cache")
 app.add_typer(tasks_app, name="tasks")

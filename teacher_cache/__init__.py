@@ -38,18 +38,12 @@ from teacher_cache.errors import (
 from teacher_cache.files.atomic_files import atomic_file, atomic_write, sweep_drafts
 from teacher_cache.files.disk import full_disk_in_words
 from teacher_cache.files.user_folders import user_folder
+from teacher_cache.format.columns import IMAGE_COLUMNS
 from teacher_cache.format.commits import Spent
 from teacher_cache.format.pixels import as_png, open_picture, picture_suffix
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.recipes import Recipe, recipe_of, rewriter_of
-from teacher_cache.format.shards import (
-    IMAGE_COLUMNS,
-    ImageRow,
-    feature_column,
-    feature_matrix,
-    feature_schema,
-    is_sound,
-)
+from teacher_cache.format.shards import ImageRow, feature_column, feature_matrix, feature_schema, is_sound
 from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
 from teacher_cache.maintenance.built_prompts import built_prompts

@@ -34,8 +34,7 @@ from pipelines.commands.options import (
 from pipelines.commands.output import exit_with_code, show, show_status
 from pipelines.commands.price_words import price_facts, price_lines, warn_of_retirement
 from pipelines.commands.prompts import read_command_prompts
-from pipelines.commands.recipes import drawn_prompts, rewritten_fact, with_recipe_options, with_rewriting
-from pipelines.commands.specs import both_named
+from pipelines.commands.specs import both_named, drawn_prompts, rewritten_fact, with_recipe_options, with_rewriting
 from pipelines.files import json_text
 
 cache_app = typer.Typer(
@@ -203,56 +202,6 @@ def build(
     )
     show(rewritten_fact(report), as_json)
     exit_with_code(report)
-
-
-@cache_app.command()
-def retry(
-    url: Url,
-    teacher: Annotated[
-        Optional[str], typer.Option("--teacher", help="The teacher of the failed rows, with today's options.")
-    ] = None,
-    encoder: Annotated[Optional[str], typer.Option("--encoder", help="For the pictures that come.")] = None,
-    reason: Annotated[
-        Optional[list[str]], typer.Option("--reason", help="Retry failures of this reason; may be repeated.")
-    ] = None,
-    prompt_template: PromptTemplate = None,
-    prompt_prefix: PromptPrefix = None,
-    prompt_suffix: PromptSuffix = None,
-    rewrite: Rewrite = None,
-    max_calls: MaxCalls = None,
-    budget_usd: BudgetUsd = None,
-    wait: Wait = False,
-    as_json: AsJson = False,
-) -> None:
-    """Request rows that failed again, once each: transient failures, or those of the given reasons."""
-    from teacher_cache import ArmadaError, Cache, check_named, open_encoder, open_teacher, retry as run_retry
-
-    recipe = with_recipe_options(prompt_template, prompt_prefix, prompt_suffix, rewrite)
-    cache, reasons = Cache(url), reason or ["transient"]
-    reports = []
-    if teacher is None or encoder is None:
-        check_named(cache, reasons)
-        if teacher or encoder:
-            raise ArmadaError("cache retry: expected --teacher SPEC and --encoder SPEC together")
-    else:
-        report = run_retry(
-            cache,
-            open_teacher(recipe(teacher)),
-            open_encoder(encoder),
-            reasons,
-            max_calls=max_calls,
-            budget_usd=budget_usd,
-            wait=wait,
-            stop=stop_on_signal(),
-        )
-        reports = [report] if report else []
-    if as_json:
-        typer.echo(json_text({"retried": [rewritten_fact(report) for report in reports]}))
-    else:
-        for report in reports:
-            show(rewritten_fact(report), False)
-    for report in reports:
-        exit_with_code(report)
 
 
 @cache_app.command()

@@ -26,8 +26,7 @@ from pipelines.commands.options import (
 )
 from pipelines.commands.output import IN_BATCHES, show
 from pipelines.commands.price_words import offer, price_lines
-from pipelines.commands.recipes import with_recipe_options
-from pipelines.commands.specs import both_named
+from pipelines.commands.specs import both_named, with_recipe_options
 from pipelines.commands.tasks import DataFiles
 from pipelines.commands.training.train import Rows
 from pipelines.files import json_text

@@ -135,8 +135,7 @@ class Drawing:
         return 2 * largest * (max(self._concurrency, len(self._in_flight)) + 2)
 
     def _requests(self) -> Iterator[Request]:
-        """Yield the requests to send, whose claims are durable. After an error none is sent, so that the calls in
-        flight end and their answers are stored."""
+        """Yield the requests to send, whose claims are durable; after an error none, so that the calls in flight end."""
         while not self._has_failed():
             if self.stop():
                 self.stopped = "interrupted"
@@ -194,8 +193,7 @@ class Drawing:
         return True
 
     def _free_unsent(self) -> None:
-        """Give back the claims of requests that were not sent, and note that nothing was paid for those that the server
-        turned away."""
+        """Give back the claims that were not sent; nothing was paid for requests that the server turned away."""
         unsent = self._claims.give_up()
         free = [Failure(sending.wanted.request.image_key, "transient", "", 0.0) for sending in self._retries.reserved()]
         with contextlib.suppress(CacheError):  # on a full disk, they stay in the ledger

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 import pyarrow as pa
 
 from teacher_cache.building.options import BuildOptions
+from teacher_cache.format.columns import FAILURE_COLUMNS
 from teacher_cache.format.digests import from_hex
 from teacher_cache.format.provenance import Provenance
-from teacher_cache.format.shards import FAILURE_COLUMNS, ImageRow
+from teacher_cache.format.shards import ImageRow
 from teacher_cache.format.sources import Source
 from teacher_cache.spool.rows import SpoolRow
 from teacher_cache.spool.spool import Spool

@@ -21,40 +21,9 @@ import pyarrow.parquet as parquet
 
 from teacher_cache.errors import CacheError
 from teacher_cache.format.arrow import one_array
-from teacher_cache.format.rewrites import REWRITE_COLUMNS
+from teacher_cache.format.columns import DRAWN_PROMPT, FAILURE_COLUMNS, FEATURE_FACTS, IMAGE_COLUMNS, REWRITE_COLUMNS
 from teacher_cache.keys import sha256
 
-IMAGE_COLUMNS = pa.schema(
-    [
-        ("image_key", pa.string()),
-        ("prompt_key", pa.string()),
-        ("prompt", pa.string()),
-        ("sample", pa.int32()),
-        ("image_sha256", pa.string()),
-        ("suffix", pa.string()),
-        ("offset", pa.int64()),
-        ("bytes", pa.int64()),
-        ("cost_usd", pa.float64()),
-        ("seconds", pa.float64()),
-        ("attempts", pa.int32()),
-    ]
-)
-FAILURE_COLUMNS = pa.schema(
-    [
-        ("image_key", pa.string()),
-        ("prompt_key", pa.string()),
-        ("prompt", pa.string()),
-        ("sample", pa.int32()),
-        ("reason", pa.string()),
-        ("message", pa.string()),
-        ("attempts", pa.int32()),
-        ("cost_usd", pa.float64()),
-    ]
-)
-DRAWN_PROMPT = pa.field("drawn_prompt", pa.string())  # a further column of the pictures of a teacher with a recipe
-FEATURE_FACTS = pa.schema(
-    [("image_key", pa.string()), ("image_sha256", pa.string()), ("prompt_key", pa.string()), ("sample", pa.int32())]
-)
 _OPTIONAL = ("cost_usd", "seconds", "input_tokens", "output_tokens")  # columns in which a value may be missing
 _FURTHER = ("feature", DRAWN_PROMPT.name)  # columns that a shard may have besides those of its schema
 _KEY = re.compile(r"[0-9a-f]{64}")

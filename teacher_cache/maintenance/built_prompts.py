@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.format.arrow import concat, one_array
+from teacher_cache.format.columns import DRAWN_PROMPT
 from teacher_cache.format.recipes import Recipe, recipe_of
-from teacher_cache.format.shards import DRAWN_PROMPT
 from teacher_cache.rewriting.rows import rewrite_table
 from teacher_cache.storage.cache import Cache
 

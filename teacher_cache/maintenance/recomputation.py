@@ -19,8 +19,8 @@ from teacher_cache.building.encoding import encode_pictures
 from teacher_cache.building.spool_opening import open_spool, settle
 from teacher_cache.encoders import Encoder, source_of_encoder
 from teacher_cache.errors import ArmadaError, CacheError
+from teacher_cache.format.columns import DRAWN_PROMPT, IMAGE_COLUMNS
 from teacher_cache.format.provenance import Provenance
-from teacher_cache.format.shards import DRAWN_PROMPT, IMAGE_COLUMNS
 from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.keys import seed_of, sha256
 from teacher_cache.reading.reader import open_features

@@ -14,10 +14,10 @@ import pyarrow as pa
 
 from teacher_cache.errors import CacheError, repair_hint
 from teacher_cache.format.arrow import concat, first_of_each, one_array
+from teacher_cache.format.columns import REWRITE_COLUMNS
 from teacher_cache.format.commits import Entry, Shard, Spent
 from teacher_cache.format.digests import DigestIndex, from_hex, index_digests
 from teacher_cache.format.provenance import Provenance
-from teacher_cache.format.rewrites import REWRITE_COLUMNS
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import prompt_key, rewrite_key, sha256
 from teacher_cache.storage.cache import Cache

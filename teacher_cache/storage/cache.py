@@ -19,8 +19,9 @@ from teacher_cache.files.crash_points import crash_point
 from teacher_cache.files.store import Store
 from teacher_cache.files.user_folders import derived_folder
 from teacher_cache.format.arrow import all_differ, concat, first_of_each
+from teacher_cache.format.columns import DRAWN_PROMPT, FAILURE_COLUMNS, IMAGE_COLUMNS
 from teacher_cache.format.commits import Commit, Entry, Shard, Spent, commit_bytes, parse_commit
-from teacher_cache.format.shards import DRAWN_PROMPT, FAILURE_COLUMNS, IMAGE_COLUMNS, write_table
+from teacher_cache.format.shards import write_table
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import sha256
 from teacher_cache.registry.packages import file_digest

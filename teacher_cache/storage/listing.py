@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from teacher_cache.format.columns import DRAWN_PROMPT, FAILURE_COLUMNS, IMAGE_COLUMNS
 from teacher_cache.format.commits import Shard
-from teacher_cache.format.shards import DRAWN_PROMPT, FAILURE_COLUMNS, IMAGE_COLUMNS
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import sha256
 from teacher_cache.storage.cache import Cache

@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from teacher_cache.format.columns import DRAWN_PROMPT
 from teacher_cache.format.recipes import recipe_of
-from teacher_cache.format.shards import DRAWN_PROMPT
 from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
 

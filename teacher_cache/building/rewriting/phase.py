@@ -19,8 +19,8 @@ from teacher_cache.building.rewriting.asking import TEXTS, RewriterAsTeacher
 from teacher_cache.building.rewriting.background import RewriteSealer
 from teacher_cache.building.spool_opening import sources_of, total_spent
 from teacher_cache.errors import ArmadaError
+from teacher_cache.format.columns import FAILURE_COLUMNS
 from teacher_cache.format.provenance import Provenance
-from teacher_cache.format.shards import FAILURE_COLUMNS
 from teacher_cache.format.sources import Source
 from teacher_cache.rewriting import Rewriter
 from teacher_cache.spool.spool import Spool

@@ -11,9 +11,9 @@ import pyarrow as pa
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.sealing import batches, seal_failures
 from teacher_cache.errors import CacheError
+from teacher_cache.format.columns import REWRITE_COLUMNS
 from teacher_cache.format.digests import from_hex
 from teacher_cache.format.provenance import Provenance
-from teacher_cache.format.rewrites import REWRITE_COLUMNS
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import sha256
 from teacher_cache.rewriting.rows import commit_rewrites, rewrite_index
