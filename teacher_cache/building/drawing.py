@@ -135,7 +135,7 @@ class Drawing:
         return 2 * largest * (max(self._concurrency, len(self._in_flight)) + 2)
 
     def _requests(self) -> Iterator[Request]:
-        """Yield the requests to send, whose claims are durable; after an error none, so that the calls in flight end."""
+        """Yield the requests to send, whose claims are durable; after an error none: the calls in flight end."""
         while not self._has_failed():
             if self.stop():
                 self.stopped = "interrupted"
