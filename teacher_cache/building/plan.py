@@ -190,10 +190,12 @@ def expected_price(cache: Cache, teacher: Source, price_usd: float | None, *, is
     if not spent:
         return price_usd
     failed = cache.failures(teacher)["image_key"]
-    for _, table in cache.tables(f"images/{teacher.name}/", ["image_key", "cost_usd"]):
+    columns = ["image_key", "cost_usd"] if len(failed) else ["cost_usd"]
+    for _, table in cache.tables(f"images/{teacher.name}/", columns):
         if table["cost_usd"].null_count:
             return price_usd
-        failed = failed.filter(pc.invert(pc.is_in(failed, table["image_key"].combine_chunks())))
+        if len(failed):  # without those that were drawn later
+            failed = failed.filter(pc.invert(pc.is_in(failed, table["image_key"].combine_chunks())))
         settled += table.num_rows
     settled += len(failed)
     paid = spent / settled if settled else spent

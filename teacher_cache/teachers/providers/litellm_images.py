@@ -83,7 +83,7 @@ class LiteLLMImages:
 
     def __init__(self, spec: Spec) -> None:
         if not spec.model:
-            raise SpecError(f"{spec.text}: expected litellm:PROVIDER/MODEL, for example litellm:gemini/imagen-4.0")
+            raise SpecError(f"{spec.text}: expected litellm:PROVIDER/MODEL, as litellm's documentation names them")
         plain, dotted = split_options(spec, ("body",))
         options = plain.options(_OPTIONS)
         check_numbers(spec.text, options)
