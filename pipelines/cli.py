@@ -16,7 +16,7 @@ from pipelines.commands.browse import browse
 from pipelines.commands.built_prompts import prompts
 from pipelines.commands.cache import cache_app
 from pipelines.commands.interrupts import INTERRUPTED, Interruptible
-from pipelines.commands.maintenance import compact, export, merge, verify
+from pipelines.commands.maintenance import compact, export, merge, retry, verify
 from pipelines.commands.options import AsJson
 from pipelines.commands.output import show
 from pipelines.commands.pilot import pilot
@@ -41,7 +41,7 @@ whether the pictures helped.
   armada study FILE.yaml --out DIR                                   did the pictures help?
 
 ROWS is a .csv, .jsonl or .parquet file with texts and labels. armada --help lists all commands."""
-for command in (prompts, verify, compact, merge, export, browse, push, pull, sync):
+for command in (prompts, verify, retry, compact, merge, export, browse, push, pull, sync):
     cache_app.command()(command)
 app.add_typer(cache_app, name="cache")
 app.add_typer(tasks_app, name="tasks")

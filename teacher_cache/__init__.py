@@ -4,9 +4,9 @@ The names below are the public ones; `distill` and `pipelines` use no others.
 """
 
 from teacher_cache.batches.teacher import sends_batches
-from teacher_cache.building.builder import BuildReport, build, build_requests
+from teacher_cache.building.builder import build, build_requests
 from teacher_cache.building.encoding import encode
-from teacher_cache.building.options import BuildOptions
+from teacher_cache.building.options import BuildOptions, BuildReport
 from teacher_cache.building.plan import (
     Plan,
     batched,
@@ -18,6 +18,7 @@ from teacher_cache.building.plan import (
 )
 from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.retrying import check_named, retry
+from teacher_cache.building.rewriting.estimate import rewriting_usd
 from teacher_cache.building.same_pictures import redraw_notes
 from teacher_cache.encoders import Encoder, open_encoder, source_of_encoder
 from teacher_cache.errors import (
@@ -38,17 +39,12 @@ from teacher_cache.files.atomic_files import atomic_file, atomic_write, sweep_dr
 from teacher_cache.files.disk import full_disk_in_words
 from teacher_cache.files.urls import redact, without_secrets
 from teacher_cache.files.user_folders import file_name, host_name, state_folder, user_folder
+from teacher_cache.format.columns import IMAGE_COLUMNS
 from teacher_cache.format.commits import Spent
 from teacher_cache.format.pixels import as_png, open_picture, picture_suffix
 from teacher_cache.format.provenance import Provenance
-from teacher_cache.format.shards import (
-    IMAGE_COLUMNS,
-    ImageRow,
-    feature_column,
-    feature_matrix,
-    feature_schema,
-    is_sound,
-)
+from teacher_cache.format.recipes import Recipe, recipe_of, rewriter_of
+from teacher_cache.format.shards import ImageRow, feature_column, feature_matrix, feature_schema, is_sound
 from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
 from teacher_cache.maintenance.built_prompts import built_prompts
@@ -57,6 +53,7 @@ from teacher_cache.maintenance.compaction import compact
 from teacher_cache.maintenance.exporting import export
 from teacher_cache.maintenance.merging import merge
 from teacher_cache.maintenance.recomputation import recompute
+from teacher_cache.maintenance.rewriter_status import RewriterStatus, rewriter_status
 from teacher_cache.maintenance.verification import verify
 from teacher_cache.progress_bar import progress
 from teacher_cache.prompts import check_prompts, checked_prompts, iterate_prompts, read_prompts
@@ -65,6 +62,8 @@ from teacher_cache.reading.reader import Features, choose, failure_reasons, open
 from teacher_cache.reading.rows import ChosenRows, FeatureRows
 from teacher_cache.reading.shard_rows import ShardRows
 from teacher_cache.registry.packages import minilm_folder, package_file, quiet_transformers
+from teacher_cache.registry.recipe_options import with_recipe
+from teacher_cache.rewriting import Rewriter, Rewritten
 from teacher_cache.sharing.copying import Shared, pull, push, sync
 from teacher_cache.sharing.selection import PullFilter
 from teacher_cache.spool.run_log import Minute, Run
@@ -111,8 +110,12 @@ __all__ = [
     "PromptWindow",
     "Provenance",
     "PullFilter",
+    "Recipe",
     "Request",
     "Requests",
+    "Rewriter",
+    "RewriterStatus",
+    "Rewritten",
     "Run",
     "ShardRows",
     "Shared",
@@ -187,10 +190,14 @@ __all__ = [
     "read_pictures",
     "read_prompts",
     "read_rows",
+    "recipe_of",
     "recompute",
     "redact",
     "redraw_notes",
     "retry",
+    "rewriter_of",
+    "rewriter_status",
+    "rewriting_usd",
     "sends_batches",
     "sha256",
     "source_of_encoder",
@@ -206,5 +213,6 @@ __all__ = [
     "verify",
     "view_spool",
     "waiting_picture",
+    "with_recipe",
     "without_secrets",
 ]

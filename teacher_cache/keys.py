@@ -54,6 +54,11 @@ def image_key(teacher_digest: str, prompt_digest: str, sample: int = 0) -> str:
     return sha256(f"armada-image/{SCHEMA_VERSION}\n{teacher_digest}\n{prompt_digest}\n{sample}".encode("ascii"))
 
 
+def rewrite_key(rewriter_digest: str, prompt_digest: str) -> str:
+    """Return the key of a rewritten prompt: what a rewriter makes of a prompt's text, for all teachers that draw it."""
+    return sha256(f"armada-rewrite/{SCHEMA_VERSION}\n{rewriter_digest}\n{prompt_digest}".encode("ascii"))
+
+
 def seed_of(image_digest: str) -> int:
     """Return the seed of a picture's own random generator, 0 <= seed < 2**63.
 

@@ -24,7 +24,8 @@ def prompts(
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the prompts that a cache was built from, with the number of their pictures and of failed ones.
+    """List the prompts that a cache was built from, with the number of their pictures and of failed ones, and with what
+    was drawn in a text's place if a teacher has a recipe.
 
     `armada cache build FILE` takes the file that --out writes.
     """

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Optional
 from uuid import uuid4
 
 import typer
 
-from pipelines.commands.interrupts import stop_on_signal
 from pipelines.commands.morning import Every, Notify, Report, Watch, notifies_errors, run_build, watch_cache
 from pipelines.commands.options import (
     AsJson,
@@ -20,7 +19,11 @@ from pipelines.commands.options import (
     LabelColumn,
     Limit,
     MaxCalls,
+    PromptPrefix,
     Prompts,
+    PromptSuffix,
+    PromptTemplate,
+    Rewrite,
     Samples,
     Task,
     TaskType,
@@ -28,10 +31,10 @@ from pipelines.commands.options import (
     Url,
     Wait,
 )
-from pipelines.commands.output import exit_with_code, show
+from pipelines.commands.output import exit_with_code, show, show_status
 from pipelines.commands.price_words import price_facts, price_lines, warn_of_retirement
 from pipelines.commands.prompts import read_command_prompts
-from pipelines.commands.specs import both_named
+from pipelines.commands.specs import both_named, drawn_prompts, rewritten_fact, with_recipe_options, with_rewriting
 from pipelines.files import json_text
 
 cache_app = typer.Typer(
@@ -51,6 +54,10 @@ def plan(
     task: Task = None,
     samples: Samples = 1,
     limit: Limit = None,
+    prompt_template: PromptTemplate = None,
+    prompt_prefix: PromptPrefix = None,
+    prompt_suffix: PromptSuffix = None,
+    rewrite: Rewrite = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what a build would do: rows, pictures and features at hand, calls to make. Nothing is called or written."""
@@ -72,8 +79,9 @@ def plan(
         spent_so_far,
     )
 
+    recipe = with_recipe_options(prompt_template, prompt_prefix, prompt_suffix, rewrite)
     teacher, encoder = both_named(cache, teacher, encoder)
-    opened_teacher = open_teacher(teacher)
+    opened_teacher = open_teacher(recipe(teacher))
     teacher_source, encoder_source = source_of_teacher(opened_teacher), source_of_encoder(open_encoder(encoder))
     texts = read_command_prompts(prompts, text_column, label_column, task, type)
     requests = make_requests(teacher_source, texts, samples, limit)
@@ -94,10 +102,15 @@ def plan(
         "failed": dict(made.failed),
         **({"in_batches": coming} if coming else {}),
         "calls": calls,
-        **price_facts(prices, calls, each, spent_so_far(opened_cache, teacher_source)),
+        **with_rewriting(
+            price_facts(prices, calls, each, spent_so_far(opened_cache, teacher_source)),
+            opened_cache,
+            made,
+            opened_teacher,
+        ),
         "seconds": expected_seconds(opened_cache, teacher_source, encoder_source, made) if is_there else None,
     }
-    beyond = beyond_window(opened_teacher, requests.prompts)
+    beyond = beyond_window(opened_teacher, drawn_prompts(teacher_source, requests.prompts))
     notes = [*redraw_notes(opened_cache, teacher_source, made), *price_lines(prices, each)]
     if as_json:
         facts |= {"notes": notes, **({"beyond_window": asdict(beyond)} if beyond else {})}
@@ -121,6 +134,10 @@ def build(
     task: Task = None,
     samples: Samples = 1,
     limit: Limit = None,
+    prompt_template: PromptTemplate = None,
+    prompt_prefix: PromptPrefix = None,
+    prompt_suffix: PromptSuffix = None,
+    rewrite: Rewrite = None,
     max_calls: MaxCalls = None,
     budget_usd: BudgetUsd = None,
     concurrency: Annotated[
@@ -170,8 +187,9 @@ def build(
         wait=wait,
         prompts=Path(prompts).name if Path(prompts).suffix else prompts,
     )
+    recipe = with_recipe_options(prompt_template, prompt_prefix, prompt_suffix, rewrite)
     teacher, encoder = both_named(cache, teacher, encoder)
-    opened_teacher, opened_encoder = open_teacher(teacher), open_encoder(encoder)
+    opened_teacher, opened_encoder = open_teacher(recipe(teacher)), open_encoder(encoder)
     if wait and not sends_batches(opened_teacher):
         raise ArmadaError(f"--wait: the teacher {teacher} sends no batches; leave it out")
     if concurrency is not None:
@@ -184,59 +202,8 @@ def build(
     built, page = run_build(
         Cache(cache, create=True), requests, opened_teacher, opened_encoder, options, prompts, notify, report
     )
-    show({**asdict(built), "report": str(page) if page else None}, as_json)
+    show({**rewritten_fact(built), "report": str(page) if page else None}, as_json)
     exit_with_code(built)
-
-
-@cache_app.command()
-def retry(
-    url: Url,
-    teacher: Annotated[
-        Optional[str], typer.Option("--teacher", help="The teacher of the failed rows, with today's options.")
-    ] = None,
-    encoder: Annotated[Optional[str], typer.Option("--encoder", help="For the pictures that come.")] = None,
-    reason: Annotated[
-        Optional[list[str]], typer.Option("--reason", help="Retry failures of this reason; may be repeated.")
-    ] = None,
-    max_calls: MaxCalls = None,
-    budget_usd: BudgetUsd = None,
-    wait: Wait = False,
-    as_json: AsJson = False,
-) -> None:
-    """Request rows that failed again, once each: transient failures, or those of the given reasons."""
-    from teacher_cache import ArmadaError, Cache, check_named, open_encoder, open_teacher, retry as run_retry
-
-    cache, reasons = Cache(url), reason or ["transient"]
-    reports = []
-    if teacher is None or encoder is None:
-        check_named(cache, reasons)
-        if teacher or encoder:
-            raise ArmadaError("cache retry: expected --teacher SPEC and --encoder SPEC together")
-    else:
-        report = run_retry(
-            cache,
-            open_teacher(teacher),
-            open_encoder(encoder),
-            reasons,
-            max_calls=max_calls,
-            budget_usd=budget_usd,
-            wait=wait,
-            stop=stop_on_signal(),
-        )
-        reports = [report] if report else []
-    if as_json:
-        typer.echo(json_text({"retried": [asdict(report) for report in reports]}))
-    else:
-        for report in reports:
-            show(asdict(report), False)
-    if not reports:
-        failed = sorted(
-            {reason for source in cache.teachers() for reason in cache.failures(source)["reason"].to_pylist()}
-        )
-        others = f"; others failed: --reason {' --reason '.join(failed)}" if failed else ""
-        typer.echo(f"nothing to retry: no picture failed for the reason {' or '.join(reasons)}{others}", err=True)
-    for report in reports:
-        exit_with_code(report)
 
 
 @cache_app.command()
@@ -246,24 +213,13 @@ def status(url: Url, watch: Watch = False, every: Every = 2.0, as_json: AsJson =
         watch_cache(url, every, as_json)
         return
     from pipelines.commands.task_coverage import task_coverage
-    from teacher_cache import Cache, status as read_status
+    from teacher_cache import Cache, rewriter_status, status as read_status
 
     cache = Cache(url)
-    teachers, tasks = read_status(cache), task_coverage(cache)
+    teachers, rewriters, tasks = read_status(cache), rewriter_status(cache), task_coverage(cache)
     if as_json:
         facts = {"teachers": [asdict(teacher) for teacher in teachers], "tasks": [asdict(task) for task in tasks]}
+        facts |= {"rewriters": [asdict(rewriter) for rewriter in rewriters]} if rewriters else {}
         typer.echo(json_text({"cache": url, **facts}))
         return
-    for teacher in teachers:
-        facts = asdict(replace(teacher, encoders=[]))
-        del facts["spec"], facts["encoders"]
-        show(facts, False)
-        for encoder in teacher.encoders:
-            typer.echo()
-            facts = {f"  {name}": value for name, value in asdict(encoder).items() if name not in ("spec", "options")}
-            show({**facts, "  to repeat": encoder.options}, False)
-    for task in tasks:
-        typer.echo()
-        show({f"  {name}": value for name, value in asdict(task).items()}, False)
-    if not teachers:
-        typer.echo("no teacher has drawn into this cache yet")
+    show_status(teachers, rewriters, tasks)

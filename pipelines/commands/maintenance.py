@@ -1,4 +1,4 @@
-"""The commands that maintain a cache, `armada cache ...`: verify, compact, merge and export."""
+"""The commands that maintain a cache, `armada cache ...`: verify, retry, compact, merge and export."""
 
 from __future__ import annotations
 
@@ -8,8 +8,20 @@ from typing import Annotated, Optional
 
 import typer
 
-from pipelines.commands.options import AsJson, Url
-from pipelines.commands.output import show
+from pipelines.commands.interrupts import stop_on_signal
+from pipelines.commands.options import (
+    AsJson,
+    BudgetUsd,
+    MaxCalls,
+    PromptPrefix,
+    PromptSuffix,
+    PromptTemplate,
+    Rewrite,
+    Url,
+    Wait,
+)
+from pipelines.commands.output import exit_with_code, show
+from pipelines.commands.specs import rewritten_fact, with_recipe_options
 from pipelines.files import json_text
 
 
@@ -101,3 +113,56 @@ def export(
     from teacher_cache import Cache, export as run_export
 
     show({"features": run_export(Cache(url), out, to), "out": str(Path(out))}, as_json)
+
+
+def retry(
+    url: Url,
+    teacher: Annotated[
+        Optional[str], typer.Option("--teacher", help="The teacher of the failed rows, with today's options.")
+    ] = None,
+    encoder: Annotated[Optional[str], typer.Option("--encoder", help="For the pictures that come.")] = None,
+    reason: Annotated[
+        Optional[list[str]], typer.Option("--reason", help="Retry failures of this reason; may be repeated.")
+    ] = None,
+    prompt_template: PromptTemplate = None,
+    prompt_prefix: PromptPrefix = None,
+    prompt_suffix: PromptSuffix = None,
+    rewrite: Rewrite = None,
+    max_calls: MaxCalls = None,
+    budget_usd: BudgetUsd = None,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Request rows that failed again, once each: transient failures, or those of the given reasons."""
+    from teacher_cache import ArmadaError, Cache, check_named, open_encoder, open_teacher, retry as run_retry
+
+    recipe = with_recipe_options(prompt_template, prompt_prefix, prompt_suffix, rewrite)
+    cache, reasons = Cache(url), reason or ["transient"]
+    reports = []
+    if teacher is None or encoder is None:
+        check_named(cache, reasons)
+        if teacher or encoder:
+            raise ArmadaError("cache retry: expected --teacher SPEC and --encoder SPEC together")
+    else:
+        report = run_retry(
+            cache,
+            open_teacher(recipe(teacher)),
+            open_encoder(encoder),
+            reasons,
+            max_calls=max_calls,
+            budget_usd=budget_usd,
+            wait=wait,
+            stop=stop_on_signal(),
+        )
+        reports = [report] if report else []
+    if as_json:
+        typer.echo(json_text({"retried": [rewritten_fact(report) for report in reports]}))
+    else:
+        for report in reports:
+            show(rewritten_fact(report), False)
+    if not reports:
+        failed = sorted({word for source in cache.teachers() for word in cache.failures(source)["reason"].to_pylist()})
+        others = f"; others failed: --reason {' --reason '.join(failed)}" if failed else ""
+        typer.echo(f"nothing to retry: no picture failed for the reason {' or '.join(reasons)}{others}", err=True)
+    for report in reports:
+        exit_with_code(report)

@@ -53,6 +53,28 @@ Task = Annotated[
     Optional[str],
     typer.Option("--task", help="PROMPTS has rows of this card: build the prompts that its training looks for."),
 ]
+PromptTemplate = Annotated[
+    Optional[str],
+    typer.Option(
+        "--prompt-template",
+        metavar="T",
+        help="What is drawn for a text, for example 'a photo of {text}'; {{ and }} for braces. Part of the key.",
+    ),
+]
+PromptPrefix = Annotated[
+    Optional[str], typer.Option("--prompt-prefix", help="Drawn before each text, as it is. Part of the key.")
+]
+PromptSuffix = Annotated[
+    Optional[str], typer.Option("--prompt-suffix", help="Drawn after each text, as it is. Part of the key.")
+]
+Rewrite = Annotated[
+    Optional[str],
+    typer.Option(
+        "--rewrite",
+        metavar="SPEC",
+        help="A chat model that first makes a picture's prompt of each text, once: openai:MODEL[?base_url=URL&...].",
+    ),
+]
 Samples = Annotated[int, typer.Option("--samples", min=1, help="Pictures per prompt.")]
 Limit = Annotated[Optional[int], typer.Option("--limit", min=1, help="Use only the first N unique prompts.")]
 MaxCalls = Annotated[

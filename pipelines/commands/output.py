@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -9,7 +11,8 @@ import typer
 from pipelines.files import json_text
 
 if TYPE_CHECKING:
-    from teacher_cache import BuildReport
+    from pipelines.commands.task_coverage import TaskCoverage
+    from teacher_cache import BuildReport, RewriterStatus, TeacherStatus
 
 IN_BATCHES = 5  # the exit code of a build whose pictures are in batches: run it again later
 
@@ -25,6 +28,29 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
         elif isinstance(value, float):
             value = f"{value:.4f}" if "usd" in name else f"{value:.3f}"
         typer.echo(f"{name.replace('_', ' '):28} {value if value not in (None, '') else '-'}")
+
+
+def show_status(
+    teachers: Sequence[TeacherStatus], rewriters: Sequence[RewriterStatus], tasks: Sequence[TaskCoverage]
+) -> None:
+    """Print the status of a cache as text: teachers with their encoders, rewriters, and coverage by task."""
+    for teacher in teachers:
+        facts = asdict(replace(teacher, encoders=[]))
+        del facts["spec"], facts["encoders"]
+        show(facts, False)
+        for encoder in teacher.encoders:
+            typer.echo()
+            facts = {f"  {name}": value for name, value in asdict(encoder).items() if name not in ("spec", "options")}
+            show({**facts, "  to repeat": encoder.options}, False)
+    for rewriter in rewriters:
+        typer.echo()
+        facts = {f"  {name}": value for name, value in asdict(rewriter).items() if name != "spec"}
+        show({"rewriter": facts.pop("  name"), **facts, "  teachers": ", ".join(rewriter.teachers)}, False)
+    for task in tasks:
+        typer.echo()
+        show({f"  {name}": value for name, value in asdict(task).items()}, False)
+    if not teachers:
+        typer.echo("no teacher has drawn into this cache yet")
 
 
 def exit_with_code(report: BuildReport) -> None:

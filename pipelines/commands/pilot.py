@@ -17,12 +17,16 @@ from pipelines.commands.options import (
     EncoderSpec,
     LabelColumn,
     MaxCalls,
+    PromptPrefix,
+    PromptSuffix,
+    PromptTemplate,
+    Rewrite,
     TaskType,
     TeacherSpec,
 )
 from pipelines.commands.output import IN_BATCHES, show
 from pipelines.commands.price_words import offer, price_lines
-from pipelines.commands.specs import both_named
+from pipelines.commands.specs import both_named, with_recipe_options
 from pipelines.commands.tasks import DataFiles
 from pipelines.commands.training.train import Rows
 from pipelines.files import json_text
@@ -51,6 +55,10 @@ def pilot(
         typer.Option("--text-encoder", help="Embeds the prompts' texts, for comparison; none leaves it out."),
     ] = TEXT_ENCODER,
     margin: Annotated[float, typer.Option("--margin", min=0, help="A gain below it is not worth paying for.")] = 0.05,
+    prompt_template: PromptTemplate = None,
+    prompt_prefix: PromptPrefix = None,
+    prompt_suffix: PromptSuffix = None,
+    rewrite: Rewrite = None,
     max_calls: MaxCalls = None,
     budget_usd: BudgetUsd = None,
     out: Annotated[
@@ -69,8 +77,9 @@ def pilot(
     choice, card = task_of(TaskChoice(rows, task, data_files, text_column, label_column, type))
     splits = load_splits(card, choice.data_files)
     say(card, splits.notes)
+    recipe = with_recipe_options(prompt_template, prompt_prefix, prompt_suffix, rewrite)
     teacher, encoder = both_named(cache, teacher, encoder)
-    opened_teacher, opened_encoder = open_teacher(teacher), open_encoder(encoder)
+    opened_teacher, opened_encoder = open_teacher(recipe(teacher)), open_encoder(encoder)
     text = None
     if text_encoder not in (None, "none"):
         try:

@@ -40,6 +40,7 @@ class CatalogueRow:
     attempts: int | None
     reason: str | None
     message: str | None
+    drawn_prompt: str | None = None  # what the teacher's recipe drew in the prompt's place
 
 
 _COLUMNS = ", ".join(field.name for field in fields(CatalogueRow))

@@ -31,7 +31,7 @@ from teacher_cache import (
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 1
+FORMAT = 2
 _BATCH = 4096  # rows per insert
 _DRAFT_S = 3600.0  # a draft unchanged for so long was left by a killed process
 _KEY = re.compile("[0-9a-f]{64}")  # keys and digests become addresses and file names; refuse anything else
@@ -39,7 +39,7 @@ _KEY = re.compile("[0-9a-f]{64}")  # keys and digests become addresses and file 
 # Rows are numbered by teacher, then by prompt: a page is a range of numbers, and one prompt's samples are adjacent.
 _FIELDS = """image_key TEXT, teacher INTEGER, prompt TEXT, folded TEXT, sample INTEGER, encoders INTEGER, path TEXT,
   offset INTEGER, bytes INTEGER, image_sha256 TEXT, cost_usd REAL, seconds REAL, attempts INTEGER, reason TEXT,
-  message TEXT"""
+  message TEXT, drawn_prompt TEXT"""
 _SCHEMA = f"""
 CREATE TABLE facts(json TEXT);
 CREATE TABLE rows(number INTEGER PRIMARY KEY, {_FIELDS});
@@ -137,12 +137,13 @@ def _source_facts(source: Source) -> dict[str, Any]:
 
 def _pictures(table: pa.Table, teacher: int) -> Iterator[tuple[Any, ...]]:
     names = ["image_key", "prompt", "sample", "path", "offset", "bytes", "image_sha256", "cost_usd", "seconds"]
-    for batch in table.select([*names, "attempts"]).to_batches(max_chunksize=_BATCH):
-        for key, prompt, sample, path, offset, size, digest, cost, seconds, attempts in _rows(batch):
+    for batch in table.select([*names, "attempts", "drawn_prompt"]).to_batches(max_chunksize=_BATCH):
+        for key, prompt, sample, path, offset, size, digest, cost, seconds, attempts, drawn in _rows(batch):
             _check(key, digest)
             prompt = prompt or ""
             place = (path, offset, size, digest)
-            yield key, teacher, prompt, fold(prompt), sample, 0, *place, cost, seconds, attempts, None, None
+            facts = (cost, seconds, attempts, None, None, drawn or None)
+            yield key, teacher, prompt, fold(prompt), sample, 0, *place, *facts
 
 
 def _failures(table: pa.Table, teacher: int) -> Iterator[tuple[Any, ...]]:
@@ -165,6 +166,7 @@ def _failures(table: pa.Table, teacher: int) -> Iterator[tuple[Any, ...]]:
                 attempts,
                 reason or "unknown",
                 message,
+                None,
             )
 
 

@@ -35,6 +35,7 @@ from teacher_cache import (
     open_features,
     price_notes,
     prompt_key,
+    rewriting_usd,
     source_of_encoder,
     source_of_teacher,
 )
@@ -205,7 +206,11 @@ def _price(
     plan = make_plan(cache, teacher, encoder, requests)
     each = _each(cache, teacher, opened)
     half = 1.96 * float(paid.std(ddof=1)) / len(paid) ** 0.5 if each is not None and len(paid) > 1 else 0.0
-    usd = [None if each is None else plan.calls * max(0.0, each + sign * half) for sign in (0, -1, 1)]
+    rewriting = rewriting_usd(cache, plan, opened)
+    usd = [
+        None if each is None or rewriting is None else plan.calls * max(0.0, each + sign * half) + rewriting
+        for sign in (0, -1, 1)
+    ]
     return Price(
         calls=report.calls,
         cost_usd=report.cost_usd,

@@ -12,9 +12,11 @@ from pipelines.study.run import Run
 from pipelines.study.run_folders import finished_outcomes
 from teacher_cache import (
     Cache,
+    RewriterStatus,
     TeacherStatus,
     open_encoder,
     open_teacher,
+    rewriter_status,
     source_of_encoder,
     source_of_teacher,
     status,
@@ -60,7 +62,10 @@ def study_costs(study: Study, out: Path, runs: list[Run], rows: int) -> Costs | 
     encoding = {one: _encoding_seconds(states.get(one.teacher), one) for one in sources}
     seconds = {one: _sum([_drawing_seconds(states.get(one.teacher)), encoding[one]]) for one in sources}
     distilled = [one for run in outcomes if (one := of_arm[run.arm])]
-    calls, usd = sum(one.calls for one in states.values()), sum(one.cost_usd for one in states.values())
+    drawing = sum(one.calls for one in states.values())
+    rewriters = [one for one in rewriter_status(Cache(cache)) if set(one.teachers) & set(names.values())]
+    spent: list[TeacherStatus | RewriterStatus] = [*states.values(), *rewriters]
+    calls, usd = sum(one.calls for one in spent), sum(one.cost_usd for one in spent)
     drawn = [_times(_drawing_seconds(state), state.pictures) for state in states.values()]
     encoded = [_times(encoding[one], states[one.teacher].pictures) for one in sources if one.teacher in states]
     return Costs(
@@ -69,7 +74,7 @@ def study_costs(study: Study, out: Path, runs: list[Run], rows: int) -> Costs | 
         calls=calls,
         live_calls=rows * len(distilled),
         usd=usd,
-        live_usd=(usd / calls if calls else 0.0) * rows * len(distilled),
+        live_usd=(usd / drawing if drawing else 0.0) * rows * len(distilled),
         seconds_a_picture=seconds[sources[0]],
         stage_one_seconds=_sum([*drawn, *encoded]),
         live_seconds=_times(_sum([seconds[one] for one in distilled]), rows),

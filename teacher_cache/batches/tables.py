@@ -53,7 +53,7 @@ class BatchTables:
         seen: set[str] = set()
         taken, is_spent = 0, False
         with self._db.transaction() as db:
-            calls, usd = self._spool.spent_or_reserved(teacher)
+            calls, usd = self._spool.spent_or_reserved(teacher, *budget.shared)
             for taken, one in enumerate(wanted, 1):
                 key = one.request.image_key
                 if key in seen:

@@ -79,6 +79,18 @@ def check_picture(answer: Picture | Failure) -> Picture | Failure:
     return answer if answer.suffix == suffix else replace(answer, suffix=suffix)
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What a build asks for: who is asked, the noun of an answer, and its check before it is stored."""
+
+    role: str
+    noun: str
+    check: Callable[[Picture | Failure], Picture | Failure]
+
+
+PICTURES = Kind("teacher", "picture", check_picture)
+
+
 @dataclass
 class IdenticalPictures:
     """Finds pictures that a teacher gave for two requests, and reports them on standard error, once for samples of one

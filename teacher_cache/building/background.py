@@ -17,6 +17,7 @@ from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.other_hosts import OtherHosts
 from teacher_cache.building.plan import missing_features
 from teacher_cache.building.sealing import seal
+from teacher_cache.building.spool_opening import spent_elsewhere
 from teacher_cache.encoders import Encoder, source_of_encoder
 from teacher_cache.errors import NoFileError
 from teacher_cache.format.digests import DigestIndex
@@ -92,7 +93,7 @@ class Background:
         """Count what other ledgers have spent for the teacher, according to the commits that are here now."""
         if self.options.max_calls is not None or self.options.budget_usd is not None:
             self.cache.refresh()
-            self.spent_elsewhere = self.cache.spent(self.teacher_source.digest, without=self.spool.token)
+            self.spent_elsewhere = spent_elsewhere(self.cache, self.spool, self.teacher_source)
 
     def _encode_missing(self, requested: DigestIndex) -> None:
         """Encode the requested pictures without a feature. If a vacuum removes their tars meanwhile, plan again."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from teacher_cache.batches.teacher import OpenAIBatch
 from teacher_cache.building.background import Background
@@ -17,44 +17,34 @@ from teacher_cache.building.batches.drawing import BatchDrawing
 from teacher_cache.building.completeness import require_complete, require_pictures, require_teacher
 from teacher_cache.building.drawing import Drawing
 from teacher_cache.building.encoding import Encoded
-from teacher_cache.building.options import BuildOptions
+from teacher_cache.building.options import BuildOptions, BuildReport
 from teacher_cache.building.plan import Plan, batched_in, make_plan
 from teacher_cache.building.requests import Requests, make_requests
+from teacher_cache.building.rewriting.drawn import DrawnPrompts
+from teacher_cache.building.rewriting.phase import RewritingDone, check_prices, record_failed_texts, rewrite_texts
+from teacher_cache.building.rewriting.sealing import seal_rewrites
 from teacher_cache.building.sealing import seal
-from teacher_cache.building.spool_opening import adopt_moved_spools, open_spool, settle, total_spent, workspace_of
+from teacher_cache.building.spool_opening import (
+    adopt_moved_spools,
+    open_spool,
+    settle,
+    sources_of,
+    total_spent,
+    workspace_of,
+)
 from teacher_cache.encoders import Encoder, source_of_encoder
 from teacher_cache.errors import ArmadaError, CacheError, not_one_of
 from teacher_cache.files.rights import check_writable
 from teacher_cache.format.provenance import Provenance
+from teacher_cache.format.recipes import recipe_of
 from teacher_cache.format.sources import Source
+from teacher_cache.rewriting.rows import register_rewriter, rewriters, shards_folder
 from teacher_cache.spool.run_log import Run, RunLog, counter
 from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
 from teacher_cache.storage.samples import FORMATS
-from teacher_cache.teachers import Teacher, source_of_teacher
-
-
-@dataclass(frozen=True)
-class BuildReport:
-    """What a build found and did. `calls` and `cost_usd` count this build only; the totals count all builds of the
-    cache so far, on all hosts, as far as their commits are here."""
-
-    rows: int
-    unique_prompts: int
-    pictures_at_hand: int
-    features_at_hand: int
-    calls: int
-    drawn: int
-    failed: Mapping[str, int]  # number of requested pictures by reason, including earlier failures
-    encoded: int
-    features_refused: int
-    cost_usd: float
-    calls_total: int
-    cost_usd_total: float
-    seconds: float
-    stopped: str  # "", "budget", "interrupted", or "batches": run the build again for the pictures that are in them
-    in_batches: int = 0  # requested pictures that a provider's batches have not brought yet
+from teacher_cache.teachers import Teacher, source_of_rewriter, source_of_teacher
 
 
 def build(
@@ -96,13 +86,15 @@ def build_requests(
     clock: Callable[[], float] = time.time,
 ) -> BuildReport:
     """Build requested pictures; see `build`."""
-    if options.budget_usd is not None and teacher.price_usd is None:
-        raise ArmadaError("--budget-usd: this teacher has no known price; cap the calls by --max-calls instead")
+    if options.budget_usd is not None:
+        check_prices(teacher)
     if options.format not in FORMATS:
         raise ArmadaError(f"--format: {not_one_of(FORMATS, options.format)}")
     started = clock()
     teacher_source, encoder_source = source_of_teacher(teacher), source_of_encoder(encoder)
     provenance = Provenance(clock, options.prompts)
+    prompts = DrawnPrompts(recipe) if (recipe := recipe_of(teacher_source)) else None
+    requests = replace(requests, drawn=prompts) if prompts else requests
     require_complete(cache, options.redraw_missing, provenance)
     require_teacher(cache, teacher_source)
     cache.store.sweep()
@@ -111,16 +103,36 @@ def build_requests(
         if spool.unsealed():
             check_writable(cache.store, _folders(teacher_source, encoder_source))
         cache.register(teacher_source, encoder_source)
+        if rewriter := getattr(teacher, "rewriter", None):
+            register_rewriter(cache, source_of_rewriter(rewriter))
         for source in cache.teachers():
             if source.digest in spool.unsealed():
                 seal(cache, spool, source, options, provenance, again=True)
+        for source in rewriters(cache):
+            if source.digest in spool.unsealed():
+                seal_rewrites(cache, spool, source, options, provenance, again=True)
         planned = spool.last_seal()
         cache.refresh()  # after the number of the last seal: a picture is in the plan's cache or in a later seal
         plan = make_plan(cache, teacher_source, encoder_source, requests, retry=options.retry)
         require_pictures(cache, teacher_source, encoder_source, requests.index)
         if plan.calls or plan.features_at_hand < len(requests):
             check_writable(cache.store, _folders(teacher_source, encoder_source))
+        rewriting = RewritingDone()
         try:
+            if prompts and plan.rewrites:
+                prompts.load(cache)  # a damaged row is found before a call is paid for
+                rewriting = rewrite_texts(
+                    cache, spool, teacher, teacher_source, plan, planned, options, provenance, stop, clock
+                )
+                planned = spool.last_seal()
+                cache.refresh()
+                plan = make_plan(
+                    cache, teacher_source, encoder_source, requests, retry=options.retry, retry_rewrites=()
+                )
+            if prompts and plan.texts:
+                record_failed_texts(cache, spool, teacher_source, plan, provenance)
+                plan = plan.ready()
+                prompts.load(cache)
             with (
                 _run_log(cache, spool, plan, (teacher_source, encoder_source), options, clock) as log,
                 Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background,
@@ -136,7 +148,7 @@ def build_requests(
                 settle(cache, spool, provenance)
         spool.add_rate(f"encoder {encoder_source.name}", encoded.written + encoded.refused, encoded.seconds)
         own = spool.spent_by_this_build()
-        total = total_spent(cache, spool, teacher_source)
+        total = total_spent(cache, spool, *sources_of(teacher_source))
         in_batches = batched_in(spool, teacher_source, requests)
     report = _report(
         plan,
@@ -145,8 +157,9 @@ def build_requests(
         own=own,
         total=total,
         seconds=clock() - started,
-        stopped=drawing.stopped or ("interrupted" if stop() else ""),
+        stopped=drawing.stopped or rewriting.stopped or ("interrupted" if stop() else ""),
         in_batches=in_batches,
+        rewritten=rewriting.rewritten if plan.texts else None,
     )
     if report.drawn or report.encoded or report.calls:
         write_card(cache)
@@ -190,14 +203,16 @@ def _drawing(
     stop: Callable[[], bool],
     clock: Callable[[], float],
 ) -> Drawing | BatchDrawing:
+    shared = tuple(other.digest for other in sources_of(source)[1:])
     if isinstance(teacher, OpenAIBatch):
-        return BatchDrawing(spool, teacher, source, options, background, stop, clock)
-    return Drawing(spool, teacher, source, options, background, stop, clock)
+        return BatchDrawing(spool, teacher, source, options, background, stop, clock, shared=shared)
+    return Drawing(spool, teacher, source, options, background, stop, clock, shared=shared)
 
 
 def _folders(teacher: Source, encoder: Source) -> list[str]:
     """Return the folders of a cache into which a build writes."""
     images = [f"images/{teacher.name}/{kind}" for kind in ("shards", "indexes")]
+    images += [shards_folder(rewriter)[:-1] for rewriter in sources_of(teacher)[1:]]
     return [*images, f"features/{teacher.name}/{encoder.name}/shards", f"failures/{teacher.name}", "commits"]
 
 
@@ -211,6 +226,7 @@ def _report(
     seconds: float,
     stopped: str,
     in_batches: int,
+    rewritten: int | None,
 ) -> BuildReport:
     """Return the report of a build; `own` are its own calls and cost, `total` those of all builds of the cache."""
     return BuildReport(
@@ -232,4 +248,5 @@ def _report(
         seconds=seconds,
         stopped=stopped or ("batches" if in_batches else ""),
         in_batches=in_batches,
+        rewritten=rewritten,
     )

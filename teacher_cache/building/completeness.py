@@ -9,6 +9,7 @@ from __future__ import annotations
 import pyarrow.compute as pc
 
 from teacher_cache.building.plan import missing_features
+from teacher_cache.building.spool_opening import sources_of
 from teacher_cache.errors import CacheError, missing_file
 from teacher_cache.format.digests import DigestIndex
 from teacher_cache.format.provenance import Provenance
@@ -39,9 +40,12 @@ def require_complete(cache: Cache, redraw_missing: bool, provenance: Provenance)
 
 
 def require_teacher(cache: Cache, teacher: Source) -> None:
-    """Raise PartError if this copy leaves out on purpose which pictures of a teacher there are."""
+    """Raise PartError if this copy leaves out on purpose which pictures of a teacher there are, or what its rewriter
+    has rewritten."""
+    names = [source.name for source in sources_of(teacher)]
+    folders = [[f"images/{name}/indexes/", f"failures/{name}/", f"rewrites/{name}/"] for name in names]
     for path in sorted(cache.state.left_out):
-        if path.startswith((f"images/{teacher.name}/indexes/", f"failures/{teacher.name}/")):
+        if path.startswith(tuple(folder for some in folders for folder in some)):
             raise cache.absent(missing_file(f"{cache.store}/{path}"), path)
 
 

@@ -20,13 +20,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from teacher_cache.building.answers import IdenticalPictures, answers_of, check_picture
-from teacher_cache.building.background import Background
+from teacher_cache.building.answers import PICTURES, IdenticalPictures, Kind, answers_of
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.other_hosts import RequestQueue
 from teacher_cache.building.plan import Plan
 from teacher_cache.building.retries import Retries, Sending
 from teacher_cache.building.same_pictures import redraw_notes
+from teacher_cache.building.sealing import Sealer
 from teacher_cache.errors import ArmadaError, CacheError
 from teacher_cache.files.crash_points import crash_point
 from teacher_cache.format.sources import Source
@@ -53,12 +53,14 @@ class Drawing:
     teacher: Teacher
     teacher_source: Source
     options: BuildOptions
-    background: Background
+    background: Sealer
     stop: Callable[[], bool]
     clock: Callable[[], float]
     drawn: int = 0
     failed: dict[str, int] = field(default_factory=dict)
     stopped: str = ""  # or "budget" or "interrupted"
+    shared: tuple[str, ...] = ()  # the digests of further sources whose calls count under the same caps
+    kind: Kind = PICTURES
     _in_flight: dict[str, Sending] = field(default_factory=dict)  # by image key
     _claimed_elsewhere: list[Wanted] = field(default_factory=list)  # by another build of this host
     _unstored: dict[str, Wanted] = field(default_factory=dict)  # whose answers have arrived, by image key
@@ -67,7 +69,7 @@ class Drawing:
     _pulled: int = 0  # requests
 
     def __post_init__(self) -> None:
-        self._name = f"teacher {self.teacher_source.spec.get('kind', '')}"
+        self._name = f"{self.kind.role} {self.teacher_source.spec.get('kind', '')}"
         self._retries = Retries(self.options.attempts)
         self._identical = IdenticalPictures(self._name, getattr(self.teacher, "if_identical", ""))
 
@@ -83,7 +85,7 @@ class Drawing:
             print(f"{self._name}: {note}", file=sys.stderr)
         self._writer = Writer(self.spool, digest, planned, budget=self._budget, stored=self._count)
         self._claims: ClaimsAhead[Sending] = ClaimsAhead(self._writer, self._next, max(0, self._concurrency - 1))
-        with progress(plan.calls, self._name, "picture") as self._bar:
+        with progress(plan.calls, self._name, self.kind.noun) as self._bar:
             self._pending: Iterator[Wanted] = RequestQueue(plan, self.background.others, self._bar.update)
             try:
                 with self._writer, Workers(_CHECKERS, self._check, "check") as self._checkers:
@@ -94,7 +96,7 @@ class Drawing:
         if self._has_failed():
             raise self._error or AssertionError
         answers = self.drawn + sum(self.failed.values())
-        self.spool.add_rate(f"teacher {self.teacher_source.name}", answers, time.monotonic() - started)
+        self.spool.add_rate(f"{self.kind.role} {self.teacher_source.name}", answers, time.monotonic() - started)
 
     def _draw_all(self) -> None:
         while not self.stopped and not self._has_failed():
@@ -133,8 +135,7 @@ class Drawing:
         return 2 * largest * (max(self._concurrency, len(self._in_flight)) + 2)
 
     def _requests(self) -> Iterator[Request]:
-        """Yield the requests to send, whose claims are durable. After an error none is sent, so that the calls in
-        flight end and their answers are stored."""
+        """Yield the requests to send, whose claims are durable; after an error none: the calls in flight end."""
         while not self._has_failed():
             if self.stop():
                 self.stopped = "interrupted"
@@ -179,7 +180,7 @@ class Drawing:
 
     def _budget(self) -> Budget:
         price, elsewhere = self.teacher.price_usd, self.background.spent_elsewhere
-        return Budget(self.options.max_calls, self.options.budget_usd, price, elsewhere)
+        return Budget(self.options.max_calls, self.options.budget_usd, price, elsewhere, self.shared)
 
     def _schedules_retry(self, answer: Picture | Failure) -> bool:
         """Schedule a retry if the request was turned away, or failed transiently with attempts left; return whether."""
@@ -192,8 +193,7 @@ class Drawing:
         return True
 
     def _free_unsent(self) -> None:
-        """Give back the claims of requests that were not sent, and note that nothing was paid for those that the server
-        turned away."""
+        """Give back the claims that were not sent; nothing was paid for requests that the server turned away."""
         unsent = self._claims.give_up()
         free = [Failure(sending.wanted.request.image_key, "transient", "", 0.0) for sending in self._retries.reserved()]
         with contextlib.suppress(CacheError):  # on a full disk, they stay in the ledger
@@ -216,7 +216,7 @@ class Drawing:
     def _check(self, answer: Picture | Failure) -> None:
         """Check an answer, and give it to the writer. An error ends the build; the other answers are stored."""
         try:
-            checked = check_picture(answer)
+            checked = self.kind.check(answer)
             digest = sha256(checked.data) if isinstance(checked, Picture) else ""
             self._writer.store([(checked, digest)])
         except Exception as error:

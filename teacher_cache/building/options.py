@@ -1,9 +1,9 @@
-"""The options of a build besides its prompts, its teacher and its encoder."""
+"""The options of a build besides its prompts, its teacher and its encoder, and the report of what it did."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 from teacher_cache.errors import ArmadaError
@@ -36,3 +36,26 @@ class BuildOptions:
             if isinstance(value, int | float) and not 0 <= value < math.inf:
                 flag = one.name.replace("_", "-")
                 raise ArmadaError(f"--{flag}: expected a finite number of at least 0, found {value}")
+
+
+@dataclass(frozen=True)
+class BuildReport:
+    """What a build found and did. `calls` and `cost_usd` count this build only; the totals count all builds of the
+    cache so far, on all hosts, as far as their commits are here."""
+
+    rows: int
+    unique_prompts: int
+    pictures_at_hand: int
+    features_at_hand: int
+    calls: int
+    drawn: int
+    failed: Mapping[str, int]  # number of requested pictures by reason, including earlier failures
+    encoded: int
+    features_refused: int
+    cost_usd: float
+    calls_total: int
+    cost_usd_total: float
+    seconds: float
+    stopped: str  # "", "budget", "interrupted", or "batches": run the build again for the pictures that are in them
+    in_batches: int = 0  # requested pictures that a provider's batches have not brought yet
+    rewritten: int | None = None  # texts by this build; None if the teacher has no rewriter

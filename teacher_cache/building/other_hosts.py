@@ -38,7 +38,8 @@ class OtherHosts:
         What can't be read now is requested, as if nobody had committed it.
         """
         self.cache.refresh()
-        folders = tuple(f"{kind}/{self.teacher.name}/" for kind in ("images", "failures"))
+        columns = {"images": "image_key", "failures": "image_key", "rewrites": "rewrite_key"}
+        folders = tuple(f"{kind}/{self.teacher.name}/" for kind in columns)
         for commit in self.cache.commits():
             if commit.digest in self._seen:
                 continue
@@ -48,7 +49,8 @@ class OtherHosts:
             for shard in commit.added:
                 if shard.path.startswith(folders):
                     try:
-                        self.keys |= set(self.cache.table(shard, ["image_key"], check=True)["image_key"].to_pylist())
+                        column = columns[shard.path.partition("/")[0]]
+                        self.keys |= set(self.cache.table(shard, [column], check=True)[column].to_pylist())
                     except CacheError:
                         continue
 

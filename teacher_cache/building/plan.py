@@ -8,7 +8,7 @@ within 2 GiB, in time that grows with their number.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,8 +16,10 @@ import pyarrow.compute as pc
 
 from teacher_cache.batches.tables import keys_in_batches
 from teacher_cache.building.requests import Requests
+from teacher_cache.building.rewriting.texts import Texts, look_at_texts
 from teacher_cache.building.spool_opening import open_existing_spool, total_spent
 from teacher_cache.format.digests import DigestIndex, from_column, from_hex, index_digests, same_at, smaller_rows
+from teacher_cache.format.recipes import rewriter_of
 from teacher_cache.format.sources import Source
 from teacher_cache.spool.rows import Wanted
 from teacher_cache.spool.spool import Spool
@@ -35,10 +37,22 @@ class Plan:
     failed: Mapping[str, int]  # number of earlier failures among `requests` by reason; only `retry` repeats them
     wanted: np.ndarray  # (N,) bool: the requests to send
     attempts: np.ndarray  # (N,) int32: the number of earlier calls that failed
+    texts: Texts | None = None  # what the teacher's rewriter has made of the texts of missing pictures, if it has one
+
+    @property
+    def rewrites(self) -> int:
+        """The number of texts to rewrite before their pictures are drawn."""
+        return int(self.texts.wanted.sum()) if self.texts else 0
+
+    def ready(self) -> Plan:
+        """Return the plan without the pictures whose text is not rewritten."""
+        if not self.texts:
+            return self
+        return replace(self, wanted=self.wanted & self.texts.are_at_hand(len(self.requests)))
 
     @property
     def calls(self) -> int:
-        """The number of requests to send."""
+        """The number of requests to send to the teacher."""
         return int(self.wanted.sum())
 
     def wanted_requests(self, start: int = 0, shuffle: np.random.Generator | None = None) -> Iterator[Wanted]:
@@ -47,12 +61,26 @@ class Plan:
         return self.requests.wanted(shuffle.permutation(places) if shuffle else places, self.attempts)
 
 
-def make_plan(cache: Cache, teacher: Source, encoder: Source, requests: Requests, *, retry: Sequence[str] = ()) -> Plan:
-    """Return the plan for some requests. Failures whose reason is in `retry` are requested again."""
+def make_plan(
+    cache: Cache,
+    teacher: Source,
+    encoder: Source,
+    requests: Requests,
+    *,
+    retry: Sequence[str] = (),
+    retry_rewrites: Sequence[str] | None = None,
+) -> Plan:
+    """Return the plan for some requests. Failures whose reason is in `retry` are requested again; `retry_rewrites` are
+    the reasons of failed rewrites, by default the same."""
     at_hand, pictures = _canonical(cache, teacher, requests.index)
     has = at_hand & _have_feature(cache, teacher, encoder, requests.index, pictures)
     wanted, attempts = ~at_hand, np.zeros(len(requests), np.int32)
     failed: dict[str, int] = {}
+    rewriter = rewriter_of(teacher)
+    texts = None
+    if rewriter:
+        retried = retry if retry_rewrites is None else retry_rewrites
+        texts = look_at_texts(cache, rewriter, requests, wanted, retried)
     failures = cache.failures(teacher)
     places = requests.index.find(from_hex(failures["image_key"], f"the failures of {cache.store}"))
     for place, reason, count in zip(
@@ -61,10 +89,17 @@ def make_plan(cache: Cache, teacher: Source, encoder: Source, requests: Requests
         if place < 0 or at_hand[place]:
             continue
         attempts[place] = count
+        if texts and texts.is_of_rewriter(place, count):
+            continue  # whether it holds still, the rewriter's own rows say
         if reason not in retry:
             wanted[place] = False
             failed[reason] = failed.get(reason, 0) + 1
-    return Plan(requests, int(at_hand.sum()), int(has.sum()), failed, wanted, attempts)
+    for place, failure in texts.failed_requests() if texts else ():
+        attempts[place] = max(attempts[place], failure.attempts)
+        if wanted[place] and not failure.is_retried and not failure.is_mended:
+            wanted[place] = False
+            failed[failure.reason] = failed.get(failure.reason, 0) + 1
+    return Plan(requests, int(at_hand.sum()), int(has.sum()), failed, wanted, attempts, texts)
 
 
 def _canonical(cache: Cache, teacher: Source, index: DigestIndex) -> tuple[np.ndarray, np.ndarray]:
@@ -123,17 +158,18 @@ def batched_in(spool: Spool, teacher: Source, requests: Requests) -> int:
 
 
 def expected_seconds(cache: Cache, teacher: Source, encoder: Source, plan: Plan) -> float | None:
-    """Return how many seconds the plan's calls and encodings take at the rates measured on this host; None if the
-    rate of one of them has not been measured yet."""
+    """Return how many seconds the plan's rewrites, calls and encodings take at the rates measured on this host; None
+    if the rate of one of them has not been measured yet."""
     with open_existing_spool(cache) as spool:
         if spool is None:
             return None
         call = spool.seconds_per_row(f"teacher {teacher.name}")
         encoding = spool.seconds_per_row(f"encoder {encoder.name}")
-    calls, features = plan.calls, len(plan.requests) - plan.features_at_hand
-    if (calls and call is None) or (features and encoding is None):
+        rewriting = spool.seconds_per_row(f"rewriter {plan.texts.rewriter.name}") if plan.texts else None
+    work = ((plan.calls, call), (len(plan.requests) - plan.features_at_hand, encoding), (plan.rewrites, rewriting))
+    if any(count and rate is None for count, rate in work):
         return None
-    return float(calls * (call or 0.0) + features * (encoding or 0.0))
+    return float(sum(count * (rate or 0.0) for count, rate in work))
 
 
 def spent_so_far(cache: Cache, teacher: Source) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +30,7 @@ class Requests:
     keys: np.ndarray  # (N, 32) uint8: image keys
     prompts: pa.LargeStringArray  # (N,), normalised
     samples: np.ndarray  # (N,) int32
+    drawn: Callable[[Sequence[str]], Sequence[str]] | None = None  # the prompts that a recipe makes of some texts
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -43,22 +45,38 @@ class Requests:
         for places in _parts(np.flatnonzero(chosen)):
             yield from self.prompts.take(pa.array(places)).to_pylist()
 
+    def rows_at(self, places: np.ndarray) -> Iterator[dict[str, Any]]:
+        """Yield the keys, the text and the sample of the requests at these places (M,), as shards have them."""
+        for part in _parts(places):
+            for place, text in zip(part.tolist(), self.prompts.take(pa.array(part)).to_pylist(), strict=True):
+                facts = {"image_key": self.keys[place].tobytes().hex(), "prompt_key": prompt_key(text)}
+                yield facts | {"prompt": text, "sample": int(self.samples[place])}
+
     def wanted(self, places: np.ndarray, attempts: np.ndarray) -> Iterator[Wanted]:
         """Yield the requests at these places (M,), one by one; `attempts` (N,) counts their earlier calls."""
         for part in _parts(places):
-            for place, text in zip(part.tolist(), self.prompts.take(pa.array(part)).to_pylist(), strict=True):
+            texts: list[str] = self.prompts.take(pa.array(part)).to_pylist()
+            prompts = self.drawn(texts) if self.drawn else texts
+            for place, text, prompt in zip(part.tolist(), texts, prompts, strict=True):
                 key = self.keys[place].tobytes().hex()
-                request = Request(key, text, int(self.samples[place]), seed_of(key))
-                yield Wanted(request, prompt_key(text), int(attempts[place]))
+                request = Request(key, prompt, int(self.samples[place]), seed_of(key))
+                yield Wanted(request, prompt_key(text), int(attempts[place]), text if self.drawn else None)
 
 
 def _parts(places: np.ndarray) -> Iterator[np.ndarray]:
     return (places[start : start + _CHUNK] for start in range(0, len(places), _CHUNK))
 
 
-def make_requests(teacher: Source, prompts: Iterable[str], samples: int = 1, limit: int | None = None) -> Requests:
+def make_requests(
+    teacher: Source,
+    prompts: Iterable[str],
+    samples: int = 1,
+    limit: int | None = None,
+    key: Callable[[str, str, int], str] = image_key,
+) -> Requests:
     """Return the pictures that prompts need, without duplicates: `samples` per prompt, for the first `limit` unique
-    prompts. The prompts are read once, one after the other."""
+    prompts. The prompts are read once, one after the other. `key` makes the key of a request of the teacher's digest,
+    the prompt's and the number of the sample."""
     texts: list[pa.Array] = []
     digests = bytearray()
     remaining = iter(prompts)
@@ -77,18 +95,18 @@ def make_requests(teacher: Source, prompts: Iterable[str], samples: int = 1, lim
     return Requests(
         rows=rows,
         unique_prompts=len(unique),
-        keys=_image_keys(teacher.digest, unique, samples),
+        keys=_keys(key, teacher.digest, unique, samples),
         prompts=column,
         samples=np.tile(np.arange(samples, dtype=np.int32), len(unique)),
     )
 
 
-def _image_keys(teacher_digest: str, prompts: np.ndarray, samples: int) -> np.ndarray:
-    """Return the image keys of prompts (P, 32) uint8, in the order of the prompts, as (P * samples, 32) uint8."""
+def _keys(key: Callable[[str, str, int], str], teacher_digest: str, prompts: np.ndarray, samples: int) -> np.ndarray:
+    """Return the keys of prompts (P, 32) uint8, in the order of the prompts, as (P * samples, 32) uint8."""
     keys = bytearray()
     numbers = range(samples)
     for start in range(0, len(prompts), _CHUNK):
         block = prompts[start : start + _CHUNK].tobytes().hex()
         texts = (block[place : place + 64] for place in range(0, len(block), 64))
-        keys += bytes.fromhex("".join(image_key(teacher_digest, text, n) for text in texts for n in numbers))
+        keys += bytes.fromhex("".join(key(teacher_digest, text, n) for text in texts for n in numbers))
     return np.frombuffer(keys, np.uint8).reshape(-1, 32)

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from teacher_cache.building.builder import BuildReport, build_requests
-from teacher_cache.building.options import BuildOptions
+from teacher_cache.building.builder import build_requests
+from teacher_cache.building.options import BuildOptions, BuildReport
 from teacher_cache.building.requests import Requests
 from teacher_cache.encoders import Encoder
 from teacher_cache.errors import ArmadaError, not_one_of

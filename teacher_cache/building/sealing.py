@@ -7,19 +7,39 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
 from teacher_cache.building.options import BuildOptions
+from teacher_cache.format.columns import FAILURE_COLUMNS
 from teacher_cache.format.digests import from_hex
 from teacher_cache.format.provenance import Provenance
-from teacher_cache.format.shards import FAILURE_COLUMNS, ImageRow
+from teacher_cache.format.shards import ImageRow
 from teacher_cache.format.sources import Source
 from teacher_cache.spool.rows import SpoolRow
 from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.key_columns import picture_index
 from teacher_cache.storage.writing import commit_failures, commit_pictures
+
+if TYPE_CHECKING:
+    from teacher_cache.building.other_hosts import OtherHosts
+
+
+class Sealer(Protocol):
+    """What seals drawn rows in the background, and knows what other hosts have committed and spent."""
+
+    cache: Cache
+    spent_elsewhere: tuple[int, float]
+
+    @property
+    def others(self) -> OtherHosts: ...
+
+    @property
+    def is_sealing(self) -> bool: ...
+
+    def seal(self) -> None: ...
 
 
 def seal(
@@ -37,7 +57,7 @@ def seal(
         if again:
             cache.refresh()  # another build may have sealed these rows and not deleted them yet
         known = picture_index(cache, teacher) if again else None
-        for rows in _batches(spool, teacher, "drawn", options):
+        for rows in batches(spool, teacher, "drawn", options):
             new = rows
             if known:
                 places = known.find(from_hex([row.image_key for row in rows], "the spool"))
@@ -50,19 +70,20 @@ def seal(
                     )
                 )
             spool.mark_sealed([row.image_key for row in rows])
-        _seal_failures(cache, spool, teacher, options, provenance)
+        seal_failures(cache, spool, teacher, options, provenance)
     return indexes
 
 
-def _seal_failures(cache: Cache, spool: Spool, teacher: Source, options: BuildOptions, provenance: Provenance) -> None:
-    for rows in _batches(spool, teacher, "failed", options):
+def seal_failures(cache: Cache, spool: Spool, teacher: Source, options: BuildOptions, provenance: Provenance) -> None:
+    """Move the failures of a teacher or a rewriter from the spool into committed shards. The caller holds the lock."""
+    for rows in batches(spool, teacher, "failed", options):
         columns = [{name: getattr(row, name) for name in FAILURE_COLUMNS.names} for row in rows]
         table = pa.Table.from_pylist(columns, schema=FAILURE_COLUMNS)
         commit_failures(cache, teacher, table, provenance, spent=spool.statement())
         spool.mark_sealed([row.image_key for row in rows])
 
 
-def _batches(spool: Spool, teacher: Source, state: str, options: BuildOptions) -> Iterator[list[SpoolRow]]:
+def batches(spool: Spool, teacher: Source, state: str, options: BuildOptions) -> Iterator[list[SpoolRow]]:
     """Yield the waiting rows of one shard after the other. Rows that arrive meanwhile are left to the next seal, so
     that shards do not become tiny."""
     while waiting := spool.waiting(teacher.digest, state, options.shard_rows):
@@ -84,4 +105,5 @@ def _image_row(row: SpoolRow) -> ImageRow:
         cost_usd=row.cost_usd,
         seconds=row.seconds,
         attempts=row.attempts,
+        drawn_prompt=row.drawn_prompt,
     )

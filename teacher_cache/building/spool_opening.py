@@ -15,11 +15,14 @@ from contextlib import contextmanager
 
 from teacher_cache.batches.moving import move_batches
 from teacher_cache.building.options import BuildOptions
+from teacher_cache.building.rewriting.sealing import seal_rewrites
 from teacher_cache.building.sealing import seal
 from teacher_cache.errors import CacheError
 from teacher_cache.format.commits import Spent
 from teacher_cache.format.provenance import Provenance
+from teacher_cache.format.recipes import rewriter_of
 from teacher_cache.format.sources import Source
+from teacher_cache.rewriting.rows import rewriters
 from teacher_cache.spool.database import fault
 from teacher_cache.spool.locks import BuildLocks
 from teacher_cache.spool.salvage import finish_salvage, salvage
@@ -95,6 +98,8 @@ def adopt_moved_spools(cache: Cache, own: Spool, options: BuildOptions, provenan
         with _opened(cache, moved) as spool:
             for source in cache.teachers():
                 seal(cache, spool, source, options, provenance, again=True)
+            for source in rewriters(cache):
+                seal_rewrites(cache, spool, source, options, provenance, again=True)
             settle(cache, spool, provenance)
             move_batches(spool, own)
             left = sum(spool.unsealed().values())
@@ -113,14 +118,25 @@ def settle(cache: Cache, spool: Spool, provenance: Provenance) -> None:
         cache.commit([], spent=new, **provenance.now())
 
 
-def total_spent(cache: Cache, spool: Spool | None, teacher: Source) -> tuple[int, float]:
-    """Return all calls for a teacher and their cost in dollars: what the cache's commits say was spent elsewhere, and
-    what this host's spool says was spent here, sealed or not."""
-    if spool is None:
-        return cache.spent(teacher.digest)
-    calls, usd = cache.spent(teacher.digest, without=spool.token)
-    own_calls, own_usd = spool.spent(teacher.digest)
-    return calls + own_calls, round(usd + own_usd, 9)
+def total_spent(cache: Cache, spool: Spool | None, *sources: Source) -> tuple[int, float]:
+    """Return all calls for a teacher, or for several sources, and their cost in dollars: what the cache's commits say
+    was spent elsewhere, and what this host's spool says was spent here, sealed or not."""
+    token = spool.token if spool else ""
+    spent = [cache.spent(source.digest, without=token) for source in sources]
+    spent += [spool.spent(source.digest) for source in sources] if spool else []
+    return sum(calls for calls, _ in spent), round(sum(usd for _, usd in spent), 9)
+
+
+def spent_elsewhere(cache: Cache, spool: Spool, teacher: Source) -> tuple[int, float]:
+    """Return what other ledgers have committed for a teacher and its rewriter, whose calls count under one budget."""
+    spent = [cache.spent(source.digest, without=spool.token) for source in sources_of(teacher)]
+    return sum(calls for calls, _ in spent), sum(usd for _, usd in spent)
+
+
+def sources_of(teacher: Source) -> list[Source]:
+    """Return the sources whose calls a teacher's pictures cost: itself, and its rewriter if it has one."""
+    rewriter = rewriter_of(teacher)
+    return [teacher, rewriter] if rewriter else [teacher]
 
 
 def unsealed(cache: Cache) -> dict[str, int]:

@@ -16,11 +16,13 @@ from teacher_cache.errors import CacheError
 from teacher_cache.keys import canonical_json
 
 FORMAT = 2
+REWRITES_FORMAT = 3  # of a commit that names rewritten prompts: an older armada stops instead of ignoring it
 _NAME = r"[a-z0-9-]{1,250}"  # of a teacher's or an encoder's folder
 _PATHS = (
     re.compile(rf"images/(?P<teacher>{_NAME})/shards/(?P<digest>[0-9a-f]{{32}})\.tar"),
     re.compile(rf"features/{_NAME}/{_NAME}/shards/(?P<digest>[0-9a-f]{{32}})\.parquet"),
     re.compile(rf"failures/{_NAME}/(?P<digest>[0-9a-f]{{32}})\.parquet"),
+    re.compile(rf"rewrites/{_NAME}/shards/(?P<digest>[0-9a-f]{{32}})\.parquet"),
 )
 _INDEX = re.compile(rf"images/(?P<teacher>{_NAME})/indexes/(?P<digest>[0-9a-f]{{32}})\.parquet")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -108,8 +110,9 @@ def commit_bytes(
     prompts: str = "",
 ) -> bytes:
     """Return the content of a commit, the same for the same facts in any order."""
+    added, replaced = list(added), list(replaced)
     facts: dict[str, Any] = {
-        "format": FORMAT,
+        "format": _format_of([*added, *replaced]),
         "added": [_shard_facts(shard) for shard in sorted(added, key=lambda shard: shard.path)],
         "replaced": [asdict(entry) for entry in sorted(set(replaced))],
         "spent": [asdict(record) for record in sorted(set(spent))],
@@ -119,6 +122,10 @@ def commit_bytes(
     }
     gone = sorted(set(lost))
     return canonical_json(facts | ({"lost": [asdict(entry) for entry in gone]} if gone else {}))
+
+
+def _format_of(named: Iterable[Shard | Entry]) -> int:
+    return REWRITES_FORMAT if any(one.path.startswith("rewrites/") for one in named) else FORMAT
 
 
 def _shard_facts(shard: Shard) -> dict[str, Any]:
@@ -134,11 +141,14 @@ def parse_commit(digest: str, data: bytes) -> Commit:
     """
     try:
         facts = json.loads(data)
-        if isinstance(facts, dict) and type(facts.get("format")) is int and facts["format"] > FORMAT:
-            raise NewerFormatError(f"it has format {facts['format']}, and this armada knows {FORMAT}; update armada")
-        if canonical_json(facts) != data or facts["format"] != FORMAT:
-            raise RefusedCommitError(f"it is no canonical JSON of format {FORMAT}")
+        if isinstance(facts, dict) and type(facts.get("format")) is int and facts["format"] > REWRITES_FORMAT:
+            found = facts["format"]
+            raise NewerFormatError(f"it has format {found}, and this armada knows {REWRITES_FORMAT}; update armada")
+        if canonical_json(facts) != data:
+            raise RefusedCommitError("it is no canonical JSON")
         added, replaced = tuple(_shards(facts["added"])), tuple(_entries(facts["replaced"]))
+        if type(facts["format"]) is not int or facts["format"] != _format_of([*added, *replaced]):
+            raise RefusedCommitError(f"it is not of format {_format_of([*added, *replaced])}")
         _check_removals(added, replaced)
         return Commit(
             digest,

@@ -1,7 +1,7 @@
 """Shards: the bytes of a cache's immutable files. The same rows give the same bytes and therefore the same digest.
 
-Pictures are stored in a WebDataset tar (`KEY.png`, `KEY.json`) with an index in Parquet. Features and failures are
-stored in Parquet, a feature as a fixed-size list, so that any Parquet reader can use them.
+Pictures are stored in a WebDataset tar (`KEY.png`, `KEY.json`) with an index in Parquet. All other rows are stored in
+Parquet, a feature as a fixed-size list, so that any Parquet reader can use them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,39 +21,11 @@ import pyarrow.parquet as parquet
 
 from teacher_cache.errors import CacheError
 from teacher_cache.format.arrow import one_array
+from teacher_cache.format.columns import DRAWN_PROMPT, FAILURE_COLUMNS, FEATURE_FACTS, IMAGE_COLUMNS, REWRITE_COLUMNS
 from teacher_cache.keys import sha256
 
-IMAGE_COLUMNS = pa.schema(
-    [
-        ("image_key", pa.string()),
-        ("prompt_key", pa.string()),
-        ("prompt", pa.string()),
-        ("sample", pa.int32()),
-        ("image_sha256", pa.string()),
-        ("suffix", pa.string()),
-        ("offset", pa.int64()),
-        ("bytes", pa.int64()),
-        ("cost_usd", pa.float64()),
-        ("seconds", pa.float64()),
-        ("attempts", pa.int32()),
-    ]
-)
-FAILURE_COLUMNS = pa.schema(
-    [
-        ("image_key", pa.string()),
-        ("prompt_key", pa.string()),
-        ("prompt", pa.string()),
-        ("sample", pa.int32()),
-        ("reason", pa.string()),
-        ("message", pa.string()),
-        ("attempts", pa.int32()),
-        ("cost_usd", pa.float64()),
-    ]
-)
-FEATURE_FACTS = pa.schema(
-    [("image_key", pa.string()), ("image_sha256", pa.string()), ("prompt_key", pa.string()), ("sample", pa.int32())]
-)
-_OPTIONAL = ("cost_usd", "seconds")  # columns in which a value may be missing
+_OPTIONAL = ("cost_usd", "seconds", "input_tokens", "output_tokens")  # columns in which a value may be missing
+_FURTHER = ("feature", DRAWN_PROMPT.name)  # columns that a shard may have besides those of its schema
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -71,7 +43,11 @@ _HEADER = _header()
 
 @dataclass(frozen=True)
 class ImageRow:
-    """The facts about a picture, stored beside it in its tar. `seconds` is the duration of the call."""
+    """The facts about a picture, stored beside it in its tar. `seconds` is the duration of the call.
+
+    `prompt` is the text of the row, by which training finds the picture, and `drawn_prompt` what the teacher was given
+    in its place; it is stored only if the teacher has a recipe.
+    """
 
     image_key: str
     prompt_key: str
@@ -82,6 +58,12 @@ class ImageRow:
     cost_usd: float | None
     seconds: float
     attempts: int
+    drawn_prompt: str = ""
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is stored beside the picture under its key."""
+        hidden = ("image_key", "suffix", *(() if self.drawn_prompt else (DRAWN_PROMPT.name,)))
+        return {name: value for name, value in vars(self).items() if name not in hidden}
 
 
 def write_samples(
@@ -92,12 +74,10 @@ def write_samples(
     A sample is a picture with its facts (.json) and, if `features` (N, L) are given, its feature (.npy).
     """
     vectors: Iterable[np.ndarray | None] = features if features is not None else [None] * len(rows)
-    names = [one.name for one in fields(ImageRow) if one.name not in ("image_key", "suffix")]
     index: list[dict[str, Any]] = []
     with path.open("wb") as stream:
         for row, picture, vector in zip(rows, pictures, vectors, strict=True):
-            facts = {name: getattr(row, name) for name in names}
-            sample = {"json": json.dumps(facts, sort_keys=True, ensure_ascii=False).encode("utf-8")}
+            sample = {"json": json.dumps(row.facts(), sort_keys=True, ensure_ascii=False).encode("utf-8")}
             if vector is not None:
                 data = io.BytesIO()
                 np.save(data, vector, allow_pickle=False)
@@ -161,7 +141,8 @@ def index_of(path: Path) -> pa.Table:
 
 
 def _index(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(rows, schema=IMAGE_COLUMNS)
+    has_recipe = any(row[DRAWN_PROMPT.name] for row in rows)
+    return pa.Table.from_pylist(rows, schema=IMAGE_COLUMNS.append(DRAWN_PROMPT) if has_recipe else IMAGE_COLUMNS)
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
@@ -204,13 +185,15 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 def schema_of(path: str) -> pa.Schema:
     """Return the columns that a Parquet file in this folder of a cache has at least."""
-    return {"images": IMAGE_COLUMNS, "features": FEATURE_FACTS, "failures": FAILURE_COLUMNS}[path.split("/")[0]]
+    schemas = {"images": IMAGE_COLUMNS, "features": FEATURE_FACTS, "failures": FAILURE_COLUMNS}
+    return {**schemas, "rewrites": REWRITE_COLUMNS}[path.split("/")[0]]
 
 
 def read_table(
     stream: IO[bytes] | pa.BufferReader, name: str, schema: pa.Schema, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Return some columns of a Parquet shard, by default those of the schema and `feature`, without its metadata.
+    """Return some columns of a Parquet shard, without its metadata: by default those of the schema, and `feature` and
+    `drawn_prompt` if it has them.
 
     Raise CacheError, which names `name`, if the file is unreadable, lacks a column of the schema, or has no value in a
     row that must have one.
@@ -218,15 +201,18 @@ def read_table(
     try:
         file = parquet.ParquetFile(stream, page_checksum_verification=True)
         found = file.schema_arrow
-        for field in schema:
+        for field in [*schema, *([DRAWN_PROMPT] if DRAWN_PROMPT.name in found.names else [])]:
             types = [found.field(place).type for place in found.get_all_field_indices(field.name)]
             if types != [field.type]:
                 text = ", ".join(map(str, types)) or "no such column"
                 raise CacheError(f"{name}: expected a column {field.name} of type {field.type}, found {text}")
-        names = list(columns or [*schema.names, *(name for name in found.names if name == "feature")])
-        if len(set(names)) < len(names):
-            raise CacheError(f"{name}: expected one column feature, found several")
-        table = file.read(names).select(names).replace_schema_metadata(None)
+        names = list(columns or [*schema.names, *(name for name in found.names if name in _FURTHER)])
+        if twice := [column for column in names if names.count(column) > 1]:
+            raise CacheError(f"{name}: expected one column {twice[0]}, found several")
+        table = file.read(names).replace_schema_metadata(None)
+        if DRAWN_PROMPT.name in names and DRAWN_PROMPT.name not in table.column_names:
+            table = table.append_column(DRAWN_PROMPT, pa.repeat("", table.num_rows))  # its teacher has no recipe
+        table = table.select(names)
         if empty := [column for column in names if table[column].null_count and column not in _OPTIONAL]:
             raise CacheError(f"{name}: expected a value in each row of the column {empty[0]}")
         return table

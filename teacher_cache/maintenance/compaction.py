@@ -24,6 +24,7 @@ from teacher_cache.format.sources import Source
 from teacher_cache.maintenance.repair import check_features
 from teacher_cache.maintenance.vacuum import RETAIN_HOURS, remove_replaced
 from teacher_cache.progress_bar import progress
+from teacher_cache.rewriting.rows import commit_rewrites, rewriters, shards_folder
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.key_columns import canonical_pictures, feature_digests
 from teacher_cache.storage.pictures import SHARD_BYTES, image_rows, read_pictures
@@ -53,8 +54,8 @@ def compact(
     retain_hours: float = RETAIN_HOURS,
     clock: Callable[[], float] = time.time,
 ) -> Compacted:
-    """Compact the pictures, features and failures of every teacher into shards of at most `shard_rows` rows and
-    `shard_bytes` bytes.
+    """Compact the pictures, features and failures of every teacher, and what rewriters made of texts, into shards of at
+    most `shard_rows` rows and `shard_bytes` bytes.
 
     With `vacuum`, also remove the files that were replaced at least `retain_hours` ago, see `remove_replaced`. A group
     with a missing shard stays as it is. Raise CacheError if a shard is damaged.
@@ -72,8 +73,12 @@ def compact(
             shards = cache.shards(f"features/{teacher.name}/{encoder.name}/shards/")
             for group in _groups(shards, shard_rows, shard_bytes):
                 _compact_features(cache, teacher, encoder, group, stale, provenance)
-        for group in _groups(cache.shards(f"failures/{teacher.name}/"), shard_rows, shard_bytes):
-            _compact_failures(cache, teacher, group, provenance)
+    for rewriter in rewriters(cache):
+        for group in _groups(cache.shards(shards_folder(rewriter)), shard_rows, shard_bytes):
+            _compact_rewrites(cache, rewriter, group, provenance)
+    for source in [*cache.teachers(), *rewriters(cache)]:
+        for group in _groups(cache.shards(f"failures/{source.name}/"), shard_rows, shard_bytes):
+            _compact_failures(cache, source, group, provenance)
     done.shards_after = len(cache.shards())
     if vacuum:
         removed = remove_replaced(cache, retain_hours, clock)
@@ -99,7 +104,8 @@ def _groups(shards: Sequence[Shard], shard_rows: int, shard_bytes: int) -> Itera
 
 def _compact_pictures(cache: Cache, teacher: Source, group: Sequence[Shard], provenance: Provenance) -> None:
     found = [cache.table(shard).append_column("path", pa.repeat(shard.path, shard.rows)) for shard in group]
-    rows = pa.concat_tables(found).sort_by([("image_key", "ascending"), ("image_sha256", "ascending")])
+    rows = pa.concat_tables(found, promote_options="default")
+    rows = rows.sort_by([("image_key", "ascending"), ("image_sha256", "ascending")])
     rows = first_of_each(rows, "image_key")
     replaced = cache.state.entries_of(group)
     with progress(rows.num_rows, "compact pictures", "picture") as bar:
@@ -150,6 +156,14 @@ def _compact_features(
         commit_features(cache, teacher, encoder, table, features, provenance, replaced=replaced)
     else:  # each of them was computed from a picture that is not canonical
         cache.commit([], replaced=replaced, **provenance.now())
+
+
+def _compact_rewrites(cache: Cache, rewriter: Source, group: Sequence[Shard], provenance: Provenance) -> None:
+    table = pa.concat_tables([cache.table(shard) for shard in group])
+    table = first_of_each(
+        table.sort_by([("rewrite_key", "ascending"), ("rewritten_sha256", "ascending")]), "rewrite_key"
+    )
+    commit_rewrites(cache, rewriter, table, provenance, replaced=cache.state.entries_of(group))
 
 
 def _compact_failures(cache: Cache, teacher: Source, group: Sequence[Shard], provenance: Provenance) -> None:

@@ -20,6 +20,7 @@ from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
 from teacher_cache.progress_bar import progress
 from teacher_cache.reading.reader import open_features
+from teacher_cache.rewriting.rows import commit_rewrites, read_rewrites, register_rewriter, rewriters
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
 from teacher_cache.storage.key_columns import canonical_pictures, picture_index
@@ -65,10 +66,17 @@ def _export_cache(cache: Cache, out: Cache, shard_rows: int) -> int:
         for encoder in cache.encoders(teacher):
             out.register(teacher, encoder)
             written += _export_features(cache, out, teacher, encoder, shard_rows, provenance)
-        failures, known = cache.failures(teacher), out.failures(teacher)
+    for rewriter in rewriters(cache):
+        register_rewriter(out, rewriter)
+        rows, there = read_rewrites(cache, rewriter), read_rewrites(out, rewriter)
+        rows = rows.filter(pc.invert(pc.is_in(rows["rewrite_key"], one_array(there["rewrite_key"]))))
+        for start in range(0, rows.num_rows, shard_rows):
+            commit_rewrites(out, rewriter, rows.slice(start, shard_rows), provenance)
+    for source in [*cache.teachers(), *rewriters(cache)]:
+        failures, known = cache.failures(source), out.failures(source)
         lacking = failures.filter(pc.invert(pc.is_in(failures["image_key"], one_array(known["image_key"]))))
         if lacking.num_rows:
-            commit_failures(out, teacher, lacking, provenance)
+            commit_failures(out, source, lacking, provenance)
     write_card(out)
     out.log.write_checkpoint()
     return written

@@ -14,6 +14,7 @@ from teacher_cache.errors import CacheError, repair_hint
 from teacher_cache.format.commits import Commit, Shard
 from teacher_cache.progress_bar import progress
 from teacher_cache.registry.packages import file_digest
+from teacher_cache.rewriting.rows import register_rewriter, rewriters
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
 from teacher_cache.storage.state import CacheState, cache_state
@@ -51,6 +52,8 @@ def merge(sources: Sequence[Cache], target: Cache) -> Merged:
             target.register(teacher)
             for encoder in source.encoders(teacher):
                 target.register(teacher, encoder)
+        for rewriter in rewriters(source):
+            register_rewriter(target, rewriter)
         done.unsealed += sum(unsealed(source).values())
         _copy_shards(source, target, done)
         for commit in source.commits():

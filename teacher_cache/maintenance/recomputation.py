@@ -19,6 +19,7 @@ from teacher_cache.building.encoding import encode_pictures
 from teacher_cache.building.spool_opening import open_spool, settle
 from teacher_cache.encoders import Encoder, source_of_encoder
 from teacher_cache.errors import ArmadaError, CacheError
+from teacher_cache.format.columns import DRAWN_PROMPT, IMAGE_COLUMNS
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.keys import seed_of, sha256
@@ -67,7 +68,7 @@ def recompute(
         )
     results = []
     for teacher, by in stored:
-        images = cache.images(teacher)
+        images = cache.images(teacher, [*IMAGE_COLUMNS.names, "path", DRAWN_PROMPT.name])
         chosen = np.random.default_rng(seed).permutation(images.num_rows)[:count]
         rows = in_tar_order(images.take(pa.array(chosen)))
         if rows.num_rows:
@@ -82,8 +83,11 @@ def _redraw(cache: Cache, source: Source, teacher: Teacher | None, rows: pa.Tabl
     if not getattr(teacher, "deterministic", False):
         return Recomputed(source.name, 0, 0, skipped="the teacher isn't deterministic, or doesn't say so")
     expected = dict(zip(rows["image_key"].to_pylist(), rows["image_sha256"].to_pylist(), strict=True))
-    columns = rows.select(["image_key", "prompt", "sample"]).to_pylist()
-    requests = [Request(row["image_key"], row["prompt"], row["sample"], seed_of(row["image_key"])) for row in columns]
+    columns = rows.select(["image_key", "prompt", "sample", "drawn_prompt"]).to_pylist()
+    requests = [
+        Request(row["image_key"], row["drawn_prompt"] or row["prompt"], row["sample"], seed_of(row["image_key"]))
+        for row in columns
+    ]
     same: set[str] = set()
     with open_spool(cache) as spool:
         try:

@@ -19,6 +19,7 @@ from teacher_cache.format.shards import feature_type, index_of, read_table, sche
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import image_key, prompt_key, sha256
 from teacher_cache.registry.packages import file_digest
+from teacher_cache.rewriting.rows import check_rewrites, rewriters
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.pictures import image_rows, read_pictures
 from teacher_cache.storage.state import cache_state
@@ -38,6 +39,8 @@ def fault_of(cache: Cache, shard: Shard) -> str:
                     return f"{shard.index.path} is not the index of its tar"
         elif shard.path.startswith("features/"):
             check_features(cache, shard.path, table)
+        elif shard.path.startswith("rewrites/"):
+            check_rewrites(_rewriter_of(cache, shard.path), table, shard.path)
     except CacheError as error:
         return str(error)
     return ""
@@ -162,6 +165,8 @@ def _adopted(cache: Cache, path: str) -> Shard:
         return replace(shard, rows=index.num_rows, index=written)
     if path.startswith("features/"):
         check_features(cache, path, table)
+    if path.startswith("rewrites/"):
+        check_rewrites(_rewriter_of(cache, path), table, path)
     return check_shard(replace(shard, rows=table.num_rows))
 
 
@@ -185,6 +190,11 @@ def check_features(cache: Cache, path: str, table: pa.Table) -> None:
     types = [feature_type(encoder.spec["dimension"], encoder.spec["dtype"])] if encoder else types
     if found not in types or table["feature"].null_count:
         raise CacheError(f"{path}: expected a column feature of type {' or '.join(map(str, types))}, found {found}")
+
+
+def _rewriter_of(cache: Cache, path: str) -> Source | None:
+    """Return the rewriter in whose folder a file is, or None if the cache has no such rewriter."""
+    return next((rewriter for rewriter in rewriters(cache) if path.split("/")[1] == rewriter.name), None)
 
 
 def _teacher_of(cache: Cache, path: str) -> Source | None:

@@ -12,8 +12,13 @@ from teacher_cache.maintenance.repair import ADOPTED, accept_loss, adopt, fault_
 from teacher_cache.registry.packages import stream_digest
 from teacher_cache.storage.cache import Cache
 
-FOLDERS = ("images", "features", "failures")
-_RECORDS = ("/teacher.json", "/encoder.json", "/README.md")  # files in these folders that no commit names
+FOLDERS = ("images", "features", "failures", "rewrites")
+_RECORDS = (
+    "/teacher.json",
+    "/encoder.json",
+    "/rewriter.json",
+    "/README.md",
+)  # no commit names them
 
 
 def check_shard(cache: Cache, shard: Shard, repair: bool, found: Verified, provenance: Provenance) -> None:
@@ -77,11 +82,7 @@ def check_orphans(cache: Cache, commits: list[Commit], repair: bool, found: Veri
     known |= {problem.path for problem in found.problems}
     paths = [path for folder in FOLDERS for path in cache.store.walk(folder)]
     for path in sorted(paths, key=lambda path: not path.endswith(".tar")):
-        if (
-            path in known
-            or path.endswith(("/teacher.json", "/encoder.json", "/README.md"))
-            or not cache.store.exists(path)
-        ):
+        if path in known or path.endswith(_RECORDS) or not cache.store.exists(path):
             continue
         mended = adopt(cache, path, provenance) if repair else ""
         if mended == ADOPTED:

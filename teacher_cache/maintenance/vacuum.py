@@ -116,15 +116,16 @@ class _Check:
     def _lost_rows(self, shard: Shard) -> str:
         """Return whether a key of this shard has no other row, in words."""
         kind, teacher = shard.path.split("/")[:2]
+        column = "rewrite_key" if kind == "rewrites" else "image_key"
         try:
-            keys = from_hex(self.cache.table(shard, ["image_key"])["image_key"], shard.path)
+            keys = from_hex(self.cache.table(shard, [column])[column], shard.path)
         except CacheError as error:
             return f"its keys can't be compared with those of the shards that replace it: {error}"
-        known = self._keys_of(f"{kind}/{teacher}/")
+        known = self._keys_of(f"{kind}/{teacher}/", column)
         lost = int((known.find(keys) < 0).sum())
         return f"{lost} of its rows are in no other shard" if lost else ""
 
-    def _keys_of(self, folder: str) -> DigestIndex:
+    def _keys_of(self, folder: str, column: str) -> DigestIndex:
         if folder not in self._keys:
-            self._keys[folder] = digest_index(self.cache, folder, "image_key")
+            self._keys[folder] = digest_index(self.cache, folder, column)
         return self._keys[folder]

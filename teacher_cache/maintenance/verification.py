@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from teacher_cache.errors import CacheError, NoFileError
 from teacher_cache.files.store import Store
-from teacher_cache.format.commits import FORMAT
+from teacher_cache.format.commits import FORMAT, REWRITES_FORMAT
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.keys import sha256
 from teacher_cache.maintenance.host_files import host_faults
@@ -84,16 +84,17 @@ def _states_format(data: bytes) -> bool:
 
 def _check_format_of(store: Store, name: str) -> None:
     data = store.read(f"commits/{name}")
-    if _states_format(data) and json.loads(data)["format"] != FORMAT and sha256(data) == name.removesuffix(".json"):
+    found = json.loads(data)["format"] if _states_format(data) else FORMAT
+    if found not in (FORMAT, REWRITES_FORMAT) and sha256(data) == name.removesuffix(".json"):
         raise CacheError(
-            f"{store}: cache.json can't be read, and commits/{name} has format {json.loads(data)['format']}, which is "
-            f"not this armada's {FORMAT}; nothing was changed"
+            f"{store}: cache.json can't be read, and commits/{name} has format {found}, which is not this armada's "
+            f"{FORMAT} or {REWRITES_FORMAT}; nothing was changed"
         )
 
 
 def _check_sources(cache: Cache, repair: bool, found: Verified) -> None:
-    for path in [*cache.store.walk("images"), *cache.store.walk("features")]:
-        if path.endswith(("/teacher.json", "/encoder.json")):
+    for path in [path for folder in ("images", "features", "rewrites") for path in cache.store.walk(folder)]:
+        if path.endswith(("/teacher.json", "/encoder.json", "/rewriter.json")):
             try:
                 cache.source(path)
             except CacheError as error:

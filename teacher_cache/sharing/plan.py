@@ -93,7 +93,7 @@ def _plan_sources(plan: Plan, source: Side, target: Side, selection: Selection, 
     encoders = {tuple(path.split("/")[1:3]) for path in plan.live if path.startswith("features/")}
     for path in sources.found:
         kind, teacher, encoder, *_ = path.split("/")
-        is_used = teacher in teachers if kind == "images" else (teacher, encoder) in encoders
+        is_used = (teacher, encoder) in encoders if kind == "features" else teacher in teachers
         if path in there.found:
             plan.there += 1
         elif is_used and selection.takes_source(path):
@@ -123,4 +123,4 @@ def _has(listed: Mapping[str, int], file: Shard) -> bool:
 def _order(path: str) -> tuple[int, str]:
     """Return the place of a file among those to send: what others are derived from comes first."""
     kind = path.split("/")[0] if "/indexes/" not in path else "indexes"
-    return ("images", "indexes", "features", "failures").index(kind), path
+    return ("rewrites", "images", "indexes", "features", "failures").index(kind), path

@@ -1,6 +1,7 @@
 """Selections: which files of a cache a part of it has, by teacher, encoder and the prompts of a task.
 
-The indexes and failures of the chosen teachers are always taken: by them a build knows what it need not pay for.
+The indexes and failures of the chosen teachers, and what their rewriters made of texts, are always taken: by them a
+build knows what it need not pay for.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from teacher_cache.encoders import open_encoder, source_of_encoder
 from teacher_cache.errors import ArmadaError, CacheError, SpecError
 from teacher_cache.files.store import Store
 from teacher_cache.format.commits import Shard
+from teacher_cache.format.recipes import rewriter_of
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import prompt_key
 from teacher_cache.sharing.side import Sources
@@ -48,18 +50,18 @@ class PullFilter:
 
 @dataclass(frozen=True)
 class Selection:
-    """The folders of teachers and encoders to take, and the digests of the prompts; None for all."""
+    """The folders of teachers (with their rewriters) and encoders to take, and the prompts' digests; None for all."""
 
     teachers: frozenset[str] | None = None
     encoders: frozenset[str] | None = None
     prompts: pa.Array | None = None
 
     def takes_source(self, path: str) -> bool:
-        """Return whether to copy a teacher.json or an encoder.json."""
+        """Return whether to copy a teacher.json, an encoder.json or a rewriter.json."""
         parts = path.split("/")
         if self.teachers is not None and parts[1] not in self.teachers:
             return False
-        return parts[0] == "images" or self.encoders is None or parts[2] in self.encoders
+        return parts[0] != "features" or self.encoders is None or parts[2] in self.encoders
 
     def takes_folder(self, path: str) -> bool:
         """Return whether any file of the folder of a shard or an index is taken."""
@@ -68,11 +70,12 @@ class Selection:
             return False
         if parts[0] == "images":
             return parts[2] == "indexes" or self.encoders is None
-        return parts[0] == "failures" or self.encoders is None or parts[2] in self.encoders
+        return parts[0] != "features" or self.encoders is None or parts[2] in self.encoders
 
     def takes_all_rows(self, path: str) -> bool:
-        """Return whether the rows of a file need not be known: those of indexes and failures are always taken."""
-        return self.prompts is None or path.startswith("failures/") or path.split("/")[2] == "indexes"
+        """Return whether the rows of a file need not be known: indexes, failures and rewritten prompts are always
+        taken."""
+        return self.prompts is None or path.startswith(("failures/", "rewrites/")) or path.split("/")[2] == "indexes"
 
 
 EVERYTHING = Selection()
@@ -95,6 +98,9 @@ def select(only: PullFilter, sources: Sources, where: str) -> Selection:
         chosen = frozenset([_find(only.encoder, unique, "encoder", where, _open_encoder).name])
         if taken is None:
             taken = frozenset(path.split("/")[1] for path, s in encoders.items() if s.name in chosen)
+    if taken is not None:
+        chosen_teachers = [source for source in teachers.values() if source.name in taken]
+        taken |= {rewriter.name for rewriter in map(rewriter_of, chosen_teachers) if rewriter}
     keys = None if only.prompts is None else pa.array([prompt_key(text) for text in only.prompts], pa.string())
     return Selection(taken, chosen, keys)
 

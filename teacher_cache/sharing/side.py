@@ -36,7 +36,7 @@ class Side:
 
 @dataclass
 class Sources:
-    """The recorded teachers and encoders of a side.
+    """The recorded teachers, encoders and rewriters of a side.
 
     `found` are the paths of their files with the sources, `refused` those that describe none, each with the reason.
     """
@@ -68,7 +68,7 @@ def open_side(url: str, *, make: bool = False) -> Side:
 
 
 def read_sources(side: Side) -> Sources:
-    """Return the teachers and encoders that a side records."""
+    """Return the teachers, encoders and rewriters that a side records."""
     sources = Sources()
     for path in _source_files(side.store):
         try:
@@ -86,3 +86,5 @@ def _source_files(store: Store) -> Iterator[str]:
     for teacher in store.names("features"):
         for encoder in store.names(f"features/{teacher}"):
             yield f"features/{teacher}/{encoder}/encoder.json"
+    for rewriter in store.names("rewrites"):
+        yield f"rewrites/{rewriter}/rewriter.json"

@@ -11,12 +11,14 @@ from teacher_cache.errors import ArmadaError
 @dataclass(frozen=True)
 class Budget:
     """Caps on all calls ever made for a teacher and a cache, in number and in dollars; `price_usd` is reserved before
-    each call. `elsewhere` are the calls and dollars that other ledgers have spent, according to the cache's commits."""
+    each call. `elsewhere` are the calls and dollars that other ledgers have spent, according to the cache's commits.
+    `shared` are the digests of further sources whose calls count under the same caps: a teacher and its rewriter."""
 
     max_calls: int | None = None
     max_usd: float | None = None
     price_usd: float | None = None
     elsewhere: tuple[int, float] = (0, 0.0)
+    shared: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raise ArmadaError for a budget or a price that is negative, infinite or no number."""

@@ -24,7 +24,8 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS rows(
   image_key TEXT PRIMARY KEY, teacher TEXT NOT NULL, prompt TEXT NOT NULL, prompt_key TEXT NOT NULL,
   sample INTEGER NOT NULL, state TEXT NOT NULL CHECK(state IN ('claimed', 'drawn', 'failed')), owner TEXT,
-  attempts INTEGER NOT NULL, suffix TEXT, sha256 TEXT, cost_usd REAL, seconds REAL, reason TEXT, message TEXT);
+  attempts INTEGER NOT NULL, suffix TEXT, sha256 TEXT, cost_usd REAL, seconds REAL, reason TEXT, message TEXT,
+  drawn_prompt TEXT NOT NULL DEFAULT '');
 CREATE INDEX IF NOT EXISTS rows_by_state ON rows(teacher, state);
 CREATE TABLE IF NOT EXISTS pictures(image_key TEXT PRIMARY KEY, row TEXT NOT NULL, data BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS calls(
@@ -75,6 +76,13 @@ class SpoolDatabase:
                 "PRAGMA secure_delete=OFF; PRAGMA cache_size=-32768;"  # else sealed pictures are overwritten with zeros
                 f"{SCHEMA} PRAGMA user_version={VERSION};"
             )
+            self._add_column("rows", "drawn_prompt", "TEXT NOT NULL DEFAULT ''")
+
+    def _add_column(self, table: str, name: str, kind: str) -> None:
+        """Add a column that a spool of an earlier armada lacks, which may still write to it."""
+        with self.transaction() as db:
+            if name not in [column[1] for column in db.execute(f"PRAGMA table_info({table})")]:
+                db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

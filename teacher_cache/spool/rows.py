@@ -18,8 +18,20 @@ class Wanted:
     """A picture to request, with what the cache records beside it."""
 
     request: Request
-    prompt_key: str
+    prompt_key: str  # of the row's text, which the request's prompt is unless the teacher has a recipe
     attempts: int = 0  # earlier calls, according to its recorded failure
+    recipe_text: str | None = None  # the row's text, if the request's prompt was made of it by a recipe
+
+    @property
+    def text(self) -> str:
+        """The row's text."""
+        return self.request.prompt if self.recipe_text is None else self.recipe_text
+
+    @property
+    def columns(self) -> tuple[str, str, int, str]:
+        """The values of WANTED_COLUMNS; the drawn prompt is "" without a recipe."""
+        drawn = "" if self.recipe_text is None else self.request.prompt
+        return self.text, self.prompt_key, self.request.sample, drawn
 
 
 @dataclass(frozen=True)
@@ -48,8 +60,12 @@ class SpoolRow:
     seconds: float
     reason: str
     message: str
+    drawn_prompt: str  # what was drawn in place of `prompt`, the row's text; "" without a recipe
     bytes: int  # of the picture, 0 for a failure
 
 
-COLUMNS = "image_key, prompt, prompt_key, sample, attempts, suffix, sha256, cost_usd, seconds, reason, message"
+WANTED_COLUMNS = "prompt, prompt_key, sample, drawn_prompt"
+COLUMNS = (
+    "image_key, prompt, prompt_key, sample, attempts, suffix, sha256, cost_usd, seconds, reason, message, drawn_prompt"
+)
 BYTES = "coalesce((SELECT length(data) FROM pictures WHERE pictures.image_key = rows.image_key), 0)"

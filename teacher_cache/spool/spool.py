@@ -193,20 +193,23 @@ class Spool:
         rows = self._database.read("SELECT seconds / rows FROM rates WHERE name = ? AND rows > 0", name)
         return float(rows[0][0]) if rows else None
 
-    def spent(self, teacher: str) -> tuple[int, float]:
-        """Return the number of calls ever reserved here for a teacher, and their cost in dollars, which is 0 if the
-        teacher has no price."""
-        return spent(self._database.read(SPENT, teacher))
+    def spent(self, *teachers: str) -> tuple[int, float]:
+        """Return all calls ever reserved here for a teacher, or several, and their dollars, 0 without a price."""
+        return self._sum(SPENT, teachers)
 
-    def reserved(self, teacher: str) -> tuple[int, float]:
+    def reserved(self, *teachers: str) -> tuple[int, float]:
         """Return the number of requests in batches whose results are not here yet, and the dollars reserved for them.
         They are in the ledger as soon as it is known whether they were made."""
-        return spent(self._database.read(RESERVED, teacher))
+        return self._sum(RESERVED, teachers)
 
-    def spent_or_reserved(self, teacher: str) -> tuple[int, float]:
+    def spent_or_reserved(self, *teachers: str) -> tuple[int, float]:
         """Return the calls and dollars that count against a budget."""
-        (calls, usd), (rows, reserved_usd) = self.spent(teacher), self.reserved(teacher)
+        (calls, usd), (rows, reserved_usd) = self.spent(*teachers), self.reserved(*teachers)
         return calls + rows, round(usd + reserved_usd, 9)
+
+    def _sum(self, query: str, teachers: Sequence[str]) -> tuple[int, float]:
+        found = [spent(self._database.read(query, teacher)) for teacher in teachers]
+        return sum(calls for calls, _ in found), round(sum(usd for _, usd in found), 9)
 
     @property
     def database(self) -> SpoolDatabase:

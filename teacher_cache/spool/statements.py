@@ -13,7 +13,7 @@ from typing import Any
 
 from teacher_cache.spool.budget import Budget
 from teacher_cache.spool.locks import BATCH
-from teacher_cache.spool.rows import COLUMNS, Claim, Claims, Wanted
+from teacher_cache.spool.rows import COLUMNS, WANTED_COLUMNS, Claim, Claims, Wanted
 from teacher_cache.teachers import Failure, Picture
 
 SPENT = "SELECT calls, cost_usd FROM spent WHERE teacher = ?"
@@ -28,9 +28,8 @@ def claim_all(db: sqlite3.Connection, claims: Claims, owner: str, is_alive: Call
     rows = _rows_of(db, [wanted.request.image_key for wanted in claims.wanted])
     absent = [wanted.request.image_key for wanted in claims.wanted if wanted.request.image_key not in rows]
     sealed = _sealed_after(db, absent, claims.planned)
-    calls, usd = _sums(db, SPENT, claims.teacher)
-    reserved, reserved_usd = _sums(db, RESERVED, claims.teacher)
-    calls, usd = calls + reserved, usd + reserved_usd
+    found = [_sums(db, query, one) for query in (SPENT, RESERVED) for one in (claims.teacher, *claims.budget.shared)]
+    calls, usd = sum(calls for calls, _ in found), sum(usd for _, usd in found)
     results: list[Claim] = []
     granted: list[tuple[Wanted, int]] = []
     for wanted in claims.wanted:
@@ -73,11 +72,8 @@ def _insert_claims(
 def insert_rows(db: sqlite3.Connection, teacher: str, granted: Sequence[tuple[Wanted, int]], owner: str) -> None:
     """Make rows that their owner has claimed, of requests with their attempts, this one included."""
     last = {wanted.request.image_key: (wanted, attempts) for wanted, attempts in granted}
-    rows = (
-        (w.request.image_key, teacher, w.request.prompt, w.prompt_key, w.request.sample, "claimed", owner, attempts)
-        for w, attempts in last.values()
-    )
-    names = "rows(image_key, teacher, prompt, prompt_key, sample, state, owner, attempts)"
+    rows = ((w.request.image_key, *w.columns, teacher, "claimed", owner, number) for w, number in last.values())
+    names = f"rows(image_key, {WANTED_COLUMNS}, teacher, state, owner, attempts)"
     _insert(db, f"INSERT OR REPLACE INTO {names}", rows)
 
 

@@ -19,8 +19,9 @@ from teacher_cache.files.crash_points import crash_point
 from teacher_cache.files.store import Store
 from teacher_cache.files.user_folders import derived_folder
 from teacher_cache.format.arrow import all_differ, concat, first_of_each
+from teacher_cache.format.columns import DRAWN_PROMPT, FAILURE_COLUMNS, IMAGE_COLUMNS
 from teacher_cache.format.commits import Commit, Entry, Shard, Spent, commit_bytes, parse_commit
-from teacher_cache.format.shards import FAILURE_COLUMNS, IMAGE_COLUMNS, write_table
+from teacher_cache.format.shards import write_table
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import sha256
 from teacher_cache.registry.packages import file_digest
@@ -186,8 +187,9 @@ class Cache:
     def images(self, teacher: Source, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the index of a teacher's pictures, one row per key: IMAGE_COLUMNS and `path`, the tar's path.
 
-        With `columns`, return only these, image_key and image_sha256. If a key has several pictures, the one with the
-        smallest digest is canonical, and only its row is returned. The rows of missing shards are left out.
+        With `columns`, which may have `drawn_prompt`, return only these, image_key and image_sha256. If a key has
+        several pictures, the one with the smallest digest is canonical, and only its row is returned. The rows of
+        missing shards are left out.
         """
         schema = IMAGE_COLUMNS.append(pa.field("path", pa.dictionary(pa.int32(), pa.string())))
         names = schema.names if columns is None else list(dict.fromkeys(["image_key", "image_sha256", *columns]))
@@ -197,7 +199,7 @@ class Cache:
         for number, (_, table) in enumerate(found):
             path = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(number, pa.int32()), table.num_rows), paths)
             tables.append(table.append_column("path", path).select(names))
-        table = concat(tables, pa.schema([schema.field(name) for name in names]))
+        table = concat(tables, pa.schema([schema.append(DRAWN_PROMPT).field(name) for name in names]))
         if all_differ(table["image_key"]):
             return table
         ordered = table.sort_by([("image_key", "ascending"), ("image_sha256", "ascending")])

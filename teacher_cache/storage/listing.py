@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from teacher_cache.format.columns import DRAWN_PROMPT, FAILURE_COLUMNS, IMAGE_COLUMNS
 from teacher_cache.format.commits import Shard
-from teacher_cache.format.shards import FAILURE_COLUMNS, IMAGE_COLUMNS
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import sha256
 from teacher_cache.storage.cache import Cache
@@ -37,13 +37,14 @@ def list_shards(cache: Cache) -> Listing:
 
 
 def image_tables(cache: Cache, listing: Listing, teacher: Source) -> Iterator[pa.Table]:
-    """Yield the index rows of a teacher's pictures (IMAGE_COLUMNS and `path`, the tar's path), one table per shard.
+    """Yield the index rows of a teacher's pictures (IMAGE_COLUMNS, `drawn_prompt`, which is "" without a recipe, and
+    `path`, the tar's path), one table per shard.
 
     A key may occur several times: the picture with the smallest digest is canonical. Raise NoFileError if a shard was
     removed after it was listed.
     """
     for shard in listing.below(f"images/{teacher.name}/"):
-        table = cache.table(shard, IMAGE_COLUMNS.names, check=True)
+        table = cache.table(shard, [*IMAGE_COLUMNS.names, DRAWN_PROMPT.name], check=True)
         yield table.append_column("path", pa.repeat(shard.path, table.num_rows))
 
 

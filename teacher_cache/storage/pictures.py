@@ -80,10 +80,10 @@ def index_rows(cache: Cache, places: pa.Table, limit: int, most_bytes: int = SHA
         rows = first_of_each(rows, "image_key")
         pending.append(rows.sort_by([("offset", "ascending")]))
         while size := _fitting(pending, limit, most_bytes):
-            rows = pa.concat_tables(pending)
+            rows = pa.concat_tables(pending, promote_options="default")
             yield rows.slice(0, size)
             pending = [rows.slice(size)]
-    rest = pa.concat_tables(pending) if pending else None
+    rest = pa.concat_tables(pending, promote_options="default") if pending else None
     if rest is not None and rest.num_rows:
         yield rest
 
@@ -97,8 +97,9 @@ def _fitting(pending: list[pa.Table], limit: int, most_bytes: int) -> int:
 
 def image_rows(rows: pa.Table) -> list[ImageRow]:
     """Return the facts of index rows as they are stored beside the pictures."""
-    names = list(ImageRow.__dataclass_fields__)
-    return [ImageRow(**row) for row in rows.select(names).to_pylist()]
+    names = [name for name in ImageRow.__dataclass_fields__ if name in rows.column_names]
+    facts = rows.select(names).to_pylist()
+    return [ImageRow(**(row | {"drawn_prompt": row.get("drawn_prompt") or ""})) for row in facts]
 
 
 def in_tar_order(rows: pa.Table) -> pa.Table:

@@ -65,7 +65,7 @@ def _write_samples_of(cache: Cache, images: pa.Table, shard: Shard, out: Store, 
     parts = list(index_rows(cache, images.filter(pa.array(is_here)), max(shard.rows, 1)))
     if not parts:
         return 0
-    rows = pa.concat_tables(parts)
+    rows = pa.concat_tables(parts, promote_options="default")
     order = pc.index_in(rows["image_key"], one_array(table["image_key"])).to_numpy()
     write_sample_tar(cache, out, path, rows, feature_matrix(table["feature"])[order])
     return int(rows.num_rows)

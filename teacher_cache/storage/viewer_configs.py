@@ -11,6 +11,8 @@ from typing import Any
 
 import pyarrow.compute as pc
 
+from teacher_cache.format.columns import DRAWN_PROMPT
+from teacher_cache.format.recipes import recipe_of
 from teacher_cache.format.sources import Source
 from teacher_cache.storage.cache import Cache
 
@@ -58,8 +60,9 @@ def picture_configs(cache: Cache, teacher: Source) -> dict[str, Any]:
     files = _files(cache, tars, f"{folder}shards/*.tar")
     relative = files.removeprefix(folder) if isinstance(files, str) else [path.removeprefix(folder) for path in files]
     suffixes = pc.unique(cache.images(teacher, ["suffix"])["suffix"]).to_pylist()
+    facts = _FACTS | ({DRAWN_PROMPT.name: "string"} if recipe_of(teacher) else {})
     columns: list[dict[str, Any]] = [
-        {"name": "json", "struct": [{"name": name, "dtype": dtype} for name, dtype in _FACTS.items()]}
+        {"name": "json", "struct": [{"name": name, "dtype": facts[name]} for name in sorted(facts)]}
     ]
     columns += [{"name": suffix, "dtype": "image"} for suffix in sorted(suffixes)]
     columns += [{"name": name, "dtype": "string"} for name in _NAMES]

@@ -10,15 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from teacher_cache.errors import CacheError
+from teacher_cache.format.columns import FEATURE_FACTS
 from teacher_cache.format.commits import Entry, Shard, Spent
 from teacher_cache.format.provenance import Provenance
-from teacher_cache.format.shards import (
-    FEATURE_FACTS,
-    ImageRow,
-    feature_column,
-    feature_schema,
-    write_samples,
-)
+from teacher_cache.format.shards import ImageRow, feature_column, feature_schema, write_samples
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import sha256
 from teacher_cache.storage.cache import Cache

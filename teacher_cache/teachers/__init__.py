@@ -11,8 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from teacher_cache.errors import SpecError
+from teacher_cache.format.recipes import FIELD, Recipe, make_recipe
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import spec_digest
+from teacher_cache.registry.recipe_options import TEMPLATE, take_recipe
 from teacher_cache.registry.specs import load, parse_spec
 from teacher_cache.teachers.prices import check_price
 
@@ -26,12 +28,14 @@ BUILT_IN = {
     "litellm": "teacher_cache.teachers.providers.litellm_images:LiteLLMImages",
     **{name: "teacher_cache.teachers.openai_images:OpenAIImages" for name in PRESETS},
 }
+REWRITERS = {"openai": "teacher_cache.rewriting.chat:ChatRewriter"}
 REASONS = ("transient", "permanent", "refused", "blank", "undecodable")
 
 
 @dataclass(frozen=True)
 class Request:
-    """One picture to draw. `seed` (63 bits) is derived from the image key, so that each picture has its own."""
+    """One picture to draw. `seed` (63 bits) is derived from the image key, so that each picture has its own. `prompt`
+    is what is drawn: the row's text, or what the teacher's recipe makes of it."""
 
     image_key: str
     prompt: str
@@ -71,7 +75,8 @@ class Failure:
 
 
 class Teacher(Protocol):
-    """The interface of a teacher. `spec` contains every setting that changes a picture, and no other.
+    """The interface of a teacher. `spec` contains every setting that changes a picture, and no other, but for the
+    recipe of its prompts, which `open_teacher` sets as `recipe` and `rewriter`, and no teacher needs to know.
 
     Optional attributes: `deterministic = True` promises the same bytes for the same request, which `verify --recompute`
     checks; `concurrency` is the largest number of requests in flight; `if_identical` is what to do if it gives one
@@ -98,15 +103,44 @@ def open_teacher(text: str) -> Teacher:
     Raises SpecError if the spec names no known teacher or has an unknown option, or if the teacher lacks an attribute
     of the interface or has a price that is none.
     """
-    teacher: Teacher = load("teacher", BUILT_IN, parse_spec(text))
+    spec, template, rewrite = take_recipe(parse_spec(text))
+    teacher: Any = load("teacher", BUILT_IN, spec)
     if lacking := [name for name in ("spec", "licence", "price_usd", "draw") if not hasattr(teacher, name)]:
         raise SpecError(f"{text}: the teacher has no {lacking[0]}; expected the attributes of teacher_cache.Teacher")
+    teacher.rewriter = open_rewriter(rewrite) if rewrite else None
+    source = source_of_rewriter(teacher.rewriter) if rewrite else None
+    teacher.recipe = make_recipe(template, f"{text}: {TEMPLATE}", source)
     source_of_teacher(teacher)
-    return teacher
+    opened: Teacher = teacher
+    return opened
+
+
+def open_rewriter(text: str) -> Any:
+    """Return the rewriter (rewriting/__init__.py) that a spec names; it is asked nothing before its first text.
+
+    Raises SpecError if the spec names none, has an unknown option, or the rewriter lacks an attribute of the interface.
+    """
+    rewriter = load("rewriter", REWRITERS, parse_spec(text))
+    if lacking := [name for name in ("spec", "price_usd", "rewrite") if not hasattr(rewriter, name)]:
+        raise SpecError(f"{text}: the rewriter has no {lacking[0]}; expected the attributes of teacher_cache.Rewriter")
+    source_of_rewriter(rewriter)
+    return rewriter
+
+
+def source_of_rewriter(rewriter: Any) -> Source:
+    """Return the record of a rewriter that the cache stores; see `source_of_teacher`."""
+    text = str(getattr(rewriter, "text", ""))
+    price = None if rewriter.price_usd is None else check_price(text or "the rewriter", rewriter.price_usd)
+    try:
+        return Source(dict(rewriter.spec), spec_digest(rewriter.spec), {"price_usd": price, "text": text})
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{text}: the rewriter's spec can't be written as JSON: {error}") from None
 
 
 def source_of_teacher(teacher: Teacher) -> Source:
     """Return the record of a teacher that the cache stores. Its `text` is shown to users; nothing is opened by it.
+
+    Its spec includes the recipe of its prompts, if they are not the texts themselves.
 
     Raises SpecError if the price is negative, infinite or no number, or if the spec is no JSON.
     """
@@ -117,7 +151,9 @@ def source_of_teacher(teacher: Teacher) -> Source:
         "deterministic": getattr(teacher, "deterministic", False),
         "text": text,
     }
+    recipe: Recipe = getattr(teacher, "recipe", None) or Recipe()
     try:
-        return Source(teacher.spec, spec_digest(teacher.spec), facts)
+        spec = {**teacher.spec, FIELD: recipe.spec} if recipe.spec else teacher.spec
+        return Source(spec, spec_digest(spec), facts)
     except (TypeError, ValueError) as error:
         raise SpecError(f"{text}: the teacher's spec can't be written as JSON: {error}") from None

@@ -264,9 +264,9 @@ def test_attack_schema_a_shard_that_no_commit_names_is_not_adopted(victim, tmp_p
 
 
 def test_attack_future_format_is_refused_stops_a_build_and_is_never_moved(victim, tmp_path):
-    name = commit(victim, format=3)
+    name = commit(victim, format=4)
     messages = use(victim, tmp_path)
-    assert named(messages, name, "format 3", "update armada")
+    assert named(messages, name, "format 4", "update armada")
     assert named(messages, "1 commits can't be read")
     assert (victim / "commits" / name).exists()
     (victim / "commits" / name).unlink()

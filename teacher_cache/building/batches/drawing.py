@@ -59,6 +59,7 @@ class BatchDrawing:
     failed: dict[str, int] = field(default_factory=dict)
     stopped: str = ""  # or "budget", "interrupted" or "batches"
     in_batches: int = 0
+    shared: tuple[str, ...] = ()  # the digests of further sources whose calls count under the same caps
     _fruitless: int = 0
     _is_full: bool = False  # whether the provider's queue has just refused a batch
     _bar: tqdm[Any] = field(init=False)
@@ -160,7 +161,7 @@ class BatchDrawing:
 
     def _is_within_budget(self, batch: Batch) -> bool:
         """Whether the budget allows the price that an earlier build has reserved for a batch."""
-        calls, usd = self.spool.spent_or_reserved(self.teacher_source.digest)
+        calls, usd = self.spool.spent_or_reserved(self.teacher_source.digest, *self.shared)
         budget = self._budget()
         return not budget.is_limited or budget.allows(calls - 1, usd - (budget.price_usd or 0.0))
 
@@ -212,7 +213,7 @@ class BatchDrawing:
 
     def _budget(self) -> Budget:
         price, elsewhere = self.teacher.price_usd, self.background.spent_elsewhere
-        return Budget(self.options.max_calls, self.options.budget_usd, price, elsewhere)
+        return Budget(self.options.max_calls, self.options.budget_usd, price, elsewhere, self.shared)
 
     def _stored(self, settled: Settled, rows: Mapping[str, Wanted]) -> None:
         """Count what was stored, send again what is free, and start a seal if one is due."""

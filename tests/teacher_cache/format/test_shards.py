@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 
 from teacher_cache import CacheError
+from teacher_cache.format.columns import FAILURE_COLUMNS
 from teacher_cache.format.pixels import SUFFIXES
 from teacher_cache.format.shards import (
-    FAILURE_COLUMNS,
     ImageRow,
     feature_column,
     feature_matrix,

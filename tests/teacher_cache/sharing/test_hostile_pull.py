@@ -215,7 +215,7 @@ def test_attack_digest_a_pull_takes_no_file_whose_bytes_are_not_those_of_its_nam
 
 
 def test_attack_future_format_a_pull_names_a_commit_of_a_newer_armada(evil, shared, tmp_path):
-    name = commit(evil, format=3)
+    name = commit(evil, format=4)
     assert named(use(shared(), tmp_path), name)
     assert not (tmp_path / "new" / "commits" / name).exists()
 
