@@ -64,6 +64,9 @@ from teacher_cache.storage.writing import commit_features, commit_pictures
 from teacher_cache.tables import column_names, read_column, read_csv, read_rows
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
 from teacher_cache.teachers.prompt_window import BeyondWindow, PromptWindow, beyond_window, clip_window, count_beyond
+from teacher_cache.workers.coordinator import build_by_workers
+from teacher_cache.workers.crew import Crew
+from teacher_cache.workers.processes import LocalCrew
 
 __all__ = [
     "IMAGE_COLUMNS",
@@ -76,12 +79,14 @@ __all__ = [
     "CacheError",
     "ChosenRows",
     "CoverageError",
+    "Crew",
     "Encoder",
     "Failure",
     "FeatureRows",
     "Features",
     "ImageRow",
     "Listing",
+    "LocalCrew",
     "MappedRows",
     "MissingPackageError",
     "NoCacheError",
@@ -107,6 +112,7 @@ __all__ = [
     "atomic_write",
     "beyond_window",
     "build",
+    "build_by_workers",
     "build_requests",
     "built_prompts",
     "canonical_json",

@@ -29,6 +29,7 @@ from pipelines.commands.options import (
 from pipelines.commands.output import exit_with_code, show
 from pipelines.commands.prompts import read_command_prompts
 from pipelines.commands.specs import both_named
+from pipelines.commands.workers import Workers, build_as_asked
 from pipelines.files import json_text
 
 cache_app = typer.Typer(
@@ -113,7 +114,10 @@ def build(
     max_calls: MaxCalls = None,
     budget_usd: BudgetUsd = None,
     concurrency: Annotated[
-        Optional[int], typer.Option("--concurrency", min=1, help="Requests in flight, if the teacher accepts several.")
+        Optional[int],
+        typer.Option(
+            "--concurrency", min=1, help="Requests in flight, of each worker, if the teacher accepts several."
+        ),
     ] = None,
     shard_rows: Annotated[int, typer.Option("--shard-rows", min=1, help="Most rows per shard.")] = 8192,
     shard_bytes: Annotated[int, typer.Option("--shard-bytes", min=1, help="Most bytes of pictures per shard.")] = 1
@@ -128,6 +132,7 @@ def build(
     redraw_missing: Annotated[
         bool, typer.Option("--redraw-missing", help="Draw again what was in files that are gone for good.")
     ] = False,
+    workers: Workers = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw every missing picture once, and encode every picture without a feature."""
@@ -135,7 +140,6 @@ def build(
         ArmadaError,
         BuildOptions,
         Cache,
-        build_requests,
         make_requests,
         open_encoder,
         open_teacher,
@@ -163,8 +167,15 @@ def build(
         opened_teacher.concurrency = concurrency
     texts = read_command_prompts(prompts, text_column, label_column, task, type)
     requests = make_requests(source_of_teacher(opened_teacher), texts, samples, limit)
-    report = build_requests(
-        Cache(cache, create=True), requests, opened_teacher, opened_encoder, options, stop=stop_on_signal()
+    report = build_as_asked(
+        Cache(cache, create=True),
+        requests,
+        (opened_teacher, opened_encoder),
+        options,
+        (teacher, encoder),
+        workers=workers,
+        concurrency=concurrency,
+        stop=stop_on_signal(),
     )
     show(asdict(report), as_json)
     exit_with_code(report)

@@ -25,6 +25,7 @@ from teacher_cache.errors import ArmadaError, CacheError, not_one_of
 from teacher_cache.files.rights import check_writable
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
+from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
 from teacher_cache.storage.samples import FORMATS
@@ -102,19 +103,11 @@ def build_requests(
     require_teacher(cache, teacher_source)
     cache.store.sweep()
     with open_spool(cache) as spool:
-        adopt_moved_spools(cache, options, provenance)
-        if spool.unsealed():
-            check_writable(cache.store, _folders(teacher_source, encoder_source))
-        cache.register(teacher_source, encoder_source)
-        for source in cache.teachers():
-            if source.digest in spool.unsealed():
-                seal(cache, spool, source, options, provenance, again=True)
-        planned = spool.last_seal()
-        cache.refresh()  # after the number of the last seal: a picture is in the plan's cache or in a later seal
+        planned = prepare(cache, spool, teacher_source, encoder_source, options, provenance)
         plan = make_plan(cache, teacher_source, encoder_source, requests, retry=options.retry)
         require_pictures(cache, teacher_source, encoder_source, requests.index)
         if plan.calls or plan.features_at_hand < len(requests):
-            check_writable(cache.store, _folders(teacher_source, encoder_source))
+            check_writable(cache.store, build_folders(teacher_source, encoder_source))
         try:
             with Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background:
                 drawing = Drawing(spool, teacher, teacher_source, options, background, stop, clock)
@@ -143,7 +136,24 @@ def build_requests(
     return report
 
 
-def _folders(teacher: Source, encoder: Source) -> list[str]:
+def prepare(
+    cache: Cache, spool: Spool, teacher: Source, encoder: Source, options: BuildOptions, provenance: Provenance
+) -> int:
+    """Seal what earlier builds left in this host's spools, and read the cache again. Return the number of the last seal
+    before that: a picture is in the cache as it was read, or in a later seal."""
+    adopt_moved_spools(cache, options, provenance)
+    if spool.unsealed():
+        check_writable(cache.store, build_folders(teacher, encoder))
+    cache.register(teacher, encoder)
+    for source in cache.teachers():
+        if source.digest in spool.unsealed():
+            seal(cache, spool, source, options, provenance, again=True)
+    planned = spool.last_seal()
+    cache.refresh()
+    return planned
+
+
+def build_folders(teacher: Source, encoder: Source) -> list[str]:
     """Return the folders of a cache into which a build writes."""
     images = [f"images/{teacher.name}/{kind}" for kind in ("shards", "indexes")]
     return [*images, f"features/{teacher.name}/{encoder.name}/shards", f"failures/{teacher.name}", "commits"]
