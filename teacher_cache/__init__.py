@@ -67,6 +67,7 @@ from teacher_cache.teachers.prompt_window import BeyondWindow, PromptWindow, bey
 from teacher_cache.workers.coordinator import build_by_workers
 from teacher_cache.workers.crew import Crew
 from teacher_cache.workers.processes import LocalCrew
+from teacher_cache.workers.ray_actors import RayCrew, ray_options
 
 __all__ = [
     "IMAGE_COLUMNS",
@@ -98,6 +99,7 @@ __all__ = [
     "PromptWindow",
     "Provenance",
     "PullFilter",
+    "RayCrew",
     "Request",
     "Requests",
     "ShardRows",
@@ -161,6 +163,7 @@ __all__ = [
     "pull",
     "push",
     "quiet_transformers",
+    "ray_options",
     "read_column",
     "read_csv",
     "read_picture",

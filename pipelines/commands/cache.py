@@ -29,7 +29,7 @@ from pipelines.commands.options import (
 from pipelines.commands.output import exit_with_code, show
 from pipelines.commands.prompts import read_command_prompts
 from pipelines.commands.specs import both_named
-from pipelines.commands.workers import Workers, build_as_asked
+from pipelines.commands.workers import Ray, RayOptions, Workers, build_as_asked
 from pipelines.files import json_text
 
 cache_app = typer.Typer(
@@ -133,6 +133,8 @@ def build(
         bool, typer.Option("--redraw-missing", help="Draw again what was in files that are gone for good.")
     ] = False,
     workers: Workers = None,
+    ray: Ray = None,
+    ray_options: RayOptions = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw every missing picture once, and encode every picture without a feature."""
@@ -174,6 +176,8 @@ def build(
         options,
         (teacher, encoder),
         workers=workers,
+        ray=ray,
+        ray_options=ray_options,
         concurrency=concurrency,
         stop=stop_on_signal(),
     )

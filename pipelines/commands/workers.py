@@ -17,6 +17,19 @@ Workers = Annotated[
     ),
 ]
 
+Ray = Annotated[
+    Optional[str],
+    typer.Option(
+        "--ray", metavar="ADDRESS", help="With --workers: as actors of the Ray cluster at HOST:PORT, or auto."
+    ),
+]
+RayOptions = Annotated[
+    Optional[str],
+    typer.Option(
+        "--ray-options", metavar="K=V,...", help="What each actor takes of its machine: num_gpus=1,num_cpus=2."
+    ),
+]
+
 
 def build_as_asked(
     cache: Cache,
@@ -26,14 +39,27 @@ def build_as_asked(
     specs: tuple[str, str],
     *,
     workers: int | None,
+    ray: str | None,
+    ray_options: str | None,
     concurrency: int | None,
     stop: Callable[[], bool],
 ) -> BuildReport:
     """Build requested pictures, by several workers if the user asked for them. `specs` are those of the adapters."""
-    from teacher_cache import LocalCrew, build_by_workers, build_requests
-
-    if workers is None:
-        return build_requests(cache, requests, *adapters, options, stop=stop)
-    return build_by_workers(
-        cache, requests, *adapters, options, LocalCrew(workers), specs=specs, concurrency=concurrency, stop=stop
+    from teacher_cache import (
+        ArmadaError,
+        Crew,
+        LocalCrew,
+        RayCrew,
+        build_by_workers,
+        build_requests,
+        ray_options as read_options,
     )
+
+    if ray_options is not None and ray is None:
+        raise ArmadaError("--ray-options: expected --ray ADDRESS beside it")
+    if workers is None:
+        if ray is not None:
+            raise ArmadaError("--ray: expected --workers N beside it, the number of actors")
+        return build_requests(cache, requests, *adapters, options, stop=stop)
+    crew: Crew = LocalCrew(workers) if ray is None else RayCrew(ray, workers, read_options(ray_options or ""))
+    return build_by_workers(cache, requests, *adapters, options, crew, specs=specs, concurrency=concurrency, stop=stop)

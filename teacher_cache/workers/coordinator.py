@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from teacher_cache.building.builder import BuildReport, build_folders, prepare
@@ -26,6 +26,7 @@ from teacher_cache.files.rights import check_writable
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
 from teacher_cache.progress_bar import progress
+from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
 from teacher_cache.storage.samples import FORMATS, samples_folder, write_missing_samples
@@ -206,11 +207,8 @@ def build_by_workers(
     cache.store.sweep()
     url = os.path.abspath(cache.store.url) if cache.store.is_local else cache.store.url
     setup = Setup(url, *specs, sources[0].digest, sources[1].digest, options, concurrency, workers=crew.size)
-    with open_spool(cache) as spool, crew:
-        prepare(cache, spool, *sources, options, provenance)
-        crew.prepare(setup)
-        planned = spool.last_seal()
-        cache.refresh()
+    with crew, _opened(crew, setup, cache) as spool:
+        planned = prepare(cache, spool, *sources, options, provenance)
         before = total_spent(cache, spool, sources[0])
         plan = make_plan(cache, *sources, requests)
         require_pictures(cache, *sources, requests.index)
@@ -269,3 +267,11 @@ def build_by_workers(
     with contextlib.suppress(CacheError):  # it is derived, and a cache with nothing to add may be read-only
         cache.log.write_checkpoint()
     return report
+
+
+@contextlib.contextmanager
+def _opened(crew: Crew, setup: Setup, cache: Cache) -> Iterator[Spool]:
+    """Let the workers' machines commit what earlier builds left there, then open this host's spool."""
+    crew.prepare(setup)
+    with open_spool(cache) as spool:
+        yield spool

@@ -13,6 +13,7 @@ from teacher_cache.workers.crew import Crew, Handle
 from teacher_cache.workers.messages import End, Order, Report, Setup
 
 _DEATHS = 5  # in a row, of workers of one slot that had done nothing: something is wrong on its machine
+_START_S = 60.0  # that a worker has to commit what the one before it left
 _RATE_S = 1.0  # over which a worker's rate is measured
 
 
@@ -26,6 +27,8 @@ class Member:
     report: Report = field(default_factory=Report)
     sent: int = 0  # orders
     rows_per_s: float = 0.0
+    is_heir: bool = False  # started in the place of a dead one
+    born: float = field(default_factory=time.monotonic)
     _ordered: int = 0  # rows
     _measured: tuple[float, int] = field(
         default_factory=lambda: (time.monotonic(), 0)
@@ -75,7 +78,8 @@ class Team:
 
     def _start(self, slot: int) -> Member:
         self._started += 1
-        return Member(self._started, slot, self._crew.start(replace(self._setup, slot=slot)))
+        handle = self._crew.start(replace(self._setup, slot=slot))
+        return Member(self._started, slot, handle, is_heir=self._started > self.size)
 
     @property
     def ledgers(self) -> frozenset[str]:
@@ -147,9 +151,14 @@ class Team:
 
     def is_idle(self) -> bool:
         """Return whether all that was ordered is done and committed. A worker that starts may still have to commit what
-        a dead one left in its spool, unless another worker has the same spool."""
-        shared = self._crew.shares_spool
-        return all(one.is_idle or (shared and not one.sent and not one.report.is_ready) for one in self.members)
+        a dead one left in its spool, unless all workers have the same spool."""
+        return all(one.is_idle or self._needs_no_wait(one) for one in self.members)
+
+    def _needs_no_wait(self, member: Member) -> bool:
+        if member.sent or member.report.is_ready:
+            return False
+        age = time.monotonic() - member.born
+        return self._crew.shares_spool or not member.is_heir or age > _START_S
 
     def end(self, *, at_once: bool) -> None:
         """Tell the workers to end; with `at_once`, as soon as their calls in flight have ended."""
