@@ -7,9 +7,10 @@ what a worker may spend counts as spent until it is idle, or a later worker on i
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
+from teacher_cache.format.commits import Spent
 from teacher_cache.workers.messages import Allowance
 
 Amount = tuple[float, float]  # calls and dollars
@@ -17,13 +18,13 @@ Amount = tuple[float, float]  # calls and dollars
 
 @dataclass
 class Allowances:
-    """Grants parts of one budget. A worker is any name of which there is one per process; `elsewhere` are the calls and
-    dollars of all ledgers that no worker has."""
+    """Grants parts of one budget. A worker is any name of which there is one per process; `committed` are the records
+    of what all ledgers have spent for the teacher, of which those count here that no worker has."""
 
     max_calls: int | None
     max_usd: float | None
     price_usd: float | None
-    elsewhere: Amount = (0, 0.0)
+    committed: Sequence[Spent] = ()
     _spent: dict[str, Amount] = field(default_factory=dict)  # by ledger, as last reported
     _held: dict[Hashable, list[tuple[int, Amount]]] = field(default_factory=dict)  # by worker: order number, ceiling
     _ledgers: dict[Hashable, str] = field(default_factory=dict)  # by worker
@@ -68,7 +69,7 @@ class Allowances:
         reserved = [self._reserved(one) for one in self._spent if one != ledger]
         most = [  # that this ledger may have spent in all
             (math.inf if cap is None else cap - elsewhere - sum(other[kind] for other in reserved))
-            for kind, (cap, elsewhere) in enumerate(zip((self.max_calls, self.max_usd), self.elsewhere, strict=True))
+            for kind, (cap, elsewhere) in enumerate(zip((self.max_calls, self.max_usd), self._elsewhere(), strict=True))
         ]
         if most[0] < spent[0] + 1 or most[1] + 1e-9 < spent[1] + price:
             return None
@@ -81,6 +82,15 @@ class Allowances:
         return Allowance(
             None if self.max_calls is None else int(calls), None if self.max_usd is None else max(0.0, round(usd, 9))
         )
+
+    def _elsewhere(self) -> Amount:
+        """Return what ledgers that no worker has have spent."""
+        spent: dict[str, Amount] = {}
+        for record in self.committed:
+            if record.ledger not in self._spent:
+                calls, usd = spent.get(record.ledger, (0, 0.0))
+                spent[record.ledger] = max(calls, record.calls), max(usd, record.cost_usd)
+        return sum(one[0] for one in spent.values()), sum(one[1] for one in spent.values())
 
     def _reserved(self, ledger: str) -> Amount:
         """Return what a ledger has spent or may spend."""

@@ -126,17 +126,12 @@ class _Coordination:
         return True
 
     def _look_elsewhere(self) -> None:
-        """Count what is spent by ledgers that no worker has."""
+        """Read what all ledgers have committed as spent; those that no worker has count, too."""
         self._looked = time.monotonic()
         if self.allowances and self.allowances.is_limited:
             self.cache.refresh()
-            spent: dict[str, tuple[int, float]] = {}
-            for commit in self.cache.commits():
-                for record in commit.spent:
-                    if record.teacher == self.teacher.digest and record.ledger not in self.team.ledgers:
-                        before = spent.get(record.ledger, (0, 0.0))
-                        spent[record.ledger] = max(before[0], record.calls), max(before[1], record.cost_usd)
-            self.allowances.elsewhere = sum(one[0] for one in spent.values()), sum(one[1] for one in spent.values())
+            records = [record for commit in self.cache.commits() for record in commit.spent]
+            self.allowances.committed = [one for one in records if one.teacher == self.teacher.digest]
 
     def encode(self) -> None:
         """Have the stored pictures without a feature encoded, each tar by one worker."""

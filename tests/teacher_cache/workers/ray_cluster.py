@@ -73,7 +73,7 @@ def main() -> None:
         for number in range(actor_kills + coordinator_kills):
             if process is None:
                 process = start(*build)
-            wait_for_calls(log, (number + 1) * steps, 200)
+            wait_for_calls(log, (number + 1) * steps, 300)
             if number < actor_kills:
                 victim = actors(log)[number % 2]
                 os.kill(victim, signal.SIGKILL)
@@ -84,7 +84,7 @@ def main() -> None:
                 process = None
                 killed.append("coordinator")
         process = process or start(*build)
-        out, errors = process.communicate(timeout=280)
+        out, errors = process.communicate(timeout=500)
         code, process = process.returncode, None
     finally:
         if process:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from teacher_cache.format.commits import Spent
 from teacher_cache.workers.allowances import Allowances
 
 CAP, PRICE = 100, 0.25
@@ -42,6 +43,15 @@ def test_a_dead_workers_allowance_counts_until_its_ledger_is_read_again():
     assert allowances.grant(2, 1, 6, 0, 2).calls == 6
 
 
+def test_what_a_workers_ledger_has_committed_counts_once():
+    allowances = Allowances(10, None, None, [Spent("a", "teacher", 4, 0.0), Spent("a", "teacher", 6, 0.0)])
+    allowances.spent(1, "a", (6, 0.0), 0, False)
+    assert allowances.grant(1, 1, 9, 0, 1).calls == 10
+    allowances.spent(2, "b", (0, 0.0), 0, False)
+    allowances.spent(1, "a", (7, 0.0), 1, True)
+    assert allowances.grant(2, 1, 9, 0, 1).calls == 3
+
+
 def test_money_is_granted_like_calls():
     allowances = Allowances(None, 1.0, PRICE)
     allowances.spent(1, "a", (0, 0.0), 0, False)
@@ -54,7 +64,9 @@ def test_money_is_granted_like_calls():
 @pytest.mark.parametrize("seed", range(20))
 def test_spending_never_exceeds_the_caps_whoever_dies(seed):
     chance = random.Random(seed)
-    allowances = Allowances(CAP, CAP * PRICE / 2 if seed % 2 else None, PRICE, (7, 7 * PRICE))
+    allowances = Allowances(
+        CAP, CAP * PRICE / 2 if seed % 2 else None, PRICE, [Spent("other", "teacher", 7, 7 * PRICE)]
+    )
     cap = min(CAP, CAP // 2 if seed % 2 else CAP)
     ledgers = {ledger: 0 for ledger in "ab"}
     workers = {name: Worker(chance.choice("ab")) for name in range(4)}
