@@ -198,8 +198,7 @@ class _Work:
         """Take orders. Return Ray's id of this machine, and a report."""
         for order in orders:
             self._worker.give(order)
-        import ray
-
+        ray: Any = import_package("ray", distribution="ray", extra="ray", purpose="--ray")
         return str(ray.get_runtime_context().get_node_id()), self._worker.report()
 
 

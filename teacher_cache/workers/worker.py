@@ -9,32 +9,24 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import cast
 
-import numpy as np
-
-from teacher_cache.building.background import Background
 from teacher_cache.building.builder import prepare
-from teacher_cache.building.drawing import Drawing
 from teacher_cache.building.encoding import Encoded, encode
-from teacher_cache.building.other_hosts import OtherHosts
 from teacher_cache.building.plan import Plan
 from teacher_cache.building.spool_opening import open_spool, settle
 from teacher_cache.encoders import source_of_encoder
 from teacher_cache.errors import ArmadaError, NoFileError
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.progress_bar import count_instead
-from teacher_cache.spool.budget import Budget
-from teacher_cache.spool.rows import Wanted
 from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.pictures import index_rows
 from teacher_cache.teachers import source_of_teacher
 from teacher_cache.workers.devices import open_adapters
 from teacher_cache.workers.messages import Allowance, Draw, Encode, End, Order, Report, Setup
+from teacher_cache.workers.ordered_drawing import Hosts, OrderedBackground, OrderedDrawing, Stream
 
 _DRY_S = 0.3  # without a row for so long, a worker finishes its calls and commits what it has
 
@@ -121,7 +113,7 @@ class Worker:
         with open_spool(self._cache) as spool:
             planned = prepare(self._cache, spool, self._source, self._encoder_source, setup.options, self._provenance)
             self._planned = planned if setup.planned is None else setup.planned
-            self._hosts = _Hosts(self._cache, self._source, spool.token)
+            self._hosts = Hosts(self._cache, self._source, spool.token)
             with self._opened:
                 self._spool = spool
             self._ledger = spool.token
@@ -164,7 +156,7 @@ class Worker:
     def _draw(self, spool: Spool, order: Draw) -> None:
         """Draw the rows of an order, and of those that come meanwhile, and commit the pictures and their features."""
         self._hosts.ours = self._ours
-        background = _Background(
+        background = OrderedBackground(
             self._cache,
             spool,
             self._source,
@@ -175,12 +167,12 @@ class Worker:
             hosts=self._hosts,
         )
         with background:
-            drawing = _Drawing(
+            drawing = OrderedDrawing(
                 spool, self._teacher, self._source, self._setup.options, background, self._stops, time.time
             )
             drawing.allowance = lambda: self._allowance
             try:
-                drawing.run(cast(Plan, _Stream(order, self._more, self._claim)), self._planned)
+                drawing.run(cast(Plan, Stream(order, self._more, self._claim)), self._planned)
             finally:
                 background.seal_all()
                 with self._changed:
@@ -224,87 +216,3 @@ class Worker:
             )
         except NoFileError:  # the cache was compacted meanwhile: the coordinator plans again
             self._has_lost_tars = True
-
-
-class _Stream:
-    """The rows of a worker's orders, as they come, in the form of a plan: `Drawing` asks it for `wanted_requests`."""
-
-    calls = 0  # as far as is known before
-
-    def __init__(self, first: Draw, more: Callable[[], Draw | None], claimed: Callable[[], object]) -> None:
-        self._rows, self._more, self._claimed = iter(first.rows), more, claimed
-
-    def wanted_requests(self, start: int = 0, shuffle: np.random.Generator | None = None) -> Iterator[Wanted]:
-        """Yield the rows that nobody has taken yet. The order is the coordinator's."""
-        while True:
-            for wanted in self._rows:
-                self._claimed()
-                yield wanted
-            order = self._more()
-            if order is None:
-                return
-            self._rows = iter(order.rows)
-
-
-class _Drawing(Drawing):
-    """A drawing that may spend what the worker is allowed, instead of the build's own caps."""
-
-    allowance: Callable[[], Allowance | None]
-
-    def _budget(self) -> Budget:
-        allowance = self.allowance()
-        if allowance is None:
-            return super()._budget()
-        return Budget(allowance.calls, allowance.usd, self.teacher.price_usd)
-
-
-@dataclass
-class _Background(Background):
-    """Seals when the spool that the workers share is full, and not because another has just emptied it."""
-
-    hosts: OtherHosts | None = None
-    _is_last: bool = False
-    _sealed_at: float = field(default_factory=time.monotonic)
-
-    @cached_property
-    def others(self) -> OtherHosts:
-        """What other hosts have committed since the worker began."""
-        assert self.hosts
-        return self.hosts
-
-    def seal_all(self) -> None:
-        """Seal all that is in the spool, however little."""
-        self._is_last = True
-        self.seal()
-
-    def wait(self) -> None:
-        """Wait until what was sealed is encoded. Raises the error of a seal or an encoding, if there was one."""
-        for sealed in self._seals:
-            sealed.result()
-        for encoded in self._encodings:
-            encoded.result()
-
-    def _seal(self) -> None:
-        with self.spool.sealing:
-            now = time.monotonic()
-            drawn = self.spool.count(self.teacher_source.digest, "drawn")
-            if (
-                not self._is_last
-                and drawn < self.options.seal_rows
-                and now - self._sealed_at < self.options.seal_seconds
-            ):
-                return
-            self._sealed_at = now
-            super()._seal()
-
-
-@dataclass
-class _Hosts(OtherHosts):
-    """Other hosts, over all the rounds of a worker."""
-
-    def start(self) -> None:
-        """Take the commits that are here at the first round as known to the plan."""
-        if self._seen:
-            self.look()
-        else:
-            super().start()

@@ -39,23 +39,27 @@ def actors(log: Path) -> list[int]:
 
 
 def cluster_of_two(folder: Path, environment: dict[str, str]) -> Any:
-    """Start two nodes, as two machines: each has a state folder, a cache home and a host name."""
+    """Start two nodes, as two machines: each has a state folder, a cache home and a host name. Ray gives a node 30
+    seconds to start, which is too short on a busy machine: then it is tried again."""
     from ray.cluster_utils import Cluster
 
-    cluster: Any = None
-    for name in ("one", "two"):
-        home = folder / f"machine-{name}"
-        own = {
-            "XDG_STATE_HOME": str(home / "state"),
-            "XDG_CACHE_HOME": str(home / "cache"),
-            "ARMADA_HOST": f"machine-{name}",
-        }
-        arguments = {"num_cpus": 1, "env_vars": {**environment, **own}, "object_store_memory": 100 << 20}
-        if cluster is None:
-            cluster = Cluster(initialize_head=True, head_node_args={**arguments, "include_dashboard": False})
-        else:
-            cluster.add_node(**arguments)
-    return cluster
+    for tries in range(5, 0, -1):
+        cluster = Cluster()
+        try:
+            for name in ("one", "two"):
+                home = folder / f"machine-{name}"
+                own = {
+                    "XDG_STATE_HOME": str(home / "state"),
+                    "XDG_CACHE_HOME": str(home / "cache"),
+                    "ARMADA_HOST": f"machine-{name}",
+                }
+                head = {"include_dashboard": False} if name == "one" else {}
+                cluster.add_node(num_cpus=1, env_vars={**environment, **own}, object_store_memory=100 << 20, **head)
+            return cluster
+        except Exception:
+            cluster.shutdown()
+            if tries == 1:
+                raise
 
 
 def main() -> None:
@@ -73,7 +77,7 @@ def main() -> None:
         for number in range(actor_kills + coordinator_kills):
             if process is None:
                 process = start(*build)
-            wait_for_calls(log, (number + 1) * steps, 300)
+            wait_for_calls(log, (number + 1) * steps, 600)
             if number < actor_kills:
                 victim = actors(log)[number % 2]
                 os.kill(victim, signal.SIGKILL)
@@ -84,7 +88,7 @@ def main() -> None:
                 process = None
                 killed.append("coordinator")
         process = process or start(*build)
-        out, errors = process.communicate(timeout=500)
+        out, errors = process.communicate(timeout=900)
         code, process = process.returncode, None
     finally:
         if process:
