@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -63,6 +64,7 @@ class RayCrew:
     def __enter__(self) -> RayCrew:
         if not self._ray.is_initialized():
             try:
+                _knock(self._address)
                 self._ray.init(address=self._address, logging_level="ERROR", log_to_driver=True)
             except (ConnectionError, RuntimeError, ValueError, OSError) as error:
                 raise ArmadaError(
@@ -200,6 +202,13 @@ class _Work:
             self._worker.give(order)
         ray: Any = import_package("ray", distribution="ray", extra="ray", purpose="--ray")
         return str(ray.get_runtime_context().get_node_id()), self._worker.report()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nobody listens at HOST:PORT, which Ray would find out in minutes."""
+    host, _, port = address.rpartition("//")[2].rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), 10).close()
 
 
 def _commit_leftovers(setup: Setup, folder: str) -> None:

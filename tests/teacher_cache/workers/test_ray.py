@@ -6,6 +6,7 @@ Ray binds to the machine's own address whatever it is told, so that these tests 
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from collections import Counter
@@ -105,3 +106,12 @@ def test_a_cluster_without_the_resources_is_an_error_in_words():
     crew._ray = SimpleNamespace(is_initialized=lambda: True, nodes=lambda: nodes)
     with pytest.raises(ArmadaError, match=r"--ray-options: no machine of the cluster has .*GPU"), crew:
         pass
+
+
+def test_an_address_where_no_cluster_is_is_an_error_at_once():
+    pytest.importorskip("ray")
+    with socket.socket() as taken:  # bound, but nobody listens
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ArmadaError, match=f"--ray {address}: no Ray cluster answers there"), RayCrew(address, 2):
+            pass
