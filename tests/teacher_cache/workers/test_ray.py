@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import pytest
 
 from teacher_cache import ArmadaError, Cache, RayCrew, ray_options
-from tests.pipelines.cli import ROOT, armada
-from tests.teacher_cache.workers.builds import content, words, write_prompts
+from tests.pipelines.cli import ROOT
+from tests.teacher_cache.workers.builds import content, start, words, write_prompts
 
 
 def has_namespaces() -> bool:
@@ -64,12 +64,14 @@ def test_ray_with_two_actors_and_the_coordinator_killed_builds_what_one_process_
     assert found["code"] == 3, found["errors"]
     assert "Traceback" not in found["errors"]
     prompts = write_prompts(tmp_path, rows)
-    single = armada(*words(prompts, tmp_path / "single"))
+    single = start(*words(prompts, tmp_path / "single"))
+    out, errors = single.communicate(timeout=1200)
+    assert single.returncode == 3, errors
     assert content(tmp_path / "cache") == content(tmp_path / "single")
     assert found["unique"] == rows
     # In flight are one call of each actor killed, and of both when the coordinator is.
     assert rows <= found["calls"] <= rows + 4
-    assert found["report"]["failed"] == json.loads(single.stdout)["failed"]
+    assert found["report"]["failed"] == json.loads(out)["failed"]
     assert found["calls"] <= found["report"]["calls_total"] <= rows + 4
     ledgers = Counter(
         record.ledger for commit in Cache(str(tmp_path / "cache")).commits() for record in commit.spent if record.calls
