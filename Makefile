@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # What shows in two minutes that an interpreter or a machine works: bytes, keys, builds, reading, losses, golden figures.
 QUICK ?= tests/teacher_cache $(shell find tests -name test_golden.py)
 
-.PHONY: install demo test quick lint clean
+.PHONY: install demo test quick lint docs clean
 
 install: $(STAMP)
 
@@ -22,7 +22,8 @@ $(STAMP): pyproject.toml
 	@find $(VENV)/lib -type d -name '*.dist-info' ! -exec test -e '{}/RECORD' ';' -prune -exec rm -r '{}' +
 	$(VENV)/bin/python -m pip install --editable '.[$(EXTRAS)]'
 	@touch $(STAMP)
-	@echo "Installed: $$(du -sh $(VENV) | cut -f1) in $(VENV)."
+	@echo "Installed: $$(du -sh $(VENV) | cut -f1) in $(VENV). The command is $(VENV)/bin/armada; after"
+	@echo "\`source $(VENV)/bin/activate\` it is armada."
 
 demo: install
 	$(VENV)/bin/armada demo
@@ -37,6 +38,11 @@ lint: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# The pages that are printed by the program itself.
+docs: install
+	$(VENV)/bin/python -m typer pipelines.cli utils docs --name armada --output docs/command-line.md
+	$(VENV)/bin/armada train --options >docs/train-options.md
 
 clean:
 	rm -rf $(VENV) armada-demo armada-demo-quick

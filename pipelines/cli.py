@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -16,6 +17,8 @@ from pipelines.commands.built_prompts import prompts
 from pipelines.commands.cache import cache_app
 from pipelines.commands.interrupts import INTERRUPTED, Interruptible
 from pipelines.commands.maintenance import compact, export, merge, verify
+from pipelines.commands.options import AsJson
+from pipelines.commands.output import show
 from pipelines.commands.pilot import pilot
 from pipelines.commands.sharing import pull, push, sync
 from pipelines.commands.studies import report, study
@@ -25,11 +28,19 @@ from pipelines.commands.training.train import command as train_command
 
 app = typer.Typer(
     cls=Interruptible,
-    help="Pay a text-to-image teacher once, train text-only students from its cache, know whether the pictures helped.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
+START = """armada: pay a text-to-image teacher once, train text-only students from its cache, and know
+whether the pictures helped.
+
+  armada demo --quick                              the whole idea on real data, in 90 seconds
+  armada doctor                                    what this machine has
+  armada pilot ROWS --teacher SPEC --encoder SPEC --cache URL        is this teacher worth paying for?
+  armada cache build ROWS --teacher SPEC --encoder SPEC --cache URL  pictures and features, once
+  armada train ROWS --student S --cache URL --out DIR                a student, as often as you like
+  armada study FILE.yaml --out DIR                                   did the pictures help?
+
+ROWS is a .csv, .jsonl or .parquet file with texts and labels. armada --help lists all commands."""
 for command in (prompts, verify, compact, merge, export, browse, push, pull, sync):
     cache_app.command()(command)
 app.add_typer(cache_app, name="cache")
@@ -38,6 +49,30 @@ app.command("train")(train_command())
 app.command("pretrain")(pretrain_command())
 for other in (pilot, study, report):
     app.command()(other)
+
+
+@app.callback(invoke_without_command=True)
+def start(context: typer.Context) -> None:
+    """Pay a text-to-image teacher once, train text-only students from its cache, know whether the pictures helped."""
+    if context.invoked_subcommand is None:
+        typer.echo(START)
+
+
+@app.command()
+def doctor(
+    cache: Annotated[Optional[str], typer.Argument(help="A cache whose state to show too.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what this machine has: versions, devices, room, credentials by name, the model hub, a cache in one line."""
+    from pipelines.doctor import examine
+
+    found = examine(cache)
+    if as_json:
+        show({"found": [asdict(one) for one in found]}, as_json)
+    for one in [] if as_json else found:
+        typer.echo(f"{one.name:32} {'; '.join(filter(None, (one.value, one.advice)))}")
+    if any(one.advice for one in found):
+        raise typer.Exit(3)
 
 
 @app.command()

@@ -146,6 +146,12 @@ def _print_table(results: dict[str, Any], out: Path) -> None:
         f"{cache['calls_second_build']} in the second, 0 while training."
     )
     console.print(results["verdict"])
+    size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
+    console.print(
+        f"{out} holds {size / 1e6:.0f} MB: the cache, {len(runs)} students and the figures. Look at the pictures by "
+        f"`armada cache browse {out / 'cache'}`; remove all of it by `rm -r {out}`.",
+        soft_wrap=True,
+    )
 
 
 def _cell(value: float, spread: float | None) -> str:

@@ -3,13 +3,26 @@
 The names below are the public ones; `distill` and `pipelines` use no others.
 """
 
+from teacher_cache.batches.teacher import sends_batches
 from teacher_cache.building.builder import BuildReport, build, build_requests
 from teacher_cache.building.encoding import encode
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import Plan, expected_seconds, make_plan, missing_features
+from teacher_cache.building.plan import (
+    Plan,
+    batched,
+    expected_price,
+    expected_seconds,
+    make_plan,
+    missing_features,
+    spent_so_far,
+)
 from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.retrying import check_named, retry
 from teacher_cache.building.same_pictures import redraw_notes
+from teacher_cache.crews.coordinator import build_by_workers
+from teacher_cache.crews.crew import Crew
+from teacher_cache.crews.processes import LocalCrew
+from teacher_cache.crews.ray_actors import RayCrew, ray_options
 from teacher_cache.encoders import Encoder, open_encoder, source_of_encoder
 from teacher_cache.errors import (
     ArmadaError,
@@ -27,7 +40,8 @@ from teacher_cache.errors import (
 )
 from teacher_cache.files.atomic_files import atomic_file, atomic_write, sweep_drafts
 from teacher_cache.files.disk import full_disk_in_words
-from teacher_cache.files.user_folders import user_folder
+from teacher_cache.files.urls import redact, without_secrets
+from teacher_cache.files.user_folders import file_name, host_name, state_folder, user_folder
 from teacher_cache.format.commits import Spent
 from teacher_cache.format.pixels import as_png, open_picture, picture_suffix
 from teacher_cache.format.provenance import Provenance
@@ -57,19 +71,20 @@ from teacher_cache.reading.shard_rows import ShardRows
 from teacher_cache.registry.packages import minilm_folder, package_file, quiet_transformers
 from teacher_cache.sharing.copying import Shared, pull, push, sync
 from teacher_cache.sharing.selection import PullFilter
+from teacher_cache.spool.run_log import Minute, Run
+from teacher_cache.spool.spool_view import SpoolView, WaitingPicture, view_spool, waiting_picture
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.listing import Listing, failure_tables, feature_tables, image_tables, list_shards
 from teacher_cache.storage.pictures import in_tar_order, index_rows, read_picture, read_pictures
 from teacher_cache.storage.writing import commit_features, commit_pictures
 from teacher_cache.tables import column_names, read_column, read_csv, read_rows
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
+from teacher_cache.teachers.prices import BATCH_FACTOR, Prices
 from teacher_cache.teachers.prompt_window import BeyondWindow, PromptWindow, beyond_window, clip_window, count_beyond
-from teacher_cache.workers.coordinator import build_by_workers
-from teacher_cache.workers.crew import Crew
-from teacher_cache.workers.processes import LocalCrew
-from teacher_cache.workers.ray_actors import RayCrew, ray_options
+from teacher_cache.teachers.providers.price_notes import PriceNotes, price_notes
 
 __all__ = [
+    "BATCH_FACTOR",
     "IMAGE_COLUMNS",
     "ArmadaError",
     "BeyondWindow",
@@ -89,12 +104,15 @@ __all__ = [
     "Listing",
     "LocalCrew",
     "MappedRows",
+    "Minute",
     "MissingPackageError",
     "NoCacheError",
     "NotBuiltError",
     "Picture",
     "PictureError",
     "Plan",
+    "PriceNotes",
+    "Prices",
     "PromptError",
     "PromptWindow",
     "Provenance",
@@ -102,16 +120,20 @@ __all__ = [
     "RayCrew",
     "Request",
     "Requests",
+    "Run",
     "ShardRows",
     "Shared",
     "Source",
     "SpecError",
     "Spent",
+    "SpoolView",
     "Teacher",
     "TeacherStatus",
+    "WaitingPicture",
     "as_png",
     "atomic_file",
     "atomic_write",
+    "batched",
     "beyond_window",
     "build",
     "build_by_workers",
@@ -130,6 +152,7 @@ __all__ = [
     "count_beyond",
     "did_you_mean",
     "encode",
+    "expected_price",
     "expected_seconds",
     "export",
     "failure_reasons",
@@ -138,7 +161,9 @@ __all__ = [
     "feature_matrix",
     "feature_schema",
     "feature_tables",
+    "file_name",
     "full_disk_in_words",
+    "host_name",
     "image_key",
     "image_tables",
     "in_tar_order",
@@ -158,6 +183,7 @@ __all__ = [
     "open_teacher",
     "package_file",
     "picture_suffix",
+    "price_notes",
     "progress",
     "prompt_key",
     "pull",
@@ -171,16 +197,23 @@ __all__ = [
     "read_prompts",
     "read_rows",
     "recompute",
+    "redact",
     "redraw_notes",
     "retry",
+    "sends_batches",
     "sha256",
     "source_of_encoder",
     "source_of_teacher",
     "spec_digest",
     "spec_to_type",
+    "spent_so_far",
+    "state_folder",
     "status",
     "sweep_drafts",
     "sync",
     "user_folder",
     "verify",
+    "view_spool",
+    "waiting_picture",
+    "without_secrets",
 ]

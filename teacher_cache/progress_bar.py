@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+# The first units wait for models to be loaded: before this share of the total, no remaining time is shown for a while.
+EARLY, EARLY_SECONDS = 0.02, 60
 
 _counted: Callable[[str, int], object] | None = None
 
@@ -89,6 +92,17 @@ def _bar_class() -> type[tqdm[NoReturn]]:
     """
     from tqdm import tqdm
 
-    bar_class: Any = type("Bar", (tqdm,), {"monitor_interval": 0})
+    class Bar(tqdm):  # type: ignore[type-arg]
+        monitor_interval = 0
+
+        @property
+        def format_dict(self) -> MutableMapping[str, Any]:
+            facts: MutableMapping[str, Any] = super().format_dict
+            done = facts["n"] - facts["initial"]
+            if facts["total"] and done < EARLY * facts["total"] and facts["elapsed"] < EARLY_SECONDS:
+                facts["bar_format"] = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}]"
+            return facts
+
+    bar_class: Any = Bar
     bar_class.set_lock(threading.RLock())
     return bar_class  # type: ignore[no-any-return]

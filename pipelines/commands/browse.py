@@ -6,6 +6,7 @@ import contextlib
 import socket
 import sys
 import threading
+import time
 import webbrowser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from teacher_cache import Cache
 
 PORT = 8642
+_WAIT_S = 1.0
 
 
 def browse(
@@ -26,12 +28,17 @@ def browse(
         Optional[Path], typer.Option("--static", help="Write the pages into this folder; they open without a server.")
     ] = None,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port to serve on; 0 picks a free one.")] = PORT,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Begin with a live page of how the builds go; waits for the first one.")
+    ] = False,
     no_open: Annotated[bool, typer.Option("--no-open", help="Do not open a browser.")] = False,
 ) -> None:
     """Show prompts and pictures in the browser: search, failures, nearest neighbours, coverage, cost."""
     from teacher_cache import ArmadaError, Cache
 
     cache = Cache(url)
+    if static is not None and follow:
+        raise ArmadaError("--follow: expected no --static beside it; exported pages don't change")
     if static is not None:
         from pipelines.gallery.static_export import export_gallery
 
@@ -43,10 +50,20 @@ def browse(
                 f"Repair the cache: armada cache verify {cache.store} --repair, then run the build again"
             )
         return
-    _serve(cache, port, opens=not no_open and sys.stdout.isatty())
+    if follow:
+        _wait_for_a_teacher(cache)
+    _serve(cache, port, opens=not no_open and sys.stdout.isatty(), follows=follow)
 
 
-def _serve(cache: Cache, port: int, *, opens: bool) -> None:
+def _wait_for_a_teacher(cache: Cache) -> None:
+    """Wait until a build has begun to draw into a cache that is empty."""
+    if not cache.teachers():
+        typer.echo(f"{cache.store}: no teacher has drawn into this cache yet; waiting for a build to begin", err=True)
+    while not cache.teachers():
+        time.sleep(_WAIT_S)
+
+
+def _serve(cache: Cache, port: int, *, opens: bool, follows: bool) -> None:
     from uvicorn import Config, Server
 
     from pipelines.gallery.server import make_app
@@ -62,8 +79,8 @@ def _serve(cache: Cache, port: int, *, opens: bool) -> None:
     with listening:
         # asyncio sets this only on sockets that it creates; without it every response waits 40 ms for an ACK.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        app = make_app(cache)
-        address = f"http://127.0.0.1:{listening.getsockname()[1]}/"
+        app = make_app(cache, follows=follows)
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}/{'live' if follows else ''}"
         typer.echo(address)
         sys.stdout.flush()
         typer.echo("press Ctrl-C to stop", err=True)

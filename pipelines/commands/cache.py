@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 from uuid import uuid4
 
 import typer
 
 from pipelines.commands.interrupts import stop_on_signal
+from pipelines.commands.morning import Every, Notify, Report, Watch, notifies_errors, run_build, watch_cache
 from pipelines.commands.options import (
     AsJson,
     BudgetUsd,
@@ -25,8 +26,10 @@ from pipelines.commands.options import (
     TaskType,
     TeacherSpec,
     Url,
+    Wait,
 )
 from pipelines.commands.output import exit_with_code, show
+from pipelines.commands.price_words import price_facts, price_lines, warn_of_retirement
 from pipelines.commands.prompts import read_command_prompts
 from pipelines.commands.specs import both_named
 from pipelines.commands.workers import Ray, RayOptions, Workers, build_as_asked
@@ -55,15 +58,19 @@ def plan(
     from teacher_cache import (
         Cache,
         NoCacheError,
+        batched,
         beyond_window,
+        expected_price,
         expected_seconds,
         make_plan,
         make_requests,
         open_encoder,
         open_teacher,
+        price_notes,
         redraw_notes,
         source_of_encoder,
         source_of_teacher,
+        spent_so_far,
     )
 
     teacher, encoder = both_named(cache, teacher, encoder)
@@ -76,20 +83,23 @@ def plan(
     except NoCacheError:  # plan for an empty one, which is in memory only
         opened_cache, is_there = Cache(f"memory://armada-plan-{uuid4()}", create=True), False
     made = make_plan(opened_cache, teacher_source, encoder_source, requests)
-    calls = made.calls
-    price_usd = opened_teacher.price_usd
-    facts = {
+    coming = batched(opened_cache, teacher_source, requests) if is_there else 0
+    calls = made.calls - coming
+    prices = price_notes(opened_teacher)
+    each = expected_price(opened_cache, teacher_source, prices.usd, is_exact=prices.is_exact)
+    facts: dict[str, Any] = {
         "rows": requests.rows,
         "unique_prompts": requests.unique_prompts,
         "pictures_at_hand": made.pictures_at_hand,
         "features_at_hand": made.features_at_hand,
         "failed": dict(made.failed),
+        **({"in_batches": coming} if coming else {}),
         "calls": calls,
-        "cost_usd": None if price_usd is None else calls * price_usd,
+        **price_facts(prices, calls, each, spent_so_far(opened_cache, teacher_source)),
         "seconds": expected_seconds(opened_cache, teacher_source, encoder_source, made) if is_there else None,
     }
     beyond = beyond_window(opened_teacher, requests.prompts)
-    notes = redraw_notes(opened_cache, teacher_source, made)
+    notes = [*redraw_notes(opened_cache, teacher_source, made), *price_lines(prices, each)]
     if as_json:
         facts |= {"notes": notes, **({"beyond_window": asdict(beyond)} if beyond else {})}
     show(facts, as_json)
@@ -100,6 +110,7 @@ def plan(
 
 
 @cache_app.command()
+@notifies_errors
 def build(
     prompts: Prompts,
     cache: CacheUrl,
@@ -135,9 +146,12 @@ def build(
     workers: Workers = None,
     ray: Ray = None,
     ray_options: RayOptions = None,
+    wait: Wait = False,
+    notify: Notify = None,
+    report: Report = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw every missing picture once, and encode every picture without a feature."""
+    """Draw every missing picture once, and encode every picture without a feature. A report page tells how it went."""
     from teacher_cache import (
         ArmadaError,
         BuildOptions,
@@ -145,6 +159,7 @@ def build(
         make_requests,
         open_encoder,
         open_teacher,
+        sends_batches,
         source_of_teacher,
     )
 
@@ -159,30 +174,44 @@ def build(
         seal_seconds=seal_seconds,
         format=format,
         redraw_missing=redraw_missing,
+        wait=wait,
         prompts=Path(prompts).name if Path(prompts).suffix else prompts,
     )
     teacher, encoder = both_named(cache, teacher, encoder)
     opened_teacher, opened_encoder = open_teacher(teacher), open_encoder(encoder)
+    if wait and not sends_batches(opened_teacher):
+        raise ArmadaError(f"--wait: the teacher {teacher} sends no batches; leave it out")
     if concurrency is not None:
         if not hasattr(opened_teacher, "concurrency"):
             raise ArmadaError(f"--concurrency: the teacher {teacher} accepts one request at a time; leave it out")
         opened_teacher.concurrency = concurrency
+    warn_of_retirement(opened_teacher)
     texts = read_command_prompts(prompts, text_column, label_column, task, type)
     requests = make_requests(source_of_teacher(opened_teacher), texts, samples, limit)
-    report = build_as_asked(
-        Cache(cache, create=True),
+    opened_cache = Cache(cache, create=True)
+    built, page = run_build(
+        lambda stop: build_as_asked(
+            opened_cache,
+            requests,
+            (opened_teacher, opened_encoder),
+            options,
+            (teacher, encoder),
+            workers=workers,
+            ray=ray,
+            ray_options=ray_options,
+            concurrency=concurrency,
+            stop=stop,
+        ),
+        opened_cache,
         requests,
-        (opened_teacher, opened_encoder),
-        options,
-        (teacher, encoder),
-        workers=workers,
-        ray=ray,
-        ray_options=ray_options,
-        concurrency=concurrency,
-        stop=stop_on_signal(),
+        opened_teacher,
+        opened_encoder,
+        prompts,
+        notify,
+        report,
     )
-    show(asdict(report), as_json)
-    exit_with_code(report)
+    show({**asdict(built), "report": str(page) if page else None}, as_json)
+    exit_with_code(built)
 
 
 @cache_app.command()
@@ -197,6 +226,7 @@ def retry(
     ] = None,
     max_calls: MaxCalls = None,
     budget_usd: BudgetUsd = None,
+    wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Request rows that failed again, once each: transient failures, or those of the given reasons."""
@@ -216,6 +246,7 @@ def retry(
             reasons,
             max_calls=max_calls,
             budget_usd=budget_usd,
+            wait=wait,
             stop=stop_on_signal(),
         )
         reports = [report] if report else []
@@ -224,13 +255,22 @@ def retry(
     else:
         for report in reports:
             show(asdict(report), False)
+    if not reports:
+        failed = sorted(
+            {reason for source in cache.teachers() for reason in cache.failures(source)["reason"].to_pylist()}
+        )
+        others = f"; others failed: --reason {' --reason '.join(failed)}" if failed else ""
+        typer.echo(f"nothing to retry: no picture failed for the reason {' or '.join(reasons)}{others}", err=True)
     for report in reports:
         exit_with_code(report)
 
 
 @cache_app.command()
-def status(url: Url, as_json: AsJson = False) -> None:
+def status(url: Url, watch: Watch = False, every: Every = 2.0, as_json: AsJson = False) -> None:
     """Show a cache in numbers: pictures, features, failures by reason, coverage by task, calls, cost, size, rates."""
+    if watch:
+        watch_cache(url, every, as_json)
+        return
     from pipelines.commands.task_coverage import task_coverage
     from teacher_cache import Cache, status as read_status
 

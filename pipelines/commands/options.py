@@ -61,4 +61,8 @@ MaxCalls = Annotated[
 BudgetUsd = Annotated[
     Optional[float], typer.Option("--budget-usd", min=0, help="Most money for this teacher, earlier builds included.")
 ]
+Wait = Annotated[
+    bool,
+    typer.Option("--wait", help="Wait until batches have brought everything, instead of ending with code 5."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output and nothing else.")]

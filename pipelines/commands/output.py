@@ -11,6 +11,8 @@ from pipelines.files import json_text
 if TYPE_CHECKING:
     from teacher_cache import BuildReport
 
+IN_BATCHES = 5  # the exit code of a build whose pictures are in batches: run it again later
+
 
 def show(facts: dict[str, Any], as_json: bool) -> None:
     """Print facts on standard output, as one JSON object or as one line each."""
@@ -21,7 +23,7 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
         if isinstance(value, dict):
             value = ", ".join(f"{key} {number}" for key, number in sorted(value.items())) or "none"
         elif isinstance(value, float):
-            value = f"{value:.3f}"
+            value = f"{value:.4f}" if "usd" in name else f"{value:.3f}"
         typer.echo(f"{name.replace('_', ' '):28} {value if value not in (None, '') else '-'}")
 
 
@@ -30,6 +32,14 @@ def exit_with_code(report: BuildReport) -> None:
     if report.stopped == "interrupted":
         typer.echo("interrupted; every finished picture is kept. Run the same command again to continue.", err=True)
         raise typer.Exit(130)
+    if report.in_batches or report.stopped == "batches":
+        also = "; the budget is reached" if report.stopped == "budget" else ""
+        typer.echo(
+            f"{report.in_batches} pictures are in batches at the provider, due within 24 hours{also}. Run the same "
+            "command again later, or with --wait.",
+            err=True,
+        )
+        raise typer.Exit(IN_BATCHES)
     if report.stopped == "budget":
         typer.echo("the budget is reached; raise it and run the same command again to continue.", err=True)
         raise typer.Exit(4)

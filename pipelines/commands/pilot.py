@@ -20,7 +20,8 @@ from pipelines.commands.options import (
     TaskType,
     TeacherSpec,
 )
-from pipelines.commands.output import show
+from pipelines.commands.output import IN_BATCHES, show
+from pipelines.commands.price_words import offer, price_lines
 from pipelines.commands.specs import both_named
 from pipelines.commands.tasks import DataFiles
 from pipelines.commands.training.train import Rows
@@ -63,7 +64,7 @@ def pilot(
     from pipelines.pilot.page import write_page
     from pipelines.pilot.pilot import PilotOptions, run_pilot
     from pipelines.run.task import TaskChoice, say, task_of
-    from teacher_cache import Cache, MissingPackageError, open_encoder, open_teacher
+    from teacher_cache import Cache, MissingPackageError, open_encoder, open_teacher, price_notes
 
     choice, card = task_of(TaskChoice(rows, task, data_files, text_column, label_column, type))
     splits = load_splits(card, choice.data_files)
@@ -79,8 +80,22 @@ def pilot(
                 raise
             typer.echo(f"without a text embedding for comparison: {error}", err=True)
     options = PilotOptions(prompts, max_calls, budget_usd, margin)
+    prices = price_notes(opened_teacher)
+
+    def announce(calls: int, whole_calls: int, each: float | None) -> None:
+        for line in (offer(prices, calls, whole_calls, each), *price_lines(prices, each)):
+            typer.echo(f"armada pilot: {line}", err=True)
+
     found = run_pilot(
-        card, splits, Cache(cache, create=True), opened_teacher, opened_encoder, text, options, stop_on_signal()
+        card,
+        splits,
+        Cache(cache, create=True),
+        opened_teacher,
+        opened_encoder,
+        text,
+        options,
+        stop_on_signal(),
+        announce,
     )
     page = write_page(found, out or Path("armada-pilot", *card.name.split("/")))
     if as_json:
@@ -88,7 +103,7 @@ def pilot(
     else:
         show(_facts(found, page), False)
     if found.stopped:
-        raise typer.Exit(INTERRUPTED if found.stopped == "interrupted" else 4)
+        raise typer.Exit({"interrupted": INTERRUPTED, "batches": IN_BATCHES}.get(found.stopped, 4))
 
 
 def _facts(found: Pilot, page: Path) -> dict[str, Any]:

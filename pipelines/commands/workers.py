@@ -53,6 +53,7 @@ def build_as_asked(
         build_by_workers,
         build_requests,
         ray_options as read_options,
+        sends_batches,
     )
 
     if ray_options is not None and ray is None:
@@ -61,5 +62,7 @@ def build_as_asked(
         if ray is not None:
             raise ArmadaError("--ray: expected --workers N beside it, the number of actors")
         return build_requests(cache, requests, *adapters, options, stop=stop)
+    if sends_batches(adapters[0]):
+        raise ArmadaError(f"--workers: the teacher {specs[0]} sends batches, which one process does; leave it out")
     crew: Crew = LocalCrew(workers) if ray is None else RayCrew(ray, workers, read_options(ray_options or ""))
     return build_by_workers(cache, requests, *adapters, options, crew, specs=specs, concurrency=concurrency, stop=stop)

@@ -15,7 +15,7 @@ from typing import TypeVar
 from pipelines.gallery.catalogue import Catalogue, EncoderFacts, TeacherFacts, open_catalogue
 from pipelines.gallery.neighbours import Near, neighbours
 from pipelines.gallery.pages import Pages
-from pipelines.gallery.urls import ServerUrls
+from pipelines.gallery.urls import ServerUrls, Urls
 from teacher_cache import Cache, Features, choose, list_shards, open_features
 
 _CHECK_S = 2.0  # between two checks of whether the cache has changed
@@ -27,9 +27,9 @@ _T = TypeVar("_T")
 class LiveGallery:
     """A served cache: its catalogue, rebuilt in the background when the cache changes, and its opened features."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, urls: Urls = ServerUrls()) -> None:
         """Open the catalogue. Raise ArmadaError if the cache can't be listed or no teacher has drawn into it."""
-        self._cache = cache
+        self._cache, self._urls = cache, urls
         self.catalogue = open_catalogue(cache)
         self._checked = time.monotonic()
         self._next: Future[Catalogue] | None = None
@@ -51,9 +51,9 @@ class LiveGallery:
                 wait([pending], _WORK_WAIT_S)
             if not pending.done():
                 notice = "The cache has changed and is being listed again: reload." if self._is_stale else self._problem
-                return Pages(self.catalogue, ServerUrls(), notice)
+                return Pages(self.catalogue, self._urls, notice)
             self._take(pending)
-        return Pages(self.catalogue, ServerUrls(), self._problem)
+        return Pages(self.catalogue, self._urls, self._problem)
 
     def _newest_catalogue(self) -> Catalogue:
         if self.catalogue.digest.startswith(list_shards(self._cache).digest[:32]):

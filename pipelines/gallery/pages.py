@@ -6,6 +6,7 @@ Every text from a cache is escaped: autoescape is on, and nothing is marked safe
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from pipelines.html_templates import template_environment
 from pipelines.number_format import duration
 
 if TYPE_CHECKING:
+    from pipelines.gallery.follow import LiveState
     from pipelines.gallery.neighbours import Near
 
 ASSETS = {
@@ -73,6 +75,12 @@ class Pages:
     def coverage(self) -> str:
         """Return the page of the numbers of pictures, features and failures, and their cost."""
         return self._render("coverage", self.catalogue.teachers[0], "coverage")
+
+    def live(self, state: LiveState) -> str:
+        """Return the page of how the builds go."""
+        return self._render(
+            "live", self.catalogue.teachers[0], "live", progress=state.progress, pictures=state.pictures
+        )
 
     def problem(self, title: str, message: str) -> str:
         """Return the page of an error."""
@@ -135,6 +143,7 @@ _ENVIRONMENT = template_environment(
         "size": _size,
         "money": _money,
         "duration": duration,
+        "clock": lambda seconds: time.strftime("%a %d %b %H:%M:%S", time.localtime(seconds)),
         "pretty": lambda spec: json.dumps(dict(spec), indent=1, ensure_ascii=False),
     }
 )

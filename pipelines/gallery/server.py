@@ -16,18 +16,25 @@ from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from pipelines.gallery.catalogue import Catalogue, CatalogueRow, EncoderFacts, Query, TeacherFacts
+from pipelines.gallery.follow import Follower
 from pipelines.gallery.live_gallery import LiveGallery
 from pipelines.gallery.pages import ASSETS, asset
 from pipelines.gallery.security import SecurityMiddleware
+from pipelines.gallery.urls import ServerUrls
 from teacher_cache import ArmadaError, Cache
 
 HOSTS = ["127.0.0.1", "localhost"]
 _KEEP = {"Cache-Control": "private, max-age=31536000, immutable"}
 
 
-def make_app(cache: Cache) -> ASGIApp:
-    """Return the application. Raise ArmadaError if the cache can't be listed or no teacher has drawn into it."""
-    handlers = _Handlers(LiveGallery(cache))
+def make_app(cache: Cache, *, follows: bool = False) -> ASGIApp:
+    """Return the application; with the live page if it `follows` the builds of the cache.
+
+    Raise ArmadaError if the cache can't be listed or no teacher has drawn into it.
+    """
+    follower = Follower(cache) if follows else None
+    handlers = _Handlers(LiveGallery(cache, ServerUrls(follows)), follower)
+    live = [Route("/live", handlers.live), Route("/live/picture/{key}", handlers.live_picture)] if follows else []
     app = Starlette(
         routes=[
             Route("/", handlers.rows),
@@ -35,6 +42,7 @@ def make_app(cache: Cache) -> ASGIApp:
             Route("/picture/{key}", handlers.picture),
             Route("/coverage", handlers.coverage),
             Route("/assets/{name}", _asset),
+            *live,
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)],
         exception_handlers={ArmadaError: handlers.problem},
@@ -45,8 +53,8 @@ def make_app(cache: Cache) -> ASGIApp:
 class _Handlers:
     """One function per route. Starlette calls them in threads; the gallery is safe to share."""
 
-    def __init__(self, gallery: LiveGallery) -> None:
-        self._gallery = gallery
+    def __init__(self, gallery: LiveGallery, follower: Follower | None) -> None:
+        self._gallery, self._follower = gallery, follower
 
     def rows(self, request: Request) -> Response:
         """Answer `/?teacher=&show=&q=&page=` with a page of rows."""
@@ -91,6 +99,20 @@ class _Handlers:
     def coverage(self, request: Request) -> Response:
         """Answer `/coverage`."""
         return HTMLResponse(self._gallery.pages().coverage())
+
+    def live(self, request: Request) -> Response:
+        """Answer `/live` with how the builds go."""
+        assert self._follower
+        return HTMLResponse(self._gallery.pages().live(self._follower.state()))
+
+    def live_picture(self, request: Request) -> Response:
+        """Answer `/live/picture/KEY` with one of the newest pictures, or with a drawing and code 404."""
+        assert self._follower
+        try:
+            data, kind = self._follower.picture(request.path_params["key"])
+        except (ArmadaError, OSError):
+            return Response(asset("missing.svg"), 404, media_type="image/svg+xml")
+        return Response(data, headers={"Cache-Control": "private, max-age=600"}, media_type=f"image/{kind}")
 
     def problem(self, request: Request, error: Exception) -> Response:
         """Answer an error of the request with a page and code 404."""

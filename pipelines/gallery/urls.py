@@ -16,6 +16,7 @@ class Urls(Protocol):
 
     policy: str  # a Content-Security-Policy for the page itself; empty if the server sends a header
     action: str  # of the search form; empty without a server
+    live: str  # the address of the live page; empty if there is none
 
     def asset(self, name: str) -> str:
         """Return the address of one of our own files: style, script or drawing."""
@@ -50,6 +51,9 @@ class ServerUrls:
 
     policy, action = "", "/"
 
+    def __init__(self, follows: bool = False) -> None:
+        self.live = "/live" if follows else ""
+
     def asset(self, name: str) -> str:
         return f"/assets/{name}"
 
@@ -81,7 +85,7 @@ class ServerUrls:
 class ExportUrls:
     """Addresses in an export's folder, relative to a page; `up` leads from the page to the folder (`` or `../../`)."""
 
-    policy, action = _POLICY, ""
+    policy, action, live = _POLICY, "", ""
 
     def __init__(self, up: str, catalogue: Catalogue, files: dict[str, str]) -> None:
         self._up, self._files = up, files

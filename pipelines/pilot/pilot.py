@@ -27,11 +27,13 @@ from teacher_cache import (
     Source,
     Teacher,
     build_requests,
+    expected_price,
     expected_seconds,
     image_key,
     make_plan,
     make_requests,
     open_features,
+    price_notes,
     prompt_key,
     source_of_encoder,
     source_of_teacher,
@@ -95,11 +97,13 @@ def run_pilot(
     text_encoder: Encoder | None,
     options: PilotOptions,
     stop: Callable[[], bool] = lambda: False,
+    announce: Callable[[int, int, float | None], None] = lambda calls, whole_calls, each: None,
 ) -> Pilot:
     """Draw and encode the first prompts of a task's training rows and judge them.
 
-    `text_encoder` embeds the prompts themselves, for comparison. Raise ArmadaError for a task without labels that a
-    linear model can predict, or with fewer than FIRST training rows.
+    `text_encoder` embeds the prompts themselves, for comparison. `announce` is told, before the first call, how many
+    pictures the pilot and the whole task still need, and the dollars that one is expected to cost. Raise ArmadaError
+    for a task without labels that a linear model can predict, or with fewer than FIRST training rows.
     """
     if card.type not in TYPES:
         raise ArmadaError(f"armada pilot: expected a task of {', '.join(TYPES)}; {card.name} is {card.type}")
@@ -111,7 +115,12 @@ def run_pilot(
         )
     source = source_of_teacher(teacher)
     requests = make_requests(source, rows.prompts)
-    spending = BuildOptions(max_calls=options.max_calls, budget_usd=options.budget_usd, prompts=f"pilot of {card.name}")
+    whole = make_requests(source, splits.train.prompts)
+    counts = [make_plan(cache, source, source_of_encoder(encoder), some).calls for some in (requests, whole)]
+    announce(counts[0], counts[1], _each(cache, source, teacher))
+    spending = BuildOptions(
+        max_calls=options.max_calls, budget_usd=options.budget_usd, wait=True, prompts=f"pilot of {card.name}"
+    )
     report = build_requests(cache, requests, teacher, encoder, spending, stop=stop)
     pictures, kept = _features(cache, source, source_of_encoder(encoder), rows)
     text = None
@@ -165,6 +174,12 @@ def _features(cache: Cache, teacher: Source, encoder: Source, rows: Split) -> tu
     return np.asarray(view.features), view.split
 
 
+def _each(cache: Cache, source: Source, teacher: Teacher) -> float | None:
+    """Return the dollars that a picture is expected to cost, as `armada cache plan` says it."""
+    notes = price_notes(teacher)
+    return expected_price(cache, source, notes.usd, is_exact=notes.is_exact)
+
+
 def _price(
     cache: Cache, teacher: Source, encoder: Source, rows: Split, whole: Split, opened: Teacher, report: BuildReport
 ) -> Price:
@@ -188,7 +203,7 @@ def _price(
     low, high = proportion_confint(refused, len(costs) + refused, method="wilson") if len(costs) + refused else (0, 1)
     requests = make_requests(teacher, whole.prompts)
     plan = make_plan(cache, teacher, encoder, requests)
-    each = float(paid.mean()) if len(paid) and len(paid) == len(costs) else opened.price_usd
+    each = _each(cache, teacher, opened)
     half = 1.96 * float(paid.std(ddof=1)) / len(paid) ** 0.5 if each is not None and len(paid) > 1 else 0.0
     usd = [None if each is None else plan.calls * max(0.0, each + sign * half) for sign in (0, -1, 1)]
     return Price(

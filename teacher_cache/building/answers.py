@@ -7,15 +7,43 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from teacher_cache.errors import ArmadaError
 from teacher_cache.format.pixels import picture_fault, picture_suffix
-from teacher_cache.keys import sha256
-from teacher_cache.teachers import REASONS, Failure, Picture
+from teacher_cache.teachers import REASONS, Failure, Picture, Request, Teacher
 
 _REMEMBERED = 65_536  # pictures whose digests are compared
+
+
+def answers_of(
+    teacher: Teacher,
+    requests: Iterable[Request],
+    in_flight: Mapping[str, object],
+    name: str,
+    fail: Callable[[ArmadaError], None],
+    has_failed: Callable[[], bool],
+) -> Iterator[Picture | Failure]:
+    """Let a teacher draw, and yield one answer per request in flight (by image key, which the caller takes out): one
+    that was not requested, or a second one, is dropped, and a missing one is a failure, unless the build `has_failed`.
+    `fail` is called with the error of an answer that is none."""
+    odd = 0
+    for given in teacher.draw(requests):
+        try:
+            answer = check_answer(given, name)
+        except ArmadaError as error:
+            fail(error)
+            continue
+        if answer.image_key in in_flight:
+            yield answer
+            continue
+        odd += 1
+        if odd == 1:
+            print(f"{name}: an answer to no request in flight is dropped: {answer.image_key!r}", file=sys.stderr)
+    for key in [] if has_failed() else list(in_flight):
+        yield Failure(key, "transient", "the teacher gave no answer to this request")
 
 
 def check_answer(answer: Any, teacher: str) -> Picture | Failure:
@@ -32,10 +60,10 @@ def check_answer(answer: Any, teacher: str) -> Picture | Failure:
             raise ArmadaError(
                 f"{teacher}: a failure has the reason {answer.reason!r}; expected one of {', '.join(REASONS)}"
             )
-        return replace(answer, message=str(answer.message))
+        return answer if isinstance(answer.message, str) else replace(answer, message=str(answer.message))
     if not isinstance(answer.data, (bytes, bytearray, memoryview)):
         raise ArmadaError(f"{teacher}: expected a picture as bytes, found {type(answer.data).__name__}")
-    return replace(answer, data=bytes(answer.data))
+    return answer if type(answer.data) is bytes else replace(answer, data=bytes(answer.data))
 
 
 def check_picture(answer: Picture | Failure) -> Picture | Failure:
@@ -47,7 +75,8 @@ def check_picture(answer: Picture | Failure) -> Picture | Failure:
     if fault:
         message = f"{answer.where}: {fault[1]}" if answer.where else fault[1]
         return Failure(answer.image_key, fault[0], message, answer.cost_usd, answer.seconds)
-    return replace(answer, suffix=picture_suffix(answer.data) or "")
+    suffix = picture_suffix(answer.data) or ""
+    return answer if answer.suffix == suffix else replace(answer, suffix=suffix)
 
 
 @dataclass
@@ -60,9 +89,8 @@ class IdenticalPictures:
     _first: dict[str, tuple[str, int]] = field(default_factory=dict)  # prompt and sample by the picture's digest
     _reported: set[str] = field(default_factory=set)
 
-    def add(self, picture: Picture, prompt: str, sample: int) -> None:
-        """Compare a picture with those that were added before."""
-        digest = sha256(picture.data)
+    def add(self, digest: str, prompt: str, sample: int) -> None:
+        """Compare a picture, by its SHA-256, with those that were added before."""
         other, other_sample = self._first.setdefault(digest, (prompt, sample))
         if len(self._first) > _REMEMBERED:
             del self._first[next(iter(self._first))]

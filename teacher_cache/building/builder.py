@@ -11,20 +11,23 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from teacher_cache.batches.teacher import OpenAIBatch
 from teacher_cache.building.background import Background
+from teacher_cache.building.batches.drawing import BatchDrawing
 from teacher_cache.building.completeness import require_complete, require_pictures, require_teacher
 from teacher_cache.building.drawing import Drawing
 from teacher_cache.building.encoding import Encoded
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import Plan, make_plan
+from teacher_cache.building.plan import Plan, batched_in, make_plan
 from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.sealing import seal
-from teacher_cache.building.spool_opening import adopt_moved_spools, open_spool, settle, total_spent
+from teacher_cache.building.spool_opening import adopt_moved_spools, open_spool, settle, total_spent, workspace_of
 from teacher_cache.encoders import Encoder, source_of_encoder
 from teacher_cache.errors import ArmadaError, CacheError, not_one_of
 from teacher_cache.files.rights import check_writable
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.sources import Source
+from teacher_cache.spool.run_log import Run, RunLog, counter
 from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
@@ -50,7 +53,8 @@ class BuildReport:
     calls_total: int
     cost_usd_total: float
     seconds: float
-    stopped: str  # "", "budget" or "interrupted"
+    stopped: str  # "", "budget", "interrupted", or "batches": run the build again for the pictures that are in them
+    in_batches: int = 0  # requested pictures that a provider's batches have not brought yet
 
 
 def build(
@@ -109,17 +113,23 @@ def build_requests(
         if plan.calls or plan.features_at_hand < len(requests):
             check_writable(cache.store, build_folders(teacher_source, encoder_source))
         try:
-            with Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background:
-                drawing = Drawing(spool, teacher, teacher_source, options, background, stop, clock)
-                if plan.calls:
-                    drawing.run(plan, planned)
+            with (
+                _run_log(cache, spool, plan, (teacher_source, encoder_source), options, clock) as log,
+                Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background,
+            ):
+                drawing = _drawing(spool, teacher, teacher_source, options, background, stop, clock)
+                if plan.calls or isinstance(drawing, BatchDrawing):
+                    with log.drawing(counter(drawing)):
+                        drawing.run(plan, planned)
                 encoded = background.finish(requests.index)
+                log.stopped = drawing.stopped or ("interrupted" if stop() else "")
         finally:
             with contextlib.suppress(CacheError):  # without room or rights, the next build does it
                 settle(cache, spool, provenance)
         spool.add_rate(f"encoder {encoder_source.name}", encoded.written + encoded.refused, encoded.seconds)
         own = spool.spent_by_this_build()
         total = total_spent(cache, spool, teacher_source)
+        in_batches = batched_in(spool, teacher_source, requests)
     report = _report(
         plan,
         drawing,
@@ -128,6 +138,7 @@ def build_requests(
         total=total,
         seconds=clock() - started,
         stopped=drawing.stopped or ("interrupted" if stop() else ""),
+        in_batches=in_batches,
     )
     if report.drawn or report.encoded or report.calls:
         write_card(cache)
@@ -141,7 +152,7 @@ def prepare(
 ) -> int:
     """Seal what earlier builds left in this host's spools, and read the cache again. Return the number of the last seal
     before that: a picture is in the cache as it was read, or in a later seal."""
-    adopt_moved_spools(cache, options, provenance)
+    adopt_moved_spools(cache, spool, options, provenance)
     if spool.unsealed():
         check_writable(cache.store, build_folders(teacher, encoder))
     cache.register(teacher, encoder)
@@ -153,6 +164,46 @@ def prepare(
     return planned
 
 
+def _run_log(
+    cache: Cache,
+    spool: Spool,
+    plan: Plan,
+    sources: tuple[Source, Source],
+    options: BuildOptions,
+    clock: Callable[[], float],
+) -> RunLog:
+    """Return the log of this build, for those who watch it."""
+    workspace = workspace_of(cache)
+    assert workspace, "the spool is open"
+    run = Run(
+        build=spool.locks.owner,
+        teacher=sources[0].name,
+        encoder=sources[1].name,
+        prompts=options.prompts,
+        started=clock(),
+        requested=len(plan.requests),
+        at_hand=plan.pictures_at_hand,
+        planned=plan.calls,
+        max_calls=options.max_calls,
+        budget_usd=options.budget_usd,
+    )
+    return RunLog(workspace.folder, run, clock)
+
+
+def _drawing(
+    spool: Spool,
+    teacher: Teacher,
+    source: Source,
+    options: BuildOptions,
+    background: Background,
+    stop: Callable[[], bool],
+    clock: Callable[[], float],
+) -> Drawing | BatchDrawing:
+    if isinstance(teacher, OpenAIBatch):
+        return BatchDrawing(spool, teacher, source, options, background, stop, clock)
+    return Drawing(spool, teacher, source, options, background, stop, clock)
+
+
 def build_folders(teacher: Source, encoder: Source) -> list[str]:
     """Return the folders of a cache into which a build writes."""
     images = [f"images/{teacher.name}/{kind}" for kind in ("shards", "indexes")]
@@ -161,13 +212,14 @@ def build_folders(teacher: Source, encoder: Source) -> list[str]:
 
 def _report(
     plan: Plan,
-    drawing: Drawing,
+    drawing: Drawing | BatchDrawing,
     encoded: Encoded,
     *,
     own: tuple[int, float],
     total: tuple[int, float],
     seconds: float,
     stopped: str,
+    in_batches: int,
 ) -> BuildReport:
     """Return the report of a build; `own` are its own calls and cost, `total` those of all builds of the cache."""
     return BuildReport(
@@ -187,5 +239,6 @@ def _report(
         calls_total=total[0],
         cost_usd_total=total[1],
         seconds=seconds,
-        stopped=stopped,
+        stopped=stopped or ("batches" if in_batches else ""),
+        in_batches=in_batches,
     )

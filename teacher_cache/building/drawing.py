@@ -5,20 +5,22 @@ with a growing delay, until it succeeds or `attempts` calls have failed, which i
 was turned away is sent again under the call reserved for it. If the build stops before, the next one requests it. If an
 answer can't be stored (the disk is full), no further call is sent, and the answers of the calls in flight are stored in
 the room reserved for them.
+
+The teacher's thread waits neither for a picture's check nor for the disk: pictures are checked on other threads, and
+one thread writes claims and answers together (spool/writer.py). No more answers wait than calls are in flight.
 """
 
 from __future__ import annotations
 
-import itertools
+import contextlib
+import os
 import sys
+import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
 
-from teacher_cache.building.answers import IdenticalPictures, check_answer, check_picture
+from teacher_cache.building.answers import IdenticalPictures, answers_of, check_picture
 from teacher_cache.building.background import Background
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.other_hosts import RequestQueue
@@ -26,17 +28,21 @@ from teacher_cache.building.plan import Plan
 from teacher_cache.building.retries import Retries, Sending
 from teacher_cache.building.same_pictures import redraw_notes
 from teacher_cache.errors import ArmadaError, CacheError
+from teacher_cache.files.crash_points import crash_point
 from teacher_cache.format.sources import Source
+from teacher_cache.keys import sha256
 from teacher_cache.progress_bar import progress
+from teacher_cache.spool.ahead import ClaimsAhead
 from teacher_cache.spool.budget import Budget
 from teacher_cache.spool.rows import Wanted
-from teacher_cache.spool.spool import Spool, StoredError
+from teacher_cache.spool.spool import Spool
+from teacher_cache.spool.statements import Answered
+from teacher_cache.spool.writer import Writer
 from teacher_cache.teachers import Failure, Picture, Request, Teacher
-
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from teacher_cache.workers import Workers
 
 _FIRST_PICTURE_BYTES = 256 << 10  # how large a picture is taken to be before the first one has arrived
+_CHECKERS = min(4, os.cpu_count() or 1)  # threads
 
 
 @dataclass
@@ -55,11 +61,10 @@ class Drawing:
     stopped: str = ""  # or "budget" or "interrupted"
     _in_flight: dict[str, Sending] = field(default_factory=dict)  # by image key
     _claimed_elsewhere: list[Wanted] = field(default_factory=list)  # by another build of this host
-    _unrecorded: deque[Picture | Failure] = field(default_factory=deque)  # answers that are not in the spool yet
-    _records: deque[Future[None]] = field(default_factory=deque)  # the recorder's tasks
-    _error: ArmadaError | None = None  # why no further call is sent
+    _unstored: dict[str, Wanted] = field(default_factory=dict)  # whose answers have arrived, by image key
+    _stored: threading.Condition = field(default_factory=threading.Condition)  # notified when there are fewer of them
+    _error: Exception | None = None  # why no further call is sent
     _pulled: int = 0  # requests
-    _prompts: dict[str, tuple[str, int]] = field(default_factory=dict)  # of unrecorded answers, by image key
 
     def __post_init__(self) -> None:
         self._name = f"teacher {self.teacher_source.spec.get('kind', '')}"
@@ -72,60 +77,51 @@ class Drawing:
         Raises ArmadaError if the teacher stops the build or fails for an unknown reason, CacheError if the disk is
         full. Answers that have arrived are stored in any case.
         """
-        started, self._sealed_at = time.monotonic(), self.clock()
+        started, self._sealed_at, digest = time.monotonic(), self.clock(), self.teacher_source.digest
         self.spool.reserve.grow(self._room(_FIRST_PICTURE_BYTES))
         for note in redraw_notes(self.background.cache, self.teacher_source, plan):
             print(f"{self._name}: {note}", file=sys.stderr)
-        with progress(plan.calls, self._name, "picture") as bar, ThreadPoolExecutor(1) as recorder:
-            pending: Iterator[Wanted] = RequestQueue(plan, self.background.others, bar.update)
+        self._writer = Writer(self.spool, digest, planned, budget=self._budget, stored=self._count)
+        self._claims: ClaimsAhead[Sending] = ClaimsAhead(self._writer, self._next, max(0, self._concurrency - 1))
+        with progress(plan.calls, self._name, "picture") as self._bar:
+            self._pending: Iterator[Wanted] = RequestQueue(plan, self.background.others, self._bar.update)
             try:
-                while not self.stopped and not self._error:
-                    pulled = self._pulled
-                    for answer in self._answers(self._requests(pending, planned, bar)):
-                        if not self._schedules_retry(answer):
-                            self._unrecorded.append(answer)
-                            self._records.append(recorder.submit(self._record))
-                            bar.update()
-                        self._wait_for_records(self._concurrency)  # a killed build loses unrecorded answers
-                    left = next(pending, None)  # a teacher may end before it has pulled all requests
-                    if left and not self.stopped and not self._error:
-                        if self._pulled == pulled:
-                            raise ArmadaError(f"{self._name}: it pulls no request, though pictures are missing")
-                        pending = itertools.chain([left], pending)
-                        continue
-                    if not self._claimed_elsewhere and not self._retries:
-                        break
-                    self._wait_for_retry()
-                    pending, self._claimed_elsewhere = iter(self._claimed_elsewhere), []
+                with self._writer, Workers(_CHECKERS, self._check, "check") as self._checkers:
+                    self._draw_all()
             finally:
-                self._records.append(recorder.submit(self._record))  # what could not be stored at the first try
-                self._wait_for_records(0)
-                self._free_reserved()
+                self._free_unsent()
                 self.background.seal()
-        if self._error:
-            raise self._error
+        if self._has_failed():
+            raise self._error or AssertionError
         answers = self.drawn + sum(self.failed.values())
         self.spool.add_rate(f"teacher {self.teacher_source.name}", answers, time.monotonic() - started)
 
-    def _answers(self, requests: Iterator[Request]) -> Iterator[Picture | Failure]:
-        """Yield one answer per request that the teacher pulls: an answer that was not requested, or a second one, is
-        dropped, and a missing one is a failure. An answer that is none ends the build."""
-        odd = 0
-        for given in self.teacher.draw(requests):
-            try:
-                answer = check_answer(given, self._name)
-            except ArmadaError as error:  # the calls in flight end, and their answers are stored
-                self._error = self._error or error
+    def _draw_all(self) -> None:
+        while not self.stopped and not self._has_failed():
+            pulled = self._pulled
+            facts = self._in_flight, self._name, self._fail, self._has_failed
+            for answer in answers_of(self.teacher, self._requests(), *facts):
+                if not self._schedules_retry(answer):
+                    self._store(answer)
+                    self._bar.update()
+            if self.stopped or self._has_failed():
+                return
+            if self._claims.has_next():  # a teacher may end before it has pulled all requests
+                if self._pulled == pulled:
+                    raise ArmadaError(f"{self._name}: it pulls no request, though pictures are missing")
                 continue
-            if answer.image_key in self._in_flight:
-                yield answer
-                continue
-            odd += 1
-            if odd == 1:
-                key = answer.image_key
-                print(f"{self._name}: an answer to no request in flight is dropped: {key!r}", file=sys.stderr)
-        for key in [] if self._error else list(self._in_flight):
-            yield Failure(key, "transient", "the teacher gave no answer to this request")
+            if not self._claimed_elsewhere and not self._retries:
+                return
+            self._retries.wait(self.stop, 0.2 if self._claimed_elsewhere else float("inf"))  # another build may die
+            self._pending, self._claimed_elsewhere = iter(self._claimed_elsewhere), []
+
+    def _fail(self, error: Exception) -> None:
+        """End the build later: no further call is sent, the calls in flight end, and their answers are stored."""
+        self._error = self._error or error
+
+    def _has_failed(self) -> bool:
+        self._error = self._error or self._writer.error
+        return self._error is not None
 
     @property
     def _concurrency(self) -> int:
@@ -134,12 +130,12 @@ class Drawing:
 
     def _room(self, largest: int) -> int:
         """Return the bytes that the answers in flight take in the spool if a picture has at most `largest` bytes."""
-        return 2 * largest * (self._concurrency + 2)
+        return 2 * largest * (max(self._concurrency, len(self._in_flight)) + 2)
 
-    def _requests(self, pending: Iterator[Wanted], planned: int, bar: tqdm[Any]) -> Iterator[Request]:
-        """Yield the requests to send; each is claimed when it is pulled. After an error none is sent, so that the calls
-        in flight end and their answers are stored."""
-        while not self._error:
+    def _requests(self) -> Iterator[Request]:
+        """Yield the requests to send, whose claims are durable. After an error none is sent, so that the calls in
+        flight end and their answers are stored."""
+        while not self._has_failed():
             if self.stop():
                 self.stopped = "interrupted"
                 return
@@ -147,25 +143,33 @@ class Drawing:
             if retry and retry.refusals:
                 yield self._sent(self._retries.pop())
                 continue
-            wanted = retry.wanted if retry else next(pending, None)
-            if wanted is None:
-                return
             try:
-                claim = self.spool.claim(self.teacher_source.digest, wanted, self._budget(), planned)
+                taken = self._claims.take(self._concurrency - len(self._in_flight))
             except CacheError as error:
-                self._error = error
+                self._fail(error)
                 return
+            if taken is None:
+                return
+            sending, claim = taken
             if claim == "spent":
                 self.stopped = "budget"
                 return
-            if retry:
-                self._retries.pop()
             if claim == "granted":
-                yield self._sent(retry or Sending(0.0, 0, wanted))
+                crash_point("drawing.send")
+                yield self._sent(sending)
             elif claim == "held":
-                self._claimed_elsewhere.append(wanted)
+                self._claimed_elsewhere.append(sending.wanted)
             else:
-                bar.update()
+                self._bar.update()
+
+    def _next(self) -> Sending | None:
+        """Return the next request to claim: one to send again, if it is due, else a new one. One that was turned away
+        has its claim."""
+        retry = self._retries.peek()
+        if retry and not retry.refusals:
+            return self._retries.pop()
+        wanted = next(self._pending, None)
+        return Sending(0.0, 0, wanted) if wanted else None
 
     def _sent(self, sending: Sending) -> Request:
         request = sending.wanted.request
@@ -177,73 +181,69 @@ class Drawing:
         price, elsewhere = self.teacher.price_usd, self.background.spent_elsewhere
         return Budget(self.options.max_calls, self.options.budget_usd, price, elsewhere)
 
-    def _wait_for_records(self, most: int) -> None:
-        """Wait until at most `most` answers are not stored yet. The first error ends the build later."""
-        while len(self._records) > most or (self._records and self._records[0].done()):
-            try:
-                self._records.popleft().result()
-            except ArmadaError as error:
-                self._error = self._error or error
-
     def _schedules_retry(self, answer: Picture | Failure) -> bool:
         """Schedule a retry if the request was turned away, or failed transiently with attempts left; return whether."""
         sent = self._in_flight.pop(answer.image_key)
         if not self._retries.take_back(sent, answer):
-            self._prompts[answer.image_key] = sent.wanted.request.prompt, sent.wanted.request.sample
+            self._unstored[answer.image_key] = sent.wanted
             return False
         if isinstance(answer, Failure) and not answer.turned_away:
-            self._note_cost(answer)
+            self._writer.note_cost(answer)
         return True
 
-    def _free_reserved(self) -> None:
-        """Note that nothing was paid for the reserved calls that the server turned away."""
-        for sending in self._retries.reserved() if self.teacher.price_usd is not None else []:
-            self._note_cost(Failure(sending.wanted.request.image_key, "transient", "", 0.0))
+    def _free_unsent(self) -> None:
+        """Give back the claims of requests that were not sent, and note that nothing was paid for those that the server
+        turned away."""
+        unsent = self._claims.give_up()
+        free = [Failure(sending.wanted.request.image_key, "transient", "", 0.0) for sending in self._retries.reserved()]
+        with contextlib.suppress(CacheError):  # on a full disk, they stay in the ledger
+            self.spool.give_back(self.teacher_source.digest, unsent)
+            self.spool.write(None, [], free if self.teacher.price_usd is not None else [])
 
-    def _note_cost(self, answer: Failure) -> None:
-        try:
-            self.spool.note_cost(answer)
-        except CacheError as error:  # its reserved price stays in the ledger
-            self._error = self._error or error
-
-    def _wait_for_retry(self) -> None:
-        """Wait until the next retry is due, or for a moment if another build has claimed rows: it may die."""
-        due = self._retries.next_due
-        if self._claimed_elsewhere:
-            due = min(due, time.monotonic() + 0.2)
-        while time.monotonic() < due and not self.stop():
-            time.sleep(max(0.0, min(0.2, due - time.monotonic())))
-
-    def _record(self) -> None:
-        """On the recorder's thread: check the answers that have arrived, store them together, and start a seal if one
-        is due."""
-        answers = []
-        while self._unrecorded:
-            answer = self._unrecorded.popleft()
-            try:
-                answers.append(check_picture(answer))
-            except ArmadaError as error:  # the other answers are stored all the same
-                self._error = self._error or error
-        if not answers:  # an earlier call has recorded this answer together with others
+    def _store(self, answer: Picture | Failure) -> None:
+        """Let an answer be checked and stored. Wait until no more of them wait than calls are in flight: a killed build
+        loses them. A teacher without calls in flight gets its next claim when the writer has stored its answer."""
+        if not self._concurrency:
+            self._check(answer)
             return
+        self._checkers.put(answer)
+        while self._checkers.ready:
+            self._checkers.get()
+        with self._stored:
+            while len(self._unstored) > self._concurrency and not self._has_failed():
+                self._stored.wait(0.5)
+
+    def _check(self, answer: Picture | Failure) -> None:
+        """Check an answer, and give it to the writer. An error ends the build; the other answers are stored."""
         try:
-            self.spool.record(answers)
-        except StoredError as error:
-            self._error = self._error or error
-        except CacheError:
-            self._unrecorded.extend(answers)
-            raise
-        for answer in answers:
-            prompt, sample = self._prompts.pop(answer.image_key)
-            if isinstance(answer, Picture):
+            checked = check_picture(answer)
+            digest = sha256(checked.data) if isinstance(checked, Picture) else ""
+            self._writer.store([(checked, digest)])
+        except Exception as error:
+            self._fail(error)
+            with self._stored:
+                self._stored.notify()
+
+    def _count(self, answers: Sequence[Answered]) -> None:
+        """On the writer's thread: count answers that are stored, and start a seal if one is due."""
+        try:
+            for answer, digest in answers:
+                request = self._unstored.pop(answer.image_key).request
+                if isinstance(answer, Failure):
+                    self.failed[answer.reason] = self.failed.get(answer.reason, 0) + 1
+                    continue
                 self.drawn += 1
                 if not getattr(self.teacher, "deterministic", False):
-                    self._identical.add(answer, prompt, sample)
-            else:
-                self.failed[answer.reason] = self.failed.get(answer.reason, 0) + 1
-        if self._error:
+                    self._identical.add(digest, request.prompt, request.sample)
+            self._seal_if_due(answers)
+        finally:
+            with self._stored:
+                self._stored.notify()
+
+    def _seal_if_due(self, answers: Sequence[Answered]) -> None:
+        if self._has_failed() or not answers:
             return
-        self.spool.reserve.grow(self._room(max((len(a.data) for a in answers if isinstance(a, Picture)), default=0)))
+        self.spool.reserve.grow(self._room(max(len(a.data) if isinstance(a, Picture) else 0 for a, _ in answers)))
         full = self.spool.count(self.teacher_source.digest, "drawn") >= self.options.seal_rows
         if (full or self.clock() - self._sealed_at >= self.options.seal_seconds) and not self.background.is_sealing:
             self.background.seal()

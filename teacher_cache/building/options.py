@@ -26,6 +26,7 @@ class BuildOptions:
     format: str = "parquet"  # or webdataset
     retry: Sequence[str] = ()  # reasons of earlier failures to request again
     redraw_missing: bool = False  # files that commits name and the cache lacks are gone for good: draw them again
+    wait: bool = False  # for batches until they have brought everything; else the build ends and is run again
     prompts: str = ""  # where the prompts came from, for the dataset card
 
     def __post_init__(self) -> None:

@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from teacher_cache.batches.tables import keys_in_batches
 from teacher_cache.building.requests import Requests
-from teacher_cache.building.spool_opening import open_existing_spool
+from teacher_cache.building.spool_opening import open_existing_spool, total_spent
 from teacher_cache.format.digests import DigestIndex, from_column, from_hex, index_digests, same_at, smaller_rows
 from teacher_cache.format.sources import Source
 from teacher_cache.spool.rows import Wanted
+from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.key_columns import canonical_pictures, feature_digests, picture_digests
 
@@ -106,6 +109,19 @@ def has_feature(cache: Cache, teacher: Source, encoder: Source, images: pa.Table
     return _have_feature(cache, teacher, encoder, index, from_column(images["image_sha256"]))
 
 
+def batched(cache: Cache, teacher: Source, requests: Requests) -> int:
+    """Return how many of some requests are in batches of this host whose results are not here yet: a plan counts them
+    as calls, and a build does not make them again."""
+    with open_existing_spool(cache) as spool:
+        return batched_in(spool, teacher, requests) if spool else 0
+
+
+def batched_in(spool: Spool, teacher: Source, requests: Requests) -> int:
+    """Return how many of some requests are in batches that an open spool knows; see `batched`."""
+    keys = keys_in_batches(spool, teacher.digest)
+    return int((requests.index.find(from_hex(keys, "the spool")) >= 0).sum())
+
+
 def expected_seconds(cache: Cache, teacher: Source, encoder: Source, plan: Plan) -> float | None:
     """Return how many seconds the plan's calls and encodings take at the rates measured on this host; None if the
     rate of one of them has not been measured yet."""
@@ -118,3 +134,33 @@ def expected_seconds(cache: Cache, teacher: Source, encoder: Source, plan: Plan)
     if (calls and call is None) or (features and encoding is None):
         return None
     return float(calls * (call or 0.0) + features * (encoding or 0.0))
+
+
+def spent_so_far(cache: Cache, teacher: Source) -> float:
+    """Return the dollars that all calls for a teacher have cost, on all hosts as far as their commits are here."""
+    with open_existing_spool(cache) as spool:
+        return float(total_spent(cache, spool, teacher)[1])
+
+
+def expected_price(cache: Cache, teacher: Source, price_usd: float | None, *, is_exact: bool = True) -> float | None:
+    """Return the dollars that a request of this teacher is expected to cost; None if that is not known.
+
+    It is what the cache's requests have cost so far, retries, time-outs and refusals included, if each picture has a
+    cost. It is not less than an exact price: some of them may have been bought for less, by batch.
+    """
+    with open_existing_spool(cache) as spool:
+        _, spent = total_spent(cache, spool, teacher)
+        settled = sum(spool.count(teacher.digest, state) for state in ("drawn", "failed")) if spool else 0
+    if not spent:
+        return price_usd
+    failed = cache.failures(teacher)["image_key"]
+    columns = ["image_key", "cost_usd"] if len(failed) else ["cost_usd"]
+    for _, table in cache.tables(f"images/{teacher.name}/", columns):
+        if table["cost_usd"].null_count:
+            return price_usd
+        if len(failed):  # without those that were drawn later
+            failed = failed.filter(pc.invert(pc.is_in(failed, table["image_key"].combine_chunks())))
+        settled += table.num_rows
+    settled += len(failed)
+    paid = spent / settled if settled else spent
+    return max(paid, price_usd) if is_exact and price_usd is not None else paid

@@ -8,7 +8,7 @@ import heapq
 import itertools
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from teacher_cache.spool.rows import Wanted
@@ -69,6 +69,12 @@ class Retries:
         due = time.monotonic() + wait_s
         heapq.heappush(self._heap, Sending(due, next(self._ties), sent.wanted, attempt, refusals))
         return True
+
+    def wait(self, stop: Callable[[], bool], most_s: float) -> None:
+        """Wait until the next request is due, for at most so many seconds, or until `stop` says so."""
+        due = min(self.next_due, time.monotonic() + most_s)
+        while time.monotonic() < due and not stop():
+            time.sleep(max(0.0, min(0.2, due - time.monotonic())))
 
     def reserved(self) -> list[Sending]:
         """Return the waiting requests whose calls are reserved, though the server turned them away."""

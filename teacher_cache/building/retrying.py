@@ -34,6 +34,7 @@ def retry(
     *,
     max_calls: int | None = None,
     budget_usd: float | None = None,
+    wait: bool = False,
     stop: Callable[[], bool] = lambda: False,
 ) -> BuildReport | None:
     """Request again, once each, the teacher's pictures that failed for one of these reasons, and encode them.
@@ -51,7 +52,7 @@ def retry(
                 f"{', '.join(other.name for other in others)}; {retry_command(cache, others[0])}"
             )
         return None
-    options = BuildOptions(max_calls=max_calls, budget_usd=budget_usd, retry=tuple(reasons), prompts="retry")
+    options = BuildOptions(max_calls=max_calls, budget_usd=budget_usd, retry=tuple(reasons), wait=wait, prompts="retry")
     return build_requests(cache, requests, teacher, encoder, options, stop=stop)
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from teacher_cache.batches.moving import move_batches
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.sealing import seal
 from teacher_cache.errors import CacheError
@@ -81,8 +82,9 @@ def workspace_of(cache: Cache) -> Workspace | None:
     return find_workspace(cache.store, lambda: _ledgers(cache))
 
 
-def adopt_moved_spools(cache: Cache, options: BuildOptions, provenance: Provenance) -> None:
-    """Seal what waits in the spools of caches that were moved here, commit what they spent, and remove them."""
+def adopt_moved_spools(cache: Cache, own: Spool, options: BuildOptions, provenance: Provenance) -> None:
+    """Seal what waits in the spools of caches that were moved here, take over their batches, commit what they spent,
+    and remove them. `own` is the spool of the cache where it is now."""
     for moved in list(moved_workspaces(cache.store)):
         if _is_in_use(moved):
             _say(
@@ -94,6 +96,7 @@ def adopt_moved_spools(cache: Cache, options: BuildOptions, provenance: Provenan
             for source in cache.teachers():
                 seal(cache, spool, source, options, provenance, again=True)
             settle(cache, spool, provenance)
+            move_batches(spool, own)
             left = sum(spool.unsealed().values())
         if not left:
             shutil.rmtree(moved.folder, ignore_errors=True)

@@ -12,6 +12,7 @@ from collections import Counter
 
 POINTS = (
     "spool.claim",  # in the transaction that reserves a call
+    "drawing.send",  # the call is reserved, its request is not sent
     "spool.record",  # in the transaction that stores an answer
     "spool.sealed",  # in the transaction that removes committed rows
     "store.draft",  # the temporary file is written, not yet synced
@@ -21,6 +22,16 @@ POINTS = (
     "cache.committed",  # the commit is written, its rows are still in the spool
     "vacuum.remove",  # a replaced file is about to be removed
     "store.quarantine",  # a damaged file is about to be moved aside
+)
+BATCH_POINTS = (  # of builds whose teacher sends batches
+    "batch.reserve",  # in the transaction that reserves a batch
+    "batch.upload",  # before its file is uploaded
+    "batch.uploaded",  # the provider has the file, and the spool does not know
+    "batch.create",  # before the batch is created
+    "batch.created",  # the provider has accepted the batch, and the spool does not know
+    "batch.record",  # in the transaction that stores some of its results
+    "batch.settled",  # all results are stored, the provider's copies are not deleted
+    "batch.deleted",  # the provider's copies are deleted, the spool does not know
 )
 _passed: Counter[str] = Counter()
 

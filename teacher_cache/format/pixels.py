@@ -11,7 +11,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -69,11 +69,11 @@ def picture_fault(data: bytes) -> tuple[str, str] | None:
     The reason is "undecodable" if it has no pixels (see `open_picture`), and "blank" if all pixels have one colour.
     """
     try:
-        pixels = np.asarray(open_picture(data)).reshape(-1, 3)
+        ranges: Any = open_picture(data).getextrema()  # of each channel
     except PictureError as error:
         return "undecodable", str(error)
-    if (pixels == pixels[0]).all():
-        return "blank", f"every pixel has the colour {tuple(pixels[0].tolist())}"
+    if all(low == high for low, high in ranges):
+        return "blank", f"every pixel has the colour {tuple(low for low, _ in ranges)}"
     return None
 
 
@@ -107,12 +107,13 @@ def _opened(data: bytes) -> Iterator[Image]:
 
 def _upright(image: Image) -> Image:
     """Decode the first frame and turn it by its EXIF orientation; damaged EXIF is ignored, as viewers do."""
-    from PIL import ImageOps
+    from PIL import ExifTags, ImageOps
 
     image.seek(0)
     image.load()
     try:
-        return ImageOps.exif_transpose(image)
+        is_upright = image.getexif().get(ExifTags.Base.Orientation, 1) not in range(2, 9)
+        return image if is_upright else ImageOps.exif_transpose(image)
     except Exception:  # the parser of EXIF raises many types
         return image.copy()
 

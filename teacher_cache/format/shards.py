@@ -11,7 +11,7 @@ import json
 import re
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import IO, Any
 
@@ -57,6 +57,18 @@ _OPTIONAL = ("cost_usd", "seconds")  # columns in which a value may be missing
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
+def _header() -> bytes:
+    """Return the header of a file in a tar, without its name, size and sum: the field of the sum is eight spaces."""
+    member = tarfile.TarInfo()
+    member.mode = 0o444
+    header = bytearray(member.tobuf(tarfile.USTAR_FORMAT))
+    header[148:156] = b" " * 8
+    return bytes(header)
+
+
+_HEADER = _header()
+
+
 @dataclass(frozen=True)
 class ImageRow:
     """The facts about a picture, stored beside it in its tar. `seconds` is the duration of the call."""
@@ -74,25 +86,44 @@ class ImageRow:
 
 def write_samples(
     path: Path, rows: Sequence[ImageRow], pictures: Iterable[bytes], features: np.ndarray | None = None
-) -> None:
-    """Write a WebDataset tar, one sample per row and in the order of the rows.
+) -> pa.Table:
+    """Write a WebDataset tar, one sample per row and in the order of the rows. Return its index, as `index_of` does.
 
     A sample is a picture with its facts (.json) and, if `features` (N, L) are given, its feature (.npy).
     """
-    import webdataset
-
     vectors: Iterable[np.ndarray | None] = features if features is not None else [None] * len(rows)
-    # Members are sorted by name: json, npy, then the picture.
-    with path.open("wb") as stream, webdataset.TarWriter(stream, encoder=False, mtime=0, user="", group="") as tar:
+    names = [one.name for one in fields(ImageRow) if one.name not in ("image_key", "suffix")]
+    index: list[dict[str, Any]] = []
+    with path.open("wb") as stream:
         for row, picture, vector in zip(rows, pictures, vectors, strict=True):
-            facts = {name: value for name, value in asdict(row).items() if name not in ("image_key", "suffix")}
-            sample = {"__key__": row.image_key, row.suffix: picture}
-            sample["json"] = json.dumps(facts, sort_keys=True, ensure_ascii=False).encode("utf-8")
+            facts = {name: getattr(row, name) for name in names}
+            sample = {"json": json.dumps(facts, sort_keys=True, ensure_ascii=False).encode("utf-8")}
             if vector is not None:
                 data = io.BytesIO()
                 np.save(data, vector, allow_pickle=False)
                 sample["npy"] = data.getvalue()
-            tar.write(sample)
+            sample[row.suffix] = picture
+            for suffix in sorted(sample):
+                offset = _write_member(stream, f"{row.image_key}.{suffix}", sample[suffix])
+                if suffix == row.suffix:
+                    index.append({**vars(row), "offset": offset, "bytes": len(picture)})
+        stream.write(bytes(2 * tarfile.BLOCKSIZE))
+        stream.write(bytes(-stream.tell() % tarfile.RECORDSIZE))
+    return _index(index)
+
+
+def _write_member(stream: IO[bytes], name: str, data: bytes) -> int:
+    """Write one file of a tar, byte for byte as webdataset.TarWriter does it, in a tenth of the time. Return the offset
+    of its data."""
+    header = bytearray(_HEADER)
+    header[: len(name)] = name.encode("ascii")
+    header[124:135] = b"%011o" % len(data)
+    header[148:156] = b"%06o\0 " % sum(header)
+    stream.write(header)
+    offset = stream.tell()
+    stream.write(data)
+    stream.write(bytes(-len(data) % tarfile.BLOCKSIZE))
+    return offset
 
 
 def index_of(path: Path) -> pa.Table:
@@ -113,7 +144,7 @@ def index_of(path: Path) -> pa.Table:
                 if suffix == "json":
                     if key in facts:
                         raise CacheError(f"{path}: expected one {key}.json, found two")
-                    facts[key] = {**asdict(ImageRow(image_key=key, suffix="", **json.loads(data)))}
+                    facts[key] = {**vars(ImageRow(image_key=key, suffix="", **json.loads(data)))}
                     continue
                 if key in pictures:
                     raise CacheError(f"{path}: expected one picture of the key {key}, found two")
@@ -124,17 +155,23 @@ def index_of(path: Path) -> pa.Table:
         for key, picture in pictures.items():
             if picture["image_sha256"] != facts[key]["image_sha256"]:
                 raise CacheError(f"{path}: the picture {key}.{picture['suffix']} differs from its sha256")
-        rows = [facts[key] | picture for key, picture in pictures.items()]
-        return pa.Table.from_pylist(rows, schema=IMAGE_COLUMNS)
+        return _index([facts[key] | picture for key, picture in pictures.items()])
     except (tarfile.TarError, pa.ArrowException, ValueError, TypeError, KeyError, OSError, RecursionError) as error:
         raise CacheError(f"{path}: no readable tar of pictures: {error!r}") from None
 
 
+def _index(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=IMAGE_COLUMNS)
+
+
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
-    stream = tar.extractfile(member) if member.isreg() else None
-    if stream is None:
+    if not member.isreg() or member.issparse() or tar.fileobj is None:
         raise CacheError(f"{tar.name!s}: expected only files, found {member.name!r}")
-    return stream.read()
+    tar.fileobj.seek(member.offset_data)
+    data = tar.fileobj.read(member.size)
+    if len(data) < member.size:
+        raise tarfile.ReadError(f"unexpected end of data in {member.name!r}")
+    return data
 
 
 def feature_schema(dimension: int, dtype: str, metadata: Mapping[str, str]) -> pa.Schema:

@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from teacher_cache.batches.tables import requests_by_status
 from teacher_cache.building.plan import missing_features
 from teacher_cache.building.spool_opening import open_existing_spool, total_spent, unsealed
 from teacher_cache.format.arrow import concat, counts
@@ -42,8 +43,10 @@ class TeacherStatus:
     """The pictures of one teacher in the whole cache, and the calls and their cost, of all hosts.
 
     What other hosts have not committed yet is not included. `in_spool` counts the pictures and failures that this host
-    has not sealed yet, `in_flight` its calls without an answer (of a running build, or of a killed one). `per_second`
-    is the rate measured on this host, and `seconds_per_picture` the mean duration of a call.
+    has not sealed yet, `in_flight` its calls without an answer (of a running build, or of a killed one), and
+    `in_batches` the pictures that are in a provider's batches, by the provider's status, for which `reserved_usd` is
+    set aside on top of `cost_usd`. `per_second` is the rate measured on this host, and `seconds_per_picture` the mean
+    duration of a call.
     """
 
     name: str
@@ -52,6 +55,8 @@ class TeacherStatus:
     failures: dict[str, int]
     in_spool: int
     in_flight: int
+    in_batches: dict[str, int]
+    reserved_usd: float
     calls: int
     cost_usd: float
     per_second: float | None
@@ -82,7 +87,9 @@ def _teacher_status(cache: Cache, spool: Spool | None, teacher: Source, in_spool
         pictures=pictures.num_rows,
         failures=counts(failures["reason"]),
         in_spool=in_spool,
-        in_flight=spool.count(teacher.digest, "claimed") if spool else 0,
+        in_flight=spool.count(teacher.digest, "claimed") - spool.reserved(teacher.digest)[0] if spool else 0,
+        in_batches=requests_by_status(spool, teacher.digest) if spool else {},
+        reserved_usd=spool.reserved(teacher.digest)[1] if spool else 0.0,
         calls=calls,
         cost_usd=cost,
         per_second=_rate(spool, f"teacher {teacher.name}"),

@@ -62,7 +62,7 @@ class Spec:
 
 
 def parse_spec(text: str) -> Spec:
-    """Parse a spec such as `openai:gpt-image-1?size=512x512`. Raise SpecError if it is malformed."""
+    """Parse a spec such as `openai:gpt-image-2.5-flare?size=1024x1024`. Raise SpecError if it is malformed."""
     head, _, query = text.partition("?")
     kind, _, model = head.partition(":")
     if not kind:

@@ -2,7 +2,8 @@
 
 `rows` and `pictures` hold what is not committed yet (beside a picture its row as JSON, for a salvage); `calls` is the
 ledger of the calls of running builds and of rows that are not sealed; triggers keep the sums of all calls ever made,
-per teacher, in `spent`; `rates` are the times measured on this host.
+per teacher, in `spent`; `rates` are the times measured on this host. `batches` are requests that were sent in a file:
+the owner of their rows is the batch.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from teacher_cache.errors import CacheError
 from teacher_cache.files.disk import disk_errors_in_words
 
-VERSION = 2
+VERSION = 3
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS rows(
   image_key TEXT PRIMARY KEY, teacher TEXT NOT NULL, prompt TEXT NOT NULL, prompt_key TEXT NOT NULL,
@@ -38,6 +39,13 @@ CREATE TRIGGER IF NOT EXISTS call_priced AFTER UPDATE OF cost_usd ON calls BEGIN
 CREATE TABLE IF NOT EXISTS rates(name TEXT PRIMARY KEY, rows INTEGER NOT NULL, seconds REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS calls_by_key ON calls(image_key);
 CREATE INDEX IF NOT EXISTS calls_by_seal ON calls(sealed);
+CREATE TABLE IF NOT EXISTS batches(
+  uid TEXT PRIMARY KEY, teacher TEXT NOT NULL, server TEXT NOT NULL, state TEXT NOT NULL, rows INTEGER NOT NULL,
+  rows_left INTEGER NOT NULL, price_usd REAL, per_request INTEGER NOT NULL, file_id TEXT NOT NULL DEFAULT '',
+  batch_id TEXT NOT NULL DEFAULT '', status TEXT NOT NULL DEFAULT '', output_id TEXT NOT NULL DEFAULT '',
+  errors_id TEXT NOT NULL DEFAULT '', output_at INTEGER NOT NULL DEFAULT 0, errors_at INTEGER NOT NULL DEFAULT 0,
+  results INTEGER NOT NULL DEFAULT 0, made_at REAL NOT NULL, tried_at REAL NOT NULL DEFAULT 0,
+  missing_since REAL NOT NULL DEFAULT 0, build TEXT NOT NULL);
 """
 RAISE = (  # the sums of a teacher, if these are larger
     "INSERT INTO spent(teacher, calls, cost_usd) VALUES (?, ?, ?) ON CONFLICT(teacher) DO UPDATE"
@@ -64,6 +72,7 @@ class SpoolDatabase:
                 )
             self._connection.executescript(
                 "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+                "PRAGMA secure_delete=OFF; PRAGMA cache_size=-32768;"  # else sealed pictures are overwritten with zeros
                 f"{SCHEMA} PRAGMA user_version={VERSION};"
             )
 

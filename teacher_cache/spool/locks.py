@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 from teacher_cache.files.disk import disk_errors_in_words
 
 _BUILD = "build-"
+BATCH = "batch:"  # begins the owner of a claim whose request is in a provider's batch, which outlives its build
 
 
 class BuildLocks:
@@ -37,8 +38,8 @@ class BuildLocks:
         self._file(self.owner).unlink(missing_ok=True)
 
     def is_alive(self, owner: str) -> bool:
-        """Return whether the build with this name runs."""
-        return owner == self.owner or _is_held(self._file(owner))
+        """Return whether the build with this name runs. A batch lives until its rows are settled."""
+        return owner.startswith(BATCH) or owner == self.owner or _is_held(self._file(owner))
 
     def others(self) -> bool:
         """Return whether any other build runs on this workspace."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from teacher_cache.spool.budget import Budget
 from teacher_cache.teachers import Request
 
-# What a claim results in, see `Spool.claim`.
-Claim = Literal["granted", "held", "done", "spent"]
+# What a claim results in, see `Spool.claim_all`.
+Claim = Literal["granted", "held", "in a batch", "done", "spent"]
 
 
 @dataclass(frozen=True)
@@ -18,6 +20,17 @@ class Wanted:
     request: Request
     prompt_key: str
     attempts: int = 0  # earlier calls, according to its recorded failure
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Pictures to claim for a teacher (its digest), under the caps on all calls ever made for it, with what other
+    ledgers have spent. `planned` is `Spool.last_seal()` before the plan was made."""
+
+    teacher: str
+    wanted: Sequence[Wanted]
+    budget: Budget
+    planned: int
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import shutil
 import sqlite3
 import struct
@@ -18,8 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from teacher_cache.errors import CacheError
 from teacher_cache.keys import sha256
 from teacher_cache.spool.database import RAISE, SpoolDatabase
+from teacher_cache.spool.locks import BATCH
 
 _SUFFIXES = ("", "-wal", "-shm")
 _FRESH = "salvaged.sqlite"
@@ -75,6 +78,7 @@ def _read_into(file: Path, fresh: Path) -> dict[str, int]:
                 _insert(database, "calls", {name: row[name] for name in ("teacher", "image_key", "cost_usd")})
                 counts[row["state"]] += 1
             _save_sums(source, database)
+            _save_batches(source, database)
     finally:
         database.close()
     return counts
@@ -161,3 +165,12 @@ def _save_sums(source: sqlite3.Connection, database: SpoolDatabase) -> None:
             db.execute(RAISE, tuple(row.values()))
     for row in _rows(source, "rates"):
         _insert(database, "rates", row)
+
+
+def _save_batches(source: sqlite3.Connection, database: SpoolDatabase) -> None:
+    """Take over what is known of batches at a provider, whose rows have no answer yet."""
+    for table, name in (("batches", "uid"), ("rows", "owner")):
+        for row in _rows(source, table):
+            if str(row.get(name)).startswith(BATCH) or re.fullmatch("[0-9a-f]{32}", str(row.get("uid"))):
+                with contextlib.suppress(sqlite3.Error, CacheError):  # of another table, if the first page was damaged
+                    _insert(database, table, row)

@@ -11,8 +11,6 @@ that planned before that seal does not request the picture again.
 from __future__ import annotations
 
 import contextlib
-import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -25,7 +23,8 @@ from teacher_cache.spool.budget import Budget
 from teacher_cache.spool.database import RAISE, SpoolDatabase
 from teacher_cache.spool.locks import BuildLocks
 from teacher_cache.spool.reserve import Reserve, remove_reserves
-from teacher_cache.spool.rows import BYTES, COLUMNS, Claim, SpoolRow, Wanted
+from teacher_cache.spool.rows import BYTES, COLUMNS, Claim, Claims, SpoolRow, Wanted
+from teacher_cache.spool.statements import RESERVED, SPENT, Answered, claim_all, give_back, price_all, spent, store_all
 from teacher_cache.teachers import Failure, Picture
 
 
@@ -69,81 +68,59 @@ class Spool:
             db.execute("DELETE FROM calls WHERE sealed IS NOT NULL")
 
     def claim(self, teacher: str, wanted: Wanted, budget: Budget, planned: int) -> Claim:
-        """Reserve one call and its price, before the call is sent.
+        """Reserve one call and its price, before the call is sent; see `claim_all`."""
+        return self.claim_all(Claims(teacher, [wanted], budget, planned))[0]
 
-        Args:
-            teacher: The teacher's digest.
-            wanted: The picture. If this build has claimed it already, this is one more call for it.
-            budget: The caps on all calls ever made for the teacher, with what other ledgers have spent.
-            planned: `last_seal()` before the plan was made.
+    def claim_all(self, claims: Claims) -> list[Claim]:
+        """Reserve one call per picture and its price, before the calls are sent, in one transaction. If this build has
+        claimed a picture already, this is one more call for it.
 
-        Returns:
-            "granted"; "held" if another running build has claimed the picture; "done" if it was drawn or failed,
-            in the spool or in a seal after `planned`; "spent" if the budget does not allow the call.
+        Returns for each picture:
+            "granted"; "held" if another running build has claimed it; "in a batch" if a provider's batch will bring it;
+            "done" if it was drawn or failed, in the spool or in a seal after `claims.planned`; "spent" if the budget
+            does not allow the call.
         """
-        request, owner = wanted.request, self.locks.owner
-        with self._database.transaction() as db:
-            row = db.execute(
-                "SELECT state, owner, attempts FROM rows WHERE image_key = ?", (request.image_key,)
-            ).fetchone()
-            if row and row[0] != "claimed":
-                return "done"
-            if row and row[1] != owner and self.locks.is_alive(row[1]):
-                return "held"
-            query = "SELECT 1 FROM calls WHERE image_key = ? AND sealed > ?"
-            if not row and db.execute(query, (request.image_key, planned)).fetchone():
-                return "done"
-            if not budget.allows(*self.spent(teacher) if budget.is_limited else (0, 0.0)):
-                return "spent"
-            attempts = 1 + (row[2] if row else wanted.attempts)
-            db.execute(
-                "INSERT OR REPLACE INTO rows(image_key, teacher, prompt, prompt_key, sample, state, owner, attempts)"
-                " VALUES (?, ?, ?, ?, ?, 'claimed', ?, ?)",
-                (request.image_key, teacher, request.prompt, wanted.prompt_key, request.sample, owner, attempts),
-            )
-            db.execute(
-                "INSERT INTO calls(teacher, image_key, cost_usd, build) VALUES (?, ?, ?, ?)",
-                (teacher, request.image_key, budget.price_usd, owner),
-            )
-            crash_point("spool.claim")
-        return "granted"
+        return self.write(claims, [], [])
 
     def record(self, answers: Sequence[Picture | Failure]) -> None:
-        """Store answers of a teacher, with bytes, cost and state, in one transaction, which syncs the disk once.
+        """Store answers of a teacher, with bytes, cost and state; see `write`."""
+        self.write(None, [(answer, sha256(answer.data) if isinstance(answer, Picture) else "") for answer in answers])
 
-        If the disk is full, they take the place of the reserve, and StoredError is raised: no further call must be
-        sent. Raise DiskFullError if they could not be stored.
+    def write(
+        self, claims: Claims | None, answers: Sequence[Answered], costs: Sequence[Picture | Failure] = ()
+    ) -> list[Claim]:
+        """Store answers, then the costs of answers that are not stored (see `note_cost`), then make claims, all in one
+        transaction, which syncs the disk once. Return what became of the claims.
+
+        If the disk is full, the answers take the place of the reserve, no claim is made, and StoredError is raised: no
+        further call must be sent. Raise DiskFullError if the answers could not be stored.
         """
         try:
-            self._store(answers)
+            return self._write(claims, answers, costs)
         except DiskFullError as error:
-            if not self.reserve.release():
+            if not answers or not self.reserve.release():
                 raise
-            self._store(answers)
+            self._write(None, answers, costs)
             raise StoredError(str(error)) from error
 
-    def _store(self, answers: Sequence[Picture | Failure]) -> None:
+    def _write(
+        self, claims: Claims | None, answers: Sequence[Answered], costs: Sequence[Picture | Failure]
+    ) -> list[Claim]:
+        made: list[Claim] = []
         with self._database.transaction() as db:
-            for answer in answers:
-                self._record(db, answer)
-            crash_point("spool.record")
+            if answers:
+                store_all(db, answers)
+                crash_point("spool.record")
+            price_all(db, costs)
+            if claims and claims.wanted:
+                made = claim_all(db, claims, self.locks.owner, self.locks.is_alive)
+                crash_point("spool.claim")
+        return made
 
-    def _record(self, db: sqlite3.Connection, answer: Picture | Failure) -> None:
-        if isinstance(answer, Picture):
-            facts = ("drawn", answer.suffix, sha256(answer.data), "", "")
-        else:
-            facts = ("failed", "", "", answer.reason, answer.message)
-        db.execute(
-            "UPDATE rows SET state = ?, suffix = ?, sha256 = ?, reason = ?, message = ?, cost_usd = ?, seconds = ?,"
-            " owner = NULL WHERE image_key = ?",
-            (*facts, answer.cost_usd, answer.seconds, answer.image_key),
-        )
-        if isinstance(answer, Picture):
-            names = f"teacher, state, {COLUMNS}"
-            row = db.execute(f"SELECT {names} FROM rows WHERE image_key = ?", (answer.image_key,)).fetchone()
-            text = json.dumps(dict(zip(names.split(", "), row, strict=True)))
-            db.execute("INSERT OR REPLACE INTO pictures VALUES (?, ?, ?)", (answer.image_key, text, answer.data))
-        self._price(db, answer)
+    def give_back(self, teacher: str, keys: Sequence[str]) -> None:
+        """Undo this build's last claim of each key, whose call was not sent and never will be: the sums get smaller."""
+        with self._database.transaction() as db:
+            give_back(db, self.locks.owner, teacher, keys)
 
     def note_call(self, teacher: str, image_key: str, price_usd: float | None) -> None:
         """Add a call that no claim is made for, before it is sent: that of a recomputation."""
@@ -156,14 +133,7 @@ class Spool:
     def note_cost(self, answer: Picture | Failure) -> None:
         """Store the cost of a call whose answer is not recorded; a claim stays, because the build repeats the
         request."""
-        with self._database.transaction() as db:
-            self._price(db, answer)
-
-    @staticmethod
-    def _price(db: sqlite3.Connection, answer: Picture | Failure) -> None:
-        if answer.cost_usd is not None:
-            query = "UPDATE calls SET cost_usd = ? WHERE id = (SELECT max(id) FROM calls WHERE image_key = ?)"
-            db.execute(query, (answer.cost_usd, answer.image_key))
+        self.write(None, [], [answer])
 
     def release(self) -> None:
         """Delete this build's claims that have no answer. Their calls stay in the ledger."""
@@ -226,8 +196,22 @@ class Spool:
     def spent(self, teacher: str) -> tuple[int, float]:
         """Return the number of calls ever reserved here for a teacher, and their cost in dollars, which is 0 if the
         teacher has no price."""
-        rows = self._database.read("SELECT calls, cost_usd FROM spent WHERE teacher = ?", teacher)
-        return (int(rows[0][0]), round(rows[0][1], 9)) if rows else (0, 0.0)
+        return spent(self._database.read(SPENT, teacher))
+
+    def reserved(self, teacher: str) -> tuple[int, float]:
+        """Return the number of requests in batches whose results are not here yet, and the dollars reserved for them.
+        They are in the ledger as soon as it is known whether they were made."""
+        return spent(self._database.read(RESERVED, teacher))
+
+    def spent_or_reserved(self, teacher: str) -> tuple[int, float]:
+        """Return the calls and dollars that count against a budget."""
+        (calls, usd), (rows, reserved_usd) = self.spent(teacher), self.reserved(teacher)
+        return calls + rows, round(usd + reserved_usd, 9)
+
+    @property
+    def database(self) -> SpoolDatabase:
+        """The tables, for those who change several of them in one transaction."""
+        return self._database
 
     def spent_by_this_build(self) -> tuple[int, float]:
         """Return the number of calls that this build has reserved, and their cost in dollars."""

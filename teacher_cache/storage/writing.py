@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from teacher_cache.errors import CacheError
 from teacher_cache.format.commits import Entry, Shard, Spent
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.shards import (
@@ -16,10 +17,10 @@ from teacher_cache.format.shards import (
     ImageRow,
     feature_column,
     feature_schema,
-    index_of,
     write_samples,
 )
 from teacher_cache.format.sources import Source
+from teacher_cache.keys import sha256
 from teacher_cache.storage.cache import Cache
 
 
@@ -40,13 +41,20 @@ def commit_pictures(
     """
     with cache.store.together():
         with cache.store.draft() as draft:
-            write_samples(draft, rows, pictures)
-            index = index_of(draft)
+            index = write_samples(draft, rows, _checked(rows, pictures))
             tar = cache.add(draft, f"images/{teacher.name}/shards", ".tar", len(rows))
         # The index comes after the tar, from which a repair can make it again if this process is killed here.
         tar = replace(tar, index=cache.write_shard(f"images/{teacher.name}/indexes", index))
         cache.commit([tar], replaced=replaced, lost=lost, spent=spent, **provenance.now())
     return index.append_column("path", pa.repeat(tar.path, index.num_rows))
+
+
+def _checked(rows: Sequence[ImageRow], pictures: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the pictures. Raise CacheError for one that is not the one that was stored with its row."""
+    for row, picture in zip(rows, pictures, strict=True):
+        if sha256(picture) != row.image_sha256:
+            raise CacheError(f"the picture {row.image_key}.{row.suffix} differs from its sha256: it was damaged")
+        yield picture
 
 
 def feature_metadata(teacher: Source, encoder: Source, features: np.ndarray, stored: np.ndarray) -> dict[str, str]:

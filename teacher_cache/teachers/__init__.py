@@ -16,11 +16,15 @@ from teacher_cache.keys import spec_digest
 from teacher_cache.registry.specs import load, parse_spec
 from teacher_cache.teachers.prices import check_price
 
+PRESETS = ("vllm-omni", "sglang", "localai", "together", "xai", "azure", "bfl")  # those of providers/presets.yaml
 BUILT_IN = {
     "pictogram": "teacher_cache.teachers.pictogram:Pictogram",
     "diffusers": "teacher_cache.teachers.diffusers_pipeline:DiffusersPipeline",
     "openai": "teacher_cache.teachers.openai_images:OpenAIImages",
+    "openai-batch": "teacher_cache.batches.teacher:OpenAIBatch",
     "folder": "teacher_cache.teachers.folder:Folder",
+    "litellm": "teacher_cache.teachers.providers.litellm_images:LiteLLMImages",
+    **{name: "teacher_cache.teachers.openai_images:OpenAIImages" for name in PRESETS},
 }
 REASONS = ("transient", "permanent", "refused", "blank", "undecodable")
 

@@ -2,21 +2,23 @@
 
 Each picture has its own random generator, seeded by its key and always on the CPU, so that its noise depends neither on
 the batch nor on the order nor on the device. Another batch size may still change the arithmetic: we saw no difference
-on a CPU in float32, and a few of 255 levels in half precision. While the device draws one batch, the batch before it
-is encoded as PNG and stored.
+on a CPU in float32, and a few of 255 levels in half precision.
+
+The device waits for nothing else: two batches are always queued for it, while the one before them becomes pixels and
+PNGs on other threads and is stored.
 """
 
 from __future__ import annotations
 
 import inspect
-import io
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from teacher_cache.errors import SpecError
 from teacher_cache.keys import sha256
@@ -25,10 +27,8 @@ from teacher_cache.registry.pretrained import brief, warn_unpinned, weights_dige
 from teacher_cache.registry.specs import Spec
 from teacher_cache.registry.torch_models import choose_device, quiet_diffusers, run_in_batches
 from teacher_cache.teachers import Failure, Picture, Request
+from teacher_cache.teachers.diffusers_pictures import Pictures, PipelineOutput, compress, output_type_of
 from teacher_cache.teachers.prompt_window import PromptWindow, window_of_tokenizers
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 # The options of a spec. If a call option is not given, the pipeline uses its own default.
 _CALL_OPTIONS = {"steps": 0, "guidance": -1.0, "negative": "", "height": 0, "width": 0}
@@ -44,13 +44,9 @@ _ARGUMENTS = {"steps": "num_inference_steps", "guidance": "guidance_scale", "neg
 _BATCH_SIZES = {"cpu": 1, "cuda": 8}
 _KEY_SUFFIXES = (".json", ".txt", ".model", ".safetensors", ".bin")  # files of a pipeline's folder that change pictures
 
-DrawnBatch = tuple[list["Image"], list[bool], float]  # pictures, whether each was flagged, seconds per picture
+_QUEUED = 2  # batches that wait for the device, or are drawn, while the one before them is stored
 
-
-class PipelineOutput(Protocol):
-    """The result of a pipeline's call. Some pipelines add `nsfw_content_detected`: None, or a bool per picture."""
-
-    images: list[Image]
+DrawnBatch = tuple[list[PipelineOutput], float]  # and when the device began, on the monotonic clock
 
 
 class Pipeline(Protocol):
@@ -93,28 +89,32 @@ class DiffusersPipeline:
         self.concurrency: int = options["batch"] or _BATCH_SIZES.get(self._device.partition(":")[0], 1)
 
     def draw(self, requests: Iterable[Request]) -> Iterator[Picture | Failure]:
-        """Yield one answer per request. While the answers of one batch are yielded, the device draws the next batch.
+        """Yield one answer per request. While the answers of one batch are yielded, the device draws the next ones.
 
         Raises SpecError if the folder or the hub's model is no text-to-image pipeline, ArmadaError if not even one
         picture fits into the device's memory.
         """
         pending = iter(requests)
-        previous: tuple[list[Request], Future[DrawnBatch]] | None = None
-        with ThreadPoolExecutor(1) as device, ThreadPoolExecutor() as png_writers:
+        queued: deque[tuple[list[Request], Future[tuple[Pictures, float]]]] = deque()
+        with (
+            ThreadPoolExecutor() as png_writers,
+            ThreadPoolExecutor(1) as finisher,
+            ThreadPoolExecutor(1) as device,
+        ):
             while True:
-                batch = list(islice(pending, self.concurrency))
-                current = (batch, device.submit(self._draw, batch)) if batch else None
-                if previous:
-                    pictures, flags, seconds = previous[1].result()
-                    for request, data, flagged in zip(previous[0], png_writers.map(_png, pictures), flags, strict=True):
-                        if flagged:
-                            message = "flagged by the pipeline's safety checker"
-                            yield Failure(request.image_key, "refused", message, seconds=seconds)
-                        else:
-                            yield Picture(request.image_key, data, "png", seconds=seconds)
-                if not current:
-                    break
-                previous = current
+                while len(queued) <= _QUEUED and (batch := list(islice(pending, self.concurrency))):
+                    drawn = device.submit(self._draw, batch)
+                    queued.append((batch, finisher.submit(_finish, drawn, png_writers)))
+                if not queued:
+                    return
+                batch, finished = queued.popleft()
+                pictures, seconds = finished.result()
+                for request, (png, is_flagged) in zip(batch, pictures, strict=True):
+                    if is_flagged:
+                        message = "flagged by the pipeline's safety checker"
+                        yield Failure(request.image_key, "refused", message, seconds=seconds)
+                    else:
+                        yield Picture(request.image_key, png.result(), "png", seconds=seconds)
 
     def _draw(self, requests: Sequence[Request]) -> DrawnBatch:
         """Draw one picture per request, in smaller batches from now on if these do not fit into the memory."""
@@ -123,12 +123,7 @@ class DiffusersPipeline:
         outputs, self.concurrency = run_in_batches(
             self._run, requests, self.concurrency, spec=self._text, device=self._device, remedy="?offload=model"
         )
-        pictures: list[Image] = []
-        flags: list[bool] = []
-        for output in outputs:
-            pictures += output.images
-            flags += getattr(output, "nsfw_content_detected", None) or [False] * len(output.images)
-        return pictures, flags, (time.monotonic() - started) / len(requests)
+        return outputs, started
 
     def _run(self, requests: Sequence[Request]) -> PipelineOutput:
         import torch
@@ -138,7 +133,7 @@ class DiffusersPipeline:
         if "negative_prompt" in settings:
             lists["negative_prompt"] = [settings["negative_prompt"]] * len(requests)
         generators = [torch.Generator().manual_seed(request.seed) for request in requests]  # on the CPU
-        return pipeline(**{**settings, **lists}, generator=generators, output_type="pil")
+        return pipeline(**{**settings, **lists}, generator=generators, output_type=output_type_of(pipeline))
 
     @cached_property
     def window(self) -> PromptWindow | None:
@@ -229,7 +224,8 @@ def _find(spec: Spec, revision: str) -> tuple[str, dict[str, str], str]:
     return spec.model, {"model": spec.model, "revision": commit}, commit
 
 
-def _png(picture: Image) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, "PNG", compress_level=1)  # at most half a megabyte more per picture, in a quarter of the time
-    return stream.getvalue()
+def _finish(drawn: Future[DrawnBatch], png_writers: ThreadPoolExecutor) -> tuple[Pictures, float]:
+    """Return the pictures of a batch, whose pixels are here, and the seconds that each took."""
+    outputs, started = drawn.result()
+    pictures = compress(outputs, png_writers)
+    return pictures, (time.monotonic() - started) / max(1, len(pictures))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
 import zlib
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
+from http.client import HTTPException
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from teacher_cache.teachers.http_direct import DirectConnections, NoConnectionError, Reply
+
 if TYPE_CHECKING:
-    from httpx2 import Client, Response
+    from httpx2 import Client
 
 
 @dataclass(frozen=True)
@@ -61,13 +67,31 @@ class ReplyError(Exception):
 
 def open_client(connections: int, limits: Limits) -> Client:
     """Return an HTTP client with `connections` connections; use it as a context manager. Proxies are taken from the
-    environment."""
-    httpx = _httpx()
+    environment; without one, `read_body` keeps a connection per thread."""
+    httpx = http_module()
     pool = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
     timeout = httpx.Timeout(limits.seconds, connect=min(30.0, limits.seconds))
     headers = {"accept-encoding": "identity"}  # pictures don't shrink
-    client: Client = httpx.Client(limits=pool, timeout=timeout, follow_redirects=False, headers=headers)
+    client: Client = _client_class()(
+        verify=httpx.create_ssl_context(), limits=pool, timeout=timeout, follow_redirects=False, headers=headers
+    )
     return client
+
+
+@cache
+def _client_class() -> Any:
+    """Return httpx's client with connections of each thread as `direct`, which it closes."""
+
+    class ThreadsClient(http_module().Client):  # type: ignore[misc]
+        def __init__(self, **settings: Any) -> None:
+            super().__init__(**settings)
+            self.direct = DirectConnections(settings["verify"])
+
+        def __exit__(self, *error: Any) -> None:
+            super().__exit__(*error)
+            self.direct.close()
+
+    return ThreadsClient
 
 
 def read_body(client: Client, method: str, url: str, *, limits: Limits, **request: Any) -> bytes:
@@ -75,55 +99,73 @@ def read_body(client: Client, method: str, url: str, *, limits: Limits, **reques
 
     Raises StatusError if the status is not 200, ReplyError if there is no reply or it exceeds a limit.
     """
-    httpx = _httpx()
+    httpx = http_module()
     deadline = time.monotonic() + limits.seconds
     try:
-        with client.stream(method, url, **request) as response:
-            declared = response.headers.get("content-length", "")
+        with _reply(client, method, url, limits, request) as reply:
+            declared = reply.headers.get("content-length", "")
             if declared.isdecimal() and int(declared) > limits.bytes:
                 raise ReplyError("undecodable", f"a body of {declared} bytes; at most {limits.bytes} are read")
             body = bytearray()
-            for piece in _pieces(response, limits.bytes + 1):
+            for piece in _pieces(reply, limits.bytes + 1):
                 body += piece
                 if len(body) > limits.bytes:
                     raise ReplyError("undecodable", f"a body of more than {limits.bytes} bytes")
                 if time.monotonic() > deadline:
                     raise ReplyError("transient", f"no complete reply within {limits.seconds:g} s")
-            if response.status_code != 200:
-                raise StatusError(response.status_code, response.headers, bytes(body))
-            return bytes(body)
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+    except (httpx.ConnectError, httpx.ConnectTimeout, NoConnectionError) as error:
         message = f"no connection: {error}"
         raise ReplyError("transient", message, billed=False, turned_away=True, unreachable=True) from None
     except httpx.PoolTimeout:
         raise ReplyError("transient", "no free connection", billed=False, turned_away=True) from None
-    except httpx.TimeoutException:
+    except (httpx.TimeoutException, TimeoutError):
         raise ReplyError("transient", f"no reply within {limits.seconds:g} s") from None
-    except (httpx.TransportError, httpx.DecodingError, zlib.error) as error:
+    except (httpx.TransportError, httpx.DecodingError, zlib.error, HTTPException, OSError) as error:
         raise ReplyError("transient", f"the reply was cut off: {error}") from None
     except httpx.InvalidURL as error:
         raise ReplyError("undecodable", f"no usable URL: {error}", billed=False) from None
+    if reply.status != 200:
+        raise StatusError(reply.status, reply.headers, bytes(body))
+    return bytes(body)
 
 
-def _pieces(response: Response, limit: int) -> Iterator[bytes]:
+@contextmanager
+def _reply(client: Client, method: str, url: str, limits: Limits, request: Mapping[str, Any]) -> Iterator[Reply]:
+    """Send a request on this thread's own connection, or by httpx if a proxy or the URL needs it."""
+    direct: DirectConnections | None = getattr(client, "direct", None)
+    if direct and direct.reaches(url) and request.keys() <= {"headers", "json"}:
+        headers = {**client.headers, **request.get("headers", {})}
+        body = None
+        if "json" in request:
+            text = json.dumps(request["json"], ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+            headers["content-type"], body = "application/json", text.encode("utf-8")
+        with direct.send(method, url, headers, body, limits.seconds) as reply:
+            yield reply
+        return
+    with client.stream(method, url, **request) as response:
+        yield Reply(response.status_code, response.headers, response.iter_raw())
+
+
+def _pieces(reply: Reply, limit: int) -> Iterator[bytes]:
     """Yield the body piece by piece, decompressed if it is compressed; a piece has at most `limit` bytes."""
-    encoding = response.headers.get("content-encoding", "identity").strip().lower()
+    encoding = reply.headers.get("content-encoding", "identity").strip().lower()
     if encoding in ("", "identity"):
-        yield from response.iter_raw()
+        yield from reply.pieces
         return
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise ReplyError("undecodable", f"the reply's content-encoding is {encoding!r}; expected identity or gzip")
     decompressor = zlib.decompressobj(wbits=47)  # gzip or zlib, by its first bytes
-    for piece in response.iter_raw():
+    for piece in reply.pieces:
         yield decompressor.decompress(piece, limit)
         if decompressor.unconsumed_tail:  # longer than the limit
             yield b"\0" * limit
     yield decompressor.flush(1 << 16)[:limit]
 
 
-def _httpx() -> ModuleType:
+def http_module() -> ModuleType:
+    """Return the package httpx2 or, before Python 3.11, httpx."""
     try:
         import httpx2 as httpx  # the successor of httpx, for Python 3.11 and later
     except ModuleNotFoundError:
-        import httpx  # type: ignore[no-redef,import-not-found]
+        import httpx  # type: ignore[no-redef]
     return httpx

@@ -10,54 +10,43 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from teacher_cache.errors import SpecError
 from teacher_cache.format.pixels import picture_suffix
 from teacher_cache.registry.specs import Spec
 from teacher_cache.teachers import Failure, Picture, Request
 from teacher_cache.teachers.call_streak import Call, CallStreak
 from teacher_cache.teachers.http_errors import HopelessError, classify, one_line
 from teacher_cache.teachers.http_reply import Limits, ReplyError, StatusError, open_client, read_body
-from teacher_cache.teachers.openai_options import (
-    BODY,
-    KEY_BODY,
-    OPENAI,
-    OPTIONS,
-    check_base_url,
-    check_numbers,
-    prices_of,
-    server_of,
-)
+from teacher_cache.teachers.providers.polling import await_picture
+from teacher_cache.teachers.providers.request_shape import request_shape
 from teacher_cache.teachers.rate_limit import RateLimit
-from teacher_cache.teachers.reply_pictures import read_picture, read_reply
+from teacher_cache.teachers.reply_pictures import Reply, read_picture, read_reply
+from teacher_cache.workers import Workers
 
 if TYPE_CHECKING:
     from httpx2 import Client
 
 
 class OpenAIImages:
-    """`openai:MODEL[?size=1024x1024&quality=low&base_url=...]`; `concurrency` calls in flight, each on its thread."""
+    """`openai:MODEL[?size=1024x1024&quality=low&base_url=...]`, or a preset's name in place of openai; `concurrency`
+    calls in flight, each on its thread."""
 
     def __init__(self, spec: Spec) -> None:
-        options = spec.options(OPTIONS)
-        if not spec.model:
-            raise SpecError(f"{spec.text}: expected openai:MODEL, for example openai:gpt-image-1")
-        check_numbers(spec.text, options)
-        self._url = check_base_url(spec.text, options["base_url"])
-        self._body = {"model": spec.model, **{name: options[name] for name in BODY if options[name]}}
-        self._seed = options["seed"] if options["seed"] != "auto" or self._url != OPENAI else "false"
+        options, shape = request_shape(spec)
+        self._shape, self._body, self._seed = shape, shape.body, shape.seed
+        self._url, self._key_env, self._key = shape.server, shape.key_env, ""
+        self._secrets: tuple[str, ...] = ()
         self._n, self.concurrency = options["n"], options["concurrency"]
         self._limits = Limits(options["timeout"], options["max_mb"] * 1_000_000)
-        self._key_env = options["key_env"] or ("OPENAI_API_KEY" if self._url == OPENAI else "")
-        self._key = ""
+        self._poll_s = float(options.get("poll", 0.0))
         self._rate_limit = RateLimit(options["rpm"])
         self._streak = CallStreak(self.concurrency)
-        self._prices = prices_of(spec, options, self._url)
+        self.prices = self._prices = shape.prices
         self.price_usd = self._prices.picture  # reserved before a call; raised if replies show that pictures cost more
         self.licence = options["licence"] or f"the terms of {urlsplit(self._url).netloc}"
         self.if_identical = (
@@ -65,13 +54,7 @@ class OpenAIImages:
             if self._seed != "false"
             else "leave out seed=false: a seed is then sent for each further sample, and no key changes"
         )
-        self.spec: Mapping[str, Any] = {
-            "kind": "openai",
-            **server_of(spec, options, self._url),
-            **{name: value for name, value in self._body.items() if name == "model" or name in KEY_BODY},
-            **({"revision": options["revision"]} if options["revision"] else {}),
-            **({"seed": "from the image key"} if options["seed"] == "true" else {}),
-        }
+        self.spec: Mapping[str, Any] = shape.key_facts
 
     def draw(self, requests: Iterable[Request]) -> Iterator[Picture | Failure]:
         """Yield one answer per request, in the order of arrival.
@@ -81,16 +64,16 @@ class OpenAIImages:
         groups = _groups(requests, self._n)
         self._streak.begin()
         self._streak.concurrency = self.concurrency
-        with self._client() as client, ThreadPoolExecutor(self.concurrency) as pool:
-            in_flight: set[Future[Call]] = set()
+        with self._client() as client, Workers(self.concurrency, partial(self._call, client), "call") as calls:
+            in_flight = 0
             while True:
-                while not self._streak.hopeless and len(in_flight) < self.concurrency and (group := next(groups, None)):
-                    in_flight.add(pool.submit(self._call, client, group))
+                while not self._streak.hopeless and in_flight < self.concurrency and (group := next(groups, None)):
+                    in_flight += 1
+                    calls.put(group)
                 if not in_flight:
                     break
-                done, in_flight = wait(in_flight, return_when=FIRST_COMPLETED)
-                for call in done:
-                    yield from self._streak.settle(call.result())
+                in_flight -= 1
+                yield from self._streak.settle(calls.get())
         yield from self._streak.end()
         if self._streak.hopeless:
             raise HopelessError(self._without_key(self._streak.hopeless))
@@ -105,28 +88,48 @@ class OpenAIImages:
             raise HopelessError(
                 f"the environment variable {self._key_env} holds no API key: expected printable ASCII characters"
             )
+        if lacking := [name for name in self._shape.header_env.values() if not os.environ.get(name, "").strip()]:
+            raise HopelessError(f"the environment variable {lacking[0]} is not set; header_env sends its value")
         self._key = key
+        self._secrets = tuple(secret for secret in (key, *self._shape.headers("").values()) if secret)
         return open_client(self.concurrency, self._limits)
 
     def _call(self, client: Client, group: Sequence[Request]) -> Call:
         """Make one call, with an answer for each request of the group, whose prompt is the same."""
         sent_at = self._rate_limit.wait()
+
+        def receive() -> tuple[list[bytes | ReplyError], float | None]:
+            try:
+                received = self._pictures(client, group)
+            except ReplyError as error:
+                if error.turned_away and not error.unreachable:
+                    error.wait_s = self._rate_limit.turned_away(sent_at, error.wait_s)
+                raise
+            self._rate_limit.taken()
+            return received
+
+        return self.settled(group, receive)
+
+    def settled(
+        self, group: Sequence[Request], receive: Callable[[], tuple[list[bytes | ReplyError], float | None]]
+    ) -> Call:
+        """Return the answers to a group of requests with one prompt. `receive` returns the pictures of their reply and
+        the cost of the whole call by its usage; it may raise ReplyError or HopelessError."""
         started = time.monotonic()
         pictures: list[bytes | ReplyError] = []
         error = ReplyError("transient", f"expected {len(group)} pictures in the reply, found fewer", billed=False)
         cost: float | None = None  # of the whole call, by its usage
         hopeless = ""
         try:
-            pictures, cost = self._pictures(client, group)
-            self._rate_limit.taken()
+            pictures, cost = receive()
         except HopelessError as stop:
             advice = "; or add seed=false to the spec" if stop.param == "seed" else ""
+            if not self._key and str(stop).startswith(("HTTP 401", "HTTP 403")):
+                advice = "; no API key was sent: name the environment variable that contains it with key_env=VARIABLE"
             hopeless = self._without_key(f"{stop}{advice}")
             error = ReplyError("transient", hopeless, billed=False, turned_away=True)
         except ReplyError as unusable:
             error = unusable
-            if error.turned_away and not error.unreachable:
-                error.wait_s = self._rate_limit.turned_away(sent_at, error.wait_s)
         except Exception as unforeseen:  # what no one foresaw in one reply is no error of the others
             error = ReplyError("undecodable", f"{type(unforeseen).__name__}: {unforeseen}")
         seconds = (time.monotonic() - started) / len(group)
@@ -173,34 +176,60 @@ class OpenAIImages:
         )
 
     def _without_key(self, message: str) -> str:
-        return one_line(message.replace(self._key, "***") if self._key else message)
+        for secret in self._secrets:
+            message = message.replace(secret, "***")
+        return one_line(message)
 
     def _pictures(self, client: Client, group: Sequence[Request]) -> tuple[list[bytes | ReplyError], float | None]:
         """Make one call. Return the reply's pictures in its order, with an error in place of an unusable one, and the
         cost of the call by its usage."""
+        body, headers, address = self.body_of(group), self._shape.headers(self._key), self._shape.address
+        try:
+            data = read_body(client, "POST", address, limits=self._limits, headers=headers, json=body)
+        except StatusError as status:
+            raise classify(status.status, status.headers, status.body, datetime.now(timezone.utc)) from None
+        reply = self._awaited(client, data, headers) if self._shape.preset.poll else read_reply(data)
+        return self.pictures_in(client, reply, data, len(group))
+
+    def body_of(self, group: Sequence[Request]) -> dict[str, Any]:
+        """Return the JSON body that requests the pictures of a group, whose prompt is the same."""
         body = {**self._body, "prompt": group[0].prompt}
         if len(group) > 1:
             body["n"] = len(group)
         if self._seed == "true" or (self._seed == "auto" and any(request.sample for request in group)):
             body["seed"] = group[0].seed % 2**31
-        headers = {"authorization": f"Bearer {self._key}"} if self._key else {}
-        address = f"{self._url}/images/generations"
-        try:
-            data = read_body(client, "POST", address, limits=self._limits, headers=headers, json=body)
-        except StatusError as status:
-            raise classify(status.status, status.headers, status.body, datetime.now(timezone.utc)) from None
-        reply = read_reply(data)
+        return body
+
+    def pictures_in(
+        self, client: Client, reply: Reply, data: bytes, most: int
+    ) -> tuple[list[bytes | ReplyError], float | None]:
+        """Return up to `most` pictures of a reply, whose bytes are `data`, in its order, with an error in place of an
+        unusable one, and the cost of the call by its usage. Raises ReplyError or HopelessError if it is an error."""
         if reply.is_error:
             raise classify(200, {}, data, datetime.now(timezone.utc))
         if not reply.entries:
             raise ReplyError("transient", "the server drew no picture: the reply's data is empty", billed=False)
         pictures: list[bytes | ReplyError] = []
-        for entry in reply.entries[: len(group)]:
+        for entry in reply.entries[:most]:
             try:
-                pictures.append(read_picture(client, address, entry, self._limits))
+                pictures.append(read_picture(client, self._shape.address, entry, self._limits))
             except ReplyError as error:
                 pictures.append(error)
-        return pictures, self._prices.cost_of(reply.usage)
+        return pictures, self._prices.cost_of(reply.usage) if reply.cost_usd is None else reply.cost_usd
+
+    def _awaited(self, client: Client, task: bytes, headers: Mapping[str, str]) -> Reply:
+        preset = self._shape.preset
+        assert preset.poll
+        return await_picture(
+            client,
+            self._shape.address,
+            task,
+            preset.poll,
+            headers=headers,
+            key_domain=preset.key_domain,
+            limits=self._limits,
+            every_s=self._poll_s,
+        )
 
 
 def _groups(requests: Iterable[Request], n: int) -> Iterator[list[Request]]:

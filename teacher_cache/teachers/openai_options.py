@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from teacher_cache.errors import SpecError
 from teacher_cache.registry.specs import Spec
 from teacher_cache.teachers.prices import Prices, check_price, read_prices
+from teacher_cache.teachers.providers.presets import OPENAI
 
-OPENAI = "https://api.openai.com/v1"
 KEY_BODY = {  # sent unchanged if given; they change the picture, and so are part of its key
     "size": "",
     "quality": "",
@@ -76,16 +77,19 @@ def server_of(spec: Spec, options: Mapping[str, Any], url: str) -> dict[str, str
     return {"server": name} if name else {"endpoint": url}
 
 
-def prices_of(spec: Spec, options: Mapping[str, Any], url: str) -> Prices:
-    """Return the prices: of the user's table `prices`, or the shipped one; the option `price` is that of a picture.
+def prices_of(spec: Spec, options: Mapping[str, Any], url: str, *, provider: str = "") -> Prices:
+    """Return the prices: of the user's table `prices`, or the shipped one's of OpenAI or of another `provider`; the
+    option `price` is that of a picture.
 
     Raises SpecError if one is no price, or the user's table has no entry for the model.
     """
     size, quality = options["size"], options["quality"]
-    prices = read_prices(spec.text, spec.model, size, quality, file=options["prices"], is_openai=url == OPENAI)
+    section = provider or ("openai" if url == OPENAI else "")
+    prices = read_prices(spec.text, spec.model, size, quality, file=options["prices"], provider=section)
     if options["price"]:
         try:
-            return Prices(check_price(spec.text, options["price"]), prices.tokens)
+            price = check_price(spec.text, options["price"])
+            return replace(prices, picture=price, exact=True, of=None, source="the option price")
         except SpecError:
             expected = "option price expects dollars per picture, 0 or more"
             raise SpecError(f"{spec.text}: {expected}, found {options['price']!r}") from None

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
+import contextlib
 import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote_to_bytes, urljoin, urlsplit
+
+import pybase64
 
 from teacher_cache.format.pixels import picture_suffix
 from teacher_cache.teachers.http_errors import error_of, is_refusal, one_line
@@ -26,29 +28,32 @@ _FETCHES = 3  # of one picture's URL
 
 @dataclass(frozen=True)
 class Reply:
-    """The parts of a reply with status 200: the entries of `data`, its `usage`, or {}, and whether it is an error."""
+    """The parts of a reply with status 200: the entries of `data`, its `usage`, or {}, whether it is an error, and the
+    dollars that it states for the call, if it does so outside its usage."""
 
     entries: tuple[Any, ...]
     usage: Mapping[str, Any]
     is_error: bool
+    cost_usd: float | None = None
 
 
 def read_reply(body: bytes) -> Reply:
     """Read a reply's JSON. Raises ReplyError if it is no JSON object, or too deep or too large to be one of the API."""
     try:
-        if sum(body.count(mark) for mark in (b"[", b"{", b",")) > _MAX_VALUES:
+        if len(body) > _MAX_VALUES and sum(map(body.count, (b"[", b"{", b","))) > _MAX_VALUES:
             raise ReplyError("undecodable", f"expected JSON with data, found more than {_MAX_VALUES} values")
         value = json.loads(body)
     except (ValueError, RecursionError):
         raise ReplyError("undecodable", f"expected JSON with data, found {body[:60]!r}") from None
     if not isinstance(value, dict):
         raise ReplyError("undecodable", f"expected JSON with data, found {body[:60]!r}")
-    data, usage = value.get("data"), value.get("usage")
+    field = next((name for name in ("data", "images") if name in value), "")  # `images` is the name elsewhere
+    data, usage = value.get(field), value.get("usage")
     entries = tuple(entry for entry in (data if isinstance(data, list) else [data]) if entry)
     has_error = any(value.get(name) for name in ("error", "errors", "detail")) or (
-        str(value.get("code") or 0).lower() not in _FINE or ("data" not in value and "message" in value)
+        str(value.get("code") or 0).lower() not in _FINE or (not field and "message" in value)
     )
-    if "data" not in value and not has_error:
+    if not field and not has_error:
         raise ReplyError("undecodable", f"expected JSON with data, found {body[:60]!r}")
     return Reply(entries, usage if isinstance(usage, dict) else {}, has_error and not entries)
 
@@ -81,6 +86,9 @@ def _no_picture(facts: Mapping[str, Any]) -> ReplyError:
 def decode_base64(text: str) -> bytes:
     """Return the bytes of base64 or of a data URL: with or without line breaks and padding, in either alphabet. Raises
     ReplyError if it is neither."""
+    if text[:5].lower() != "data:":
+        with contextlib.suppress(ValueError):  # the common form needs no copies
+            return pybase64.b64decode(text, validate=True)
     head, comma, rest = text.lstrip().partition(",")
     encoded = text.encode("utf-8", "replace")
     if comma and head[:5].lower() == "data:":
@@ -89,7 +97,7 @@ def decode_base64(text: str) -> bytes:
             return encoded
     encoded = b"".join(encoded.split()).translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
     try:
-        return base64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
+        return pybase64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
     except binascii.Error as error:
         raise ReplyError("undecodable", f"no readable picture in the reply: {error}") from None
 

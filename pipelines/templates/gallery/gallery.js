@@ -118,6 +118,34 @@ if (form && results) {
   }
 }
 
+// The live page: fetch it again every two seconds while it is visible, and take over what has changed.
+const state = document.getElementById("live");
+async function refresh() {
+  if (document.hidden) return;
+  const paused = () => document.getElementById("paused");
+  try {
+    const answer = await fetch(location.href, { cache: "no-store" });
+    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const found = page.getElementById("live");
+    if (!answer.ok || !found) throw new Error(answer.statusText);
+    const inside = document.activeElement?.getAttribute("aria-label");
+    const places = [...state.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
+    const shown = new Map([...state.querySelectorAll("img")].map((one) => [one.getAttribute("src"), one]));
+    for (const image of found.querySelectorAll("img")) { // a picture that is shown already stays
+      const known = shown.get(image.getAttribute("src"));
+      if (known) image.replaceWith(known);
+    }
+    state.replaceChildren(...found.childNodes);
+    state.querySelectorAll(".scroll").forEach((one, number) => {
+      one.scrollLeft = places[number] ?? 0;
+      if (inside && one.getAttribute("aria-label") === inside) one.focus({ preventScroll: true });
+    });
+  } catch {
+    paused().textContent = "The server does not answer; this page waits for it.";
+  }
+}
+if (state) setInterval(refresh, Number(state.dataset.every));
+
 // Keys: / focuses the search field, the left and right arrows turn pages.
 addEventListener("keydown", (event) => {
   if (event.target.closest("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;

@@ -59,7 +59,9 @@ def train(student, folder, taught, **changes):
     return task_model, split
 
 
-@pytest.mark.parametrize("alpha", [None, 0.5, 1.0])
+@pytest.mark.parametrize(
+    "alpha", [pytest.param(None, marks=pytest.mark.slow), 0.5, pytest.param(1.0, marks=pytest.mark.slow)]
+)
 def test_a_student_learns_sets_of_labels_from_labels_or_from_its_teacher_alone(tmp_path, alpha):
     """With alpha = 1 the student sees no label: all that it knows is the aligner's output."""
     changes = {} if alpha is None else {"alpha": alpha, "temperature": 1.0}

@@ -116,6 +116,7 @@ def test_an_evaluation_between_epochs_does_not_change_training(spec):
     assert gradients[0]["model.layers.0.self_attn.q_proj.lora_B.default.weight"].abs().sum() > 0
 
 
+@pytest.mark.slow
 def test_a_run_in_four_bits_exports_an_ordinary_checkpoint_whose_figures_are_reported(tmp_path):
     pytest.importorskip("bitsandbytes", exc_type=ImportError)
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -47,6 +47,7 @@ def folder(tmp_path_factory):
     return home
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_sharded_ranks_have_parts_of_the_weights_and_the_losses_and_weights_equal_those_of_one_process(folder, case):
     (lines, facts), (expected, (alone,)) = read(folder / "2" / case), read(folder / "1" / case)
@@ -60,6 +61,7 @@ def test_sharded_ranks_have_parts_of_the_weights_and_the_losses_and_weights_equa
         assert fact["weights"] == pytest.approx(alone["weights"], abs=TOLERANCE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "ranks"), [("same", 2), ("fewer", 1), ("more", 2)])
 def test_a_run_stopped_in_the_middle_of_an_epoch_resumes_with_any_number_of_ranks(folder, name, ranks):
     (lines, facts), (expected, (alone,)) = read(folder / name), read(folder / "1" / "bert")

@@ -4,13 +4,14 @@ import json
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from tests.documents import blocks
-from tests.pipelines.cli import FAKES, armada, command, environment
+from tests.pipelines.cli import FAKES, ROOT, armada, command, environment
 
 
 @pytest.fixture
@@ -174,3 +175,22 @@ def test_sigint_keeps_every_picture_and_the_same_command_continues(tmp_path, pro
     assert armada("cache", "build", prompts, *FAKES, "--cache", cache, ARMADA_FAKE_LOG=log).returncode == 0
     calls = log.read_text().splitlines()
     assert len(calls) == len(set(calls)) == 12
+
+
+def test_a_retry_with_nothing_to_do_says_so_and_names_the_other_reasons(tmp_path, prompts):
+    url = tmp_path / "c"
+    assert armada("cache", "build", prompts, *FAKES, "--cache", url).returncode == 0
+    nothing = armada("cache", "retry", url, *FAKES)
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert nothing.stderr == "nothing to retry: no picture failed for the reason transient\n"
+    with prompts.open("a") as stream:
+        stream.write("[refused] something\n")
+    assert armada("cache", "build", prompts, *FAKES, "--cache", url).returncode == 3
+    assert armada("cache", "retry", url, *FAKES).stderr.endswith("transient; others failed: --reason refused\n")
+
+
+def test_the_page_of_the_command_line_is_what_the_program_prints():
+    words = [sys.executable, "-m", "typer", "pipelines.cli", "utils", "docs", "--name", "armada"]
+    printed = subprocess.run(words, env=environment(), capture_output=True, text=True, timeout=100, check=True).stdout
+    page = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+    assert page.strip() == printed.strip(), "run make docs"

@@ -74,6 +74,7 @@ def test_train_takes_the_student_and_gives_it_a_head_of_its_own(pretrained):
     ]
 
 
+@pytest.mark.faults
 def test_a_killed_pre_training_goes_on_to_the_same_weights(pretrained):
     folder, words, _ = pretrained
     words = [*words, "--save-steps", 1, "--out", folder / "killed"]
@@ -90,6 +91,7 @@ def test_a_killed_pre_training_goes_on_to_the_same_weights(pretrained):
     assert one == two
 
 
+@pytest.mark.slow
 def test_two_processes_take_the_steps_of_one(pretrained):
     folder, words, _ = pretrained
     launched = ranks_command(2, "pipelines.cli", *words, "--out", folder / "two", "--json")

@@ -42,6 +42,7 @@ def options(home, **changes):
     return {**found, "control": "undistilled", **changes}
 
 
+@pytest.mark.slow
 def test_two_processes_share_an_evaluation_that_outlasts_the_groups_time_out(home):
     """Rank 0 takes twice as long as the time-out for the aligner, for each epoch's evaluation and for the last one."""
     texts = [json.loads(line)["text"] for line in (home / "data" / "train.jsonl").open()]
@@ -60,6 +61,7 @@ def test_two_processes_share_an_evaluation_that_outlasts_the_groups_time_out(hom
     assert json.loads((home / "out" / "run.json").read_text())["ranks"] == 2
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("where", ["an epoch's evaluation", "the last evaluation"])
 def test_a_killed_evaluation_goes_on_without_training_again(home, monkeypatch, where):
     from distill.students import task_model

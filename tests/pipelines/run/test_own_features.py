@@ -66,6 +66,7 @@ def test_a_run_is_named_by_its_features_and_not_by_their_file_or_its_order(home)
         run(home, features=str(home / "changed.parquet"))
 
 
+@pytest.mark.faults
 def test_a_run_killed_in_the_middle_of_an_epoch_goes_on_by_the_same_command(home, tmp_path):
     """With a dozen options in a file, one of which a flag overrides."""
     said = options(
@@ -97,6 +98,7 @@ def test_a_run_killed_in_the_middle_of_an_epoch_goes_on_by_the_same_command(home
     assert len(whole["epochs"]) == whole["selected"]["epoch"] + 3  # the best, and the two that it waited for
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_file_stop_early_together_and_give_the_result_of_one(home, tmp_path):
     said = options(
         home, early_stopping_patience=1, epochs=30, lr=1e-9, class_weights="3,1,1", out=str(tmp_path / "two")

@@ -47,6 +47,7 @@ def test_four_bits_and_sharding_do_not_go_together(monkeypatch):
         start_processes(replace(REQUEST, lora_rank=8, load_4bit=True))
 
 
+@pytest.mark.slow
 def test_sharded_processes_write_the_checkpoint_and_the_figures_of_one(tmp_path):
     """A generative student whose best epoch is selected: the main process needs its weights after each epoch."""
     data = tmp_path / "data"

@@ -18,6 +18,7 @@ SMOLLM2 = pytest.param(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("student", ["tiny", SMOLLM2])
 def test_a_word_problem_student_is_trained_resumed_and_exported(tmp_path, student):
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -114,7 +114,7 @@ def test_a_multi_label_study_of_own_rows_scores_as_train_and_as_scikit_learn(fin
         wanted[row, list(labels)] = 1
     for arm in ARMS:
         folder = out / "runs" / "finetune" / f"{arm}-seed0"
-        predicted = load_predictions(folder, "finetune") > 0
+        predicted = load_predictions(folder, "finetune", test.ids) > 0
         score = json.loads((folder / "outcome.json").read_text())["readouts"]["finetune"]
         assert score["micro_f1"] == pytest.approx(f1_score(wanted, predicted, average="micro", zero_division=0))
         assert score["subset_accuracy"] == pytest.approx((wanted == predicted).all(1).mean())
@@ -133,6 +133,7 @@ def test_the_report_has_every_arm_and_the_costs_of_both_teachers(finished):
     assert "encoder tests.fakes:FakeEncoder?dimension=4" in page
 
 
+@pytest.mark.slow
 def test_a_study_of_rows_without_a_card_guesses_and_says_what_train_guesses(tmp_path):
     """Eight classes in a CSV file, with nothing but the file's name and its columns; two encoders as arms."""
     rows = [f"{WORDS[row % 16]} plane {row},kind {row % 8}" for row in range(60)]

@@ -14,7 +14,7 @@ from distill.tasks.splits import Split
 from pipelines.study.checks import check_arms
 from pipelines.study.config import parse_study
 from pipelines.study.findings import find
-from pipelines.study.predictions import load_predictions, save_predictions, score_predictions, scores_by_question
+from pipelines.study.predictions import load_predictions, save_predictions, score_predictions
 from pipelines.study.run import Run, run_one
 from pipelines.study.runner import runs_of
 from teacher_cache import ArmadaError, Cache, build
@@ -104,7 +104,7 @@ def test_a_run_of_a_study_scores_as_train_and_as_scikit_learn(tmp_path, task):
         trained = json.loads((folder / "run.json").read_text())["metrics"]["test"]
         assert outcome["readouts"]["finetune"] == pytest.approx(trained, abs=1e-5)
         for readout, found in outcome["readouts"].items():
-            predictions = load_predictions(folder, readout)
+            predictions = load_predictions(folder, readout, splits.test.ids)
             assert found[metric] == pytest.approx(by_scikit(task, predictions, splits.test), abs=1e-5)
 
 
@@ -144,7 +144,7 @@ def test_a_study_of_sentence_pairs_scores_as_train_and_as_scipy_and_has_no_probe
             "finetune"
         ]
         assert outcome == pytest.approx(json.loads((folder / "run.json").read_text())["metrics"]["test"], abs=1e-5)
-        found = load_predictions(folder, "finetune")[:, 0]
+        found = load_predictions(folder, "finetune", splits.test.ids)[:, 0]
         assert outcome["spearman"] == pytest.approx(stats.spearmanr(found, splits.test.labels)[0], abs=1e-5)
 
 
@@ -171,21 +171,22 @@ def test_the_findings_of_simulated_predictions_are_scikit_learns(tmp_path, task)
             predictions = generator.normal(size=(len(test), max(1, len(card.classes))))
         folder = tmp_path / "out" / "runs" / run.name
         folder.mkdir(parents=True)
-        save_predictions(folder, {"finetune": predictions})
-        scores = score_predictions(card, load_predictions(folder, "finetune"), test)
+        save_predictions(folder, {"finetune": predictions}, test.ids)
+        scores = score_predictions(card, load_predictions(folder, "finetune", test.ids), test)
         outcome = {"arm": run.arm, "seed": run.seed, "readouts": {"finetune": scores}, "curve": [1.0]}
         (folder / "outcome.json").write_text(json.dumps(outcome))
-        expected[run.arm, run.seed] = by_scikit(task, load_predictions(folder, "finetune"), test)
+        expected[run.arm, run.seed] = by_scikit(task, load_predictions(folder, "finetune", test.ids), test)
     found = find(study, tmp_path / "out", runs_of(study), test)
     for one in found.measured:
         assert one.values == pytest.approx([expected[one.arm, seed] for seed in one.seeds], abs=1e-6)
     assert found.test_rows == 60
     assert found.tested_on == ("questions" if card.type == "choice" else "rows")
     for one in found.comparisons:
-        if card.type in ("regression", "multi-label"):
-            assert one.rows_low is None
-        else:
-            assert one.rows_low <= one.mean <= one.rows_high
+        assert one.rows_low < one.mean < one.rows_high
+        assert one.both_low < one.mean < one.both_high
+        assert one.p_holm >= max(one.p, one.p_both)
+        assert one.bounds == (min(one.low, one.both_low), max(one.high, one.both_high))
+    assert "of the seeds and of the test rows" in found.sentence
 
 
 @pytest.mark.parametrize(("task", "chance"), [("reasoning/piqa", 1 / 2), ("reasoning/hellaswag", 1 / 4)])
@@ -197,15 +198,6 @@ def test_a_student_that_calls_every_choice_wrong_does_not_get_a_point_for_each(t
     assert len(question_scores(always_wrong, test.labels, test.groups)) == 400
 
 
-def test_the_subset_accuracy_of_label_sets_is_resampled_by_row(tmp_path):
-    test = rows("world/emotions", 40)
-    predictions = np.random.default_rng(0).normal(size=(40, 28)) - 3
-    predictions[::8] = -1.0  # rows without a label, of which none is predicted
-    scores = scores_by_question(load_card("world/emotions"), "subset_accuracy", predictions, test)
-    assert scores.mean() == score_predictions(load_card("world/emotions"), predictions, test)["subset_accuracy"] > 0
-    assert scores_by_question(load_card("world/emotions"), "micro_f1", predictions, test) is None
-
-
 def test_a_class_that_no_training_row_has_is_never_predicted_by_the_probe():
     """The columns of the probe are those of the card, and not those of the classes that it has seen."""
     from distill import probe
@@ -214,3 +206,14 @@ def test_a_class_that_no_training_row_has_is_never_predicted_by_the_probe():
     logits = probe(train, [0, 0, 2, 2], np.array([[0.0], [2.0]]), 0, 3)
     assert logits.argmax(1).tolist() == [0, 2]
     assert probe(train, [1, 1, 1, 1], train, 0, 3).argmax(1).tolist() == [1] * 4
+
+
+def test_predictions_are_found_by_row_id_and_other_rows_are_not(tmp_path):
+    save_predictions(tmp_path, {"finetune": np.array([[1.0], [2.0], [3.0]])}, ["a", "b", "c"])
+    assert load_predictions(tmp_path, "finetune", ["c", "a"]).tolist() == [[3.0], [1.0]]
+    assert load_predictions(tmp_path, "finetune", ["c", "d"]) is None
+    assert load_predictions(tmp_path, "probe", ["a"]) is None
+    assert load_predictions(tmp_path / "none", "finetune", ["a"]) is None
+    np.savez_compressed(tmp_path / "predictions.npz", finetune=np.array([1, 0]))  # as before 2026-12
+    assert load_predictions(tmp_path, "finetune", ["x", "y"]).tolist() == [[0.0, 1.0], [1.0, 0.0]]
+    assert load_predictions(tmp_path, "finetune", ["x"]) is None

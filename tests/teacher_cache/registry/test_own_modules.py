@@ -91,7 +91,7 @@ def test_a_module_of_the_working_folder_never_comes_before_one_that_is_installed
         ("", "./gone_{bad}.py:Mine", "no such file"),
         ("", "gone_{bad}:Mine", "no module 'gone_own_bad_.*' on Python's path or in this folder"),
         ("", "pictogran:Mine", r"did you mean pictogram\?"),
-        ("", "opanai:gpt-image-1", r"unknown teacher 'opanai'; known: .* did you mean openai\?"),
+        ("", "opanai:gpt-image-2", r"unknown teacher 'opanai'; known: .* did you mean openai\?"),
         ("", "./{teacher}.py:Mine?siez=3", r"unknown option 'siez'; .* knows: size; did you mean size\?"),
     ],
 )

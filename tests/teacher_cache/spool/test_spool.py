@@ -142,15 +142,15 @@ def test_a_ledger_that_was_lost_starts_from_what_its_commits_say(tmp_path):
 def test_a_full_disk_costs_no_answer_because_room_was_reserved(spool, monkeypatch):
     spool.claim("t", wanted("a"), FREE, 0)
     spool.reserve.grow(1 << 20)
-    store, tries = spool._store, []
+    write, tries = spool._write, []
 
-    def full_at_first(answers):
+    def full_at_first(claims, answers, costs):
         tries.append(len(answers))
         if len(tries) == 1:
             raise DiskFullError("no room left")
-        store(answers)
+        return write(claims, answers, costs)
 
-    monkeypatch.setattr(spool, "_store", full_at_first)
+    monkeypatch.setattr(spool, "_write", full_at_first)
     with pytest.raises(StoredError, match="no room left"):
         spool.record([Picture("a", b"bytes", "png")])
     assert list(spool.pictures(["a"])) == [b"bytes"]

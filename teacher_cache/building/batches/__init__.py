@@ -1,0 +1,1 @@
+"""Builds whose teacher sends batches."""
