@@ -20,6 +20,10 @@ from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.retrying import check_named, retry
 from teacher_cache.building.rewriting.estimate import rewriting_usd
 from teacher_cache.building.same_pictures import redraw_notes
+from teacher_cache.crews.coordinator import build_by_workers
+from teacher_cache.crews.crew import Crew
+from teacher_cache.crews.processes import LocalCrew
+from teacher_cache.crews.ray_actors import RayCrew, ray_options
 from teacher_cache.encoders import Encoder, open_encoder, source_of_encoder
 from teacher_cache.errors import (
     ArmadaError,
@@ -90,12 +94,14 @@ __all__ = [
     "CacheError",
     "ChosenRows",
     "CoverageError",
+    "Crew",
     "Encoder",
     "Failure",
     "FeatureRows",
     "Features",
     "ImageRow",
     "Listing",
+    "LocalCrew",
     "MappedRows",
     "Minute",
     "MissingPackageError",
@@ -110,6 +116,7 @@ __all__ = [
     "PromptWindow",
     "Provenance",
     "PullFilter",
+    "RayCrew",
     "Recipe",
     "Request",
     "Requests",
@@ -132,6 +139,7 @@ __all__ = [
     "batched",
     "beyond_window",
     "build",
+    "build_by_workers",
     "build_requests",
     "built_prompts",
     "canonical_json",
@@ -184,6 +192,7 @@ __all__ = [
     "pull",
     "push",
     "quiet_transformers",
+    "ray_options",
     "read_column",
     "read_csv",
     "read_picture",

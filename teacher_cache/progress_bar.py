@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -13,6 +13,31 @@ if TYPE_CHECKING:
 
 # The first units wait for models to be loaded: before this share of the total, no remaining time is shown for a while.
 EARLY, EARLY_SECONDS = 0.02, 60
+
+_counted: Callable[[str, int], object] | None = None
+
+
+def count_instead(counted: Callable[[str, int], object] | None) -> None:
+    """Show no bars in this process from now on: call `counted(label, n)` when n units of a task are done. With None,
+    show them again."""
+    global _counted
+    _counted = counted
+
+
+class _Counter:
+    """Stands in for a bar where units are only counted."""
+
+    def __init__(self, label: str, counted: Callable[[str, int], object]) -> None:
+        self._label, self._counted = label, counted
+
+    def __enter__(self) -> _Counter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def update(self, n: int = 1) -> None:
+        self._counted(self._label, n)
 
 
 def progress(total: int, what: str, unit: str, done: int = 0) -> tqdm[NoReturn]:
@@ -24,6 +49,8 @@ def progress(total: int, what: str, unit: str, done: int = 0) -> tqdm[NoReturn]:
         unit: The name of one unit, for the rate.
         done: The number of units that earlier processes completed; they don't count in the rate.
     """
+    if _counted:
+        return _Counter(what, _counted)  # type: ignore[return-value]
     terminal = sys.stderr.isatty()
     return _bar_class()(
         total=total,

@@ -35,6 +35,7 @@ from pipelines.commands.output import exit_with_code, show, show_status
 from pipelines.commands.price_words import price_facts, price_lines, warn_of_retirement
 from pipelines.commands.prompts import read_command_prompts
 from pipelines.commands.specs import both_named, drawn_prompts, rewritten_fact, with_recipe_options, with_rewriting
+from pipelines.commands.workers import Ray, RayOptions, Workers, build_as_asked
 from pipelines.files import json_text
 
 cache_app = typer.Typer(
@@ -141,7 +142,10 @@ def build(
     max_calls: MaxCalls = None,
     budget_usd: BudgetUsd = None,
     concurrency: Annotated[
-        Optional[int], typer.Option("--concurrency", min=1, help="Requests in flight, if the teacher accepts several.")
+        Optional[int],
+        typer.Option(
+            "--concurrency", min=1, help="Requests in flight, of each worker, if the teacher accepts several."
+        ),
     ] = None,
     shard_rows: Annotated[int, typer.Option("--shard-rows", min=1, help="Most rows per shard.")] = 8192,
     shard_bytes: Annotated[int, typer.Option("--shard-bytes", min=1, help="Most bytes of pictures per shard.")] = 1
@@ -156,6 +160,9 @@ def build(
     redraw_missing: Annotated[
         bool, typer.Option("--redraw-missing", help="Draw again what was in files that are gone for good.")
     ] = False,
+    workers: Workers = None,
+    ray: Ray = None,
+    ray_options: RayOptions = None,
     wait: Wait = False,
     notify: Notify = None,
     report: Report = None,
@@ -199,8 +206,27 @@ def build(
     warn_of_retirement(opened_teacher)
     texts = read_command_prompts(prompts, text_column, label_column, task, type)
     requests = make_requests(source_of_teacher(opened_teacher), texts, samples, limit)
+    opened_cache = Cache(cache, create=True)
     built, page = run_build(
-        Cache(cache, create=True), requests, opened_teacher, opened_encoder, options, prompts, notify, report
+        lambda stop: build_as_asked(
+            opened_cache,
+            requests,
+            (opened_teacher, opened_encoder),
+            options,
+            (teacher, encoder),
+            workers=workers,
+            ray=ray,
+            ray_options=ray_options,
+            concurrency=concurrency,
+            stop=stop,
+        ),
+        opened_cache,
+        requests,
+        opened_teacher,
+        opened_encoder,
+        prompts,
+        notify,
+        report,
     )
     show({**rewritten_fact(built), "report": str(page) if page else None}, as_json)
     exit_with_code(built)

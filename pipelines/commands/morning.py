@@ -19,7 +19,7 @@ from pipelines.commands.interrupts import stop_on_signal
 
 if TYPE_CHECKING:
     from pipelines.night.notification import Notifier
-    from teacher_cache import BuildOptions, BuildReport, Cache, Encoder, Requests, Teacher
+    from teacher_cache import BuildReport, Cache, Encoder, Requests, Teacher
 
 NOTIFY_VARIABLE = "ARMADA_NOTIFY"
 Notify = Annotated[
@@ -74,16 +74,17 @@ def notifier_of(url: str | None) -> Notifier | None:
 
 
 def run_build(
+    run: Callable[[Callable[[], bool]], BuildReport],
     cache: Cache,
     requests: Requests,
     teacher: Teacher,
     encoder: Encoder,
-    options: BuildOptions,
     prompts: str,
     notify: str | None,
     report: str | None,
 ) -> tuple[BuildReport, Path | None]:
-    """Build, write the page and notify. Return the build's report and where the page is; None if there is none.
+    """Build by `run`, whose argument tells it to stop; write the page and notify. Return the build's report and where
+    the page is; None if there is none.
 
     Raise the build's error, after the page is written and the error is posted.
     """
@@ -91,12 +92,11 @@ def run_build(
 
     import pipelines.night.notification  # noqa: F401
     from pipelines.night.page import page_path
-    from teacher_cache import build_requests
 
     build, notifier = _Build(cache, requests, teacher, encoder, prompts, time.time()), notifier_of(notify)
     path = page_path(cache, report, build.started)
     try:
-        found = build_requests(cache, requests, teacher, encoder, options, stop=stop_on_signal())
+        found = run(stop_on_signal())
     except Exception as error:
         code = int(getattr(error, "exit_code", 1))
         ended = replace(build, error=str(error) or type(error).__name__, error_code=code)

@@ -22,11 +22,10 @@ from teacher_cache.building.plan import Plan, batched_in, make_plan
 from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.rewriting.drawn import DrawnPrompts
 from teacher_cache.building.rewriting.phase import RewritingDone, check_prices, record_failed_texts, rewrite_texts
-from teacher_cache.building.rewriting.sealing import seal_rewrites
-from teacher_cache.building.sealing import seal
 from teacher_cache.building.spool_opening import (
-    adopt_moved_spools,
+    build_folders,
     open_spool,
+    prepare,
     settle,
     sources_of,
     total_spent,
@@ -38,13 +37,12 @@ from teacher_cache.files.rights import check_writable
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.recipes import recipe_of
 from teacher_cache.format.sources import Source
-from teacher_cache.rewriting.rows import register_rewriter, rewriters, shards_folder
 from teacher_cache.spool.run_log import Run, RunLog, counter
 from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.dataset_card import write_card
 from teacher_cache.storage.samples import FORMATS
-from teacher_cache.teachers import Teacher, source_of_rewriter, source_of_teacher
+from teacher_cache.teachers import Teacher, source_of_teacher
 
 
 def build(
@@ -99,24 +97,11 @@ def build_requests(
     require_teacher(cache, teacher_source)
     cache.store.sweep()
     with open_spool(cache) as spool:
-        adopt_moved_spools(cache, spool, options, provenance)
-        if spool.unsealed():
-            check_writable(cache.store, _folders(teacher_source, encoder_source))
-        cache.register(teacher_source, encoder_source)
-        if rewriter := getattr(teacher, "rewriter", None):
-            register_rewriter(cache, source_of_rewriter(rewriter))
-        for source in cache.teachers():
-            if source.digest in spool.unsealed():
-                seal(cache, spool, source, options, provenance, again=True)
-        for source in rewriters(cache):
-            if source.digest in spool.unsealed():
-                seal_rewrites(cache, spool, source, options, provenance, again=True)
-        planned = spool.last_seal()
-        cache.refresh()  # after the number of the last seal: a picture is in the plan's cache or in a later seal
+        planned = prepare(cache, spool, teacher, teacher_source, encoder_source, options, provenance)
         plan = make_plan(cache, teacher_source, encoder_source, requests, retry=options.retry)
         require_pictures(cache, teacher_source, encoder_source, requests.index)
         if plan.calls or plan.features_at_hand < len(requests):
-            check_writable(cache.store, _folders(teacher_source, encoder_source))
+            check_writable(cache.store, build_folders(teacher_source, encoder_source))
         rewriting = RewritingDone()
         try:
             if prompts and plan.rewrites:
@@ -207,13 +192,6 @@ def _drawing(
     if isinstance(teacher, OpenAIBatch):
         return BatchDrawing(spool, teacher, source, options, background, stop, clock, shared=shared)
     return Drawing(spool, teacher, source, options, background, stop, clock, shared=shared)
-
-
-def _folders(teacher: Source, encoder: Source) -> list[str]:
-    """Return the folders of a cache into which a build writes."""
-    images = [f"images/{teacher.name}/{kind}" for kind in ("shards", "indexes")]
-    images += [shards_folder(rewriter)[:-1] for rewriter in sources_of(teacher)[1:]]
-    return [*images, f"features/{teacher.name}/{encoder.name}/shards", f"failures/{teacher.name}", "commits"]
 
 
 def _report(

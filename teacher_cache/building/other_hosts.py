@@ -20,12 +20,14 @@ from teacher_cache.storage.cache import Cache
 
 @dataclass
 class OtherHosts:
-    """The image keys of a teacher that other ledgers have committed since the build's plan; `token` is its own."""
+    """The image keys of a teacher that other ledgers have committed since the build's plan; `token` is its own, and
+    `ours` are those of the workers beside it."""
 
     cache: Cache
     teacher: Source
     token: str
     keys: set[str] = field(default_factory=set)
+    ours: frozenset[str] = frozenset()
     _seen: set[str] = field(default_factory=set)  # digests of commits
 
     def start(self) -> None:
@@ -44,7 +46,7 @@ class OtherHosts:
             if commit.digest in self._seen:
                 continue
             self._seen.add(commit.digest)
-            if any(record.ledger == self.token for record in commit.spent):
+            if any(record.ledger == self.token or record.ledger in self.ours for record in commit.spent):
                 continue
             for shard in commit.added:
                 if shard.path.startswith(folders):

@@ -18,11 +18,12 @@ from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.rewriting.sealing import seal_rewrites
 from teacher_cache.building.sealing import seal
 from teacher_cache.errors import CacheError
+from teacher_cache.files.rights import check_writable
 from teacher_cache.format.commits import Spent
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.recipes import rewriter_of
 from teacher_cache.format.sources import Source
-from teacher_cache.rewriting.rows import rewriters
+from teacher_cache.rewriting.rows import register_rewriter, rewriters, shards_folder
 from teacher_cache.spool.database import fault
 from teacher_cache.spool.locks import BuildLocks
 from teacher_cache.spool.salvage import finish_salvage, salvage
@@ -36,6 +37,7 @@ from teacher_cache.storage.workspace import (
     other_workspaces,
     unmark,
 )
+from teacher_cache.teachers import Teacher, source_of_rewriter
 
 
 @contextmanager
@@ -137,6 +139,41 @@ def sources_of(teacher: Source) -> list[Source]:
     """Return the sources whose calls a teacher's pictures cost: itself, and its rewriter if it has one."""
     rewriter = rewriter_of(teacher)
     return [teacher, rewriter] if rewriter else [teacher]
+
+
+def prepare(
+    cache: Cache,
+    spool: Spool,
+    teacher: Teacher,
+    teacher_source: Source,
+    encoder_source: Source,
+    options: BuildOptions,
+    provenance: Provenance,
+) -> int:
+    """Seal what earlier builds left in this host's spools, and read the cache again. Return the number of the last seal
+    before that: a picture is in the cache as it was read, or in a later seal."""
+    adopt_moved_spools(cache, spool, options, provenance)
+    if spool.unsealed():
+        check_writable(cache.store, build_folders(teacher_source, encoder_source))
+    cache.register(teacher_source, encoder_source)
+    if rewriter := getattr(teacher, "rewriter", None):
+        register_rewriter(cache, source_of_rewriter(rewriter))
+    for source in cache.teachers():
+        if source.digest in spool.unsealed():
+            seal(cache, spool, source, options, provenance, again=True)
+    for source in rewriters(cache):
+        if source.digest in spool.unsealed():
+            seal_rewrites(cache, spool, source, options, provenance, again=True)
+    planned = spool.last_seal()
+    cache.refresh()
+    return planned
+
+
+def build_folders(teacher: Source, encoder: Source) -> list[str]:
+    """Return the folders of a cache into which a build writes."""
+    images = [f"images/{teacher.name}/{kind}" for kind in ("shards", "indexes")]
+    images += [shards_folder(rewriter)[:-1] for rewriter in sources_of(teacher)[1:]]
+    return [*images, f"features/{teacher.name}/{encoder.name}/shards", f"failures/{teacher.name}", "commits"]
 
 
 def unsealed(cache: Cache) -> dict[str, int]:
