@@ -12,15 +12,15 @@ from typing import Annotated, Optional
 
 import typer
 
-from pipelines.commands.browse import browse
-from pipelines.commands.built_prompts import prompts
-from pipelines.commands.cache import cache_app
+from pipelines.commands.caches.browse import browse
+from pipelines.commands.caches.built_prompts import prompts
+from pipelines.commands.caches.cache import cache_app
+from pipelines.commands.caches.maintenance import compact, export, merge, retry, verify
+from pipelines.commands.caches.sharing import pull, push, sync
 from pipelines.commands.interrupts import INTERRUPTED, Interruptible
-from pipelines.commands.maintenance import compact, export, merge, retry, verify
 from pipelines.commands.options import AsJson
 from pipelines.commands.output import show
 from pipelines.commands.pilot import pilot
-from pipelines.commands.sharing import pull, push, sync
 from pipelines.commands.studies import report, study
 from pipelines.commands.tasks import tasks_app
 from pipelines.commands.training.pretrain import command as pretrain_command

@@ -11,7 +11,7 @@ import typer
 from pipelines.files import json_text
 
 if TYPE_CHECKING:
-    from pipelines.commands.task_coverage import TaskCoverage
+    from pipelines.commands.caches.task_coverage import TaskCoverage
     from teacher_cache import BuildReport, RewriterStatus, TeacherStatus
 
 IN_BATCHES = 5  # the exit code of a build whose pictures are in batches: run it again later

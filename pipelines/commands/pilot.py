@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from pipelines.commands.caches.price_words import offer, price_lines
 from pipelines.commands.interrupts import INTERRUPTED, stop_on_signal
 from pipelines.commands.options import (
     AsJson,
@@ -25,7 +26,6 @@ from pipelines.commands.options import (
     TeacherSpec,
 )
 from pipelines.commands.output import IN_BATCHES, show
-from pipelines.commands.price_words import offer, price_lines
 from pipelines.commands.specs import both_named, with_recipe_options
 from pipelines.commands.tasks import DataFiles
 from pipelines.commands.training.train import Rows

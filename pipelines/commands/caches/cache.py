@@ -9,7 +9,9 @@ from uuid import uuid4
 
 import typer
 
-from pipelines.commands.morning import Every, Notify, Report, Watch, notifies_errors, run_build, watch_cache
+from pipelines.commands.caches.morning import Every, Notify, Report, Watch, notifies_errors, run_build, watch_cache
+from pipelines.commands.caches.price_words import price_facts, price_lines, warn_of_retirement
+from pipelines.commands.caches.workers import Ray, RayOptions, Workers, build_as_asked
 from pipelines.commands.options import (
     AsJson,
     BudgetUsd,
@@ -32,10 +34,8 @@ from pipelines.commands.options import (
     Wait,
 )
 from pipelines.commands.output import exit_with_code, show, show_status
-from pipelines.commands.price_words import price_facts, price_lines, warn_of_retirement
 from pipelines.commands.prompts import read_command_prompts
 from pipelines.commands.specs import both_named, drawn_prompts, rewritten_fact, with_recipe_options, with_rewriting
-from pipelines.commands.workers import Ray, RayOptions, Workers, build_as_asked
 from pipelines.files import json_text
 
 cache_app = typer.Typer(
@@ -148,8 +148,7 @@ def build(
         ),
     ] = None,
     shard_rows: Annotated[int, typer.Option("--shard-rows", min=1, help="Most rows per shard.")] = 8192,
-    shard_bytes: Annotated[int, typer.Option("--shard-bytes", min=1, help="Most bytes of pictures per shard.")] = 1
-    << 30,
+    shard_bytes: Annotated[int, typer.Option("--shard-bytes", min=1, help="Most bytes of pictures.")] = 1 << 30,
     seal_rows: Annotated[int, typer.Option("--seal-rows", min=1, help="Seal shards after so many pictures.")] = 2048,
     seal_seconds: Annotated[
         float, typer.Option("--seal-seconds", min=0, help="Seal shards after so many seconds.")
@@ -238,7 +237,7 @@ def status(url: Url, watch: Watch = False, every: Every = 2.0, as_json: AsJson =
     if watch:
         watch_cache(url, every, as_json)
         return
-    from pipelines.commands.task_coverage import task_coverage
+    from pipelines.commands.caches.task_coverage import task_coverage
     from teacher_cache import Cache, rewriter_status, status as read_status
 
     cache = Cache(url)

@@ -1,0 +1,1 @@
+"""The commands `armada cache ...`, stage one."""
