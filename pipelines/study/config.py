@@ -25,6 +25,7 @@ from pipelines.study.inputs import StudyTask
 from teacher_cache import ArmadaError
 
 ReadOut = Literal["finetune", "probe", "few_shot"]
+PretrainObjective = Literal["relational", "regression", "masked"]
 
 
 class _Part(BaseModel):
@@ -62,14 +63,21 @@ class FewShot(_Part):
     """Pre-training over all rows, labels unseen, then fine-tuning on `labelled` rows.
 
     `objective` is what the student is fitted to: regression on the whitened features, as by `armada pretrain`, or the
-    relational loss on the raw ones, as in the studies of 2026.
+    relational loss on the raw ones, as in the studies of 2026. `objectives` says another one for arms by name. `masked`
+    is masked language modelling on the same texts without pictures: the arm of it has the control undistilled, and is
+    measured after a few labels only.
     """
 
-    objective: Literal["relational", "regression"] = "relational"
+    objective: PretrainObjective = "relational"
+    objectives: dict[str, PretrainObjective] = {}
     labelled: Annotated[int, Field(ge=2)]
     arms: Annotated[list[str], Field(min_length=1)]
     pretraining: dict[str, Any] = {}
     settings: dict[str, Any] = {}
+
+    def objective_of(self, arm: str) -> PretrainObjective:
+        """What the student of an arm is pre-trained by, unless the arm is undistilled."""
+        return self.objectives.get(arm, self.objective)
 
 
 class ReadOuts(_Part):
@@ -134,7 +142,8 @@ class Study(StudyTask, _Part):
     def _names_its_arms(self) -> Study:
         few = self.readouts.few_shot
         named = {"primary.arm": [self.primary.arm], "primary.against": self.primary.against}
-        named |= {"readouts.few_shot.arms": few.arms} if few else {}
+        if few:
+            named |= {"readouts.few_shot.arms": few.arms, "readouts.few_shot.objectives": list(few.objectives)}
         for key, names in named.items():
             for name in names:
                 if name not in self.arms:
@@ -146,6 +155,12 @@ class Study(StudyTask, _Part):
                 raise ValueError(f"arms: expected names that may be a folder's, found {name[:150]!r}")
         for key, part in self._all_settings.items():
             check_options(part, key)
+        for name in self.masked_arms:
+            if self.arms[name] != Arm(control=UNDISTILLED) or name == UNDISTILLED:
+                raise ValueError(
+                    f"arms.{name}: expected the control undistilled and nothing else, beside the arm undistilled "
+                    "itself: it is pre-trained by masked language modelling, without pictures"
+                )
         return self
 
     @model_validator(mode="after")
@@ -175,6 +190,13 @@ class Study(StudyTask, _Part):
         few = self.readouts.few_shot
         parts = {f"readouts.few_shot.{key}": getattr(few, key) for key in ("pretraining", "settings") if few}
         return {"settings": self.settings, **parts}
+
+    @property
+    def masked_arms(self) -> list[str]:
+        """The arms that are pre-trained without pictures; they are measured after a few labels only."""
+        few = self.readouts.few_shot
+        named = dict.fromkeys([*few.arms, *few.objectives]) if few else {}
+        return [name for name in named if few and name != UNDISTILLED and few.objective_of(name) == "masked"]
 
     @property
     def metric(self) -> str:

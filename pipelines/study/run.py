@@ -116,7 +116,7 @@ def _few_shot(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> 
     assert few is not None
     started = time.monotonic()
     changes: dict[str, Any] = {"control": UNDISTILLED, "manifold": "relational"}
-    if study.arms[run.arm].control != UNDISTILLED:
+    if run.arm in study.masked_arms or study.arms[run.arm].control != UNDISTILLED:
         changes |= {"student": str(_pretrained(study, few, run, folder, cache, splits)), "layers": None}
     questions = generator_of("armada-few-shot/1", study.task_name, run.seed, 0).permutation(len(splits.train.questions))
     request = request_of(study, run, folder, cache, few.settings, **changes)
@@ -128,13 +128,17 @@ def _few_shot(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> 
 
 def _pretrained(study: Study, few: FewShot, run: Run, folder: Path, cache: str, splits: Any) -> Path:
     """The pre-trained student's folder; made where it isn't there. The task's labels are not given to the training."""
-    from pipelines.pretraining.pretraining import pretrain_rows
+    from pipelines.pretraining.pretraining import pretrain_masked, pretrain_rows
     from pipelines.pretraining.request import without_labels
     from pipelines.run.features import card_mending
 
     home = folder / "pretrained"
     request = request_of(study, run, home, cache, {**study.settings, **few.pretraining}, manifold="relational")
-    pretrain_rows(request, without_labels(splits.train), lambda found: card_mending(request, found), few.objective)
+    rows, objective = without_labels(splits.train), few.objective_of(run.arm)
+    if objective == "masked":
+        pretrain_masked(request, rows)
+    else:
+        pretrain_rows(request, rows, lambda found: card_mending(request, found), objective)
     return home / "student"
 
 
