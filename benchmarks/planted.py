@@ -1,9 +1,9 @@
 """The positive control of the studies: a task whose labels are often wrong, and a teacher whose pictures are not.
 
 A text lists seven words, of which four belong to one of four kinds and one to each of the others. Its answer is the
-kind of the four. Of the training labels half are drawn at random; test labels are right. The teacher `benchmarks.planted:Kinds`
-draws each text in the colour and the shape of its right answer, so that its pictures carry what the labels hide. A
-study that does not find this teacher would find none.
+kind of the four. Of the training labels half are drawn at random; test labels are right. The teacher
+`benchmarks.planted:Kinds` draws each text in the colour and the shape of its right answer, so that its pictures carry
+what the labels hide. A study that does not find this teacher would find none.
 
     python benchmarks/planted.py benchmarks/planted-rows     # train.jsonl, test.jsonl: the same rows everywhere
     armada study pipelines/studies/map-planted.yaml --out study/map-planted
@@ -64,7 +64,7 @@ def _drawn(kind: str, seed: int) -> bytes:
     from PIL import Image, ImageDraw
 
     generator = np.random.default_rng(seed)
-    x, y, half = generator.integers(80, 145), generator.integers(80, 145), generator.integers(45, 75)
+    x, y, half = (int(generator.integers(*ends)) for ends in ((80, 145), (80, 145), (45, 75)))
     canvas = Image.new("RGB", (224, 224), "white")
     draw = ImageDraw.Draw(canvas)
     box, colour = (x - half, y - half, x + half, y + half), COLOURS[kind]
@@ -75,8 +75,8 @@ def _drawn(kind: str, seed: int) -> bytes:
     elif kind == "vehicle":
         draw.rectangle(box, colour)
     else:
-        draw.line((x - half, y, x + half, y), colour, width=int(half))
-        draw.line((x, y - half, x, y + half), colour, width=int(half))
+        draw.line((x - half, y, x + half, y), colour, width=half)
+        draw.line((x, y - half, x, y + half), colour, width=half)
     stream = io.BytesIO()
     canvas.save(stream, "PNG")
     return stream.getvalue()

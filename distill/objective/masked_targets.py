@@ -47,5 +47,5 @@ class MaskedTargets:
         class_weights: Tensor | None = None,
     ) -> Tensor:
         """Return the mean loss of a batch's hidden words as the only term (1,). See TargetsOfEpoch.terms."""
-        summed, counted = student.projection.sum(0)
-        return (summed / counted.clamp(min=1))[None]
+        total: Tensor = student.projection.sum(0)  # of the losses, and of the words
+        return total[:1] / total[1:].clamp(min=1)

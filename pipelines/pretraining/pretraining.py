@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from distill import MaskedTargets, PretrainTargets, StudentSpec, Tokens
 
-REGRESSION, RELATIONAL, MASKED = "regression", "relational", "masked"
+REGRESSION, RELATIONAL = "regression", "relational"
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def pretrain_rows(
     """Pre-train on rows whose labels are all 0. `target` is what the projection of the student is fitted to: REGRESSION
     (the whitened features) or RELATIONAL (the relations of the raw ones, as in studies of before 2026-12)."""
     view, source = join_rows(request, None, rows, mending)
-    identity = _identity_of(request, view.split, target) | {
+    identity = identity_of(request, view.split, target) | {
         "control": request.control,
         "features": {name: getattr(source, name) for name in ("teacher", "encoder", "dimension")},
         "pictures": {"samples": request.samples, "combine": request.combine} if request.samples > 1 else None,
@@ -80,24 +80,10 @@ def pretrain_rows(
     def targets_of(tokens: Tokens, tokenizer: Any, accelerator: Accelerator) -> PretrainTargets:
         return _targets(request, view, accelerator, target)
 
-    return _finished(request.out, identity) or _pretrain(request, view.split, targets_of, identity, facts)
+    return finished(request.out, identity) or pretrain_on(request, view.split, targets_of, identity, facts)
 
 
-def pretrain_masked(request: RunRequest, rows: Split) -> PretrainResult:
-    """Pre-train on rows whose labels are all 0 by masked language modelling, without pictures: the control of
-    `pretrain_rows`. The loss is that of a hidden word, in nats. Raises ArmadaError for a student without a mask token.
-    """
-    from distill import MaskedTargets, words_of
-
-    def targets_of(tokens: Tokens, tokenizer: Any, accelerator: Accelerator) -> MaskedTargets:
-        words, mask = words_of(tokenizer, tokens.columns["input_ids"], request.student)
-        return MaskedTargets(len(tokens), tuple(words), mask)
-
-    identity = _identity_of(request, rows, MASKED)
-    return _finished(request.out, identity) or _pretrain(request, rows, targets_of, identity, {})
-
-
-def _pretrain(
+def pretrain_on(
     request: RunRequest,
     rows: Split,
     targets_of: Callable[[Tokens, Any, Accelerator], PretrainTargets | MaskedTargets],
@@ -130,9 +116,7 @@ def _pretrain(
     settings = request.settings
     if settings.max_length is None:
         positions = length_limit(model, tokenizer, None)
-        settings = replace(
-            settings, max_length=default_length(tokenize(tokenizer, rows.texts).lengths, positions)
-        )
+        settings = replace(settings, max_length=default_length(tokenize(tokenizer, rows.texts).lengths, positions))
     tokens = tokenize(tokenizer, rows.texts, length_limit(model, tokenizer, settings.max_length))
     if not is_sharded(accelerator):
         model.to(accelerator.device)
@@ -193,7 +177,7 @@ def _targets(request: RunRequest, view: View, accelerator: Accelerator, target: 
     return PretrainTargets(table, whitening, request.max_local_bytes)
 
 
-def _identity_of(request: RunRequest, rows: Split, target: str) -> dict[str, Any]:
+def identity_of(request: RunRequest, rows: Split, target: str) -> dict[str, Any]:
     from distill import student_identity
 
     spec = _spec_of(request)
@@ -212,7 +196,7 @@ def _identity_of(request: RunRequest, rows: Split, target: str) -> dict[str, Any
     }
 
 
-def _finished(out: Path, identity: Mapping[str, Any]) -> PretrainResult | None:
+def finished(out: Path, identity: Mapping[str, Any]) -> PretrainResult | None:
     path = out / "run.json"
     if not path.exists():
         return None

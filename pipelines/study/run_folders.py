@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.files import write_json
-from pipelines.study.config import FewShot, Study, StudyFile
+from pipelines.study.config import Study, StudyFile
 from pipelines.study.inputs import input_digests
+from pipelines.study.parts import FewShot
 from pipelines.study.run import Run, read_outcome
 from teacher_cache import canonical_json, sha256
 

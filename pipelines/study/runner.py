@@ -31,7 +31,7 @@ HEAVY = [
     *("torch", "transformers.optimization", "transformers.models.bert.modeling_bert", "sklearn.linear_model"),
     *("accelerate", "peft", "distill.training.trainer", "distill.training.pretraining", "distill.students.task_model"),
     *("distill.students.export", "distill.objective.crossfit_store", "pipelines.run.training"),
-    *("pipelines.pretraining.pretraining", "teacher_cache.teachers.pictogram", "teacher_cache.encoders.efficientnet"),
+    *("pipelines.pretraining.masked_words", "teacher_cache.teachers.pictogram", "teacher_cache.encoders.efficientnet"),
 ]
 
 
