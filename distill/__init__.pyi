@@ -66,6 +66,7 @@ from .students.task_model import (
     with_length as with_length,
 )
 from .tasks.metrics import (
+    indicators as indicators,
     question_scores as question_scores,
     score as score,
     score_texts as score_texts,

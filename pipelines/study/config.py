@@ -136,12 +136,13 @@ class Study(StudyTask, BaseModel):
 
 @dataclass(frozen=True)
 class StudyFile:
-    """A study, the path of its file, and the sha256 of the file's bytes."""
+    """A study, the path of its file, and the sha256 of the file's bytes. With `read_from`, the study has that cache."""
 
     study: Study
     path: Path
     text: str
     digest: str
+    read_from: str | None = None
 
 
 def read_study(path: Path) -> StudyFile:

@@ -1,7 +1,7 @@
 """The predictions of a run for the test rows, by row id: kept beside its outcome, scored as `armada train` does.
 
-A prediction is a row's logits, or the text that a generative student wrote. Scores and the intervals over test rows use
-the same functions, by question.
+A prediction is a row's logits, or the text that a generative student wrote. What each row adds to a metric is in
+`verdicts/metric_parts.py`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from distill import Card, Split, question_scores, score, score_texts, text_scores
+from distill import Card, Split, score, score_texts
 
 PREDICTIONS, ROW_IDS = "predictions.npz", "row_ids"
 
@@ -22,14 +22,6 @@ def score_predictions(card: Card, predictions: np.ndarray, test: Split) -> dict[
     if card.type == "generation":
         return score_texts(predictions.tolist(), test.labels, card.metrics)
     return score(predictions, test.labels, card.metrics, test.groups)
-
-
-def scores_by_question(card: Card, metric: str, predictions: np.ndarray, test: Split) -> np.ndarray | None:
-    """Return the (Q,) scores of the test questions, of which the metric is the mean; None if it is no such mean."""
-    if card.type == "generation":
-        return text_scores(predictions.tolist(), test.labels, metric)
-    is_mean = metric in ("accuracy", "subset_accuracy")
-    return question_scores(predictions, test.labels, test.groups) if is_mean else None
 
 
 def save_predictions(folder: Path, predictions: Mapping[str, np.ndarray], ids: Sequence[str]) -> None:

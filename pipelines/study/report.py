@@ -1,29 +1,32 @@
-"""The report of a study: one HTML page that needs no network, and Markdown for a README.
+"""The report of a study: one HTML page that needs no network, Markdown for a README, and the results as JSON.
 
-Every text from a file is escaped: the template's autoescape is on, and Markdown's special characters are escaped too.
+Every text from a file is escaped in HTML: the template's autoescape is on.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipelines.files import write_json
 from pipelines.html_templates import template_environment
 from pipelines.number_format import duration, interval, plain, signed
-from pipelines.study.config import Study, StudyFile, digest_of, parse_study
+from pipelines.study.config import Study, StudyFile, parse_study
 from pipelines.study.costs import Costs, study_costs
 from pipelines.study.findings import READOUTS, Comparison, Findings, Measured, find
 from pipelines.study.inputs import input_digests, study_splits
+from pipelines.study.joined.pilots import PilotSaid, agreement_in_words, matching, pilots_beside
+from pipelines.study.ledger.digests import ledger_of, sources_of
+from pipelines.study.ledger.reruns import RESULTS, present_digest, with_cache
+from pipelines.study.markdown import markdown
 from pipelines.study.plots import curves, scale_of
 from pipelines.study.runner import runs_of
 from teacher_cache import ArmadaError
 
-HTML, MARKDOWN, RESULTS = "report.html", "report.md", "results.json"
+HTML, MARKDOWN = "report.html", "report.md"
 
 
 @dataclass(frozen=True)
@@ -36,34 +39,50 @@ class Report:
     changes: tuple[str, ...]  # warnings about changes of the study file
     versions: dict[str, Any]
     data: dict[str, Any]  # digests of the rows that the runs were given
+    ledger: dict[str, Any] = field(default_factory=dict)
+    said: PilotSaid | None = None  # by a pilot of the same task, teacher and encoder
+
+    @property
+    def agreement(self) -> str:
+        """Whether the pilot said the same, in words; empty without a pilot."""
+        return agreement_in_words(self.said, self.findings.verdict) if self.said else ""
 
 
-def write_report(out: Path) -> Report:
+def write_report(out: Path, pilots: Sequence[PilotSaid] = ()) -> Report:
     """Write `report.html`, `report.md` and `results.json` into a study's folder.
 
-    Raise ArmadaError if the folder is not that of a study.
+    What a pilot of the study's task, teacher and encoder said stands beside the verdict: one of `pilots`, or one that
+    lies beside the study. Raise ArmadaError if the folder is not that of a study.
     """
-    report = _gather(out)
-    write_json(out / RESULTS, _results(report))
+    report = gather(out, pilots)
+    write_json(out / RESULTS, results(report))
     (out / MARKDOWN).write_text(markdown(report), "utf-8")
     (out / HTML).write_text(html(report), "utf-8")
     return report
 
 
-def _gather(out: Path) -> Report:
+def gather(out: Path, pilots: Sequence[PilotSaid] = ()) -> Report:
+    """Read a study's folder, and the pilot of it. Raise ArmadaError if it is not that of a study."""
     path = out / "study.json"
     if not path.is_file():
         raise ArmadaError(
             f"{out}: expected the folder of a study, with study.json; run it by: armada study FILE --out {out}"
         )
-    state = json.loads(path.read_text("utf-8"))
+    try:
+        state = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ArmadaError(f"{path}: expected the JSON that armada study writes, found: {error}") from None
     file = parse_study(state["text"].encode("utf-8"), Path(state["file"]))
+    file = with_cache(file, state["read_from"]) if state.get("read_from") else file
     runs = runs_of(file.study)
     splits = study_splits(file.study)
     findings = find(file.study, out, runs, splits.test)
     record = next((out / "runs").glob("*/*/run.json"), None)
     facts = json.loads(record.read_text("utf-8")) if record else {}
     digests = {name: facts.get("identity", {}).get(name) for name in ("train_digest", "test_digest")}
+    ledger = ledger_of(file, out, runs, state.get("commits"))
+    sources = sources_of(ledger, file.study.primary.arm)
+    name = file.study.card.name
     return Report(
         file=file,
         findings=findings,
@@ -71,6 +90,8 @@ def _gather(out: Path) -> Report:
         changes=_changes(state, file),
         versions={**facts.get("versions", {}), "git": (facts.get("git") or {}).get("revision")},
         data=digests,
+        ledger=ledger,
+        said=matching(pilots, name, *sources) or matching(pilots_beside(out), name, *sources),
     )
 
 
@@ -90,22 +111,34 @@ def _changes(state: dict[str, Any], file: StudyFile) -> tuple[str, ...]:
         )
     if not file.path.is_file():
         return (*warnings, f"The study file is no longer at {file.path}.")
-    now = digest_of(file.path.read_bytes())
+    now = present_digest(file.path)
     if now != digests[-1]:
         warnings.append(f"The study file was changed after these results: its digest is now {now}.")
     return tuple(warnings)
 
 
-def _results(report: Report) -> dict[str, Any]:
+def results(report: Report) -> dict[str, Any]:
+    """Return what is written as results.json: the findings, and the ledger of what decided them."""
+    study = report.file.study
     return {
-        "study": report.file.study.name,
-        "question": report.file.study.question,
+        "study": study.name,
+        "question": study.question,
+        "task": study.card.name,
+        "student": study.student,
+        "metric": study.metric,
+        "arm": study.primary.arm,
+        "margin": study.primary.margin,
         "file_sha256": report.file.digest,
         "changes": list(report.changes),
         **asdict(report.findings),
+        "comparisons": [{**asdict(one), "bounds": one.bounds} for one in report.findings.comparisons],
         "account": asdict(report.costs) if report.costs else None,
         "versions": report.versions,
         "data": report.data,
+        "pilot": {**asdict(report.said), "agreed": report.said.agrees(report.findings.verdict)}
+        if report.said
+        else None,
+        "ledger": report.ledger,
     }
 
 
@@ -158,7 +191,7 @@ def _panel(report: Report, name: str, title: str) -> dict[str, Any]:
 def _differences(report: Report, rows: Sequence[Comparison]) -> dict[str, Any]:
     """Return comparisons with one scale, which also contains zero and the margin."""
     margin = report.file.study.primary.margin
-    ends = [end for found in rows for end in (found.low, found.high, found.mean) if end is not None]
+    ends = [end for found in rows for end in (*found.bounds, found.mean) if end is not None]
     return {"rows": rows, "scale": scale_of([*ends, -margin, margin])}
 
 
@@ -173,50 +206,3 @@ def _descriptions(study: Study) -> dict[str, str]:
         own = [f"{option.replace('_', ' ')} {value}" for option, value in (arm.model_extra or {}).items()]
         descriptions[name] = ", ".join([control.words if control else plain, *own])
     return descriptions
-
-
-def markdown(report: Report) -> str:
-    """Return the verdict and the tables as Markdown."""
-    study, findings = report.file.study, report.findings
-    lines = [f"**{findings.verdict.capitalize()}.** {_quoted(findings.sentence)}", "", _quoted(study.question), ""]
-    names = [name for name in READOUTS if _of(report, name)]
-    heads = [f"{READOUTS[name]}, {study.metric}" for name in names]
-    lines += [f"| arm | {' | '.join(heads)} |", f"|---|{'---:|' * len(names)}"]
-    by_place = {(found.readout, found.arm): found for found in findings.measured}
-    for arm in study.arms:
-        cells = [_cell(by_place.get((name, arm))) for name in names]
-        lines.append(f"| {_quoted(arm)} | {' | '.join(cells)} |")
-    tested = f"test set of {findings.test_rows} {findings.tested_on}"
-    lines += ["", f"Mean ± standard deviation over {len(study.seeds)} seeds; {tested}.", ""]
-    lines += [
-        "| difference | mean | interval | Holm's p | effect | smallest detectable |",
-        "|---|---:|---|---:|---:|---:|",
-    ]
-    for found in findings.comparisons:
-        if found.is_primary:
-            facts = (
-                signed(found.mean),
-                interval((found.low, found.high)),
-                plain(found.p_holm),
-                plain(found.effect, 2),
-                plain(found.detectable, 4),
-            )
-            lines.append(f"| {_quoted(found.arm)} against {_quoted(found.against)} | {' | '.join(facts)} |")
-    lines += [
-        "",
-        *map(_quoted, report.changes),
-        f"Study file sha256 `{report.file.digest[:16]}`, {findings.finished} of {findings.planned} runs.",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(found: Measured | None) -> str:
-    if not found:
-        return ""
-    return f"{found.mean:.4f}" + (f" ± {found.sd:.4f}" if found.sd is not None else "")
-
-
-def _quoted(text: str) -> str:
-    """Return text with the special characters of Markdown and HTML escaped."""
-    plain = " ".join(text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").split())
-    return re.sub(r"([\\`*_\[\]|#])", r"\\\1", plain)

@@ -47,6 +47,7 @@ def read_outcome(folder: Path) -> dict[str, Any] | None:
 def run_one(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> dict[str, Any]:
     """Train, read out, and write the outcome. A run that was stopped goes on where it was."""
     from pipelines.files import write_json
+    from pipelines.study.ledger.digests import source_digest
 
     started = time.monotonic()
     work = _few_shot if run.kind == "few_shot" else _finetune
@@ -60,6 +61,7 @@ def run_one(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> di
         "curve": curve,
         "train_seconds": seconds,
         "seconds": time.monotonic() - started,
+        "source_sha256": source_digest(),
     }
     write_json(folder / OUTCOME, outcome)
     return outcome

@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.study.building import build_cache, study_cache
 from pipelines.study.checks import check_arms
-from pipelines.study.config import Study, StudyFile, read_study
+from pipelines.study.config import Study, StudyFile
 from pipelines.study.inputs import input_digests, study_splits
+from pipelines.study.ledger.digests import commits_of
+from pipelines.study.ledger.reruns import open_study
 from pipelines.study.run import Run, read_outcome, run_one
 from pipelines.study.run_folders import finished_outcomes, open_folder, settle_folders
 from teacher_cache import ArmadaError
@@ -56,15 +58,26 @@ def runs_of(study: Study) -> list[Run]:
     return runs
 
 
-def run_study(path: Path, out: Path, jobs: int = 1, say: Callable[[str], None] = lambda line: None) -> bool:
+def run_study(
+    path: Path,
+    out: Path,
+    jobs: int = 1,
+    say: Callable[[str], None] = lambda line: None,
+    cache_url: str | None = None,
+    name: str | None = None,
+) -> bool:
     """Run the unfinished runs of a study, and return whether all its runs are finished now.
 
-    `say` receives one line of progress at a time. Raise ArmadaError if the file is invalid, a student does not fit the
-    task or another process runs this study, BudgetError if `max_calls` is reached before every picture is drawn.
+    `path` is a study file, or the folder or the results.json of a study that is done again, of joined results
+    the study called `name`. With `cache_url`, features are read from there, and no teacher is called. `say` receives
+    one line of progress at a time.
+
+    Raise ArmadaError if the file is invalid, a student does not fit the task or another process runs this study,
+    BudgetError if `max_calls` is reached before every picture is drawn.
     """
     from filelock import FileLock, Timeout
 
-    file = read_study(path)
+    file = open_study(path, cache_url, name)
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / ".lock")
     try:
@@ -85,11 +98,14 @@ def run_study(path: Path, out: Path, jobs: int = 1, say: Callable[[str], None] =
         _record_file(file, out)
         if not file.study.cache:
             build_cache(file, splits.train.prompts, out, say)
+        if len(finished_outcomes(file.study, runs, out)) < len(runs):
+            _record_file(file, out, commits_of(cache))
         return _run_all(file, splits, out, cache, jobs, say)
 
 
-def _record_file(file: StudyFile, out: Path) -> None:
-    """Keep the present text of the file, and every text that it has had by its digest, in their order."""
+def _record_file(file: StudyFile, out: Path, commits: list[str] | None = None) -> None:
+    """Keep the present text of the file, and every text that it has had by its digest, in their order; the cache that
+    is read instead of the one of the file; and the commits of the cache, or those that are recorded."""
     import json
 
     from pipelines.files import write_json
@@ -106,6 +122,8 @@ def _record_file(file: StudyFile, out: Path) -> None:
             "texts": texts,
             "file": str(file.path.resolve()),
             "inputs": input_digests(file.study),
+            "read_from": file.read_from,
+            "commits": state.get("commits") if commits is None else commits,
         },
     )
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from pipelines.study.statistics import bootstrap_rows, holm, holm_levels, judge, paired, smallest_detectable, verdicts
+from pipelines.study.statistics import holm, holm_levels, judge, paired, smallest_detectable, verdicts
 
 STUDIES = 1000
 
@@ -96,14 +96,3 @@ def test_an_arm_that_equals_shuffled_did_not_help():
 def test_under_five_seeds_the_verdict_cannot_tell(seeds):
     assert set(judge(simulated([0.5, 0.5], seeds, sd=1e-4), 0.05, 0.01)) == {"cannot tell"}
     assert verdicts(np.array([0.1]), np.array([0.2]), 0.01, seeds) == "cannot tell"
-
-
-def test_the_bootstrap_over_rows_agrees_with_the_binomial():
-    differences = np.repeat([1.0, 0.0, -1.0], [300, 600, 100])
-    low, high = bootstrap_rows(differences, 0.05, 0)
-    half = 1.96 * differences.std() / np.sqrt(1000)
-    assert (low, high) == pytest.approx((0.2 - half, 0.2 + half), abs=0.004)
-    smooth = np.random.Generator(np.random.PCG64(0)).normal(0.2, 1, 500)
-    half = 1.96 * smooth.std() / np.sqrt(500)
-    assert bootstrap_rows(smooth, 0.05, 0) == pytest.approx((smooth.mean() - half, smooth.mean() + half), abs=0.02)
-    assert bootstrap_rows(np.zeros(10), 0.05, 0) == (0, 0)

@@ -14,7 +14,7 @@ from distill.tasks.splits import Split
 from pipelines.study.checks import check_arms
 from pipelines.study.config import parse_study
 from pipelines.study.findings import find
-from pipelines.study.predictions import load_predictions, save_predictions, score_predictions, scores_by_question
+from pipelines.study.predictions import load_predictions, save_predictions, score_predictions
 from pipelines.study.run import Run, run_one
 from pipelines.study.runner import runs_of
 from teacher_cache import ArmadaError, Cache, build
@@ -182,10 +182,11 @@ def test_the_findings_of_simulated_predictions_are_scikit_learns(tmp_path, task)
     assert found.test_rows == 60
     assert found.tested_on == ("questions" if card.type == "choice" else "rows")
     for one in found.comparisons:
-        if card.type in ("regression", "multi-label"):
-            assert one.rows_low is None
-        else:
-            assert one.rows_low <= one.mean <= one.rows_high
+        assert one.rows_low < one.mean < one.rows_high
+        assert one.both_low < one.mean < one.both_high
+        assert one.p_holm >= max(one.p, one.p_both)
+        assert one.bounds == (min(one.low, one.both_low), max(one.high, one.both_high))
+    assert "of the seeds and of the test rows" in found.sentence
 
 
 @pytest.mark.parametrize(("task", "chance"), [("reasoning/piqa", 1 / 2), ("reasoning/hellaswag", 1 / 4)])
@@ -195,15 +196,6 @@ def test_a_student_that_calls_every_choice_wrong_does_not_get_a_point_for_each(t
     always_wrong = np.tile([1.0, 0.0], (len(test), 1))
     assert score_predictions(load_card(task), always_wrong, test)["accuracy"] == pytest.approx(chance, abs=0.05)
     assert len(question_scores(always_wrong, test.labels, test.groups)) == 400
-
-
-def test_the_subset_accuracy_of_label_sets_is_resampled_by_row(tmp_path):
-    test = rows("world/emotions", 40)
-    predictions = np.random.default_rng(0).normal(size=(40, 28)) - 3
-    predictions[::8] = -1.0  # rows without a label, of which none is predicted
-    scores = scores_by_question(load_card("world/emotions"), "subset_accuracy", predictions, test)
-    assert scores.mean() == score_predictions(load_card("world/emotions"), predictions, test)["subset_accuracy"] > 0
-    assert scores_by_question(load_card("world/emotions"), "micro_f1", predictions, test) is None
 
 
 def test_a_class_that_no_training_row_has_is_never_predicted_by_the_probe():
