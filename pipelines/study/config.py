@@ -19,9 +19,9 @@ from pydantic import (
 )
 
 from distill import UNDISTILLED, parse_yaml
-from pipelines.study.faults import check_options, in_words
+from pipelines.study.declared.faults import check_options, in_words
+from pipelines.study.declared.parts import Arm, Primary, ReadOuts, RowCounts
 from pipelines.study.inputs import StudyTask
-from pipelines.study.parts import Arm, Primary, ReadOuts, RowCounts
 from teacher_cache import ArmadaError
 
 

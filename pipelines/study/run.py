@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines.run.request import RunRequest, layered, make_request
 from pipelines.study.config import Study
-from pipelines.study.parts import FewShot
+from pipelines.study.declared.parts import FewShot
 from pipelines.study.predictions import save_predictions, score_predictions
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import Any
 
 from pipelines.files import write_json
 from pipelines.study.config import Study, StudyFile
+from pipelines.study.declared.parts import FewShot
 from pipelines.study.inputs import input_digests
-from pipelines.study.parts import FewShot
 from pipelines.study.run import Run, read_outcome
 from teacher_cache import canonical_json, sha256
 

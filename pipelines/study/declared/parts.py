@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from pipelines.study.faults import check_options
+from pipelines.study.declared.faults import check_options
 
 ReadOut = Literal["finetune", "probe", "few_shot"]
 PretrainObjective = Literal["relational", "regression", "masked"]
