@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING
 
 from pipelines.number_format import interval, plain, signed
-from pipelines.study.findings import READOUTS, Measured
+from pipelines.study.findings import READOUTS
+from pipelines.study.verdicts.comparisons import Measured
 
 if TYPE_CHECKING:
     from pipelines.study.report import Report

@@ -29,8 +29,9 @@ def save_predictions(folder: Path, predictions: Mapping[str, np.ndarray], ids: S
     arrays: dict[str, Any] = {
         name: values.astype(np.float32) if values.dtype.kind == "f" else values for name, values in predictions.items()
     }
+    arrays[ROW_IDS] = np.array(ids, dtype=np.bytes_)
     with (folder / PREDICTIONS).open("wb") as stream:
-        np.savez_compressed(stream, **arrays, **{ROW_IDS: np.array(ids, dtype=np.bytes_)})
+        np.savez_compressed(stream, **arrays)
 
 
 def load_predictions(folder: Path, readout: str, ids: Sequence[str]) -> np.ndarray | None:

@@ -16,7 +16,7 @@ from pipelines.html_templates import template_environment
 from pipelines.number_format import duration, interval, plain, signed
 from pipelines.study.config import Study, StudyFile, parse_study
 from pipelines.study.costs import Costs, study_costs
-from pipelines.study.findings import READOUTS, Comparison, Findings, Measured, find
+from pipelines.study.findings import READOUTS, Findings, find
 from pipelines.study.inputs import input_digests, study_splits
 from pipelines.study.joined.pilots import PilotSaid, agreement_in_words, matching, pilots_beside
 from pipelines.study.ledger.digests import ledger_of, sources_of
@@ -24,6 +24,7 @@ from pipelines.study.ledger.reruns import RESULTS, present_digest, with_cache
 from pipelines.study.markdown import markdown
 from pipelines.study.plots import curves, scale_of
 from pipelines.study.runner import runs_of
+from pipelines.study.verdicts.comparisons import Comparison, Measured
 from teacher_cache import ArmadaError
 
 HTML, MARKDOWN = "report.html", "report.md"

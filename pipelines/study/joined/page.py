@@ -9,11 +9,10 @@ from pathlib import Path
 
 from pipelines.files import write_json
 from pipelines.html_templates import template_environment
-from pipelines.number_format import interval, plain, signed
 from pipelines.study.findings import READOUTS
 from pipelines.study.joined.entries import entries_of
 from pipelines.study.joined.pilots import PilotSaid
-from pipelines.study.joined.table import Joined, facts, join, markdown, notes
+from pipelines.study.joined.table import Joined, effect, facts, join, markdown, notes
 from pipelines.study.ledger.reruns import RESULTS, STATE
 from pipelines.study.plots import scale_of
 from teacher_cache import ArmadaError
@@ -47,7 +46,7 @@ def write_joined(places: list[Path], out: Path, pilots: list[PilotSaid]) -> Join
 
 def html(joined: Joined) -> str:
     """Return the page of the joined studies."""
-    filters: dict[str, Callable[..., str]] = {"interval": interval, "signed": signed, "plain": plain}
+    filters: dict[str, Callable[..., str]] = {"effect": effect}
     ends = [
         end
         for line in joined.lines

@@ -83,15 +83,15 @@ def markdown(joined: Joined) -> str:
         cells += [f"**{line.verdict}**" if line.is_primary else line.verdict]
         cells += [f"{line.said.worth}: {line.agreement}" if line.said else ""] if pilots else []
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", *map(quoted, notes(joined))]) + "\n"
+    words = [*map(quoted, notes(joined)), "Read-outs in bold were fixed beforehand."]
+    return "\n".join([*lines, "", *words]) + "\n"
 
 
 def notes(joined: Joined) -> list[str]:
     """Return sentences that say what the table shows."""
-    metrics = ", ".join(dict.fromkeys(f"{entry.metric} of {entry.task}" for entry in joined.entries))
     found = [
-        f"Differences of the mean over seeds ({metrics}), each with its interval by Holm's procedure. Read-outs in "
-        "bold were fixed beforehand; the others are judged by the same rule and confirm nothing."
+        f"Differences in {_metrics(joined)}, means over seeds, each with its interval by Holm's procedure. Read-outs "
+        "that were not fixed beforehand are judged by the same rule, each by itself, and confirm nothing."
     ]
     if joined.counts_rows:
         found.append("The intervals count the chance of the seeds and of the test rows.")
@@ -149,3 +149,13 @@ def effect(one: Difference | None) -> str:
 
 def _seeds_alone(joined: Joined) -> list[str]:
     return [line.entry.study for line in joined.lines if any(one.p_both is None for one in line.differences)]
+
+
+def _metrics(joined: Joined) -> str:
+    """Return the metric of all studies, or each with its tasks."""
+    by_metric: dict[str, dict[str, None]] = {}
+    for entry in joined.entries:
+        by_metric.setdefault(entry.metric, {})[entry.task] = None
+    if len(by_metric) == 1:
+        return next(iter(by_metric))
+    return ", ".join(f"{metric} ({', '.join(tasks)})" for metric, tasks in by_metric.items())

@@ -81,7 +81,7 @@ class Comparison:
             return self.low, self.high
         if None in (self.low, self.high, self.both_low, self.both_high):
             return None, None
-        return min(self.low, self.both_low), max(self.high, self.both_high)  # type: ignore[type-var, return-value]
+        return min(self.low, self.both_low), max(self.high, self.both_high)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)
@@ -119,19 +119,19 @@ class Tested:
 def families(study: Study, readout: str, measured: Sequence[Measured]) -> list[tuple[list[tuple[str, str]], bool]]:
     """Return two families of pairs, each with whether it is the primary one; Holm's correction is made within a family.
 
-    The primary family decides the verdict. The other one compares the primary arm with the other arms, and these with
-    undistilled.
+    The first one has the pairs that the study file names, and is the primary one under the read-out that the file
+    names. The other one compares the primary arm with the other arms, and these with undistilled.
     """
     present = [found.arm for found in measured if found.readout == readout]
     primary = study.primary
-    confirmed = [(primary.arm, against) for against in primary.against] if readout == primary.readout else []
+    named = [(primary.arm, against) for against in primary.against]
     others = [(primary.arm, arm) for arm in present if arm != primary.arm]
     others += [(arm, "undistilled") for arm in present if arm not in (primary.arm, "undistilled")]
-    confirmed, others = (
+    named, others = (
         [pair for pair in pairs if set(pair) <= set(present)]
-        for pairs in (confirmed, [pair for pair in others if pair not in confirmed])
+        for pairs in (named, [pair for pair in others if pair not in named])
     )
-    return [(confirmed, True), (others, False)]
+    return [(named, readout == primary.readout), (others, False)]
 
 
 def compare(

@@ -155,4 +155,6 @@ def _above(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
     """Return over / under, and 0 where `under` is 0."""
-    return np.divide(over, under, out=np.zeros(np.broadcast_shapes(over.shape, under.shape)), where=under > 0)
+    shape = np.broadcast_shapes(over.shape, under.shape)
+    found: np.ndarray = np.divide(over, under, out=np.zeros(shape), where=under > 0)
+    return found

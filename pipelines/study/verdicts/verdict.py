@@ -15,8 +15,10 @@ from pipelines.study.verdicts.comparisons import Comparison
 
 @dataclass(frozen=True)
 class ReadoutVerdict:
-    """The verdict on one read-out: of the comparisons that were fixed beforehand if `is_primary`, else of the same
-    pairs of arms, as far as they are measured, within the larger family of those that were not."""
+    """The verdict on one read-out, of the pairs of arms that the study file names, as far as they are measured there.
+
+    `is_primary` is true under the read-out that the file names. The others are judged by the same rule, each as a
+    family of its own: their level is not corrected for their number."""
 
     readout: str
     is_primary: bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from pipelines.study.config import parse_study
 from pipelines.study.inputs import input_digests, study_splits
 from pipelines.study.predictions import save_predictions, score_predictions
+from pipelines.study.run import run_one
 from pipelines.study.runner import runs_of
 
 TEACHER, ENCODER = "fake-0123456789abcdef", "fake-encoder-0123456789abcdef"
@@ -78,3 +80,29 @@ def write_pilot(folder: Path, task: str, worth: str, rows: int = 300) -> Path:
     path = folder / "pilot.json"
     path.write_text(json.dumps({**found, "judgement": {**judgement, "pictures_over_shuffled": gain}}))
     return path
+
+
+class InThisProcess:
+    """Runs of a study one after the other in the test's own process, which has its heavy packages already."""
+
+    exitcode = None
+
+    def __init__(self, target: Any = None, args: tuple[Any, ...] = (), name: str = "") -> None:
+        self.args, self.name = args, name
+        self.sentinel, self._end = Pipe(duplex=False)
+
+    @classmethod
+    def get_context(cls, method: str) -> type[InThisProcess]:
+        """Stand in for multiprocessing's function of this name."""
+        cls.Process = cls
+        return cls
+
+    @staticmethod
+    def set_forkserver_preload(names: list[str]) -> None:
+        """Preload nothing."""
+
+    def start(self) -> None:
+        """Do the run, and be ended."""
+        run_one(*self.args[:5])
+        self.exitcode = 0
+        self._end.close()

@@ -12,8 +12,16 @@ from pipelines.study.runner import run_study
 from teacher_cache import ArmadaError, Cache, status
 from tests.pipelines.cli import armada
 from tests.pipelines.studies import write_study
+from tests.pipelines.study.simulated import InThisProcess
 
 READOUTS = {"finetune": True, "few_shot": {"labelled": 8, "arms": ["relational"], "pretraining": {"epochs": 1}}}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_this_process():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipelines.study.runner.get_context", InThisProcess.get_context)
+        yield
 
 
 @pytest.fixture(scope="module")

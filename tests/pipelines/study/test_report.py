@@ -9,9 +9,11 @@ import pytest
 
 from pipelines.number_format import duration
 from pipelines.study.config import StudyFile, parse_study
-from pipelines.study.findings import Comparison, Findings, Measured
+from pipelines.study.findings import Findings
+from pipelines.study.markdown import markdown
 from pipelines.study.plots import curves, scale_of
-from pipelines.study.report import Report, html, markdown
+from pipelines.study.report import Report, html
+from pipelines.study.verdicts.comparisons import Comparison, Measured
 from tests.pipelines.studies import write_study
 
 SCRIPT = "<script>document.title = 'taken'; fetch('https://example.org/')</script>"
