@@ -23,6 +23,7 @@ from .objective.aligner import train_aligner as train_aligner, untrained_states 
 from .objective.aligner_store import aligner_states as aligner_states
 from .objective.crossfit import CrossfitTargets as CrossfitTargets
 from .objective.crossfit_store import crossfit_targets as crossfit_targets, whitening_of as whitening_of
+from .objective.masked_targets import MaskedTargets as MaskedTargets
 from .objective.targets import EpochTargets as EpochTargets, Targets as Targets, TeacherTargets as TeacherTargets
 from .settings import (
     CROSSFIT_SETTINGS as CROSSFIT_SETTINGS,
@@ -55,6 +56,7 @@ from .students.machine_speed import (
     choose_precision as choose_precision,
     processor_name as processor_name,
 )
+from .students.masked_words import words_of as words_of
 from .students.pooling import pooled_width as pooled_width
 from .students.sharing import Shared as Shared
 from .students.task_model import (

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from distill.students.generation import answer_loss
 from distill.students.heads import ProjectionHead, StudentHeads
+from distill.students.masked_words import MaskedWords
 from distill.students.pooling import ModelInputs, pooled_logits_and_input
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class StudentOutputs(NamedTuple):
     logits: Tensor  # (B, C)
     answers: Tensor | None  # (B, 2): summed loss and number of answer tokens per row; only for a generative student
     aux_logits: Tensor | None  # (B, C); only with an auxiliary head
-    projection: Tensor | None  # (B, D); only with a teacher
+    projection: Tensor | None  # (B, D); only with a teacher; of masked words (B, 2), their summed loss and their number
 
     @property
     def head(self) -> Tensor | None:
@@ -44,7 +45,7 @@ class DistilledStudent(nn.Module):
     def __init__(
         self,
         model: PreTrainedModel,
-        heads: StudentHeads | ProjectionHead | None,
+        heads: StudentHeads | ProjectionHead | MaskedWords | None,
         first: Sequence[int] | None = None,
         label_smoothing: float = 0.0,
     ) -> None:
@@ -58,6 +59,9 @@ class DistilledStudent(nn.Module):
 
     def forward(self, batch: ModelInputs) -> StudentOutputs:
         """Return the outputs for one batch."""
+        if isinstance(self.heads, MaskedWords):
+            hidden = self.heads(self.model, batch)
+            return StudentOutputs(torch.zeros_like(hidden), None, None, hidden)
         if self.first is None:
             (pooled, logits, head_input), answers = pooled_logits_and_input(self.model, batch), None
         else:

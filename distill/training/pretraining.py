@@ -16,6 +16,7 @@ from torch import Tensor
 from distill.dataset.sampled_features import FeatureTable, SampledFeatures
 from distill.dataset.tokens import Tokens
 from distill.objective.losses import manifold_loss
+from distill.objective.masked_targets import MaskedTargets
 from distill.objective.targets import StudentPoints, feature_blocks
 from distill.objective.whitening import Whitening
 from distill.settings import TrainSettings
@@ -85,7 +86,7 @@ class PretrainEpoch:
 def pretrain_student(
     model: PreTrainedModel,
     tokens: Tokens,
-    targets: PretrainTargets,
+    targets: PretrainTargets | MaskedTargets,
     settings: TrainSettings,
     *,
     data_digest: str,

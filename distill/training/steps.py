@@ -21,11 +21,13 @@ from distill.dataset.moving import moved
 from distill.dataset.order import share
 from distill.dataset.tokens import Tokens
 from distill.objective.losses import head_loss
+from distill.objective.masked_targets import MaskedTargets
 from distill.objective.targets import Targets, TargetsOfEpoch
 from distill.settings import TrainSettings
 from distill.students.distilled import DistilledStudent, StudentOutputs
 from distill.students.generation import NO_LABEL
 from distill.students.heads import ProjectionHead, StudentHeads
+from distill.students.masked_words import MaskedWords
 from distill.students.pooling import pooled_width
 from distill.training.balance import GradientBalance
 from distill.training.class_weights import class_weights_of
@@ -234,10 +236,16 @@ class Steps:
             copy_full_weights(self._bare, self._given)
 
 
-def _heads(model: PreTrainedModel, teacher_targets: Targets, settings: TrainSettings) -> StudentHeads | ProjectionHead:
-    hidden, width = pooled_width(model), teacher_targets.projection_width
-    heads: StudentHeads | ProjectionHead = ProjectionHead(hidden, width)
-    if teacher_targets.has_aux_heads:
+def _heads(
+    model: PreTrainedModel, teacher_targets: Targets, settings: TrainSettings
+) -> StudentHeads | ProjectionHead | MaskedWords:
+    heads: StudentHeads | ProjectionHead | MaskedWords
+    if isinstance(teacher_targets, MaskedTargets):
+        heads = MaskedWords(model, teacher_targets.words, teacher_targets.mask)
+    elif teacher_targets.has_aux_heads:
+        hidden, width = pooled_width(model), teacher_targets.projection_width
         heads = StudentHeads(hidden, width, teacher_targets.classes, settings.dropout, teacher_targets.relu)
+    else:
+        heads = ProjectionHead(pooled_width(model), teacher_targets.projection_width)
     heads.initialise(settings.seed)
     return heads

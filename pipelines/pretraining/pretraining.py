@@ -22,7 +22,7 @@ from pipelines.pretraining.request import (
     mending_of,
     read_texts,
 )
-from pipelines.run.features import FeatureSource, join_rows, specs_of
+from pipelines.run.features import join_rows, specs_of
 from pipelines.run.processes import start_processes
 from pipelines.run.record import surroundings
 from pipelines.run.request import RunRequest
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from accelerate import Accelerator
 
-    from distill import PretrainTargets, StudentSpec
+    from distill import MaskedTargets, PretrainTargets, StudentSpec, Tokens
 
 REGRESSION, RELATIONAL = "regression", "relational"
 
@@ -69,13 +69,29 @@ def pretrain_rows(
     """Pre-train on rows whose labels are all 0. `target` is what the projection of the student is fitted to: REGRESSION
     (the whitened features) or RELATIONAL (the relations of the raw ones, as in studies of before 2026-12)."""
     view, source = join_rows(request, None, rows, mending)
-    identity = _identity_of(request, view, source, target)
-    return _finished(request.out, identity) or _pretrain(request, view, source, identity, target)
+    identity = identity_of(request, view.split, target) | {
+        "control": request.control,
+        "features": {name: getattr(source, name) for name in ("teacher", "encoder", "dimension")},
+        "pictures": {"samples": request.samples, "combine": request.combine} if request.samples > 1 else None,
+        "view_digest": view.digest,
+    }
+    facts = {"coverage": asdict(view.coverage), "features": asdict(source)}
+
+    def targets_of(tokens: Tokens, tokenizer: Any, accelerator: Accelerator) -> PretrainTargets:
+        return _targets(request, view, accelerator, target)
+
+    return finished(request.out, identity) or pretrain_on(request, view.split, targets_of, identity, facts)
 
 
-def _pretrain(
-    request: RunRequest, view: View, source: FeatureSource, identity: Mapping[str, Any], target: str
+def pretrain_on(
+    request: RunRequest,
+    rows: Split,
+    targets_of: Callable[[Tokens, Any, Accelerator], PretrainTargets | MaskedTargets],
+    identity: Mapping[str, Any],
+    facts: Mapping[str, Any],
 ) -> PretrainResult:
+    """Train, export and record. `targets_of` gets the tokens of the rows and the student's tokenizer; `facts` are
+    recorded, too."""
     from accelerate.utils import broadcast_object_list
 
     from distill import (
@@ -93,26 +109,24 @@ def _pretrain(
 
     accelerator, precision = start_processes(request)
     model, tokenizer = load_student(_spec_of(request), ["0", "1"], request.settings.seed)
-    if any(len(texts) == 2 for texts in view.split.texts):
+    if any(len(texts) == 2 for texts in rows.texts):
         check_pairs(request.student, tokenizer)
     if request.gradient_checkpointing:
         checkpoint_gradients(request.student, model)
     settings = request.settings
     if settings.max_length is None:
         positions = length_limit(model, tokenizer, None)
-        settings = replace(
-            settings, max_length=default_length(tokenize(tokenizer, view.split.texts).lengths, positions)
-        )
-    tokens = tokenize(tokenizer, view.split.texts, length_limit(model, tokenizer, settings.max_length))
+        settings = replace(settings, max_length=default_length(tokenize(tokenizer, rows.texts).lengths, positions))
+    tokens = tokenize(tokenizer, rows.texts, length_limit(model, tokenizer, settings.max_length))
     if not is_sharded(accelerator):
         model.to(accelerator.device)
-    targets = _targets(request, view, accelerator, target)
+    targets = targets_of(tokens, tokenizer, accelerator)
     epochs = pretrain_student(
         model,
         tokens,
         targets,
         settings,
-        data_digest=data_digest(view.split),
+        data_digest=data_digest(rows),
         checkpoint_config=CheckpointConfig(
             request.out / "checkpoints",
             request.out / "metrics.jsonl",
@@ -131,10 +145,9 @@ def _pretrain(
             "settings": {name: getattr(settings, name) for name in OF_THE_TRAINING},
             "epochs": [{"epoch": one.epoch, "steps": one.steps, "loss": one.loss} for one in epochs],
             "train_seconds": sum(epoch.seconds for epoch in epochs),
-            "rows": len(view.split),
+            "rows": len(rows),
             "truncated": tokens.truncated,
-            "coverage": asdict(view.coverage),
-            "features": asdict(source),
+            **facts,
             "components": targets.projection_width,
             "precision": precision.used,
             "precision_reason": precision.reason,
@@ -164,7 +177,7 @@ def _targets(request: RunRequest, view: View, accelerator: Accelerator, target: 
     return PretrainTargets(table, whitening, request.max_local_bytes)
 
 
-def _identity_of(request: RunRequest, view: View, source: FeatureSource, target: str) -> dict[str, Any]:
+def identity_of(request: RunRequest, rows: Split, target: str) -> dict[str, Any]:
     from distill import student_identity
 
     spec = _spec_of(request)
@@ -177,17 +190,13 @@ def _identity_of(request: RunRequest, view: View, source: FeatureSource, target:
     return {
         "pretraining": target,
         "student": {name: value for name, value in student.items() if value is not None},
-        "control": request.control,
         "settings": changes(request.settings),
         "max_length": request.settings.max_length or "by the texts",
-        "features": {name: getattr(source, name) for name in ("teacher", "encoder", "dimension")},
-        "pictures": {"samples": request.samples, "combine": request.combine} if request.samples > 1 else None,
-        "train_digest": data_digest(view.split),
-        "view_digest": view.digest,
+        "train_digest": data_digest(rows),
     }
 
 
-def _finished(out: Path, identity: Mapping[str, Any]) -> PretrainResult | None:
+def finished(out: Path, identity: Mapping[str, Any]) -> PretrainResult | None:
     path = out / "run.json"
     if not path.exists():
         return None
@@ -213,10 +222,14 @@ def _export(request: RunRequest, model: Any, tokenizer: Any, identity: Mapping[s
     from distill import check_finite, export_student, save_without, task_head
 
     check_finite(model, "the pre-trained student")
-    facts = {"pre-trained from": request.student, "pictures": request.control or "real", **identity["features"]}
+    facts = {"pre-trained from": request.student}
+    learned = "the words that were hidden from it"
+    if "features" in identity:
+        facts |= {"pictures": request.control or "real", **identity["features"]}
+        learned = "what their pictures show"
     lines = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     words = (
-        f"# A student pre-trained by armada\n\nIt has read texts and learned what their pictures show, without labels. "
+        f"# A student pre-trained by armada\n\nIt has read texts and learned {learned}, without labels. "
         f"It has no task head: `armada train --student THIS FOLDER` adds one.\n\n| | |\n|---|---|\n{lines}\n"
     )
     write = partial(save_without, module=task_head(model)[0])

@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -20,80 +19,13 @@ from pydantic import (
 )
 
 from distill import UNDISTILLED, parse_yaml
-from pipelines.study.faults import check_options, in_words
+from pipelines.study.declared.faults import check_options, in_words
+from pipelines.study.declared.parts import Arm, Primary, ReadOuts, RowCounts
 from pipelines.study.inputs import StudyTask
 from teacher_cache import ArmadaError
 
-ReadOut = Literal["finetune", "probe", "few_shot"]
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RowCounts(_Part):
-    """How many rows of each split are taken, those of the smallest ids."""
-
-    train: Annotated[int, Field(ge=2)]
-    test: Annotated[int, Field(ge=2)]
-
-
-class Arm(_Part):
-    """One setting that is compared: a manifold loss, a control, or any other options of `armada train` by name, its
-    encoder and its teacher among them. What an arm says wins over what the study says."""
-
-    model_config = ConfigDict(extra="allow", frozen=True)
-
-    manifold: str = "relational"
-    control: str | None = None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What the arm says, by the names of `armada train`'s options."""
-        return {"manifold": self.manifold, "control": self.control, **(self.model_extra or {})}
-
-    @model_validator(mode="after")
-    def _is_declared(self) -> Arm:
-        check_options(self.options, "arm")
-        return self
-
-
-class FewShot(_Part):
-    """Pre-training over all rows, labels unseen, then fine-tuning on `labelled` rows.
-
-    `objective` is what the student is fitted to: regression on the whitened features, as by `armada pretrain`, or the
-    relational loss on the raw ones, as in the studies of 2026.
-    """
-
-    objective: Literal["relational", "regression"] = "relational"
-    labelled: Annotated[int, Field(ge=2)]
-    arms: Annotated[list[str], Field(min_length=1)]
-    pretraining: dict[str, Any] = {}
-    settings: dict[str, Any] = {}
-
-
-class ReadOuts(_Part):
-    """What is measured of a student: fine-tuned; its frozen pooled output under a linear probe; after a few labels."""
-
-    finetune: bool = True
-    probe: bool = False
-    few_shot: FewShot | None = None
-
-
-class Primary(_Part):
-    """The comparison that the verdict is about. `margin`: a difference below it counts as none. `metric` is one of the
-    card's; by default its first."""
-
-    readout: ReadOut = "finetune"
-    metric: str | None = None
-    arm: str
-    against: Annotated[list[str], Field(min_length=1)]
-    margin: Annotated[float, Field(gt=0)]
-    level: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    power: Annotated[float, Field(gt=0.5, lt=1)] = 0.8
-
-
-class Study(StudyTask, _Part):
+class Study(StudyTask, BaseModel):
     """A study, as its file says it. Without `rows`, all rows of its task are used.
 
     `settings` are options of `armada train` for all arms. Without `cache` the study builds its own, in its output
@@ -134,7 +66,8 @@ class Study(StudyTask, _Part):
     def _names_its_arms(self) -> Study:
         few = self.readouts.few_shot
         named = {"primary.arm": [self.primary.arm], "primary.against": self.primary.against}
-        named |= {"readouts.few_shot.arms": few.arms} if few else {}
+        if few:
+            named |= {"readouts.few_shot.arms": few.arms, "readouts.few_shot.objectives": list(few.objectives)}
         for key, names in named.items():
             for name in names:
                 if name not in self.arms:
@@ -146,6 +79,12 @@ class Study(StudyTask, _Part):
                 raise ValueError(f"arms: expected names that may be a folder's, found {name[:150]!r}")
         for key, part in self._all_settings.items():
             check_options(part, key)
+        for name in self.masked_arms:
+            if self.arms[name] != Arm(control=UNDISTILLED) or name == UNDISTILLED:
+                raise ValueError(
+                    f"arms.{name}: expected the control undistilled and nothing else, beside the arm undistilled "
+                    "itself: it is pre-trained by masked language modelling, without pictures"
+                )
         return self
 
     @model_validator(mode="after")
@@ -175,6 +114,13 @@ class Study(StudyTask, _Part):
         few = self.readouts.few_shot
         parts = {f"readouts.few_shot.{key}": getattr(few, key) for key in ("pretraining", "settings") if few}
         return {"settings": self.settings, **parts}
+
+    @property
+    def masked_arms(self) -> list[str]:
+        """The arms that are pre-trained without pictures; they are measured after a few labels only."""
+        few = self.readouts.few_shot
+        named = dict.fromkeys([*few.arms, *few.objectives]) if few else {}
+        return [name for name in named if few and name != UNDISTILLED and few.objective_of(name) == "masked"]
 
     @property
     def metric(self) -> str:

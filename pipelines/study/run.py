@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.run.request import RunRequest, layered, make_request
-from pipelines.study.config import FewShot, Study
+from pipelines.study.config import Study
+from pipelines.study.declared.parts import FewShot
 from pipelines.study.predictions import save_predictions, score_predictions
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ def _few_shot(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> 
     assert few is not None
     started = time.monotonic()
     changes: dict[str, Any] = {"control": UNDISTILLED, "manifold": "relational"}
-    if study.arms[run.arm].control != UNDISTILLED:
+    if run.arm in study.masked_arms or study.arms[run.arm].control != UNDISTILLED:
         changes |= {"student": str(_pretrained(study, few, run, folder, cache, splits)), "layers": None}
     questions = generator_of("armada-few-shot/1", study.task_name, run.seed, 0).permutation(len(splits.train.questions))
     request = request_of(study, run, folder, cache, few.settings, **changes)
@@ -130,13 +131,18 @@ def _few_shot(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> 
 
 def _pretrained(study: Study, few: FewShot, run: Run, folder: Path, cache: str, splits: Any) -> Path:
     """The pre-trained student's folder; made where it isn't there. The task's labels are not given to the training."""
+    from pipelines.pretraining.masked_words import MASKED, pretrain_masked
     from pipelines.pretraining.pretraining import pretrain_rows
     from pipelines.pretraining.request import without_labels
     from pipelines.run.features import card_mending
 
     home = folder / "pretrained"
     request = request_of(study, run, home, cache, {**study.settings, **few.pretraining}, manifold="relational")
-    pretrain_rows(request, without_labels(splits.train), lambda found: card_mending(request, found), few.objective)
+    rows, objective = without_labels(splits.train), few.objective_of(run.arm)
+    if objective == MASKED:
+        pretrain_masked(request, rows)
+    else:
+        pretrain_rows(request, rows, lambda found: card_mending(request, found), objective)
     return home / "student"
 
 

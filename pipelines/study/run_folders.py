@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.files import write_json
-from pipelines.study.config import FewShot, Study, StudyFile
+from pipelines.study.config import Study, StudyFile
+from pipelines.study.declared.parts import FewShot
 from pipelines.study.inputs import input_digests
 from pipelines.study.run import Run, read_outcome
 from teacher_cache import canonical_json, sha256
@@ -34,17 +35,18 @@ def run_facts(study: Study, run: Run) -> dict[str, Any]:
     if inputs := input_digests(study):
         facts["inputs"] = inputs
     if run.kind == "few_shot" and few:
-        facts["few_shot"] = _few_shot_facts(few)
+        facts["few_shot"] = _few_shot_facts(few, run.arm)
     else:
         facts["readouts"] = study.readouts.model_dump(mode="json", include={"finetune", "probe"})
     found: dict[str, Any] = json.loads(json.dumps(facts))
     return found
 
 
-def _few_shot_facts(few: FewShot) -> dict[str, Any]:
+def _few_shot_facts(few: FewShot, arm: str) -> dict[str, Any]:
     """Keys that came after 2026-11 count only if the file says something else than their default."""
-    skipped = {"arms"} | ({"objective"} if few.objective == "relational" else set())
-    return few.model_dump(mode="json", exclude=skipped)
+    objective = few.objective_of(arm)
+    facts = few.model_dump(mode="json", exclude={"arms", "objective", "objectives"})
+    return facts if objective == "relational" else {**facts, "objective": objective}
 
 
 def finished_outcomes(study: Study, runs: list[Run], out: Path) -> dict[Run, dict[str, Any]]:

@@ -28,7 +28,13 @@ from teacher_cache import ArmadaError
 if TYPE_CHECKING:
     from distill import Splits
 
-HEAVY = ["torch", "transformers", "sklearn.linear_model", "distill.training.trainer", "pipelines.run.training"]
+# What a run imports, which takes seconds; its process is forked from one that has it.
+HEAVY = [
+    *("torch", "transformers.optimization", "transformers.models.bert.modeling_bert", "sklearn.linear_model"),
+    *("accelerate", "peft", "distill.training.trainer", "distill.training.pretraining", "distill.students.task_model"),
+    *("distill.students.export", "distill.objective.crossfit_store", "pipelines.run.training"),
+    *("pipelines.pretraining.masked_words", "teacher_cache.teachers.pictogram", "teacher_cache.encoders.efficientnet"),
+]
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ def runs_of(study: Study) -> list[Run]:
     runs = []
     for seed in study.seeds:
         if study.readouts.finetune or study.readouts.probe:
-            runs += [Run("finetune", arm, seed) for arm in study.arms]
+            runs += [Run("finetune", arm, seed) for arm in study.arms if arm not in study.masked_arms]
         if few:
             runs += [Run("few_shot", arm, seed) for arm in few.arms]
     return runs
@@ -166,8 +172,10 @@ def _run_in_process(study: Study, run: Run, folder: Path, cache: str, splits: Sp
 
     The process ends with the study's process, so that a restarted study never has two processes for one run.
     """
+    import gc
     import threading
 
+    gc.freeze()  # what was imported before the fork is never collected, nor copied for it
     parent = parent_process()
     assert parent is not None
 

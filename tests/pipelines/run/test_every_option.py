@@ -21,7 +21,7 @@ from pipelines.run import training
 from pipelines.run.request import make_request, train_options
 from pipelines.run.student import spec_of
 from pipelines.run.training import run_training
-from pipelines.study.config import Arm
+from pipelines.study.declared.parts import Arm
 from teacher_cache import ArmadaError, BuildOptions, Cache, build
 from tests import fakes
 from tests.distill.tiny import save_student, split

@@ -10,7 +10,8 @@ from pipelines.study.config import read_study
 from pipelines.study.inputs import study_splits
 from pipelines.study.run import Run, run_one
 from pipelines.study.run_folders import run_facts
-from teacher_cache import Cache, build, open_encoder, open_teacher
+from pipelines.study.runner import runs_of
+from teacher_cache import ArmadaError, Cache, build, open_encoder, open_teacher
 from tests.pipelines.studies import write_study
 
 
@@ -44,3 +45,40 @@ def test_a_finished_few_shot_run_stays_valid_where_the_file_says_no_objective(tm
     assert "objective" not in facts
     facts = run_facts(study_of(tmp_path, objective="regression"), Run("few_shot", "relational", 0))["few_shot"]
     assert facts["objective"] == "regression"
+
+
+WORDS = {"undistilled": {"control": "undistilled"}, "relational": {}, "shuffled": {"control": "shuffled"}}
+
+
+def masked_study(folder, arm, **said):
+    file = yaml.safe_load(write_study(folder).read_text())
+    few = file["readouts"]["few_shot"] | {"arms": ["undistilled", "relational", "words"], "objectives": {}, **said}
+    return write_study(folder, arms={**WORDS, "words": arm}, readouts={**file["readouts"], "few_shot": few})
+
+
+def test_a_masked_arm_learns_from_the_texts_alone_and_is_measured_after_a_few_labels_only(tmp_path):
+    AcceleratorState._reset_state(reset_partial_state=True)
+    path = masked_study(tmp_path, {"control": "undistilled"}, objectives={"words": "masked"})
+    study = read_study(path).study
+    assert [run.kind for run in runs_of(study) if run.arm == "words"] == ["few_shot"] * 2
+    run = Run("few_shot", "words", 0)
+    outcome = run_one(study, run, tmp_path / "run", str(tmp_path / "no cache"), study_splits(study))
+    record = json.loads((tmp_path / "run" / "pretrained" / "run.json").read_text())
+    assert (record["identity"]["pretraining"], record["rows"]) == ("masked", 24)
+    assert "features" not in record
+    assert set(outcome["readouts"]) == {"few_shot"}
+    assert run_facts(study, run)["few_shot"]["objective"] == "masked"
+
+
+@pytest.mark.parametrize(
+    ("arm", "said", "expected"),
+    [
+        ({"control": "shuffled"}, {"objectives": {"words": "masked"}}, "arms.words: expected the control undistilled"),
+        ({}, {"objective": "masked"}, "arms.relational: expected the control undistilled"),
+        ({}, {"objectives": {"other": "masked"}}, "readouts.few_shot.objectives: expected arms of this study"),
+        ({}, {"objectives": {"words": "words"}}, "readouts.few_shot.objectives.words"),
+    ],
+)
+def test_what_masked_words_cannot_be_is_an_error_of_the_file(tmp_path, arm, said, expected):
+    with pytest.raises(ArmadaError, match=expected):
+        read_study(masked_study(tmp_path, arm, **said))
