@@ -146,7 +146,7 @@ def _print_tables(results: dict[str, Any], out: Path) -> None:
     console.print(results["verdict"])
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     console.print(
-        f"{out} holds {size / 1e6:.0f} MB: the cache, {len(runs)} students and the figures. Look at the pictures by "
+        f"{out} holds {size / 1e6:.0f} MB: the cache, the students and the figures. Look at the pictures by "
         f"`armada cache browse {out / 'cache'}`; remove all of it by `rm -r {out}`.",
         soft_wrap=True,
     )
