@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md")
 PAGES = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 TOP = ("teacher_cache", "distill", "pipelines", "tests", "benchmarks", "data", ".ci")
-PLACEHOLDERS = ("NAME", "GROUP")
+PLACEHOLDERS = ("NAME", "GROUP", "TASK")
 
 
 def text_of(document):
