@@ -10,6 +10,7 @@ from teacher_cache import SpecError
 from tests.distill.tiny import save_student
 from tests.pipelines.cli import FAKES
 from tests.pipelines.run.test_mending import armada
+from tests.teacher_cache.batches.batch_server import serving
 from tests.teacher_cache.chat_server import chat_server, written
 
 ROWS = 60
@@ -81,3 +82,23 @@ def test_what_failed_is_said_and_retried_and_a_wrong_recipe_is_one_error(rows):
     ):
         with pytest.raises(SpecError, match=message):
             armada("cache", "plan", "rows.csv", *FAKES, "--cache", "c", *wrong)
+
+
+def test_a_rewritten_templated_cache_of_two_samples_drawn_by_batch_trains_by_the_plain_command(rows, tmp_path):
+    with chat_server() as chat, serving() as server:
+        teacher = f"openai-batch:m?base_url={server.url}&price=0.04&poll=0.02"
+        recipe = ("--prompt-template", "an oil painting: {text}", "--rewrite", f"{chat.spec}&price=0.002")
+        words = ("--teacher", teacher, "--encoder", "tests.fakes:FakeEncoder", "--cache", "c", "--samples", 2, *recipe)
+        planned = json.loads(armada("cache", "plan", *rows, *words, "--json").stdout)
+        built = armada("cache", "build", *rows, *words, "--wait", "--json")
+        assert built.exit_code == 0, built.stderr
+        report = json.loads(built.stdout)
+        assert report["drawn"] == 2 * report["rewritten"] == len(server.paid)
+        assert set(server.paid.values()) == {1}
+        assert report["cost_usd"] == pytest.approx(planned["cost_usd"])
+        assert planned["cost_usd"] == pytest.approx(0.002 * report["rewritten"] + 0.02 * report["drawn"])
+    assert set(chat.requested.values()) == {1}
+    student = save_student(tmp_path / "student")
+    trained = armada("train", *rows, "--student", student, "--cache", "c", "--samples", 2, "--out", "run", *TRAIN)
+    assert trained.exit_code == 0, trained.stderr
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["identity"]["pictures"]["samples"] == 2
