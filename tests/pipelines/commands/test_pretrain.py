@@ -74,6 +74,7 @@ def test_train_takes_the_student_and_gives_it_a_head_of_its_own(pretrained):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 def test_a_killed_pre_training_goes_on_to_the_same_weights(pretrained):
     folder, words, _ = pretrained

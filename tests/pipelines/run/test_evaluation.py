@@ -61,6 +61,7 @@ def test_two_processes_share_an_evaluation_that_outlasts_the_groups_time_out(hom
     assert json.loads((home / "out" / "run.json").read_text())["ranks"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 @pytest.mark.parametrize("where", ["an epoch's evaluation", "the last evaluation"])
 def test_a_killed_evaluation_goes_on_without_training_again(home, monkeypatch, where):

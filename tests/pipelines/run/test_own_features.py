@@ -66,6 +66,7 @@ def test_a_run_is_named_by_its_features_and_not_by_their_file_or_its_order(home)
         run(home, features=str(home / "changed.parquet"))
 
 
+@pytest.mark.slow
 @pytest.mark.faults
 def test_a_run_killed_in_the_middle_of_an_epoch_goes_on_by_the_same_command(home, tmp_path):
     """With a dozen options in a file, one of which a flag overrides."""

@@ -55,6 +55,7 @@ def test_the_results_name_the_digests_of_file_cache_features_and_code(done):
     assert str(out.parent) not in json.dumps({**ledger, "file": None}), "a path of this machine is published"
 
 
+@pytest.mark.slow
 def test_a_study_is_done_again_from_its_results_and_shards_with_the_same_numbers_and_without_a_call(done, tmp_path):
     _, out = done
     shutil.copy(out / "results.json", tmp_path / "results.json")

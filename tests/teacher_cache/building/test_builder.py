@@ -21,7 +21,7 @@ from teacher_cache import (
     source_of_teacher,
     status,
 )
-from teacher_cache.building import builder
+from teacher_cache.building import spool_opening
 from teacher_cache.building.sealing import seal
 from teacher_cache.building.spool_opening import open_spool
 from teacher_cache.format.pixels import picture_fault
@@ -266,7 +266,7 @@ def test_what_another_build_seals_between_the_opening_and_the_plan_is_not_reques
         monkeypatch.undo()
         build(other, PROMPTS, fakes.teacher(), fakes.encoder())
 
-    monkeypatch.setattr(builder, "adopt_moved_spools", meanwhile)
+    monkeypatch.setattr(spool_opening, "adopt_moved_spools", meanwhile)
     assert build(cache, PROMPTS, fakes.teacher(), fakes.encoder()).calls == 0
 
 
