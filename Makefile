@@ -15,7 +15,7 @@ install: $(STAMP)
 # installed stays, and a package that it was killed in the middle of (it writes RECORD last) is installed anew.
 $(STAMP): pyproject.toml
 	@echo "Installing armada with [$(EXTRAS)] and $$($(PYTHON) --version) into $(VENV)."
-	@echo "On Linux: about 3.6 GB to download and 7.2 GB on disk, 5 of them PyTorch and the CUDA libraries that it brings;"
+	@echo "On Linux: about 3.9 GB to download and 7.7 GB on disk, 5 of them PyTorch and the CUDA libraries that it brings;"
 	@echo "$$(df -hP . | awk 'NR == 2 {print $$4}') are free here. Takes 2 minutes and the download. If it is interrupted,"
 	@echo "the same command goes on."
 	$(PYTHON) -m venv $(VENV)
