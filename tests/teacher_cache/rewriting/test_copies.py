@@ -6,59 +6,31 @@ import pyarrow as pa
 import pytest
 
 from teacher_cache import (
-    BuildOptions,
     Cache,
     CacheError,
     PullFilter,
-    build,
     compact,
     export,
     merge,
-    open_teacher,
     pull,
     recompute,
     source_of_teacher,
     verify,
-    with_recipe,
 )
-from teacher_cache.building import retries
 from teacher_cache.format.commits import commit_bytes, parse_commit
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.keys import sha256
 from teacher_cache.rewriting.rows import commit_rewrites, read_rewrites, register_rewriter, rewriters
 from tests import fakes
 from tests.teacher_cache.chat_server import chat_server, written
+from tests.teacher_cache.rewriting.recipe_builds import FAKE, OWN, TEXTS, drawn, no_long_waits, painter, run  # noqa: F401
 
-FAKE = "tests.fakes:FakeTeacher"
-OWN = "tests.teacher_cache.rewriting.own_rewriter:Own"
-TEXTS = [f"idea {i}" for i in range(6)]
-
-
-@pytest.fixture(autouse=True)
-def _no_long_waits(monkeypatch):
-    monkeypatch.setattr(retries, "_BACKOFF_S", 0.02)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("no_long_waits")
 
 
 @pytest.fixture
 def cache(tmp_path):
     return Cache(str(tmp_path / "cache"), create=True)
-
-
-def painter(rewrite=None, text=FAKE, **options):
-    return open_teacher(with_recipe(text, rewrite=rewrite, **options))
-
-
-def run(cache, teacher, texts=TEXTS, **options):
-    return build(cache, texts, teacher, fakes.encoder(), BuildOptions(**options))
-
-
-def drawn(cache, teacher):
-    """The drawn prompts by text."""
-    columns = ["prompt", "drawn_prompt"]
-    rows = cache.images(source_of_teacher(teacher), columns).select(columns).to_pylist()
-    return {row["prompt"]: row["drawn_prompt"] for row in rows}
 
 
 def two_rewrites(tmp_path):

@@ -14,51 +14,25 @@ from teacher_cache import (
     make_plan,
     make_requests,
     open_features,
-    open_teacher,
     retry,
     rewriter_status,
     rewriting_usd,
     source_of_encoder,
     source_of_teacher,
     status,
-    with_recipe,
 )
-from teacher_cache.building import retries
 from teacher_cache.rewriting.rows import read_rewrites, rewriters
 from tests import fakes
 from tests.teacher_cache.chat_server import chat_server, written
 from tests.teacher_cache.image_server import error, serving
+from tests.teacher_cache.rewriting.recipe_builds import FAKE, OWN, TEXTS, drawn, no_long_waits, painter, run  # noqa: F401
 
-FAKE = "tests.fakes:FakeTeacher"
-OWN = "tests.teacher_cache.rewriting.own_rewriter:Own"
-TEXTS = [f"idea {i}" for i in range(6)]
-
-
-@pytest.fixture(autouse=True)
-def _no_long_waits(monkeypatch):
-    monkeypatch.setattr(retries, "_BACKOFF_S", 0.02)
-    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
-        monkeypatch.delenv(name, raising=False)
+pytestmark = pytest.mark.usefixtures("no_long_waits")
 
 
 @pytest.fixture
 def cache(tmp_path):
     return Cache(str(tmp_path / "cache"), create=True)
-
-
-def painter(rewrite=None, text=FAKE, **options):
-    return open_teacher(with_recipe(text, rewrite=rewrite, **options))
-
-
-def run(cache, teacher, texts=TEXTS, **options):
-    return build(cache, texts, teacher, fakes.encoder(), BuildOptions(**options))
-
-
-def drawn(cache, teacher):
-    """The drawn prompts by text."""
-    columns = ["prompt", "drawn_prompt"]
-    rows = cache.images(source_of_teacher(teacher), columns).select(columns).to_pylist()
-    return {row["prompt"]: row["drawn_prompt"] for row in rows}
 
 
 def test_the_teacher_gets_the_drawn_prompt_and_training_finds_the_picture_by_the_text(cache):
