@@ -4,8 +4,8 @@
         --encoder efficientnet-lite0 --cache ./cache
 
 A teacher is any class with `spec`, `licence`, `price_usd` and `draw`. Three rules make its pictures worth keeping:
-`spec` has everything that changes a picture and nothing else; a picture depends on its request alone, never on the batch
-or the order; and what can't be drawn is a `Failure` with a reason, never an empty picture.
+`spec` has everything that changes a picture and nothing else; a picture depends on its request alone, never on the
+batch or the order; and what can't be drawn is a `Failure` with a reason, never an empty picture.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image, ImageColor
+
 from teacher_cache import Failure, Picture, Request
 
 NAMED = re.compile(r"[a-z]+")

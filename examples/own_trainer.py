@@ -15,8 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from datasets import Dataset
-from distill import DistilledModel, targets_from_cache
-from teacher_cache import read_csv
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -24,6 +22,9 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+
+from distill import DistilledModel, targets_from_cache
+from teacher_cache import read_csv
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -20,10 +20,12 @@ from error_families import family_of  # type: ignore[import-not-found,unused-ign
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("teacher_cache", "distill", "pipelines")
 GAP = "…"
+REPAIR = 'run "armada cache verify --repair"'  # how the messages about damaged files end
+YIELDING = ("pipelines/run/checks",)  # modules whose functions yield the messages that one place raises
 HEAD = """# Every error
 
-The messages that `armada` ends with, each under the section of [troubleshooting](troubleshooting.md) that says its cause
-and the command that mends it. `…` stands for what the message names. The page is printed by `make docs`.
+The messages that `armada` ends with, each under the section of [troubleshooting](troubleshooting.md) that says its
+cause and the command that mends it. `…` stands for what the message names. The page is printed by `make docs`.
 """
 
 
@@ -78,6 +80,8 @@ def _texts(node: ast.expr, names: dict[str, list[ast.expr]], depth: int = 0) -> 
         return [a + b for a in _texts(node.left, names, depth) for b in _texts(node.right, names, depth)]
     if isinstance(node, ast.IfExp):
         return _texts(node.body, names, depth) + _texts(node.orelse, names, depth)
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "repair_hint":
+        return [REPAIR]
     if isinstance(node, ast.Name) and depth < 3 and names.get(node.id):
         return [text for value in names[node.id] for text in _texts(value, names, depth + 1)]
     return [GAP]
@@ -95,17 +99,20 @@ def raised() -> list[Raised]:
     """Return all places that make an error for users, and the faults that cards and study files are found to have."""
     codes, found = error_classes(), []
     for module, tree in _trees():
-        scopes = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-        for call, scope in _calls(tree, scopes):
+        for call, scope in _calls(tree):
             name = call.func.id if isinstance(call.func, ast.Name) else ""
             is_fault = name == "ValueError" and module.startswith(("distill/cards/", "pipelines/study/"))
             if (name in codes or is_fault) and call.args:
                 names = _assigned(scope) if scope else {}
                 found += [Raised(module, name, text) for text in _messages(name, call, names)]
+        if module in YIELDING:
+            yields = [node.value for node in ast.walk(tree) if isinstance(node, ast.Yield) and node.value]
+            found += [Raised(module, "ArmadaError", text) for value in yields for text in _texts(value, {})]
     return found
 
 
-def _calls(tree: ast.Module, scopes: list[ast.FunctionDef | ast.AsyncFunctionDef]) -> Iterator[tuple[ast.Call, ast.AST]]:
+def _calls(tree: ast.Module) -> Iterator[tuple[ast.Call, ast.AST]]:
+    scopes = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     inner: dict[int, ast.AST] = {}
     for scope in scopes:  # outer ones come first, so that the innermost one stays
         inner.update({id(node): scope for node in ast.walk(scope)})

@@ -55,7 +55,7 @@ def _quoted(word: str) -> str:
 
 
 def runnable(page: str) -> list[tuple[str, str]]:
-    """Return (language, code) of what a page says in its order: one bash command, or a whole block of Python or YAML."""
+    """Return (language, code) of what a page says, in its order: a bash command, or a block of Python or YAML."""
     found = []
     for block in blocks_of(page):
         lines = lines_of(block.code) if block.language == "bash" else [block.code]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 
 import pytest
 
@@ -14,7 +13,7 @@ __all__ = ["bucket", "s3_server"]
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, bucket) -> Iterator[None]:
+def folder(tmp_path, monkeypatch, bucket):
     """Work in an empty folder with small parts under the names of the real ones, and with the bucket `team`."""
     with contextlib.suppress(bucket.client.exceptions.BucketAlreadyOwnedByYou):
         bucket.client.create_bucket(Bucket="team")
@@ -24,4 +23,3 @@ def folder(tmp_path, monkeypatch, bucket) -> Iterator[None]:
     home.mkdir()
     monkeypatch.chdir(home)
     stand_ins.install(monkeypatch, tmp_path)
-    yield

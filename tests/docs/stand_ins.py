@@ -53,7 +53,8 @@ def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
 
 def rows(count: int = 160) -> list[tuple[str, str]]:
     """Texts with two classes of the first word."""
-    return [(f"{WORDS[i % 8]} {WORDS[8 + i % 7]} {WORDS[(i * i) % 16]} {i}", ["no", "yes"][i % 2]) for i in range(count)]
+    texts = [f"{WORDS[i % 8]} {WORDS[8 + i % 7]} {WORDS[(i * i) % 16]} {i}" for i in range(count)]
+    return [(text, ["no", "yes"][place % 2]) for place, text in enumerate(texts)]
 
 
 def write_files(label: str) -> None:
@@ -66,7 +67,10 @@ def write_files(label: str) -> None:
     Path("prompts.txt").write_text("".join(f"{text}\n" for text in texts))
     for name in ("prompts.jsonl", "texts.jsonl"):
         Path(name).write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    pairs = [{"one": one, "two": two, "score": i % 6} for i, ((one, _), (two, _)) in enumerate(zip(rows(60), rows(60)[::-1], strict=True))]  # fmt: skip
+    pairs = [
+        {"one": one, "two": two, "score": number % 6}
+        for number, (one, two) in enumerate(zip(texts[:60], texts[60:120], strict=True))
+    ]
     Path("pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
 
 

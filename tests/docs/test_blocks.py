@@ -1,8 +1,9 @@
-"""Every command and code block of the pages runs as it is printed, or is named in tests/docs/not_run.txt with the reason."""
+"""Each command and code block of the pages runs as it is printed, or tests/docs/not_run.txt says why it does not."""
 
 import re
 import shlex
 import shutil
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -81,7 +82,7 @@ def test_every_command_is_one_that_the_program_takes(page, folder):
             parsed(words)
         except BaseException as error:
             pytest.fail(f"{page}: {line}: {error!r} {getattr(error, 'message', '')}")
-        given = dict(zip(words, words[1:], strict=False))
+        given = dict(pairwise(words))
         if (spec := given.get("--teacher")) and not spec.startswith(NEEDS_A_MODEL):
             open_teacher(spec)
         if spec := given.get("--encoder"):
@@ -104,5 +105,5 @@ def test_an_unknown_option_and_a_missing_teacher_are_noticed(folder):
     stand_ins.write_files("category")
     with pytest.raises(BaseException, match="--nonsense"):
         parsed(["cache", "build", "rows.csv", "--nonsense", "1"])
-    with pytest.raises(AssertionError, match="add a line to tests/docs/not_run.txt"):
+    with pytest.raises(AssertionError, match="run this by a test"):
         run("make demo", "page.md")
