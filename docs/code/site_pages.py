@@ -11,6 +11,7 @@ from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = {
@@ -31,9 +32,18 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, **_: object) -> str:
+def on_page_markdown(markdown: str, page: Page, **_: object) -> str:
     """Lead links out of docs/ to the pages that are made of those files."""
+    if page.file.src_uri == "command-line.md":
+        return _without_references(markdown)
     return _LINK.sub(lambda link: _led(link, "docs/page.md") if link[2].startswith("..") else link[0], markdown)
+
+
+def _without_references(markdown: str) -> str:
+    """The page that typer prints, whose optional words such as `KIND[:MODEL][?OPTION]` are no links to a reference."""
+    parts = markdown.split("```")  # outside and inside of code blocks by turns
+    parts[::2] = [re.sub(r"\]( ?)\[", r"]\1&#91;", part) for part in parts[::2]]
+    return "```".join(parts)
 
 
 def moved(text: str, source: str) -> str:
