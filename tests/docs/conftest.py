@@ -13,13 +13,18 @@ __all__ = ["bucket", "s3_server"]
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch, bucket):
-    """Work in an empty folder with small parts under the names of the real ones, and with the bucket `team`."""
+def folder(tmp_path, monkeypatch):
+    """Work in an empty folder with small parts under the names of the real teacher and encoders."""
+    home = tmp_path / "here"
+    home.mkdir()
+    monkeypatch.chdir(home)
+    stand_ins.install(monkeypatch)
+
+
+@pytest.fixture
+def team(bucket):
+    """Make the bucket `team` of the pages, empty."""
     with contextlib.suppress(bucket.client.exceptions.BucketAlreadyOwnedByYou):
         bucket.client.create_bucket(Bucket="team")
     for entry in bucket.client.list_objects_v2(Bucket="team").get("Contents", []):
         bucket.client.delete_object(Bucket="team", Key=entry["Key"])
-    home = tmp_path / "here"
-    home.mkdir()
-    monkeypatch.chdir(home)
-    stand_ins.install(monkeypatch, tmp_path)

@@ -40,15 +40,19 @@ class AnyEncoder(FakeEncoder):
         self.spec = {"kind": spec.kind, "model": spec.model, "options": sorted(spec.params.items())}
 
 
-def install(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+def install(monkeypatch: pytest.MonkeyPatch) -> None:
     """Put the small parts in the places of the real ones, and a key where a provider's is read."""
     monkeypatch.setitem(teachers.BUILT_IN, "pictogram", "tests.docs.stand_ins:Pictogram")
     for name in ("efficientnet-lite0", "open_clip", "text"):
         monkeypatch.setitem(encoders.BUILT_IN, name, "tests.docs.stand_ins:AnyEncoder")
-    student = save_student(folder / "minilm", num_labels=2)
-    monkeypatch.setattr(loading, "minilm_folder", lambda: student)
     for name in ("OPENAI", "TOGETHER"):
         monkeypatch.setenv(f"{name}_API_KEY", "for-tests")
+
+
+def install_student(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Put a tiny student in the place of MiniLM."""
+    student = save_student(folder, num_labels=2)
+    monkeypatch.setattr(loading, "minilm_folder", lambda: student)
 
 
 def rows(count: int = 160) -> list[tuple[str, str]]:

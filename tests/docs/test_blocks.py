@@ -24,8 +24,11 @@ RUN = [page for page in PAGES if any(not why_not(page, code, ENTRIES) for _, cod
 
 
 @pytest.mark.parametrize("page", RUN)
-def test_what_the_page_prints_runs_in_its_order(page, folder):
+def test_what_the_page_prints_runs_in_its_order(page, folder, tmp_path, monkeypatch, request):
     stand_ins.write_files(LABELS.get(page, "category"))
+    stand_ins.install_student(monkeypatch, tmp_path / "minilm")
+    if "s3://" in (ROOT / page).read_text("utf-8"):
+        request.getfixturevalue("team")
     if page not in STARTS_EMPTY:
         stand_ins.fill_cache()
         for name in ("mine", "yours"):
@@ -47,7 +50,10 @@ def run(line, page):
     """Run a command of `armada` in this process."""
     name, *words = shlex.split(line)
     assert name == "armada", f"{page}: run this by a test, or add a line to tests/docs/not_run.txt: {line}"
-    result = CliRunner().invoke(app, stand_ins.filled_in(words))
+    words, _, out = " ".join(map(shlex.quote, words)).partition(" '>' ")
+    result = CliRunner().invoke(app, stand_ins.filled_in(shlex.split(words)))
+    if out:
+        Path(out).write_text(result.stdout)
     told = f"{page}: {line}\n{result.stderr[-3000:]}\n{result.exception!r}"
     assert result.exit_code == 0, told
 
