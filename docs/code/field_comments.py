@@ -14,7 +14,7 @@ from griffe import Attribute, Docstring, Extension
 _COMMENT = re.compile(r"\s#\s(?!noqa|type:)(.*)$")
 
 
-class FieldComments(Extension):
+class FieldComments(Extension):  # type: ignore[misc]  # griffe is in the extra [docs] only
     """Give an attribute without a docstring what its own line says."""
 
     def on_attribute_instance(self, *, node: Any, attr: Attribute, **_: Any) -> None:
@@ -37,6 +37,6 @@ def _help_of(value: Any) -> str:
 
 
 def _comment_of(attr: Attribute) -> str:
-    lines = attr.filepath.read_text("utf-8").splitlines() if attr.lineno else []  # type: ignore[union-attr]
+    lines = attr.filepath.read_text("utf-8").splitlines() if attr.lineno else []
     found = _COMMENT.search(lines[(attr.endlineno or attr.lineno) - 1]) if attr.lineno and lines else None
     return found[1].strip() if found else ""
