@@ -51,7 +51,7 @@ site: install
 	@$(VENV)/bin/python -c "import material, mkdocstrings_handlers.python" 2>/dev/null || \
 		$(VENV)/bin/python -m pip install --quiet --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
-	@echo "Open build/site/index.html."
+	@echo "Open build/site/index.html, or with its search: python3 -m http.server --directory build/site"
 
 clean:
 	rm -rf $(VENV) armada-demo armada-demo-quick
