@@ -86,6 +86,7 @@ def test_the_script_for_a_bucket_builds_into_it_and_the_second_run_makes_no_call
         assert "160 of 160 prompts have a feature of 8 numbers" in said
 
 
+@pytest.mark.slow  # two commands in processes of their own; the page docs/own-data.md has them in this one
 def test_the_script_for_sentence_transformers_trains_a_student_that_it_loads(here, capsys):
     student = save_student(here / "start")
     example("sentence_embeddings.py", "pairs.jsonl", "--student", student, *FAKES, "--epochs", 1)
