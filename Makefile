@@ -50,7 +50,7 @@ docs: install
 site: install
 	@$(VENV)/bin/python -c "import material, mkdocstrings_handlers.python" 2>/dev/null || \
 		$(VENV)/bin/python -m pip install --quiet --editable '.[docs]'
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 	@echo "Open build/site/index.html, or with its search: python3 -m http.server --directory build/site"
 
 clean:
