@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # What shows in two minutes that an interpreter or a machine works: bytes, keys, builds, reading, losses, golden figures.
 QUICK ?= tests/teacher_cache $(shell find tests -name test_golden.py)
 
-.PHONY: install demo test quick lint docs clean
+.PHONY: install demo test quick lint docs site clean
 
 install: $(STAMP)
 
@@ -38,11 +38,20 @@ lint: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/mypy examples docs/code
 
 # The pages that are printed by the program itself.
 docs: install
 	$(VENV)/bin/python -m typer pipelines.cli utils docs --name armada --output docs/command-line.md
 	$(VENV)/bin/armada train --options >docs/train-options.md
+	$(VENV)/bin/python docs/code/error_index.py >docs/errors.md
+
+# The pages as a site in build/site, with the Python interface from its docstrings. A broken link or anchor fails.
+site: install
+	@$(VENV)/bin/python -c "import material, mkdocstrings_handlers.python" 2>/dev/null || \
+		$(VENV)/bin/python -m pip install --quiet --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
+	@echo "Open build/site/index.html, or with its search: python3 -m http.server --directory build/site"
 
 clean:
 	rm -rf $(VENV) armada-demo armada-demo-quick

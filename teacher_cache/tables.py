@@ -60,7 +60,10 @@ def read_column(path: Path, column: str) -> Iterator[Any]:
 
 
 def read_csv(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> list[dict[str, Any]]:
-    """Return the rows of `csv_table`."""
+    """Return the named columns (or all) of the rows of a .csv file. Every value is a text; an empty one is "".
+
+    Raise PromptError if the file is not readable CSV or lacks a column.
+    """
     rows: list[dict[str, Any]] = csv_table(path, columns, encoding).to_pylist()
     return rows
 

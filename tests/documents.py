@@ -1,10 +1,10 @@
-"""README.md and the pages of docs/, and the code in them."""
+"""README.md, the pages of docs/ and that of examples/, and the code in them."""
 
 import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
 def blocks(language):

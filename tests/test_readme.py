@@ -43,6 +43,11 @@ def test_every_link_to_a_page_or_heading_leads_to_it(page):
         assert not heading or heading in [re.sub(r"[^\w -]", "", one).lower().replace(" ", "-") for one in headings]
 
 
-def test_every_page_is_linked_from_the_readme():
-    readme = PAGES[0].read_text("utf-8")
-    assert [page.name for page in PAGES[1:] if f"(docs/{page.name})" not in readme] == []
+def test_every_page_is_reached_by_links_from_the_readme():
+    reached, to_read = set(), [PAGES[0].resolve()]
+    while to_read:
+        page = to_read.pop()
+        reached.add(page)
+        links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text("utf-8")) if page.suffix == ".md" else []
+        to_read += {(page.parent / link).resolve() for link in links} - reached
+    assert [page.name for page in PAGES if page.resolve() not in reached] == []

@@ -18,7 +18,7 @@ def find_task(task: str | Path) -> Card:
     """Return the card of a task: one of this package by its name, or one of the user's by the path of its file, which
     ends in .yaml or .yml. Relative paths in the user's card start at its folder.
 
-    Raise ArmadaError if there is none, with the nearest name, or as `read_card` does.
+    Raise ArmadaError if there is none, with the nearest name, or if the file is no valid card, with the key.
     """
     path = Path(task)
     if path.suffix in ENDINGS:

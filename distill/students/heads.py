@@ -114,7 +114,7 @@ def fold_head(model: nn.Module) -> None:
 
 
 def task_head(model: PreTrainedModel) -> tuple[str, nn.Linear]:
-    """Return the name and the linear layer at the end of a task head. Raise ArmadaError as `last_layer` does."""
+    """Return the name and the linear layer at the end of a task head. Raise ArmadaError if there is none."""
     name, layer = last_layer(model)
     return (f"{name}.head", layer.head) if isinstance(layer, WideHead) else (name, layer)
 

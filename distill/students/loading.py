@@ -84,7 +84,8 @@ def load_student(
         seed: initialises the task head, unless the checkpoint has one with as many classes, and low-rank layers.
         multi_label: a row has any number of the classes, so the exported model gives a probability to each.
 
-    Raise ArmadaError as `load_stock` does, or if no layer matches `spec.lora_targets`.
+    Raise ArmadaError if the student is not there, its files don't belong together, its architecture has no class for
+    the task, or no layer matches `spec.lora_targets`.
     """
     from transformers import AutoModelForSequenceClassification
 

@@ -46,7 +46,8 @@ def new_card(rows: str, text: str | None = None, label: str | None = None, type:
     """Return the card of rows.
 
     Args:
-        rows: a file, a folder or hf:DATASET, as `open_tables` takes it. Relative paths start at the working directory.
+        rows: a .csv, .jsonl or .parquet file, a folder with train.*, a saved Dataset, or hf:OWNER/NAME[:CONFIG].
+            Relative paths start at the working directory.
         text: the column of the texts, or two for pairs, separated by a comma; by default it is guessed.
         label: the column of the labels, or several of 0 and 1, separated by commas; by default it is guessed.
         type: classification, multi-label, regression or similarity; by default it is decided by the values of the

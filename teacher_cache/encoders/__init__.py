@@ -26,7 +26,10 @@ BUILT_IN = {
 
 
 class Encoder(Protocol):
-    """The interface of an encoder. `spec` contains the digest of the weights and the preprocessing."""
+    """The interface of an encoder. `spec` contains the digest of the weights and the preprocessing.
+
+    `dimension` is the length L of a feature, `batch_size` the number of pictures per call of `encode`.
+    """
 
     spec: Mapping[str, Any]
     dimension: int

@@ -43,7 +43,7 @@ class PullFilter:
         return self.teacher is None and self.encoder is None and self.prompts is None
 
     def in_words(self) -> str:
-        """Return the only as options of the command."""
+        """Return what was chosen as options of the command; "" for everything."""
         options = {"--teacher": self.teacher, "--encoder": self.encoder, "--task": self.task or None}
         return " ".join(f"{name} {text}" for name, text in options.items() if text is not None)
 

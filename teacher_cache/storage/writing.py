@@ -30,9 +30,11 @@ def commit_pictures(
     lost: Iterable[Entry] = (),
     spent: Iterable[Spent] = (),
 ) -> pa.Table:
-    """Write and commit pictures, in the order of `rows`.
+    """Write and commit pictures, in the order of `rows`: one tar, its index and one commit.
 
-    Return the index (IMAGE_COLUMNS and `path`, the tar's path).
+    Return the index (IMAGE_COLUMNS and `path`, the tar's path). `replaced` and `lost` are entries of earlier commits
+    that this one replaces, and `spent` what the calls have cost so far. Raise CacheError if a picture's bytes differ
+    from the digest in its row.
     """
     with cache.store.together():
         with cache.store.draft() as draft:
@@ -89,7 +91,8 @@ def commit_features(
 ) -> Shard:
     """Write features (N, L) as one Parquet shard, sorted by key, commit it and return it.
 
-    `rows` has the columns of FEATURE_FACTS, in the order of `features`.
+    `rows` has the columns image_key, image_sha256, prompt_key and sample, in the order of `features`; `replaced` and
+    `spent` are as in `commit_pictures`.
     """
     order = pc.sort_indices(rows["image_key"]).to_numpy()
     rows, features = rows.take(order), features[order]

@@ -78,6 +78,8 @@ class Teacher(Protocol):
     """The interface of a teacher. `spec` contains every setting that changes a picture, and no other, but for the
     recipe of its prompts, which `open_teacher` sets as `recipe` and `rewriter`, and no teacher needs to know.
 
+    `licence` is that of the pictures, `price_usd` the dollars per call; None if it is unknown or there is none.
+
     Optional attributes: `deterministic = True` promises the same bytes for the same request, which `verify --recompute`
     checks; `concurrency` is the largest number of requests in flight; `if_identical` is what to do if it gives one
     picture for several samples of a prompt; `window` is how much of a prompt the teacher reads, a PromptWindow
