@@ -17,6 +17,7 @@ from pipelines.commands.caches.built_prompts import prompts
 from pipelines.commands.caches.cache import cache_app
 from pipelines.commands.caches.maintenance import compact, export, merge, retry, verify
 from pipelines.commands.caches.sharing import pull, push, sync
+from pipelines.commands.errors import in_words
 from pipelines.commands.interrupts import INTERRUPTED, Interruptible
 from pipelines.commands.options import AsJson
 from pipelines.commands.output import show
@@ -96,12 +97,15 @@ def main() -> None:
         if end.code == INTERRUPTED:
             _end_at_once()
         raise
+    except KeyboardInterrupt:  # before a command has begun
+        print("interrupted", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except Exception as error:
-        exit_code = getattr(error, "exit_code", None)
-        if type(error).__module__.startswith("typer") or exit_code is None:
+        found = in_words(error)
+        if found is None:
             raise
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(exit_code) from None
+        print(f"error: {found[0]}", file=sys.stderr)
+        raise SystemExit(found[1]) from None
 
 
 def _end_at_once() -> None:

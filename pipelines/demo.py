@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from distill import UNDISTILLED, Split, Splits, TrainSettings, load_card, load_splits
 from pipelines.contact_sheet import draw_contact_sheet
 from pipelines.demo_few_shot import ARMS as FEW_SHOT_ARMS, LABELLED, STUDENT as FEW_SHOT_STUDENT, run_few_shot
-from pipelines.files import write_json
+from pipelines.files import check_folder, write_json
 from pipelines.run.training import RunRequest, run_training
 from pipelines.study.statistics import SEEDS_TO_TELL
 from teacher_cache import Cache, build, open_encoder, open_teacher
@@ -52,6 +52,7 @@ def run_demo(out: Path, size: DemoSize) -> dict[str, Any]:
     from rich.console import Console
 
     console = Console(stderr=True)
+    check_folder("--out", out)
     out.mkdir(parents=True, exist_ok=True)
     console.rule("1. The task")
     splits = load_splits(load_card(TASK))
