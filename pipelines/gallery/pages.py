@@ -74,22 +74,20 @@ class Pages:
 
     def coverage(self) -> str:
         """Return the page of the numbers of pictures, features and failures, and their cost."""
-        return self._render("coverage", self.catalogue.teachers[0], "coverage")
+        return self._render("coverage", self.catalogue.main, "coverage")
 
     def live(self, state: LiveState) -> str:
         """Return the page of how the builds go."""
-        return self._render(
-            "live", self.catalogue.teachers[0], "live", progress=state.progress, pictures=state.pictures
-        )
+        return self._render("live", self.catalogue.main, "live", progress=state.progress, pictures=state.pictures)
 
     def problem(self, title: str, message: str) -> str:
         """Return the page of an error."""
-        return self._render("problem", self.catalogue.teachers[0], "", title=title, message=message)
+        return self._render("problem", self.catalogue.main, "", title=title, message=message)
 
     def _render(self, name: str, teacher: TeacherFacts, here: str, **facts: Any) -> str:
         page = _ENVIRONMENT.get_template(f"gallery/{name}.html.j2").render(
             urls=self.urls,
-            cache_name=str(self.catalogue.cache.store),
+            cache_name=self.urls.name(self.catalogue.cache),
             teachers=self.catalogue.teachers,
             teacher=teacher,
             notice=self.notice,

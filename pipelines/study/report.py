@@ -13,7 +13,7 @@ from typing import Any
 
 from pipelines.files import write_json
 from pipelines.html_templates import template_environment
-from pipelines.number_format import duration, interval, plain, signed
+from pipelines.number_format import duration, interval, plain, probability, signed
 from pipelines.study.config import Study, StudyFile, parse_study
 from pipelines.study.costs import Costs, study_costs
 from pipelines.study.findings import READOUTS, Findings, find
@@ -149,6 +149,7 @@ def html(report: Report) -> str:
         "interval": interval,
         "signed": signed,
         "plain": plain,
+        "probability": probability,
         "duration": duration,
     }
     study = report.file.study
