@@ -17,8 +17,9 @@ from pipelines.commands.caches.built_prompts import prompts
 from pipelines.commands.caches.cache import cache_app
 from pipelines.commands.caches.maintenance import compact, export, merge, retry, verify
 from pipelines.commands.caches.sharing import pull, push, sync
+from pipelines.commands.clean import clean
 from pipelines.commands.errors import in_words
-from pipelines.commands.interrupts import INTERRUPTED, Interruptible
+from pipelines.commands.interrupts import INTERRUPTED, Interruptible, stopping
 from pipelines.commands.options import AsJson
 from pipelines.commands.output import show
 from pipelines.commands.pilot import pilot
@@ -48,7 +49,7 @@ app.add_typer(cache_app, name="cache")
 app.add_typer(tasks_app, name="tasks")
 app.command("train")(train_command())
 app.command("pretrain")(pretrain_command())
-for other in (pilot, study, report):
+for other in (pilot, study, report, clean):
     app.command()(other)
 
 
@@ -84,7 +85,7 @@ def demo(
     """Show the whole idea on real data: a cache, the same build again, four students per seed, an honest table."""
     from pipelines.demo import FULL, QUICK, run_demo
 
-    run_demo(out or Path("armada-demo-quick" if quick else "armada-demo"), QUICK if quick else FULL)
+    run_demo(out or Path("armada-demo-quick" if quick else "armada-demo"), QUICK if quick else FULL, stopping)
 
 
 def main() -> None:

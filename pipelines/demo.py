@@ -6,6 +6,7 @@ A demo that was killed resumes: its output folder keeps the cache and every fini
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -13,6 +14,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from distill import UNDISTILLED, Split, Splits, TrainSettings, load_card, load_splits
+from pipelines.cleaning import remove_derived, remove_student
 from pipelines.contact_sheet import draw_contact_sheet
 from pipelines.demo_few_shot import ARMS as FEW_SHOT_ARMS, LABELLED, STUDENT as FEW_SHOT_STUDENT, run_few_shot
 from pipelines.files import check_folder, write_json
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 TASK, TEACHER, ENCODER, STUDENT = "demo/sentiment", "pictogram", "efficientnet-lite0", "minilm"
+KEPT_ARM = "relational"  # whose first student is kept, to be looked at
 ARMS: dict[str, dict[str, Any]] = {
     "undistilled": {"control": UNDISTILLED},
     "relational": {"manifold": "relational"},
@@ -47,8 +50,15 @@ FULL = DemoSize(train=1500, test=1000, seeds=(0, 1))
 QUICK = DemoSize(train=256, test=512, seeds=(0,))
 
 
-def run_demo(out: Path, size: DemoSize) -> dict[str, Any]:
-    """Run the demo in the folder `out` and return the content of its `results.json`."""
+Stopping = Callable[[], AbstractContextManager[Callable[[], bool]]]
+
+
+def run_demo(out: Path, size: DemoSize, stopping: Stopping = lambda: nullcontext(lambda: False)) -> dict[str, Any]:
+    """Run the demo in the folder `out` and return the content of its `results.json`.
+
+    `stopping` makes the context of a build, which tells it when to stop; a build that was stopped ends the demo with
+    KeyboardInterrupt.
+    """
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -61,7 +71,7 @@ def run_demo(out: Path, size: DemoSize) -> dict[str, Any]:
     console.print(f"{TASK}: {len(splits.train)} texts to train on, {len(splits.test)} to test on")
 
     cache = Cache(str(out / "cache"), create=True)
-    facts = _build_twice(cache, splits.train.prompts, console)
+    facts = _build_twice(cache, splits.train.prompts, console, stopping)
     sheet = draw_contact_sheet(cache, splits.train.prompts[:12], out / "pictures.png")
     console.print(f"twelve prompts and their pictures: {sheet}")
 
@@ -81,15 +91,19 @@ def run_demo(out: Path, size: DemoSize) -> dict[str, Any]:
     )
     results = {"cache": facts, "arms": runs, "few_shot": few, "verdict": verdict(runs)}
     write_json(out / "results.json", results)
+    remove_derived(cache)
     _print_tables(results, out)
     return results
 
 
-def _build_twice(cache: Cache, prompts: list[str], console: Console) -> dict[str, int]:
+def _build_twice(cache: Cache, prompts: list[str], console: Console, stopping: Stopping) -> dict[str, int]:
     teacher, encoder = open_teacher(TEACHER), open_encoder(ENCODER)
     console.rule(f"2. The cache: teacher {TEACHER}, encoder {ENCODER}")
-    first = build(cache, prompts, teacher, encoder)
-    second = build(cache, prompts, teacher, encoder)
+    with stopping() as stop:
+        first = build(cache, prompts, teacher, encoder, stop=stop)
+        second = build(cache, prompts, teacher, encoder, stop=stop)
+    if first.stopped or second.stopped:
+        raise KeyboardInterrupt
     console.print(f"first build: {first.calls_total} calls, {first.calls} of them now; second build: {second.calls}")
     return {
         "rows": second.rows,
@@ -112,6 +126,8 @@ def _run_arm(out: Path, splits: Splits, size: DemoSize, arm: str, seed: int) -> 
         **options,
     )
     result = run_training(request, splits)
+    if (arm, seed) != (KEPT_ARM, size.seeds[0]):
+        remove_student(request.out)
     return {"arm": arm, "seed": seed, "metrics": result.metrics, "train_seconds": round(result.train_seconds, 2)}
 
 
@@ -147,7 +163,7 @@ def _print_tables(results: dict[str, Any], out: Path) -> None:
     console.print(results["verdict"])
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     console.print(
-        f"{out} holds {size / 1e6:.0f} MB: the cache, the students and the figures. Look at the pictures by "
+        f"{out} holds {size / 1e6:.0f} MB: the cache, one trained student, those before fine-tuning, and the figures. Look at the pictures by "
         f"`armada cache browse {out / 'cache'}`; remove all of it by `rm -r {out}`.",
         soft_wrap=True,
     )

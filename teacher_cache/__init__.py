@@ -62,6 +62,7 @@ from teacher_cache.maintenance.verification import verify
 from teacher_cache.progress_bar import progress
 from teacher_cache.prompts import check_prompts, checked_prompts, iterate_prompts, read_prompts
 from teacher_cache.reading.mapped_rows import MappedRows
+from teacher_cache.reading.matrix_store import is_matrix_in_use, remove_matrix
 from teacher_cache.reading.reader import Features, choose, failure_reasons, open_features
 from teacher_cache.reading.rows import ChosenRows, FeatureRows
 from teacher_cache.reading.shard_rows import ShardRows
@@ -171,6 +172,7 @@ __all__ = [
     "image_tables",
     "in_tar_order",
     "index_rows",
+    "is_matrix_in_use",
     "is_sound",
     "iterate_prompts",
     "list_shards",
@@ -203,6 +205,7 @@ __all__ = [
     "recompute",
     "redact",
     "redraw_notes",
+    "remove_matrix",
     "retry",
     "rewriter_of",
     "rewriter_status",

@@ -3,9 +3,10 @@ once), and on wrong usage with one line and exit code 2."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -56,3 +57,14 @@ def stop_on_signal() -> Callable[[], bool]:
     signal.signal(signal.SIGINT, handle)
     signal.signal(signal.SIGTERM, handle)
     return lambda: bool(received)
+
+
+@contextlib.contextmanager
+def stopping() -> Iterator[Callable[[], bool]]:
+    """Stop on a signal as `stop_on_signal` says, but only in this context: what comes after it ends at once."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop_on_signal()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
