@@ -163,8 +163,8 @@ def _print_tables(results: dict[str, Any], out: Path) -> None:
     console.print(results["verdict"])
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     console.print(
-        f"{out} holds {size / 1e6:.0f} MB: the cache, one trained student, those before fine-tuning, and the figures. Look at the pictures by "
-        f"`armada cache browse {out / 'cache'}`; remove all of it by `rm -r {out}`.",
+        f"{out} holds {size / 1e6:.0f} MB: the cache, one trained student, those before fine-tuning, and the figures. "
+        f"Look at the pictures by `armada cache browse {out / 'cache'}`; remove all of it by `rm -r {out}`.",
         soft_wrap=True,
     )
 
