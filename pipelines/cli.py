@@ -90,6 +90,7 @@ def demo(
 
 def main() -> None:
     """Run the console script. An error that a user can mend is one message and its exit code, without a traceback."""
+    _open_closed_streams()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # transformers imports it where it can, and it warns
     try:
@@ -107,6 +108,18 @@ def main() -> None:
             raise
         print(f"error: {found[0]}", file=sys.stderr)
         raise SystemExit(found[1]) from None
+
+
+def _open_closed_streams() -> None:
+    """Open the null device for a standard stream that whoever started this closed: the next file that is opened would
+    get its number, and what is printed would be written into it."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _end_at_once() -> None:

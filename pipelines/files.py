@@ -64,7 +64,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ArmadaError(f"{path}: can't be written: {error.strerror or error}") from None
+        raise ArmadaError(f"{path}: can't be written: {os.strerror(error.errno) if error.errno else error}") from None
 
 
 def json_text(value: Any, **options: Any) -> str:

@@ -11,14 +11,14 @@ from typing import Any
 BAD_INPUT = 2  # the exit code
 # Errors of the disk and of a user's files. Any other OSError is a fault of the program and keeps its traceback.
 _OF_FILES = {
-    errno.EACCES: "no right to do this",
+    errno.EACCES: "this user has no right to write it",
     errno.EDQUOT: "the disk quota is used up; make room and run the same command again",
     errno.EISDIR: "expected a file, found a folder",
     errno.ENAMETOOLONG: "the name is too long for this file system",
     errno.ENOENT: "no such file or folder",
     errno.ENOSPC: "the disk is full; make room and run the same command again",
     errno.ENOTDIR: "expected a folder, found a file on the way",
-    errno.EPERM: "no right to do this",
+    errno.EPERM: "this user has no right to write it",
     errno.EROFS: "the file system can only be read",
 }
 
@@ -51,8 +51,20 @@ def in_words(error: BaseException) -> tuple[str, int] | None:
         return usage_in_words(error), BAD_INPUT
     exit_code = getattr(error, "exit_code", None)
     if isinstance(exit_code, int) and not type(error).__module__.startswith(("typer", "click")):
-        return str(error), exit_code
+        return f"{error}{_other_folder(str(error))}", exit_code
     if isinstance(error, OSError) and error.errno in _OF_FILES:
         place = f"{error.filename}: " if error.filename is not None else ""
-        return f"{place}{_OF_FILES[error.errno]}", BAD_INPUT
+        return f"{place}{_OF_FILES[error.errno]}{_other_folder(str(error.filename))}", BAD_INPUT
     return None
+
+
+def _other_folder(text: str) -> str:
+    """Return the advice that ends an error about rights or room in this user's folder of derived data."""
+    from teacher_cache import user_folder
+
+    try:
+        folder = user_folder()
+    except Exception:  # there is no home folder, which is the error
+        return ""
+    is_there = str(folder) in text or (text.startswith("/") and folder.is_relative_to(text))
+    return "; set XDG_CACHE_HOME to a folder of yours with room" if is_there and not folder.is_dir() else ""
