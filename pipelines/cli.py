@@ -8,6 +8,8 @@ import sys
 import threading
 from dataclasses import asdict
 from pathlib import Path
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import Annotated, Optional
 
 import typer
@@ -32,17 +34,20 @@ app = typer.Typer(
     cls=Interruptible,
     pretty_exceptions_enable=False,
 )
-START = """armada: pay a text-to-image teacher once, train text-only students from its cache, and know
-whether the pictures helped.
-
-  armada demo --quick                              the whole idea on real data, in 90 seconds
-  armada doctor                                    what this machine has
-  armada pilot ROWS --teacher SPEC --encoder SPEC --cache URL        is this teacher worth paying for?
-  armada cache build ROWS --teacher SPEC --encoder SPEC --cache URL  pictures and features, once
-  armada train ROWS --student S --cache URL --out DIR                a student, as often as you like
-  armada study FILE.yaml --out DIR                                   did the pictures help?
-
-ROWS is a .csv, .jsonl or .parquet file with texts and labels. armada --help lists all commands."""
+START = (
+    "armada: pay a text-to-image teacher once, train text-only students from its cache, and know whether the pictures "
+    "helped."
+)
+FIRST = (
+    ("armada demo --quick", "the whole idea on real data, in 90 seconds"),
+    ("armada doctor", "what this machine has"),
+    ("armada pilot ROWS --teacher SPEC --encoder SPEC --cache URL", "is this teacher worth paying for?"),
+    ("armada cache build ROWS --teacher SPEC --encoder SPEC --cache URL", "pictures and features, once"),
+    ("armada train ROWS --student S --cache URL --out DIR", "a student, as often as you like"),
+    ("armada study FILE.yaml --out DIR", "did the pictures help?"),
+    ("armada clean", "room on the disk, without losing a picture"),
+)
+ROWS = "ROWS is a .csv, .jsonl or .parquet file with texts and labels. armada --help lists all commands."
 for command in (prompts, verify, retry, compact, merge, export, browse, push, pull, sync):
     cache_app.command()(command)
 app.add_typer(cache_app, name="cache")
@@ -53,11 +58,20 @@ for other in (pilot, study, report, clean):
     app.command()(other)
 
 
+def start_text(columns: int) -> str:
+    """Return what `armada` alone prints, for a terminal of so many columns."""
+    width = max(len(command) for command, _ in FIRST)
+    fits = width + 4 + max(len(words) for _, words in FIRST) <= columns
+    gap = "  " if fits else "\n      "
+    lines = [f"  {line.ljust(width) if fits else line}{gap}{words}" for line, words in FIRST]
+    return "\n\n".join([fill(START, columns), "\n".join(lines), fill(ROWS, columns)])
+
+
 @app.callback(invoke_without_command=True)
 def start(context: typer.Context) -> None:
     """Pay a text-to-image teacher once, train text-only students from its cache, know whether the pictures helped."""
     if context.invoked_subcommand is None:
-        typer.echo(START)
+        typer.echo(start_text(get_terminal_size((120, 24)).columns))
 
 
 @app.command()

@@ -52,10 +52,25 @@ def in_words(error: BaseException) -> tuple[str, int] | None:
     exit_code = getattr(error, "exit_code", None)
     if isinstance(exit_code, int) and not type(error).__module__.startswith(("typer", "click")):
         return f"{error}{_other_folder(str(error))}", exit_code
+    if _is_of_a_full_disk(error):
+        return f"{_place(error)}{_OF_FILES[errno.ENOSPC]}", BAD_INPUT
     if isinstance(error, OSError) and error.errno in _OF_FILES:
-        place = f"{error.filename}: " if error.filename is not None else ""
-        return f"{place}{_OF_FILES[error.errno]}{_other_folder(str(error.filename))}", BAD_INPUT
+        return f"{_place(error)}{_OF_FILES[error.errno]}{_other_folder(str(error.filename))}", BAD_INPUT
     return None
+
+
+def _place(error: BaseException) -> str:
+    filename = getattr(error, "filename", None)
+    return f"{filename}: " if filename is not None else ""
+
+
+def _is_of_a_full_disk(error: BaseException | None) -> bool:
+    """Return whether a full disk is at the bottom of an error: torch and safetensors raise errors of their own then."""
+    while error is not None:
+        if getattr(error, "errno", None) == errno.ENOSPC or "No space left on device" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _other_folder(text: str) -> str:

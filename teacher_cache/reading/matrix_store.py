@@ -70,7 +70,7 @@ def acquire(home: Path, name: str, size: int, build: Callable[[Path], None], lim
     """
     folder = home / name
     while True:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return Lease(folder, _share(folder))
         with disk_errors_in_words(str(home)):
             home.mkdir(parents=True, exist_ok=True)
