@@ -4,8 +4,10 @@ once), and on wrong usage with one line and exit code 2."""
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
@@ -16,6 +18,7 @@ from typer.core import TyperGroup
 from pipelines.commands.errors import BAD_INPUT, is_usage, usage_in_words
 
 INTERRUPTED = 130  # the exit code, as shells expect it
+STOPS_WITHIN_S = 2.0
 
 
 class Interruptible(TyperGroup):
@@ -45,14 +48,23 @@ class Interruptible(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
 
 
-def stop_on_signal() -> Callable[[], bool]:
-    """Return a function that tells whether SIGINT or SIGTERM has arrived; the second one ends the process at once."""
+def stop_on_signal(within_s: float | None = None) -> Callable[[], bool]:
+    """Return a function that tells whether SIGINT or SIGTERM has arrived; the second one ends the process at once.
+
+    With `within_s`, the process ends after so many seconds even if calls are in flight: for calls that cost nothing.
+    """
     received: list[int] = []
 
     def handle(number: int, frame: FrameType | None) -> None:
         received.append(number)
         signal.signal(number, signal.SIG_DFL)
-        print("\nstopping after the calls in flight; interrupt again to stop at once", file=sys.stderr)
+        if within_s is None:
+            print("\nstopping after the calls in flight; interrupt again to stop at once", file=sys.stderr)
+            return
+        print("\nstopping; what is finished is kept, and the same command goes on from it", file=sys.stderr)
+        timer = threading.Timer(within_s, os._exit, (INTERRUPTED,))  # a write that it cuts off is as if never begun
+        timer.daemon = True
+        timer.start()
 
     signal.signal(signal.SIGINT, handle)
     signal.signal(signal.SIGTERM, handle)
@@ -61,10 +73,10 @@ def stop_on_signal() -> Callable[[], bool]:
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Callable[[], bool]]:
-    """Stop on a signal as `stop_on_signal` says, but only in this context: what comes after it ends at once."""
+    """Stop within seconds of a signal, in this context only: what comes after it ends at once by itself."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield stop_on_signal()
+        yield stop_on_signal(STOPS_WITHIN_S)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

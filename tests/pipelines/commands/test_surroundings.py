@@ -1,7 +1,9 @@
 """A bare surrounding: a locale of C, odd paths, closed streams, a full disk, a narrow terminal, no home."""
 
 import errno
+import signal
 import subprocess
+import sys
 
 import pytest
 import torch
@@ -98,3 +100,21 @@ def test_a_checkpoint_that_finds_no_room_is_one_error_and_the_former_one_stays(t
     with pytest.raises(ArmadaError, match="no room left on the disk for a checkpoint"):
         checkpoints.save(2, {})
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000001.pt"]
+
+
+def test_ctrl_c_is_answered_at_once_and_ends_a_build_of_free_pictures_even_in_the_middle_of_a_call():
+    lines = [
+        "import sys, time",
+        "from pipelines.commands.interrupts import stopping",
+        "with stopping():",
+        "    print('begun', flush=True)",
+        "    time.sleep(300)",  # a call that asks nobody whether to stop
+    ]
+    words = [sys.executable, "-c", "\n".join(lines)]
+    with subprocess.Popen(words, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"begun\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=120)
+    assert errors == b"\nstopping; what is finished is kept, and the same command goes on from it\n"
+    assert process.returncode == 130
