@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
 
@@ -24,18 +24,25 @@ STOPS_WITHIN_S = 2.0
 class Interruptible(TyperGroup):
     """A group of commands that exit with code 130, as shells expect, on Ctrl-C; finished work is kept."""
 
-    def main(self, args: Any = None, prog_name: str | None = None, *rest: Any, **extra: Any) -> Any:
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
         """Run the command line; see `click.Command.main`. Wrong usage is one line, in the shape of all errors."""
-        is_whole = extra.pop("standalone_mode", True)
         try:
-            found = super().main(args, prog_name or "armada", *rest, standalone_mode=False, **extra)
+            found = super().main(args, prog_name or "armada", complete_var, False, windows_expand_args, **extra)
         except Exception as error:
-            if not is_whole or not is_usage(error):
+            if not standalone_mode or not is_usage(error):
                 raise
             if message := usage_in_words(error):
                 typer.echo(f"error: {message}", err=True)
             raise SystemExit(BAD_INPUT) from None
-        if not is_whole:
+        if not standalone_mode:
             return found
         raise SystemExit(found if isinstance(found, int) else 0)
 

@@ -36,7 +36,7 @@ from pipelines.commands.options import (
 from pipelines.commands.output import exit_with_code, show, show_status
 from pipelines.commands.prompts import read_command_prompts
 from pipelines.commands.specs import both_named, drawn_prompts, rewritten_fact, with_recipe_options, with_rewriting
-from pipelines.files import check_cache, json_text
+from pipelines.files import json_text
 
 cache_app = typer.Typer(
     help="Stage one: draw pictures and compute features once, and keep them in shards.", no_args_is_help=True
@@ -80,7 +80,6 @@ def plan(
         spent_so_far,
     )
 
-    check_cache(cache)
     recipe = with_recipe_options(prompt_template, prompt_prefix, prompt_suffix, rewrite)
     teacher, encoder = both_named(cache, teacher, encoder)
     opened_teacher = open_teacher(recipe(teacher))
@@ -194,7 +193,6 @@ def build(
         wait=wait,
         prompts=Path(prompts).name if Path(prompts).suffix else prompts,
     )
-    check_cache(cache)
     recipe = with_recipe_options(prompt_template, prompt_prefix, prompt_suffix, rewrite)
     teacher, encoder = both_named(cache, teacher, encoder)
     opened_teacher, opened_encoder = open_teacher(recipe(teacher)), open_encoder(encoder)
