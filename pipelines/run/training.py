@@ -51,10 +51,10 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     Raises ArmadaError or CoverageError before the first step where something doesn't fit.
     """
     check_request(request)
-    check_sources(request)
     request, card = task_of(request)
     check_objective(request, card)
     request = replace(request, settings=for_task(controlled_settings(request.control, request.settings), card))
+    check_sources(request)
     if splits is None:
         splits = load_splits(card, request.data_files)
         say(card, [*rows_in_words(request, splits), *splits.notes])
