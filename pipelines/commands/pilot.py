@@ -90,7 +90,7 @@ def pilot(
         except MissingPackageError as error:
             if text_encoder != TEXT_ENCODER:
                 raise
-            typer.echo(f"without a text embedding for comparison: {error}", err=True)
+            typer.echo(f"warning: without a text embedding for comparison: {error}", err=True)
     options = PilotOptions(prompts, max_calls, budget_usd, margin)
     prices = price_notes(opened_teacher)
 
