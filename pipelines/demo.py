@@ -5,6 +5,7 @@ A demo that was killed resumes: its output folder keeps the cache and every fini
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -164,7 +165,8 @@ def _print_tables(results: dict[str, Any], out: Path) -> None:
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     console.print(
         f"{out} holds {size / 1e6:.0f} MB: the cache, one trained student, those before fine-tuning, and the figures. "
-        f"Look at the pictures by `armada cache browse {out / 'cache'}`; remove all of it by `rm -r {out}`.",
+        f"Look at the pictures by `armada cache browse {shlex.quote(str(out / 'cache'))}`; remove all of it by "
+        f"`rm -r {shlex.quote(str(out))}`.",
         soft_wrap=True,
     )
 

@@ -6,6 +6,7 @@ Every text from a file is escaped in HTML: the template's autoescape is on.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -67,7 +68,8 @@ def gather(out: Path, pilots: Sequence[PilotSaid] = ()) -> Report:
     path = out / "study.json"
     if not path.is_file():
         raise ArmadaError(
-            f"{out}: expected the folder of a study, with study.json; run it by: armada study FILE --out {out}"
+            f"{out}: expected the folder of a study, with study.json; run it by: armada study FILE --out "
+            f"{shlex.quote(str(out))}"
         )
     try:
         state = json.loads(path.read_text("utf-8"))
