@@ -27,7 +27,7 @@ def find_task(task: str | Path) -> Card:
     if str(task) not in card_names() and os.path.exists(path):
         raise ArmadaError(
             f"{task}: expected a task's name or the file of a card, CARD.yaml; rows are trained on by: armada train "
-            f"{task}; a card of them is written by: armada tasks new {shlex.quote(task)}"
+            f"{task}; a card of them is written by: armada tasks new {shlex.quote(str(task))}"
         )
     return load_card(str(task))
 

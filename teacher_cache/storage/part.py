@@ -40,7 +40,8 @@ class Part:
         """Return the error for a file that is needed and was left out; `where` is the copy."""
         return PartError(
             f"{where}/{path}: left out of this copy on purpose, which has a part of {self.of} ({self.chosen}); nothing "
-            f"was drawn or paid again: fetch the rest by: armada cache pull {shlex.quote(self.of)} {shlex.quote(str(where))}"
+            f"was drawn or paid again: fetch the rest by: armada cache pull {shlex.quote(self.of)} "
+            f"{shlex.quote(str(where))}"
         )
 
 
