@@ -5,7 +5,9 @@ A demo that was killed resumes: its output folder keeps the cache and every fini
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -13,9 +15,10 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 from distill import UNDISTILLED, Split, Splits, TrainSettings, load_card, load_splits
+from pipelines.cleaning import remove_derived, remove_student
 from pipelines.contact_sheet import draw_contact_sheet
 from pipelines.demo_few_shot import ARMS as FEW_SHOT_ARMS, LABELLED, STUDENT as FEW_SHOT_STUDENT, run_few_shot
-from pipelines.files import write_json
+from pipelines.files import check_folder, write_json
 from pipelines.run.training import RunRequest, run_training
 from pipelines.study.statistics import SEEDS_TO_TELL
 from teacher_cache import Cache, build, open_encoder, open_teacher
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 TASK, TEACHER, ENCODER, STUDENT = "demo/sentiment", "pictogram", "efficientnet-lite0", "minilm"
+KEPT_ARM = "relational"  # whose first student is kept, to be looked at
 ARMS: dict[str, dict[str, Any]] = {
     "undistilled": {"control": UNDISTILLED},
     "relational": {"manifold": "relational"},
@@ -47,11 +51,19 @@ FULL = DemoSize(train=1500, test=1000, seeds=(0, 1))
 QUICK = DemoSize(train=256, test=512, seeds=(0,))
 
 
-def run_demo(out: Path, size: DemoSize) -> dict[str, Any]:
-    """Run the demo in the folder `out` and return the content of its `results.json`."""
+Stopping = Callable[[], AbstractContextManager[Callable[[], bool]]]
+
+
+def run_demo(out: Path, size: DemoSize, stopping: Stopping = lambda: nullcontext(lambda: False)) -> dict[str, Any]:
+    """Run the demo in the folder `out` and return the content of its `results.json`.
+
+    `stopping` makes the context of a build, which tells it when to stop; a build that was stopped ends the demo with
+    KeyboardInterrupt.
+    """
     from rich.console import Console
 
     console = Console(stderr=True)
+    check_folder("--out", out)
     out.mkdir(parents=True, exist_ok=True)
     console.rule("1. The task")
     splits = load_splits(load_card(TASK))
@@ -60,7 +72,7 @@ def run_demo(out: Path, size: DemoSize) -> dict[str, Any]:
     console.print(f"{TASK}: {len(splits.train)} texts to train on, {len(splits.test)} to test on")
 
     cache = Cache(str(out / "cache"), create=True)
-    facts = _build_twice(cache, splits.train.prompts, console)
+    facts = _build_twice(cache, splits.train.prompts, console, stopping)
     sheet = draw_contact_sheet(cache, splits.train.prompts[:12], out / "pictures.png")
     console.print(f"twelve prompts and their pictures: {sheet}")
 
@@ -80,15 +92,19 @@ def run_demo(out: Path, size: DemoSize) -> dict[str, Any]:
     )
     results = {"cache": facts, "arms": runs, "few_shot": few, "verdict": verdict(runs)}
     write_json(out / "results.json", results)
+    remove_derived(cache)
     _print_tables(results, out)
     return results
 
 
-def _build_twice(cache: Cache, prompts: list[str], console: Console) -> dict[str, int]:
+def _build_twice(cache: Cache, prompts: list[str], console: Console, stopping: Stopping) -> dict[str, int]:
     teacher, encoder = open_teacher(TEACHER), open_encoder(ENCODER)
     console.rule(f"2. The cache: teacher {TEACHER}, encoder {ENCODER}")
-    first = build(cache, prompts, teacher, encoder)
-    second = build(cache, prompts, teacher, encoder)
+    with stopping() as stop:
+        first = build(cache, prompts, teacher, encoder, stop=stop)
+        second = build(cache, prompts, teacher, encoder, stop=stop)
+    if first.stopped or second.stopped:
+        raise KeyboardInterrupt
     console.print(f"first build: {first.calls_total} calls, {first.calls} of them now; second build: {second.calls}")
     return {
         "rows": second.rows,
@@ -111,6 +127,8 @@ def _run_arm(out: Path, splits: Splits, size: DemoSize, arm: str, seed: int) -> 
         **options,
     )
     result = run_training(request, splits)
+    if (arm, seed) != (KEPT_ARM, size.seeds[0]):
+        remove_student(request.out)
     return {"arm": arm, "seed": seed, "metrics": result.metrics, "train_seconds": round(result.train_seconds, 2)}
 
 
@@ -146,8 +164,9 @@ def _print_tables(results: dict[str, Any], out: Path) -> None:
     console.print(results["verdict"])
     size = sum(path.stat().st_size for path in out.rglob("*") if path.is_file())
     console.print(
-        f"{out} holds {size / 1e6:.0f} MB: the cache, the students and the figures. Look at the pictures by "
-        f"`armada cache browse {out / 'cache'}`; remove all of it by `rm -r {out}`.",
+        f"{out} holds {size / 1e6:.0f} MB: the cache, one trained student, those before fine-tuning, and the figures. "
+        f"Look at the pictures by `armada cache browse {shlex.quote(str(out / 'cache'))}`; remove all of it by "
+        f"`rm -r {shlex.quote(str(out))}`.",
         soft_wrap=True,
     )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from distill import UNDISTILLED, Splits, TrainSettings
+from pipelines.cleaning import remove_student
 from pipelines.pretraining.masked_words import pretrain_masked
 from pipelines.pretraining.pretraining import pretrain_rows
 from pipelines.pretraining.request import without_labels
@@ -49,4 +50,5 @@ def run_few_shot(out: Path, task: str, splits: Splits, arm: str, seed: int, epoc
         settings=replace(settings, epochs=2 * epochs, batch_size=16),
     )
     result = run_training(tuned, replace(splits, train=splits.train.first(LABELLED)))
+    remove_student(home)
     return {"arm": arm, "seed": seed, "metrics": result.metrics, "train_seconds": round(result.train_seconds, 2)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import sys
 from collections.abc import Mapping
@@ -116,6 +117,6 @@ def _cache(url: str) -> list[Finding]:
     for teacher in status(cache):
         failed = sum(teacher.failures.values())
         value = f"{teacher.pictures} pictures, {failed} failed, {len(teacher.encoders)} encoders, {teacher.calls} calls"
-        advice = f"ask again for failed rows: armada cache retry {url}" if failed else ""
+        advice = f"ask again for failed rows: armada cache retry {shlex.quote(url)}" if failed else ""
         found.append(Finding(f"teacher {teacher.name}", value, advice))
     return found or [Finding("cache", f"{url} is empty", "armada cache build PROMPTS ...")]

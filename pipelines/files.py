@@ -1,4 +1,4 @@
-"""Files for others to read: complete or absent, and JSON that is strict."""
+"""Files for others to read: complete or absent, and JSON that is strict; and whether a place can take one."""
 
 from __future__ import annotations
 
@@ -26,6 +26,36 @@ def check_new_file(path: Path, force: bool) -> None:
         raise ArmadaError(f"{path} is there already; replace it with --force, or write another file with --out")
 
 
+def check_folder(flag: str, folder: Path) -> None:
+    """Raise ArmadaError if a folder can't be written where it is asked for."""
+    from teacher_cache import ArmadaError
+
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise ArmadaError(f"{flag} {folder}: expected a folder, or a place for one, found a file at {there}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ArmadaError(f"{flag} {folder}: expected a folder that can be written, found that {there} can't")
+
+
+def check_cache(url: str | None) -> None:
+    """Raise ArmadaError if a cache's URL is the path of a file."""
+    from teacher_cache import ArmadaError
+
+    if url is not None and not url.strip():
+        raise ArmadaError("--cache: expected a folder or a URL, found nothing")
+    if url is not None and "://" not in url and Path(url).is_file():
+        raise ArmadaError(f"--cache {url}: expected a folder or a URL, found a file")
+
+
+def check_new_place(flag: str, path: Path) -> None:
+    """Raise ArmadaError if a file can't be written where it is asked for. Missing folders are made for it later."""
+    from teacher_cache import ArmadaError
+
+    if path.is_dir():
+        raise ArmadaError(f"{flag} {path}: expected a file, found a folder")
+    check_folder(flag, path.parent)
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn the error of a file that can't be written into one that names it and the reason."""
@@ -34,7 +64,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ArmadaError(f"{path}: can't be written: {error.strerror or error}") from None
+        raise ArmadaError(f"{path}: can't be written: {os.strerror(error.errno) if error.errno else error}") from None
 
 
 def json_text(value: Any, **options: Any) -> str:

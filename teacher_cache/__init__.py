@@ -47,7 +47,7 @@ from teacher_cache.format.columns import IMAGE_COLUMNS
 from teacher_cache.format.commits import Spent
 from teacher_cache.format.pixels import as_png, open_picture, picture_suffix
 from teacher_cache.format.provenance import Provenance
-from teacher_cache.format.recipes import Recipe, recipe_of, rewriter_of
+from teacher_cache.format.recipes import Recipe, recipe_of
 from teacher_cache.format.shards import ImageRow, feature_column, feature_matrix, feature_schema, is_sound
 from teacher_cache.format.sources import Source, spec_to_type
 from teacher_cache.keys import canonical_json, image_key, prompt_key, sha256, spec_digest
@@ -62,6 +62,7 @@ from teacher_cache.maintenance.verification import verify
 from teacher_cache.progress_bar import progress
 from teacher_cache.prompts import check_prompts, checked_prompts, iterate_prompts, read_prompts
 from teacher_cache.reading.mapped_rows import MappedRows
+from teacher_cache.reading.matrix_store import is_matrix_in_use, remove_matrix
 from teacher_cache.reading.reader import Features, choose, failure_reasons, open_features
 from teacher_cache.reading.rows import ChosenRows, FeatureRows
 from teacher_cache.reading.shard_rows import ShardRows
@@ -78,12 +79,11 @@ from teacher_cache.storage.pictures import in_tar_order, index_rows, read_pictur
 from teacher_cache.storage.writing import commit_features, commit_pictures
 from teacher_cache.tables import column_names, read_column, read_csv, read_rows
 from teacher_cache.teachers import Failure, Picture, Request, Teacher, open_teacher, source_of_teacher
-from teacher_cache.teachers.prices import BATCH_FACTOR, Prices
+from teacher_cache.teachers.prices import Prices
 from teacher_cache.teachers.prompt_window import BeyondWindow, PromptWindow, beyond_window, clip_window, count_beyond
 from teacher_cache.teachers.providers.price_notes import PriceNotes, price_notes
 
 __all__ = [
-    "BATCH_FACTOR",
     "IMAGE_COLUMNS",
     "ArmadaError",
     "BeyondWindow",
@@ -171,6 +171,7 @@ __all__ = [
     "image_tables",
     "in_tar_order",
     "index_rows",
+    "is_matrix_in_use",
     "is_sound",
     "iterate_prompts",
     "list_shards",
@@ -203,8 +204,8 @@ __all__ = [
     "recompute",
     "redact",
     "redraw_notes",
+    "remove_matrix",
     "retry",
-    "rewriter_of",
     "rewriter_status",
     "rewriting_usd",
     "sends_batches",

@@ -6,6 +6,7 @@ A card of the package is found by its name, in the same way.
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 from distill.cards.cards import Card, card_names, load_card, read_card
@@ -26,7 +27,7 @@ def find_task(task: str | Path) -> Card:
     if str(task) not in card_names() and os.path.exists(path):
         raise ArmadaError(
             f"{task}: expected a task's name or the file of a card, CARD.yaml; rows are trained on by: armada train "
-            f"{task}; a card of them is written by: armada tasks new {task}"
+            f"{task}; a card of them is written by: armada tasks new {shlex.quote(str(task))}"
         )
     return load_card(str(task))
 

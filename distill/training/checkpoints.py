@@ -8,6 +8,7 @@ The weights of the best epoch on a split are kept on the disk, so that they surv
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from distill.students.files.weights import trained_weights
 from teacher_cache import ArmadaError, atomic_file, canonical_json, sha256, sweep_drafts
 
 Identity = Mapping[str, Any]
+_NO_ROOM = 1 << 20  # bytes that a disk may have left although a write has failed for want of room
 
 
 class Checkpoints:
@@ -37,7 +39,15 @@ class Checkpoints:
         """Write the state after `step`, then remove all but the newest `keep` files."""
         sweep_drafts(self._folder, older_than_s=0)  # a run has one writer, so these are a killed process's
         with atomic_file(self._folder / f"step-{step:08d}.pt") as draft:
-            torch.save({"identity": self._identity, "step": step, "state": dict(state)}, draft)
+            try:
+                torch.save({"identity": self._identity, "step": step, "state": dict(state)}, draft)
+            except RuntimeError as error:  # torch doesn't say why a file can't be written
+                if shutil.disk_usage(draft.parent).free > _NO_ROOM:
+                    raise
+                raise ArmadaError(
+                    f"{self._folder}: no room left on the disk for a checkpoint; free some space and run the same "
+                    "command again"
+                ) from error
         for old in self._files()[: -self._keep]:
             old.unlink(missing_ok=True)
 

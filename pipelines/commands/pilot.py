@@ -29,7 +29,7 @@ from pipelines.commands.output import IN_BATCHES, show
 from pipelines.commands.specs import both_named, with_recipe_options
 from pipelines.commands.tasks import DataFiles
 from pipelines.commands.training.train import Rows
-from pipelines.files import json_text
+from pipelines.files import check_cache, check_folder, json_text
 
 if TYPE_CHECKING:
     from pipelines.pilot.pilot import Pilot
@@ -74,6 +74,9 @@ def pilot(
     from pipelines.run.task import TaskChoice, say, task_of
     from teacher_cache import Cache, MissingPackageError, open_encoder, open_teacher, price_notes
 
+    check_cache(cache)
+    if out is not None:
+        check_folder("--out", out)
     choice, card = task_of(TaskChoice(rows, task, data_files, text_column, label_column, type))
     splits = load_splits(card, choice.data_files)
     say(card, splits.notes)
@@ -87,7 +90,7 @@ def pilot(
         except MissingPackageError as error:
             if text_encoder != TEXT_ENCODER:
                 raise
-            typer.echo(f"without a text embedding for comparison: {error}", err=True)
+            typer.echo(f"warning: without a text embedding for comparison: {error}", err=True)
     options = PilotOptions(prompts, max_calls, budget_usd, margin)
     prices = price_notes(opened_teacher)
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from pipelines.files import check_cache
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -16,10 +18,12 @@ if TYPE_CHECKING:
 def both_named(url: str, teacher: str | None, encoder: str | None) -> tuple[str, str]:
     """Return the specs of a teacher and an encoder.
 
-    Raise ArmadaError if the user has not named both, with the words that name those of the cache, if there is one.
+    Raise ArmadaError if the user has not named both, with the words that name those of the cache, if there is one; and
+    if the cache's URL is the path of a file.
     """
     from teacher_cache import ArmadaError, Cache, NoCacheError, spec_to_type
 
+    check_cache(url)
     if teacher is not None and encoder is not None:
         return teacher, encoder
     lacking = "--teacher" if teacher is None else "--encoder"

@@ -27,6 +27,9 @@ def study(
     name: Annotated[
         Optional[str], typer.Option("--name", help="Of the results of several studies, the one that is done again.")
     ] = None,
+    keep_students: Annotated[
+        bool, typer.Option("--keep-students", help="Keep the weights of every run's student; they are large.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Run every arm with every seed, skip the runs that are finished, and write the report."""
@@ -37,9 +40,12 @@ def study(
     from pipelines.study.runner import run_study
 
     console = Console(stderr=True)
-    plain = {"markup": False, "highlight": False, "soft_wrap": True}
     record = read_record(file, name) if is_record(file) else None
-    is_complete = run_study(file, out, jobs, lambda line: console.print(line, **plain), cache, name)  # type: ignore[arg-type]
+
+    def say(line: str) -> None:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    is_complete = run_study(file, out, jobs, say, cache, name, keeps_students=keep_students)
     written = write_report(out)
     facts = _facts(out, written)
     if record:

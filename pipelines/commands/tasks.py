@@ -10,7 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 from pipelines.commands.options import AsJson
-from pipelines.files import check_new_file, json_text, writing
+from pipelines.files import check_new_file, check_new_place, json_text, writing
 
 DataFiles = Annotated[
     Optional[Path],
@@ -49,6 +49,8 @@ def show(
     from distill import card_names, find_task, load_card
     from teacher_cache import ArmadaError
 
+    if data_files is not None and not data_files.exists():
+        raise ArmadaError(f"--data-files: no such file or folder: {data_files}")
     if prompts and not name:
         raise ArmadaError("--prompts: expected the task's name before it")
     if name and prompts:
@@ -113,17 +115,20 @@ def _beside(rows: Path) -> Path:
 
 def _write_prompts(name: str, path: Path, data_files: Path | None, as_json: bool) -> None:
     from distill import find_task, load_splits, training_prompts
-    from teacher_cache import ArmadaError
+    from teacher_cache import ArmadaError, atomic_write
 
     if path.suffix != ".jsonl":
         raise ArmadaError(f"--prompts: expected a file ending in .jsonl, found {path}")
+    check_new_place("--prompts", path)
     card = find_task(name)
     splits = load_splits(card, data_files)
     for note in splits.notes:
         typer.echo(f"{name}: {note}", err=True)
     texts = training_prompts(card, data_files, splits)
     _say_what_clip_misses(name, texts)
-    path.write_text("".join(json_text({"text": text}, ensure_ascii=False) + "\n" for text in texts), "utf-8")
+    lines = "".join(json_text({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+    with writing(path):
+        atomic_write(path, lines.encode("utf-8"), durable=False)
     typer.echo(json_text({"prompts": len(texts), "path": str(path)}) if as_json else f"{len(texts)} prompts: {path}")
 
 

@@ -132,6 +132,11 @@ class Catalogue:
         self._lock = threading.Lock()
         self.teachers = tuple(_teacher(facts) for facts in json.loads(self._all("SELECT json FROM facts")[0][0]))
 
+    @property
+    def main(self) -> TeacherFacts:
+        """The teacher that the pages begin with: the one with the most rows."""
+        return max(self.teachers, key=lambda one: one.rows)
+
     def _all(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         try:
             with self._lock:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.gallery.catalogue import Catalogue, CatalogueRow, EncoderFacts, QueryResult, TeacherFacts
 from pipelines.gallery.urls import Urls
 from pipelines.html_templates import template_environment
-from pipelines.number_format import duration
+from pipelines.number_format import bytes_in_words, duration
 
 if TYPE_CHECKING:
     from pipelines.gallery.follow import LiveState
@@ -74,22 +74,20 @@ class Pages:
 
     def coverage(self) -> str:
         """Return the page of the numbers of pictures, features and failures, and their cost."""
-        return self._render("coverage", self.catalogue.teachers[0], "coverage")
+        return self._render("coverage", self.catalogue.main, "coverage")
 
     def live(self, state: LiveState) -> str:
         """Return the page of how the builds go."""
-        return self._render(
-            "live", self.catalogue.teachers[0], "live", progress=state.progress, pictures=state.pictures
-        )
+        return self._render("live", self.catalogue.main, "live", progress=state.progress, pictures=state.pictures)
 
     def problem(self, title: str, message: str) -> str:
         """Return the page of an error."""
-        return self._render("problem", self.catalogue.teachers[0], "", title=title, message=message)
+        return self._render("problem", self.catalogue.main, "", title=title, message=message)
 
     def _render(self, name: str, teacher: TeacherFacts, here: str, **facts: Any) -> str:
         page = _ENVIRONMENT.get_template(f"gallery/{name}.html.j2").render(
             urls=self.urls,
-            cache_name=str(self.catalogue.cache.store),
+            cache_name=self.urls.name(self.catalogue.cache),
             teachers=self.catalogue.teachers,
             teacher=teacher,
             notice=self.notice,
@@ -117,15 +115,6 @@ def asset(name: str) -> bytes:
     return (_FOLDER / name).read_bytes()
 
 
-def _size(count: int) -> str:
-    value, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            break
-        value /= 1000
-    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.3g} {unit}"
-
-
 def _percent(part: float) -> str:
     """Format a percentage; it shows 0 % and 100 % only for exactly these."""
     return f"{min(part, 99.9) if part < 100 else part:.3g} %" if part >= 0.1 or not part else "<0.1 %"
@@ -140,7 +129,7 @@ _ENVIRONMENT = template_environment(
         "number": "{:,}".format,
         "cosine": "{:.3f}".format,
         "percent": _percent,
-        "size": _size,
+        "size": bytes_in_words,
         "money": _money,
         "duration": duration,
         "clock": lambda seconds: time.strftime("%a %d %b %H:%M:%S", time.localtime(seconds)),

@@ -59,10 +59,11 @@ class _Handlers:
     def rows(self, request: Request) -> Response:
         """Answer `/?teacher=&show=&q=&page=` with a page of rows."""
         pages, parameters = self._gallery.pages(), request.query_params
-        named = [one for one in pages.catalogue.teachers if one.name == parameters.get("teacher", one.name)]
+        wanted = parameters.get("teacher", pages.catalogue.main.name)
+        named = [one for one in pages.catalogue.teachers if one.name == wanted]
         if not named:
             known = ", ".join(one.name for one in pages.catalogue.teachers)
-            raise ArmadaError(f"teacher: expected one of {known}, found {parameters['teacher']!r}")
+            raise ArmadaError(f"teacher: expected one of {known}, found {wanted!r}")
         page = int(parameters["page"]) if re.fullmatch("[0-9]{1,9}", parameters.get("page", "")) else 1
         query = Query(named[0], parameters.get("show", "all"), parameters.get("q", "")[:1000], page)
         return HTMLResponse(pages.rows(pages.catalogue.find(query)))

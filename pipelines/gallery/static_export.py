@@ -30,7 +30,7 @@ from pipelines.gallery.catalogue import (
 from pipelines.gallery.catalogue_build import catalogue_folder
 from pipelines.gallery.neighbours import Near, neighbours
 from pipelines.gallery.pages import ASSETS, Pages, asset
-from pipelines.gallery.urls import CHUNK, ExportUrls, page_name
+from pipelines.gallery.urls import CHUNK, MESSAGE, ExportUrls, public_name
 from teacher_cache import (
     ArmadaError,
     Cache,
@@ -43,7 +43,7 @@ from teacher_cache import (
     sha256,
 )
 
-FORMAT = 1
+FORMAT = 2
 MARK, MADE_BY = "gallery.json", "armada cache browse"
 _OURS = re.compile(  # the only files that an export may remove
     r"(pictures|failures)-\d+-\d+\.html|search/\d+-\d+\.js|rows/[0-9a-f]{2}/[0-9a-f]{64}\.html"
@@ -123,12 +123,13 @@ class _Export:
                 for part in _parts(self._catalogue.walk(teacher), _TOGETHER):
                     self._pictures(part)
                     bar.update(len(part))
-            top = Pages(self._catalogue, ExportUrls("", self._catalogue, self._files))
+            urls = ExportUrls("", self._catalogue, self._files)
+            top = Pages(self._catalogue, urls)
             for name in ASSETS:
                 self._put(f"assets/{name}", asset(name))
             self._put("coverage.html", top.coverage().encode())
             for teacher in self._catalogue.teachers:
-                self._lists(top, teacher)
+                self._lists(top, urls, teacher)
                 self._index(teacher)
                 for part, near, encoder in self._near(teacher):
                     self._rows(part, near, encoder)
@@ -141,9 +142,14 @@ class _Export:
         with ThreadPoolExecutor(8) as pool:
             for digest, answer in zip(drawn, pool.map(self._picture, drawn.values()), strict=True):
                 if isinstance(answer, Exception):
-                    self._faults[digest] = str(answer)
+                    self._faults[digest] = self._without_place(answer)
                 else:
                     self._files[digest] = answer
+
+    def _without_place(self, error: Exception) -> str:
+        """Return the words of an error without the folders of whoever exports: strangers read them."""
+        cache = self._catalogue.cache
+        return str(error).replace(str(cache.store), public_name(cache))
 
     def _picture(self, row: CatalogueRow) -> str | Exception:
         stem = f"pictures/{(row.image_sha256 or '')[:2]}/{row.image_sha256}"
@@ -158,13 +164,13 @@ class _Export:
         self._put(f"{stem}.{kind}", data)
         return f"{stem}.{kind}"
 
-    def _lists(self, pages: Pages, teacher: TeacherFacts) -> None:
+    def _lists(self, pages: Pages, urls: ExportUrls, teacher: TeacherFacts) -> None:
         for show in ("all", "failed"):
             page, last = 1, 1
             while page <= last:
                 found = self._catalogue.find(Query(teacher, show, page=page))
                 last = found.pages
-                self._put(page_name(teacher.number, show, page), pages.rows(found).encode())
+                self._put(urls.file(teacher.number, show, page), pages.rows(found).encode())
                 page += 1
 
     def _index(self, teacher: TeacherFacts) -> None:
@@ -176,6 +182,7 @@ class _Export:
                     row.sample,
                     self._files.get(row.image_sha256 or "", "assets/missing.svg") if row.reason is None else None,
                     row.reason,
+                    (row.message or "")[:MESSAGE],
                     [one.name for one in teacher.encoders_of(row)],
                 ]
                 for row in part

@@ -6,8 +6,10 @@ from typing import Protocol
 from urllib.parse import quote, urlencode
 
 from pipelines.gallery.catalogue import Catalogue, CatalogueRow, Query, TeacherFacts
+from teacher_cache import Cache, redact
 
 CHUNK = 4096  # rows per file of the search index
+MESSAGE = 200  # most characters of a failure's message on a card
 _POLICY = "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; base-uri 'none'; form-action 'none'"
 
 
@@ -17,6 +19,9 @@ class Urls(Protocol):
     policy: str  # a Content-Security-Policy for the page itself; empty if the server sends a header
     action: str  # of the search form; empty without a server
     live: str  # the address of the live page; empty if there is none
+
+    def name(self, cache: Cache) -> str:
+        """Return what the pages call a cache."""
 
     def asset(self, name: str) -> str:
         """Return the address of one of our own files: style, script or drawing."""
@@ -54,6 +59,9 @@ class ServerUrls:
     def __init__(self, follows: bool = False) -> None:
         self.live = "/live" if follows else ""
 
+    def name(self, cache: Cache) -> str:
+        return str(cache.store)
+
     def asset(self, name: str) -> str:
         return f"/assets/{name}"
 
@@ -90,18 +98,22 @@ class ExportUrls:
     def __init__(self, up: str, catalogue: Catalogue, files: dict[str, str]) -> None:
         self._up, self._files = up, files
         self._numbers = {teacher.name: teacher.number for teacher in catalogue.teachers}
+        self._main = catalogue.main.number
+
+    def name(self, cache: Cache) -> str:
+        return public_name(cache)
 
     def asset(self, name: str) -> str:
         return f"{self._up}assets/{name}"
 
     def gallery(self, teacher: str, show: str = "all") -> str:
-        return self._up + page_name(self._numbers[teacher], show, 1)
+        return self._up + self.file(self._numbers[teacher], show, 1)
 
     def show(self, teacher: str, show: str) -> str:
         return f"{self.gallery(teacher)}#show={quote(show, safe='')}"
 
     def page(self, query: Query, page: int) -> str:
-        return self._up + page_name(query.teacher.number, query.show, page)
+        return self._up + self.file(query.teacher.number, query.show, page)
 
     def page_of(self, row: CatalogueRow, teacher: TeacherFacts) -> str:
         return self.page(Query(teacher), teacher.page_of(row))
@@ -118,9 +130,15 @@ class ExportUrls:
     def chunks(self, teacher: TeacherFacts) -> int | None:
         return -(-teacher.rows // CHUNK)
 
+    def file(self, teacher: int, show: str, page: int) -> str:
+        """Return the file name of a page of all rows, or of the failures, of the teacher with this number."""
+        if (teacher, show, page) == (self._main, "all", 1):
+            return "index.html"
+        return f"{'failures' if show == 'failed' else 'pictures'}-{teacher}-{page}.html"
 
-def page_name(teacher: int, show: str, page: int) -> str:
-    """Return the file name of a page of all rows, or of the failures."""
-    if (teacher, show, page) == (0, "all", 1):
-        return "index.html"
-    return f"{'failures' if show == 'failed' else 'pictures'}-{teacher}-{page}.html"
+
+def public_name(cache: Cache) -> str:
+    """Return the name of a cache for the readers of an export, without the exporter's folders: that of its own folder;
+    of a cache elsewhere, its URL without secrets."""
+    root = cache.store.local_path("cache.json")
+    return redact(str(cache.store)) if root is None else root.parent.resolve().name or "cache"

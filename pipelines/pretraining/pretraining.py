@@ -23,6 +23,7 @@ from pipelines.pretraining.request import (
     read_texts,
 )
 from pipelines.run.features import join_rows, specs_of
+from pipelines.run.places import check_sources
 from pipelines.run.processes import start_processes
 from pipelines.run.record import surroundings
 from pipelines.run.request import RunRequest
@@ -56,6 +57,7 @@ def run_pretraining(request: PretrainRequest) -> PretrainResult:
     Raise ArmadaError or CoverageError before the first step if something doesn't fit.
     """
     check_pretrain_request(request)
+    check_sources(request.run)
 
     def mending(cache: Cache) -> Mending:
         return mending_of(request, specs_of(request.run, cache), cache)

@@ -17,7 +17,8 @@ def check_request(request: RunRequest, *, pretrains: bool = False) -> None:
     tracker that can't be used. A request that only `pretrains` may say how features are whitened without an objective
     that whitens them."""
     from distill import check_settings, find_control
-    from pipelines.run.places import check_cache, check_folder, check_trackers  # here, since `armada --help` is fast
+    from pipelines.files import check_cache, check_folder
+    from pipelines.run.places import check_trackers  # here, since `armada --help` is fast
     from teacher_cache import ArmadaError
 
     check_settings(request)

@@ -1,28 +1,23 @@
-"""Checks of what a request names: the folder that is written, the cache, the trackers."""
+"""Checks of what a request names: the cache, the files of features, the trackers."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-from teacher_cache import ArmadaError, not_one_of
+from distill import UNDISTILLED
+from teacher_cache import ArmadaError, Cache, not_one_of
 
-
-def check_folder(flag: str, folder: Path) -> None:
-    """Raise ArmadaError if a folder can't be written where it is asked for."""
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
-    if not there.is_dir():
-        raise ArmadaError(f"{flag} {folder}: expected a folder, or a place for one, found a file at {there}")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise ArmadaError(f"{flag} {folder}: expected a folder that can be written, found that {there} can't")
+if TYPE_CHECKING:
+    from pipelines.run.request import RunRequest
 
 
-def check_cache(url: str | None) -> None:
-    """Raise ArmadaError if a cache's URL is the path of a file."""
-    if url is not None and not url.strip():
-        raise ArmadaError("--cache: expected a folder or a URL, found nothing")
-    if url is not None and "://" not in url and Path(url).is_file():
-        raise ArmadaError(f"--cache {url}: expected a folder or a URL, found a file")
+def check_sources(request: RunRequest) -> None:
+    """Raise ArmadaError if the cache or the files of features that a run will read are not there."""
+    for flag, path in (("--features", request.features), ("--feature-keys", request.feature_keys)):
+        if path is not None and not path.is_file():
+            raise ArmadaError(f"{flag}: no such file: {path}")
+    if request.cache is not None and request.control != UNDISTILLED:
+        Cache(request.cache)
 
 
 def check_trackers(names: tuple[str, ...]) -> None:

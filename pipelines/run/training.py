@@ -28,6 +28,7 @@ from pipelines.run.export import check_export, export, facts_of
 from pipelines.run.features import FeatureSource, join_view
 from pipelines.run.identity import identity_of
 from pipelines.run.lengths import warn_if_cut, with_length_of
+from pipelines.run.places import check_sources
 from pipelines.run.processes import start_processes
 from pipelines.run.record import RunResult, computation_of, count_parameters, finished, trained_on, write_record
 from pipelines.run.request import RunRequest, check_request
@@ -53,6 +54,7 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     request, card = task_of(request)
     check_objective(request, card)
     request = replace(request, settings=for_task(controlled_settings(request.control, request.settings), card))
+    check_sources(request)
     if splits is None:
         splits = load_splits(card, request.data_files)
         say(card, [*rows_in_words(request, splits), *splits.notes])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pipelines.number_format import interval, plain, signed
+from pipelines.number_format import interval, plain, probability, signed
 from pipelines.study.findings import READOUTS
 from pipelines.study.verdicts.comparisons import Measured
 
@@ -35,7 +35,7 @@ def markdown(report: Report) -> str:
             facts = (
                 signed(found.mean),
                 interval(found.bounds),
-                plain(found.p_holm),
+                probability(found.p_holm),
                 plain(found.effect, 2),
                 plain(found.detectable, 4),
             )

@@ -6,6 +6,7 @@ Every text from a file is escaped in HTML: the template's autoescape is on.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from pipelines.files import write_json
 from pipelines.html_templates import template_environment
-from pipelines.number_format import duration, interval, plain, signed
+from pipelines.number_format import duration, interval, plain, probability, signed
 from pipelines.study.config import Study, StudyFile, parse_study
 from pipelines.study.costs import Costs, study_costs
 from pipelines.study.findings import READOUTS, Findings, find
@@ -67,7 +68,8 @@ def gather(out: Path, pilots: Sequence[PilotSaid] = ()) -> Report:
     path = out / "study.json"
     if not path.is_file():
         raise ArmadaError(
-            f"{out}: expected the folder of a study, with study.json; run it by: armada study FILE --out {out}"
+            f"{out}: expected the folder of a study, with study.json; run it by: armada study FILE --out "
+            f"{shlex.quote(str(out))}"
         )
     try:
         state = json.loads(path.read_text("utf-8"))
@@ -149,6 +151,7 @@ def html(report: Report) -> str:
         "interval": interval,
         "signed": signed,
         "plain": plain,
+        "probability": probability,
         "duration": duration,
     }
     study = report.file.study

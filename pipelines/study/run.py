@@ -44,8 +44,11 @@ def read_outcome(folder: Path) -> dict[str, Any] | None:
     return json.loads(path.read_text("utf-8")) if path.exists() else None
 
 
-def run_one(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> dict[str, Any]:
+def run_one(
+    study: Study, run: Run, folder: Path, cache: str, splits: Any, *, keeps_students: bool = True
+) -> dict[str, Any]:
     """Train, read out, and write the outcome. A run that was stopped goes on where it was."""
+    from pipelines.cleaning import find_items, remove
     from pipelines.files import write_json
     from pipelines.study.ledger.digests import source_digest
 
@@ -64,6 +67,9 @@ def run_one(study: Study, run: Run, folder: Path, cache: str, splits: Any) -> di
         "source_sha256": source_digest(),
     }
     write_json(folder / OUTCOME, outcome)
+    if not keeps_students:  # a finished run isn't done again, and its report needs the outcome and the predictions
+        for item in find_items([folder]):
+            remove(item)
     return outcome
 
 

@@ -65,12 +65,15 @@ def run_study(
     say: Callable[[str], None] = lambda line: None,
     cache_url: str | None = None,
     name: str | None = None,
+    *,
+    keeps_students: bool = True,
 ) -> bool:
     """Run the unfinished runs of a study, and return whether all its runs are finished now.
 
     `path` is a study file, or the folder or the results.json of a study that is done again, of joined results
     the study called `name`. With `cache_url`, features are read from there, and no teacher is called. `say` receives
-    one line of progress at a time.
+    one line of progress at a time. Without `keeps_students`, the weights of a run's student are removed when its
+    outcome is written.
 
     Raise ArmadaError if the file is invalid, a student does not fit the task or another process runs this study,
     BudgetError if `max_calls` is reached before every picture is drawn.
@@ -100,7 +103,7 @@ def run_study(
             build_cache(file, splits.train.prompts, out, say)
         if len(finished_outcomes(file.study, runs, out)) < len(runs):
             _record_file(file, out, commits_of(cache))
-        return _run_all(file, splits, out, cache, jobs, say)
+        return _run_all(file, splits, out, cache, jobs, say, keeps_students)
 
 
 def _record_file(file: StudyFile, out: Path, commits: list[str] | None = None) -> None:
@@ -128,7 +131,15 @@ def _record_file(file: StudyFile, out: Path, commits: list[str] | None = None) -
     )
 
 
-def _run_all(file: StudyFile, splits: Splits, out: Path, cache: str, jobs: int, say: Callable[[str], None]) -> bool:
+def _run_all(
+    file: StudyFile,
+    splits: Splits,
+    out: Path,
+    cache: str,
+    jobs: int,
+    say: Callable[[str], None],
+    keeps_students: bool,
+) -> bool:
     study = file.study
     runs = runs_of(study)
     finished = finished_outcomes(study, runs, out)
@@ -145,7 +156,9 @@ def _run_all(file: StudyFile, splits: Splits, out: Path, cache: str, jobs: int, 
             folder = open_folder(file, run, out)
             threads = max(1, (os.cpu_count() or 1) // (2 * jobs))  # half of the cores are faster than all of them
             process = context.Process(
-                target=_run_in_process, args=(study, run, folder, cache, splits, threads), name=run.name
+                target=_run_in_process,
+                args=(study, run, folder, cache, splits, threads, keeps_students),
+                name=run.name,
             )
             process.start()
             running.append(Started(run, process, time.monotonic()))
@@ -167,7 +180,9 @@ def _run_all(file: StudyFile, splits: Splits, out: Path, cache: str, jobs: int, 
     return not failed
 
 
-def _run_in_process(study: Study, run: Run, folder: Path, cache: str, splits: Splits, threads: int) -> None:
+def _run_in_process(
+    study: Study, run: Run, folder: Path, cache: str, splits: Splits, threads: int, keeps_students: bool
+) -> None:
     """Do one run; the main function of its process.
 
     The process ends with the study's process, so that a restarted study never has two processes for one run.
@@ -191,4 +206,4 @@ def _run_in_process(study: Study, run: Run, folder: Path, cache: str, splits: Sp
     import torch
 
     torch.set_num_threads(threads)
-    run_one(study, run, folder, cache, splits)
+    run_one(study, run, folder, cache, splits, keeps_students=keeps_students)

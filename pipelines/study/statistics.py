@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-Verdict = Literal["helped", "did not help", "cannot tell"]
 SEEDS_TO_TELL = 5
 
 

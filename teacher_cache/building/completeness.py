@@ -6,6 +6,8 @@ call, unless it is told that these files are gone for good.
 
 from __future__ import annotations
 
+import shlex
+
 import pyarrow.compute as pc
 
 from teacher_cache.building.plan import missing_features
@@ -79,7 +81,11 @@ def _incomplete(cache: Cache, expected: int) -> CacheError:
     found += [f"a part of {len(partial)} files (for example {partial[0]})"] if partial else []
     commits = expected - len(cache.log.commits)
     found += [f"{commits} of {expected} commits"] if commits > 0 else []
-    repair = f"run: armada cache verify --repair {cache.store}, which saves what is sound, or " if partial else ""
+    repair = (
+        f"run: armada cache verify --repair {shlex.quote(str(cache.store))}, which saves what is sound, or "
+        if partial
+        else ""
+    )
     return CacheError(
         f"{cache.store}: the cache lacks {' and '.join(found)}; wait until its copy is complete, or {repair}build with "
         "--redraw-missing if they are gone for good: then what they contained is drawn and paid again"

@@ -120,7 +120,7 @@ class Team:
         if self._allowances:
             self._allowances.lost(member.name)
         if not self._is_ending:
-            print(f"worker {member.slot} ended before its time; another one takes its place", file=sys.stderr)
+            print(f"warning: worker {member.slot} ended before its time; another one takes its place", file=sys.stderr)
         self._vain[member.slot] = 0 if member.report.counts else self._vain[member.slot] + 1
         if self._vain[member.slot] >= _DEATHS and not self._is_ending:
             raise ArmadaError(

@@ -6,6 +6,7 @@ have different pictures for one key, readers take the one with the smallest dige
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -46,7 +47,7 @@ def merge(sources: Sequence[Cache], target: Cache) -> Merged:
         if source.state.left_out:
             raise CacheError(
                 f"{source.store}: this copy has a part of a cache, and its commits name more; send what is whole by: "
-                f"armada cache push {source.store} {target.store}"
+                f"armada cache push {shlex.quote(str(source.store))} {shlex.quote(str(target.store))}"
             )
         for teacher in source.teachers():
             target.register(teacher)

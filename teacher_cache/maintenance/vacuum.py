@@ -6,6 +6,7 @@ for a retention time after it was replaced, because readers and builds on other 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -41,7 +42,7 @@ def remove_replaced(cache: Cache, retain_hours: float, clock: Callable[[], float
     if cache.log.unreadable or cache.log.absent:
         raise CacheError(
             f"{cache.store}: a commit can't be read and may name any file, so that nothing was removed; wait until the "
-            f"copy of the cache is complete, or run: armada cache verify {cache.store} --repair"
+            f"copy of the cache is complete, or run: armada cache verify {shlex.quote(str(cache.store))} --repair"
         )
     before = clock() - retain_hours * 3600
     check = _Check(cache)

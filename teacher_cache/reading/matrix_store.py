@@ -70,7 +70,7 @@ def acquire(home: Path, name: str, size: int, build: Callable[[Path], None], lim
     """
     folder = home / name
     while True:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             return Lease(folder, _share(folder))
         with disk_errors_in_words(str(home)):
             home.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def make_room(size: int, limit: int) -> None:
         if total + size <= limit:
             return
         freed = _bytes(folder)
-        if _remove(folder):
+        if remove_matrix(folder):
             total -= freed
 
 
@@ -135,8 +135,20 @@ def _share(folder: Path) -> IO[bytes]:
     return stream
 
 
-def _remove(folder: Path) -> bool:
-    """Remove a folder unless it is in use; return whether it was removed."""
+def is_matrix_in_use(folder: Path) -> bool:
+    """Return whether a process reads the matrix in a folder."""
+    try:
+        with (folder / _IN_USE).open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False  # it was removed, or is not complete
+    except OSError:
+        return True
+    return False
+
+
+def remove_matrix(folder: Path) -> bool:
+    """Remove the folder of a matrix unless a process reads it; return whether it was removed."""
     try:
         with (folder / _IN_USE).open("rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -130,8 +130,8 @@ def warn_unpinned(text: str, model: str, revision: str, commit: str) -> None:
     """Say on standard error, once, which commit a hub model has now, if `revision` is none: a branch may move."""
     if not re.fullmatch("[0-9a-f]{40}", revision):
         print(
-            f"{text}: {model} is not pinned: its commit is {commit} now; add revision={commit} to the spec, so that a "
-            "later commit does not change the model under you",
+            f"warning: {text}: {model} is not pinned: its commit is {commit} now; add revision={commit} to the spec, "
+            "so that a later commit does not change the model under you",
             file=sys.stderr,
         )
 

@@ -82,7 +82,8 @@ def run_in_batches(
             raise ArmadaError(f"{spec}: {device} has no memory for one picture; try {remedy}")
         batch_size = len(batch) // 2
         print(
-            f"{spec}: out of memory with a batch of {len(batch)} pictures; going on with batches of {batch_size}",
+            f"warning: {spec}: out of memory with a batch of {len(batch)} pictures; going on with batches of "
+            f"{batch_size}",
             file=sys.stderr,
         )
     return outputs, batch_size

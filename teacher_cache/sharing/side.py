@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -58,7 +59,8 @@ def open_side(url: str, *, make: bool = False) -> Side:
     except NoFileError:
         if store.names("commits"):
             raise CacheError(
-                f"{store}: there are commits but no cache.json; run: armada cache verify {store} --repair"
+                f"{store}: there are commits but no cache.json; run: armada cache verify "
+                f"{shlex.quote(str(store))} --repair"
             ) from None
         if not make:
             raise NoCacheError(f"{store}: no cache here (no cache.json); make one by: armada cache build") from None

@@ -7,6 +7,7 @@ out.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -39,7 +40,8 @@ class Part:
         """Return the error for a file that is needed and was left out; `where` is the copy."""
         return PartError(
             f"{where}/{path}: left out of this copy on purpose, which has a part of {self.of} ({self.chosen}); nothing "
-            f"was drawn or paid again: fetch the rest by: armada cache pull {self.of} {where}"
+            f"was drawn or paid again: fetch the rest by: armada cache pull {shlex.quote(self.of)} "
+            f"{shlex.quote(str(where))}"
         )
 
 

@@ -67,7 +67,7 @@ def take_snapshot(cache: Cache, teacher: Source, encoder: Source) -> Snapshot:
     cache.refresh()
     cache.commits()
     for name, reason in cache.log.unreadable.items():
-        print(f"{cache.store}/commits/{name} is ignored: {reason}; {repair_hint()}", file=sys.stderr)
+        print(f"warning: {cache.store}/commits/{name} is ignored: {reason}; {repair_hint()}", file=sys.stderr)
     return Snapshot(
         teacher,
         encoder,

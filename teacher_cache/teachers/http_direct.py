@@ -7,6 +7,7 @@ calls in flight at 50 ms that limits the calls per second.
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import select
 import ssl
 import threading
@@ -34,6 +35,14 @@ class Reply:
     pieces: Iterator[bytes]
 
 
+def _is_this_machine(host: str) -> bool:
+    """Return whether a host is a loopback address, which is another machine's to a proxy."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class DirectConnections:
     """The connections of all threads that use it."""
 
@@ -45,7 +54,7 @@ class DirectConnections:
 
     def reaches(self, url: str) -> bool:
         """Return whether a URL can be sent as it stands: http or https, without a user, in ASCII, and no proxy of the
-        environment is in between."""
+        environment is in between. Servers of this machine are called without the proxy."""
         try:
             parts = urlsplit(url)
             _ = parts.port
@@ -55,7 +64,7 @@ class DirectConnections:
         if not is_plain or parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
             return False
         has_proxy = self._proxies.get(parts.scheme) or self._proxies.get("all")
-        return not has_proxy or bool(proxy_bypass(parts.hostname))
+        return not has_proxy or _is_this_machine(parts.hostname) or bool(proxy_bypass(parts.hostname))
 
     def close(self) -> None:
         """Close the connections; no thread uses them any more."""

@@ -1,6 +1,7 @@
 """The demo with real parts at a tiny size, and the conclusions that it may draw."""
 
 import json
+from contextlib import nullcontext
 
 import pytest
 from accelerate.state import AcceleratorState
@@ -8,6 +9,7 @@ from PIL import Image
 
 from pipelines.demo import ARMS, DemoSize, run_demo, verdict
 from pipelines.demo_few_shot import ARMS as FEW_SHOT_ARMS
+from teacher_cache import Cache
 
 
 def runs(seeds, **accuracy):
@@ -52,6 +54,20 @@ def test_the_contact_sheet_shows_twelve_pictures(demo):
         left, top = 16 + place % 4 * 240, 16 + place // 4 * 324
         colours = sheet.crop((left, top, left + 224, top + 224)).getcolors(100_000)
         assert len(colours) > 3, f"nothing is drawn at place {place}"
+
+
+def test_of_the_students_one_is_kept_to_look_at_and_nothing_that_was_derived_from_the_cache(demo):
+    out, _ = demo
+    kept = {str(path.parent.relative_to(out)) for path in out.rglob("model.safetensors")}
+    assert {path for path in kept if "pretrained" not in path} == {"runs/40-rows/relational-seed0/student"}
+    assert not [path for path in Cache(str(out / "cache")).derived_folder.rglob("*.safetensors")]
+
+
+def test_a_demo_whose_build_is_stopped_ends_as_an_interrupted_one_and_goes_on_later(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(tmp_path, DemoSize(train=40, test=32, seeds=(0,)), lambda: nullcontext(lambda: True))
+    assert not (tmp_path / "results.json").exists()
+    assert not (tmp_path / "runs").exists()
 
 
 def test_running_the_demo_again_makes_no_call_and_trains_nothing(demo, monkeypatch):

@@ -6,7 +6,8 @@ import re
 import pytest
 
 from pipelines import doctor
-from teacher_cache import ArmadaError
+from teacher_cache import ArmadaError, Cache, build
+from tests.fakes import encoder, teacher
 from tests.pipelines.cli import FAKES
 from tests.pipelines.run.test_mending import armada
 
@@ -60,6 +61,14 @@ def test_armada_alone_says_what_it_is_and_names_commands_that_exist():
     run = armada()
     assert run.exit_code == 0
     named = re.findall(r"^  armada ((?:cache )?[a-z]+)", run.stdout, re.MULTILINE)
-    assert len(named) == 6
+    assert len(named) == 7
     for words in named:
         assert armada(*words.split(), "--help").exit_code == 0
+
+
+def test_a_command_that_a_message_names_works_in_a_folder_with_spaces(tmp_path):
+    folder = tmp_path / "a folder"
+    build(Cache(str(folder), create=True), ["one", "[refused] two"], teacher(), encoder())
+    found = json.loads(armada("doctor", folder, "--json").stdout)["found"]
+    (line,) = [one for one in found if one["name"].startswith("teacher ")]
+    assert line["advice"].endswith(f"armada cache retry '{folder}'")

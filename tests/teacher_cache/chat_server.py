@@ -7,13 +7,12 @@ which it sends as it is.
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from tests.teacher_cache.image_server import Reply
+from tests.teacher_cache.loopback import LoopbackHandler, LoopbackServer, running
 
 KEY = "sk-chat-d0n0tleak0987654321"
 
@@ -25,39 +24,27 @@ def written(text: object, finish: str = "stop", **message: object) -> Reply:
     return Reply(200, {"object": "chat.completion", "model": "tiny-1", "choices": [choice], "usage": usage})
 
 
-class ChatServer(ThreadingHTTPServer):
+class ChatServer(LoopbackServer):
     """`requested` counts the requests by text; `bodies` and `keys` (authorization headers) have one entry each."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, plan: Callable[[str, int], str | Reply]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.plan = plan
         self.requested: Counter[str] = Counter()
         self.bodies: list[dict[str, object]] = []
         self.keys: list[str] = []
-        self.lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
     @property
     def spec(self) -> str:
         """The spec of its rewriter; the address is left out of the key, so that keys are the same in each run."""
         return f"openai:tiny?base_url={self.url}&as=test"
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Print nothing."""
 
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(LoopbackHandler):
     server: ChatServer
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = json.loads(self.read_body())
         text = body["messages"][-1]["content"]
         with self.server.lock:
             self.server.requested[text] += 1
@@ -65,21 +52,11 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.bodies.append(body)
             self.server.keys.append(self.headers.get("authorization", ""))
         if self.path != "/v1/chat/completions":
-            self._send(Reply(404, {"error": {"message": "no such path"}}))
+            self.send(404, {"error": {"message": "no such path"}})
             return
         answer = self.server.plan(text, number)
-        self._send(written(answer) if isinstance(answer, str) else answer)
-
-    def _send(self, reply: Reply) -> None:
-        data = reply.body if isinstance(reply.body, bytes) else json.dumps(reply.body).encode()
-        self.send_response(reply.status)
-        for name, value in {"content-length": str(len(data)), **reply.headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *args: object) -> None:
-        """Print nothing."""
+        reply = written(answer) if isinstance(answer, str) else answer
+        self.send(reply.status, reply.body, reply.headers)
 
 
 def seen(text: str, number: int) -> str:
@@ -87,15 +64,6 @@ def seen(text: str, number: int) -> str:
     return f"a scene of {text}"
 
 
-@contextmanager
-def chat_server(plan: Callable[[str, int], str | Reply] = seen) -> Iterator[ChatServer]:
+def chat_server(plan: Callable[[str, int], str | Reply] = seen) -> AbstractContextManager[ChatServer]:
     """Run a server until the end of the block."""
-    server = ChatServer(plan)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return running(ChatServer(plan))

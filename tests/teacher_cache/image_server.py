@@ -10,15 +10,14 @@ import base64
 import contextlib
 import hashlib
 import json
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from tests.fakes import png
+from tests.teacher_cache.loopback import LoopbackHandler, LoopbackServer, running
 
 KEY = "sk-test-d0n0tleak1234567890"
 FAULTS = (
@@ -58,33 +57,21 @@ def drawn(picture: bytes, **facts: object) -> Reply:
     return Reply(200, {"created": 1, "data": [{"b64_json": base64.b64encode(picture).decode()}]} | facts)
 
 
-class ImageServer(ThreadingHTTPServer):
+class ImageServer(LoopbackServer):
     """`requested` counts the requests by prompt and `fetched` the downloads by path. `bodies`, `keys` (authorization
     headers) and `times` (seconds) have one entry per request."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, plan: Callable[[str, int], str | Reply]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.plan = plan
         self.requested: Counter[str] = Counter()
         self.fetched: Counter[str] = Counter()
         self.bodies: list[dict[str, object]] = []
         self.keys: list[str] = []
         self.times: list[float] = []
-        self.lock = threading.Lock()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Print nothing: the tests make clients close the connection."""
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(LoopbackHandler):
     server: ImageServer
 
     def do_GET(self) -> None:
@@ -93,21 +80,21 @@ class _Handler(BaseHTTPRequestHandler):
             first = self.server.fetched[self.path] == 1
             self.server.keys.append(self.headers.get("authorization", ""))
         if "flaky" in self.path and first:
-            self._send(503, b"busy")
+            self.send(503, b"busy")
         elif "gone" in self.path:
-            self._send(404, b"purged")
+            self.send(404, b"purged")
         elif "loop" in self.path:
-            self._head(302, {"Location": self.path, "Content-Length": "0"})
+            self.head(302, {"Location": self.path, "Content-Length": "0"})
         elif "to-file" in self.path:
-            self._head(302, {"Location": "file:///etc/passwd", "Content-Length": "0"})
+            self.head(302, {"Location": "file:///etc/passwd", "Content-Length": "0"})
         elif "moved" in self.path:
             place = f"../final/{self.path.rpartition('/')[2]}"
-            self._head(302, {"Location": place, "Content-Length": "0"})
+            self.head(302, {"Location": place, "Content-Length": "0"})
         else:
-            self._send(200, png(int(self.path.rpartition("/")[2], 16) % 2**32), "image/png")
+            self.send(200, png(int(self.path.rpartition("/")[2], 16) % 2**32), {"Content-Type": "image/png"})
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        body = json.loads(self.read_body())
         prompt = body["prompt"]
         with self.server.lock:
             self.server.requested[prompt] += 1
@@ -116,7 +103,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.keys.append(self.headers.get("authorization", ""))
             self.server.times.append(time.monotonic())
         if self.path != "/v1/images/generations":
-            self._send(404, b'{"error": {"message": "no such path"}}')
+            self.send(404, {"error": {"message": "no such path"}})
             return
         seeds = [int(hashlib.sha256(f"{prompt}/{k}".encode()).hexdigest()[:8], 16) for k in range(body.get("n", 1))]
         action = self.server.plan(prompt, number)
@@ -126,15 +113,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _act(self, action: str | Reply, seeds: list[int]) -> None:
         if isinstance(action, Reply):
-            body = action.body if isinstance(action.body, bytes) else json.dumps(action.body).encode()
-            self._send(action.status, body, headers=action.headers)
+            self.send(action.status, action.body, action.headers)
             return
         pictures = [png(seed) for seed in seeds]
         echo = f"of {self.headers.get('authorization', '')}"  # a careless server that repeats the key
         if action == "ok":
             self._reply([{"b64_json": base64.b64encode(picture).decode()} for picture in pictures])
         elif action.startswith("url"):
-            base = f"http://127.0.0.1:{self.server.server_address[1]}/files/{action}"
+            base = f"{self.server.origin}/files/{action}"
             self._reply([{"url": f"{base}/{seed:08x}"} for seed in seeds])
         elif action == "too few":
             self._reply([{"b64_json": base64.b64encode(pictures[0]).decode()}])
@@ -150,66 +136,45 @@ class _Handler(BaseHTTPRequestHandler):
         elif action == "refused":
             self._error(400, "Your request was rejected by our safety system " + echo, "content_policy_violation")
         elif action == "html":
-            self._send(200, b"<html><body>Please log in</body></html>", "text/html")
+            self.send(200, b"<html><body>Please log in</body></html>", {"Content-Type": "text/html"})
         elif action == "truncated":
             whole = pictures[0]
             self._reply([{"b64_json": base64.b64encode(whole[: len(whole) // 2]).decode()}])
         elif action.startswith("huge"):
             self._huge(declared=action == "huge")
         elif action == "slow":
-            self._head(200, {"Content-Length": "1000"})
+            self.head(200, {"Content-Length": "1000"})
             for _ in range(60):
                 self.wfile.write(b" ")
                 time.sleep(1)
         elif action == "redirect":
-            self._head(307, {"Location": "http://203.0.113.1/v1/images/generations", "Content-Length": "0"})
+            self.head(307, {"Location": "http://203.0.113.1/v1/images/generations", "Content-Length": "0"})
         elif action == "late":
             time.sleep(LATE_S)
             self._act("ok", seeds)
         elif action == "cut off":
-            self._head(200, {"Content-Length": "1000"})
+            self.head(200, {"Content-Length": "1000"})
             self.wfile.write(b'{"data": [')
             self.close_connection = True
         else:
             raise AssertionError(action)
 
     def _reply(self, entries: list[dict[str, str]]) -> None:
-        self._send(200, json.dumps({"created": 1, "data": entries}).encode())
+        self.send(200, {"created": 1, "data": entries})
 
     def _error(self, status: int, message: str, code: str = "", headers: dict[str, str] | None = None) -> None:
-        self._send(status, json.dumps({"error": {"message": message, "code": code}}).encode(), headers=headers)
+        self.send(status, {"error": {"message": message, "code": code}}, headers)
 
     def _huge(self, declared: bool) -> None:
-        self._head(200, {"Content-Length": str(300_000_000)} if declared else {"Connection": "close"})
+        self.head(200, {"Content-Length": str(300_000_000)} if declared else {"Connection": "close"})
         with contextlib.suppress(OSError):
             for _ in range(300):
                 self.wfile.write(bytes(1_000_000))
         self.close_connection = True
 
-    def _send(
-        self, status: int, body: bytes, kind: str = "application/json", headers: dict[str, str] | None = None
-    ) -> None:
-        self._head(status, {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})})
-        self.wfile.write(body)
 
-    def _head(self, status: int, headers: dict[str, str]) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
-
-
-@contextmanager
-def serving(plan: Callable[[str, int], str | Reply] = lambda prompt, number: "ok") -> Iterator[ImageServer]:
+def serving(
+    plan: Callable[[str, int], str | Reply] = lambda prompt, number: "ok",
+) -> AbstractContextManager[ImageServer]:
     """Yield a running server."""
-    server = ImageServer(plan)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
+    return running(ImageServer(plan))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import socket
 import sys
 import threading
@@ -47,7 +48,8 @@ def browse(
         if exported.unreadable:
             raise ArmadaError(
                 f"{cache.store}: {exported.unreadable} pictures can't be read; each picture's page shows the error. "
-                f"Repair the cache: armada cache verify {cache.store} --repair, then run the build again"
+                f"Repair the cache: armada cache verify {shlex.quote(str(cache.store))} --repair, then run "
+                "the build again"
             )
         return
     if follow:

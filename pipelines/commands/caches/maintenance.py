@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Optional
@@ -83,7 +84,7 @@ def compact(
     show({**asdict(done), "kept": done.kept if as_json else len(done.kept)}, as_json)
     if done.kept:
         path, reason = next(iter(done.kept.items()))
-        typer.echo(f"{path} stays: {reason}; run: armada cache verify {url} --repair", err=True)
+        typer.echo(f"{path} stays: {reason}; run: armada cache verify {shlex.quote(url)} --repair", err=True)
         raise typer.Exit(3)
 
 

@@ -34,7 +34,7 @@ def warn_of_retirement(teacher: Teacher) -> None:
     from teacher_cache import price_notes
 
     if warning := price_notes(teacher).warning:
-        typer.echo(warning, err=True)
+        typer.echo(f"warning: {warning}", err=True)
 
 
 def offer(notes: PriceNotes, calls: int, whole_calls: int, each: float | None) -> str:

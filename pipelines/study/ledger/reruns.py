@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,7 +97,7 @@ def read_record(path: Path, name: str | None = None) -> Recorded:
     """
     path = _results_of(path)
     if not path.is_file():
-        raise ArmadaError(f"{path}: no such file; armada report {path.parent} writes it")
+        raise ArmadaError(f"{path}: no such file; armada report {shlex.quote(str(path.parent))} writes it")
     try:
         data = json.loads(path.read_bytes())
         studies = data["studies"] if isinstance(data, dict) and "studies" in data else [data]
@@ -112,7 +113,8 @@ def read_record(path: Path, name: str | None = None) -> Recorded:
     except (ValueError, KeyError, TypeError) as error:
         found = str(error)
     raise ArmadaError(
-        f"{path}: expected the results of a study with its ledger, which armada report {path.parent} writes; "
+        f"{path}: expected the results of a study with its ledger, which "
+        f"armada report {shlex.quote(str(path.parent))} writes; "
         f"found {found}"
     )
 

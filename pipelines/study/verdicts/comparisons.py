@@ -75,6 +75,11 @@ class Comparison:
         return self.p_both is not None
 
     @property
+    def has_no_spread(self) -> bool:
+        """True if every one of several seeds gave the same difference, so that a t test over seeds says nothing."""
+        return self.seeds > 1 and self.sd is not None and self.sd < 1e-12
+
+    @property
     def bounds(self) -> tuple[float | None, float | None]:
         """The interval that a verdict judges: the wider end of each side; None if that is endless."""
         if not self.counts_rows:

@@ -28,7 +28,7 @@ async function live() {
   }
 }
 
-// Without a server: chunks of rows [key, prompt, sample, picture, reason, encoders], each loaded as a script.
+// Without a server: chunks of rows [key, prompt, sample, picture, reason, message, encoders], each loaded as a script.
 const rows = [];
 let loading = null;
 const fold = (text) => text.normalize("NFKC").toUpperCase().toLowerCase();
@@ -52,12 +52,12 @@ function shown(show) {
     all: () => true,
     drawn: (row) => !row[4],
     failed: (row) => row[4] && (kind === show || row[4] === name),
-    with: (row) => row[5].includes(name),
-    without: (row) => !row[4] && !row[5].includes(name),
+    with: (row) => row[6].includes(name),
+    without: (row) => !row[4] && !row[6].includes(name),
   }[kind];
 }
 
-function card([key, prompt, sample, picture, reason]) {
+function card([key, prompt, sample, picture, reason, message]) {
   const one = document.getElementById("card").content.cloneNode(true);
   one.querySelector("a").href = `rows/${key.slice(0, 2)}/${key}.html`;
   one.querySelector(".prompt").textContent = prompt;
@@ -65,6 +65,7 @@ function card([key, prompt, sample, picture, reason]) {
   if (reason) {
     frame.classList.add("failed");
     frame.append(Object.assign(document.createElement("span"), { textContent: reason }));
+    if (message) frame.append(Object.assign(document.createElement("small"), { textContent: message, dir: "auto" }));
   } else {
     frame.append(Object.assign(new Image(224, 224), { loading: "lazy", decoding: "async", alt: "", src: picture }));
   }
@@ -80,7 +81,7 @@ async function fromIndex(page = 1) {
   await load();
   const words = fold(form.q.value).split(/\s+/).filter(Boolean);
   const counts = shown(form.show.value);
-  const found = rows.flat().filter((row) => counts(row) && words.every((word) => row[6].includes(word)));
+  const found = rows.flat().filter((row) => counts(row) && words.every((word) => row[7].includes(word)));
   const pages = Math.max(1, Math.ceil(found.length / PAGE));
   counted.textContent = `${found.length.toLocaleString("en")} ${found.length === 1 ? "row" : "rows"}`;
   const pager = document.createElement("nav");

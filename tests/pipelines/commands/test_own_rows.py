@@ -295,10 +295,10 @@ def test_a_slip_is_one_line_that_names_the_nearest_word(words, message):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("trian", "Did you mean 'train'"),
-        ("cache buidl", "Did you mean 'build'"),
-        ("cache promts", "Did you mean 'prompts'"),
-        ("tasks nwe mails.csv", "Did you mean 'new'"),
+        ("trian", "did you mean 'train'"),
+        ("cache buidl", "did you mean 'build'"),
+        ("cache promts", "did you mean 'prompts'"),
+        ("tasks nwe mails.csv", "did you mean 'new'"),
         ("train --taks x", "--task"),
         ("tasks new mails.csv --text-colum x", "--text-column"),
     ],

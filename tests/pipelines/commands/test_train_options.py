@@ -57,7 +57,7 @@ def test_a_recipe_fills_in_and_never_overrides_what_was_said():
         (("--alhpa", "1"), "--alpha"),
         (("--alpha", "nan"), "--alpha: expected a finite number, found nan"),
         (("--beta", "-1"), "--beta: expected at least 0"),
-        (("--epochs", "x"), "Invalid value"),
+        (("--epochs", "x"), "invalid value for '--epochs'"),
         (("--combine", "sum"), "--combine: expected one of mean, draw, found 'sum'"),
         (("--missing", "skip"), "--missing: expected one of drop, found 'skip'"),
         (("--recipe", "pasta"), "--recipe: expected one of paper, found 'pasta'"),

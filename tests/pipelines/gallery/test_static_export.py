@@ -2,17 +2,19 @@
 
 import json
 import re
+from html import escape
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
 from pipelines.gallery import static_export, urls
+from pipelines.gallery.catalogue import open_catalogue
 from pipelines.gallery.catalogue_build import catalogue_folder
 from pipelines.gallery.static_export import export_gallery
 from teacher_cache import ArmadaError, choose, sha256
 from tests.pipelines.cli import armada
-from tests.pipelines.galleries import PLAIN, PROMPTS, SCRIPT, fill
+from tests.pipelines.galleries import FAILING, PLAIN, PROMPTS, SCRIPT, fill
 
 
 @pytest.fixture
@@ -183,12 +185,45 @@ def test_a_damaged_picture_is_reported_and_checked_again_next_time(cache, out):
     assert "differs from its sha256" not in page.read_text("utf-8")
 
 
-def test_prompts_of_two_teachers_have_pages_of_their_own(cache, tmp_path):
-    fill(cache, PLAIN[:3])
-    fill(cache, PLAIN[:2], style="other")
+@pytest.mark.parametrize("counts", [(3, 2), (2, 3)])
+def test_prompts_of_two_teachers_have_pages_of_their_own_and_the_first_one_is_of_the_larger(cache, tmp_path, counts):
+    fill(cache, PLAIN[: counts[0]])
+    fill(cache, PLAIN[: counts[1]], style="other")
     export_gallery(cache, tmp_path / "out")
-    pages = [tmp_path / "out" / name for name in ("index.html", "pictures-1-1.html")]
-    assert [len(re.findall('<li class="card"><a href', page.read_text().replace("\n", ""))) for page in pages] in (
-        [3, 2],
-        [2, 3],
-    )
+    main = open_catalogue(cache).main
+    pages = [tmp_path / "out" / name for name in ("index.html", f"pictures-{1 - main.number}-1.html")]
+    texts = [page.read_text("utf-8") for page in pages]
+    assert [len(re.findall('<li class="card"><a href', text.replace("\n", ""))) for text in texts] == [3, 2]
+    marked = [re.search('aria-current="true">(.*?) <', text) for text in texts]
+    assert [found and found[1] for found in marked] == [
+        main.name,
+        next(one.name for one in open_catalogue(cache).teachers if one.name != main.name),
+    ]
+
+
+def test_an_export_says_nothing_of_the_exporters_folders(cache, tmp_path):
+    fill(cache, [*PLAIN[:3], *FAILING])
+    row = cache.images(cache.teachers()[0]).to_pylist()[0]
+    tar = Path(str(cache.store)) / row["path"]
+    whole = tar.read_bytes()
+    tar.write_bytes(whole[: row["offset"]] + b"x" + whole[row["offset"] + 1 :])  # its page shows an error
+    out = tmp_path / "out"
+    export_gallery(cache, out)
+    page = out / "rows" / row["image_key"][:2] / f"{row['image_key']}.html"
+    assert "differs from its sha256" in page.read_text("utf-8")
+    place = Path(str(cache.store)).parent
+    saying = [path.name for path in out.rglob("*") if path.is_file() and str(place).encode() in path.read_bytes()]
+    assert saying == []
+    assert f"<bdi>{Path(str(cache.store)).name}</bdi>" in (out / "index.html").read_text("utf-8")
+
+
+def test_the_page_of_failures_says_so_and_its_cards_say_why(cache, tmp_path):
+    fill(cache, [*PLAIN[:2], *FAILING])
+    export_gallery(cache, tmp_path / "out")
+    text = (tmp_path / "out" / "failures-0-1.html").read_text("utf-8")
+    assert "<h1>Failures " in text
+    messages = {row["message"] for row in cache.failures(cache.teachers()[0]).to_pylist()}
+    assert messages
+    for message in messages:
+        assert escape(message[:40]) in text
+    assert json.dumps(next(iter(messages)))[1:40] in (tmp_path / "out" / "search" / "0-0.js").read_text("utf-8")

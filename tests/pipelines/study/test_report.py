@@ -1,11 +1,13 @@
 """The report runs no script and is accessible in a browser, light and dark, wide and narrow."""
 
 import dataclasses
+import io
 import json
 import re
 from html.parser import HTMLParser
 
 import pytest
+from PIL import Image
 
 from pipelines.number_format import duration
 from pipelines.study.config import StudyFile, parse_study
@@ -97,6 +99,22 @@ def test_markdown_has_the_verdict_the_arms_and_the_primary_differences(report):
     assert report.file.digest[:16] in text
 
 
+def test_seeds_that_all_gave_one_difference_have_no_interval_and_no_p_of_zero(report):
+    same = dataclasses.replace(
+        report.findings.comparisons[0], seeds=2, mean=0.01, sd=0.0, low=0.01, high=0.01, p=0.0, p_holm=0.0, effect=None
+    )
+    tiny = dataclasses.replace(report.findings.comparisons[1], p_holm=1e-9)
+    findings = dataclasses.replace(report.findings, comparisons=(same, tiny))
+    page, text = (show(dataclasses.replace(report, findings=findings)) for show in (html, markdown))
+    for shown in (page, text):
+        assert "none: the spread is zero" in shown
+        assert "+0.0100 to +0.0100" not in shown
+        assert "0.0000" not in shown
+    assert "the same with both seeds" in page
+    assert "&lt;0.0001" in page
+    assert "<0.0001" in text
+
+
 def test_an_axis_contains_its_values_and_has_round_ticks():
     scale = scale_of([0.613, 0.648, 0.601])
     assert scale.ticks == (0.6, 0.62, 0.64, 0.66)
@@ -141,3 +159,23 @@ def test_in_a_browser_the_page_logs_nothing_fits_and_is_accessible(browser, repo
 def test_results_are_json_that_has_no_nan(report):
     json.loads(json.dumps(dataclasses.asdict(report.findings), allow_nan=False))
     assert isinstance(report.file, StudyFile)
+
+
+def test_a_table_that_is_wider_than_a_phone_has_a_shadow_on_the_side_where_it_goes_on(browser, report, tmp_path):
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    (tmp_path / "report.html").write_text(html(report), "utf-8")
+    page.goto((tmp_path / "report.html").as_uri())
+    wide = page.locator(".scroll").first
+    assert wide.evaluate("one => one.scrollWidth > one.clientWidth + 50")
+    seen = []
+    for place in ("0", "one.scrollWidth / 2", "one.scrollWidth"):
+        wide.evaluate(f"one => {{ one.scrollLeft = {place} }}")
+        seen.append(_is_dark_at_the_sides(wide))
+    page.close()
+    assert seen == [(False, True), (True, True), (True, False)]
+
+
+def _is_dark_at_the_sides(table):
+    """Return whether the left and the right edge inside a table's frame are shaded, above its first line of text."""
+    picture = Image.open(io.BytesIO(table.screenshot())).convert("L")
+    return tuple(picture.getpixel((x, 9)) < 230 for x in (3, picture.width - 4))

@@ -6,11 +6,13 @@ import shutil
 import signal
 import subprocess
 import time
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
 from pipelines.study.config import digest_of
+from pipelines.study.run import Run, run_one
 from pipelines.study.runner import run_study
 from teacher_cache import ArmadaError
 from tests.pipelines.cli import armada, command, environment
@@ -57,10 +59,28 @@ def test_every_arm_seed_and_read_out_is_in_the_results(uninterrupted):
 
 def test_each_run_is_a_folder_like_that_of_train(uninterrupted):
     folder = uninterrupted[1] / "runs" / "finetune" / "relational-seed1"
-    assert {"run.json", "student", "metrics.jsonl", "outcome.json", "predictions.npz"} <= {
-        p.name for p in folder.iterdir()
-    }
+    found = {path.name for path in folder.iterdir()}
+    assert {"run.json", "metrics.jsonl", "outcome.json", "predictions.npz"} <= found
+    assert "student" not in found, "nobody asked to keep it"
     assert json.loads((folder / "run.json").read_text())["settings"]["student"]["seed"] == 1
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_the_weights_of_a_run_go_when_its_outcome_is_written_unless_they_are_wanted(tmp_path, monkeypatch, keeps):
+    def trained(*_):
+        for place in (tmp_path, tmp_path / "pretrained"):
+            (place / "student").mkdir(parents=True)
+            (place / "student" / "model.safetensors").write_bytes(b"weights")
+            (place / "run.json").write_text("{}")
+        assert not (tmp_path / "outcome.json").exists()
+        return {}, [0.5], 1.0
+
+    monkeypatch.setattr("pipelines.study.run._finetune", trained)
+    splits = SimpleNamespace(test=SimpleNamespace(ids=[]))
+    run_one(None, Run("finetune", "a", 0), tmp_path, "", splits, keeps_students=keeps)
+    assert [(place / "student").exists() for place in (tmp_path, tmp_path / "pretrained")] == [keeps, keeps]
+    assert (tmp_path / "outcome.json").exists()
+    assert (tmp_path / "pretrained" / "run.json").exists()
 
 
 def test_output_outside_a_terminal_is_plain_lines(uninterrupted):

@@ -4,36 +4,24 @@ from __future__ import annotations
 
 import email
 import json
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.teacher_cache.batches.provider import Provider
+from tests.teacher_cache.loopback import LoopbackHandler, LoopbackServer, running
 
 
-class BatchServer(Provider, ThreadingHTTPServer):
+class BatchServer(Provider, LoopbackServer):
     """A provider that is reached by HTTP."""
 
-    daemon_threads = True
-    request_queue_size = 128
-
     def __init__(self, faults: Sequence[str] = ()) -> None:
-        ThreadingHTTPServer.__init__(self, ("127.0.0.1", 0), _Handler)
+        LoopbackServer.__init__(self, _Handler)
         Provider.__init__(self, faults)
 
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}/v1"
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Print nothing: killed clients close their connections."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(LoopbackHandler):
     server: BatchServer
 
     def do_GET(self) -> None:
@@ -46,17 +34,17 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer("DELETE")
 
     def _answer(self, method: str) -> None:
-        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        body = self.read_body()
         server, url = self.server, urlsplit(self.path)
         with server.lock:
             server.requests.append((method, url.path))
             server.keys.add(self.headers.get("authorization", ""))
             if server.away > 0:
                 server.away -= 1
-                self._send(503, {"error": {"message": f"away; {self.headers.get('authorization')}"}})
+                self.send(503, {"error": {"message": f"away; {self.headers.get('authorization')}"}})
                 return
             if server.has_no_batches:
-                self._send(400, {"error": {"message": f"no batches for {self.headers.get('authorization')}"}})
+                self.send(400, {"error": {"message": f"no batches for {self.headers.get('authorization')}"}})
                 return
             parts = url.path.removeprefix("/v1/").split("/")
             if parts[0] == "files":
@@ -72,16 +60,16 @@ class _Handler(BaseHTTPRequestHandler):
             fields = {part.get_param("name", header="content-disposition"): part for part in message.get_payload()}
             assert fields["purpose"].get_payload(decode=True) == b"batch"
             data = fields["file"].get_payload(decode=True)
-            self._send(200, _shown(files[self.server.add_file(fields["file"].get_filename(), data, "batch")]))
+            self.send(200, _shown(files[self.server.add_file(fields["file"].get_filename(), data, "batch")]))
         elif not parts:
-            self._send(200, {"object": "list", "data": [_shown(file) for file in files.values()], "has_more": False})
+            self.send(200, {"object": "list", "data": [_shown(file) for file in files.values()], "has_more": False})
         elif parts[0] not in files:
-            self._send(404, {"error": {"message": "No such File object"}})
+            self.send(404, {"error": {"message": "No such File object"}})
         elif method == "DELETE":
             del files[parts[0]]
-            self._send(200, {"id": parts[0], "deleted": True})
+            self.send(200, {"id": parts[0], "deleted": True})
         elif len(parts) == 1:
-            self._send(200, _shown(files[parts[0]]))
+            self.send(200, _shown(files[parts[0]]))
         else:
             self._content(files[parts[0]]["data"])
 
@@ -91,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
             begin, _, end = wanted.removeprefix("bytes=").partition("-")
             first, last = int(begin), min(int(end or last), last)
             if first >= len(data):
-                self._send(416, {})
+                self.send(416, {})
                 return
             status, headers = 206, {"Content-Range": f"bytes {first}-{last}/{len(data)}"}
         part = data[first : last + 1]
@@ -114,36 +102,25 @@ class _Handler(BaseHTTPRequestHandler):
             places = [place for place, batch in enumerate(newest) if batch["id"] == query.get("after")]
             rest = newest[places[0] + 1 :] if places else newest
             page = rest[: min(3, int(query["limit"]))]  # short pages, so that clients must ask for the next one
-            self._send(200, {"object": "list", "data": page, "has_more": len(rest) > len(page)})
+            self.send(200, {"object": "list", "data": page, "has_more": len(rest) > len(page)})
         elif parts[0] not in server.batches:
-            self._send(404, {"error": {"message": "No such batch"}})
+            self.send(404, {"error": {"message": "No such batch"}})
         elif method == "POST":
             server.batches[parts[0]]["status"] = "cancelling"
-            self._send(200, _shown(server.batches[parts[0]]))
+            self.send(200, _shown(server.batches[parts[0]]))
         else:
             server.step(server.batches[parts[0]])
-            self._send(200, _shown(server.batches[parts[0]]))
+            self.send(200, _shown(server.batches[parts[0]]))
 
     def _create(self, facts: dict[str, Any]) -> None:
         if self.server.refusal:
-            self._send(*self.server.refusal)
+            self.send(*self.server.refusal)
             return
         made = self.server.make(facts)
         if len(self.server.batches) in self.server.unheard:
             self.close_connection = True
             return
-        self._send(200, _shown(made))
-
-    def _send(self, status: int, facts: dict[str, Any]) -> None:
-        data = json.dumps(facts).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
+        self.send(200, _shown(made))
 
 
 def _shown(facts: dict[str, Any]) -> dict[str, Any]:
@@ -151,14 +128,6 @@ def _shown(facts: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in facts.items() if name not in hidden}
 
 
-@contextmanager
-def serving(*faults: str) -> Iterator[BatchServer]:
+def serving(*faults: str) -> AbstractContextManager[BatchServer]:
     """Yield a running server whose batches have these faults."""
-    server = BatchServer(faults)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
+    return running(BatchServer(faults))

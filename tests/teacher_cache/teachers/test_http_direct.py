@@ -3,11 +3,13 @@ environment names one.
 """
 
 import socket
+import ssl
 import threading
 from contextlib import contextmanager, suppress
 
 import pytest
 
+from teacher_cache.teachers.http_direct import DirectConnections
 from teacher_cache.teachers.http_reply import Limits, ReplyError, StatusError, open_client, read_body
 
 LIMITS = Limits(5.0, 1_000_000)
@@ -104,11 +106,18 @@ def test_no_connection_is_no_call_and_a_silent_server_is_one():
 
 
 def test_a_proxy_of_the_environment_is_used_except_for_the_hosts_that_it_excludes(monkeypatch):
-    with server([ok("by the proxy")]) as (proxy, heads), server([ok("straight")]) as (url, _):
+    with server([ok("by the proxy")]) as (proxy, heads):
         monkeypatch.setenv("http_proxy", proxy)
         with open_client(1, LIMITS) as client:
             assert read_body(client, "GET", "http://image.invalid/a", limits=LIMITS) == b"by the proxy"
         assert heads[0].startswith("GET http://image.invalid/a HTTP/1.1")
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
-        with open_client(1, LIMITS) as client:
-            assert read_body(client, "GET", url, limits=LIMITS) == b"straight"
+        monkeypatch.setenv("no_proxy", "excluded.invalid")
+        connections = DirectConnections(ssl.create_default_context())
+        hosts = ("image.invalid", "excluded.invalid", "localhost:1", "127.3.2.1", "[::1]:80")
+        assert [connections.reaches(f"http://{host}/a") for host in hosts] == [False, True, True, True, True]
+
+
+def test_a_server_of_this_machine_is_called_without_the_proxy(monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nothing answers there
+    with server([ok("straight")]) as (url, _), open_client(1, LIMITS) as client:
+        assert read_body(client, "GET", url, limits=LIMITS) == b"straight"

@@ -11,17 +11,16 @@ import base64
 import hashlib
 import itertools
 import json
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.fakes import png
 from tests.teacher_cache.image_server import KEY
+from tests.teacher_cache.loopback import LoopbackHandler, LoopbackServer, running
 
 _numbers = itertools.count()
 
@@ -183,25 +182,17 @@ SHAPES: dict[str, Shape] = {
 @contextmanager
 def standing(shape: Shape) -> Iterator[Stand]:
     """Yield a stand-in while it runs."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.daemon_threads = True
-    origin = f"http://127.0.0.1:{server.server_address[1]}"
-    server.stand, server.shape, server.lock = Stand(origin), shape, threading.Lock()  # type: ignore[attr-defined]
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-    try:
+    with running(LoopbackServer(_Handler)) as server:
+        server.stand, server.shape = Stand(server.origin), shape  # type: ignore[attr-defined]
         yield server.stand  # type: ignore[attr-defined]
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
+class _Handler(LoopbackHandler):
     server: Any
 
     def _asked(self) -> Asked:
         parts = urlsplit(self.path)
-        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        body = self.read_body()
         headers = {name.lower(): value for name, value in self.headers.items()}
         return Asked(parts.path, parse_qs(parts.query), headers, json.loads(body or b"{}"), self.server.stand.url)
 
@@ -210,7 +201,7 @@ class _Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.stand.asked.append(asked)
         status, value = self.server.shape(asked)
-        self._send(status, json.dumps(value).encode(), "application/json")
+        self.send(status, value)
 
     def do_GET(self) -> None:
         asked = self._asked()
@@ -220,28 +211,18 @@ class _Handler(BaseHTTPRequestHandler):
         if asked.path == "/v1/get_result":
             self._task(asked, number)
         elif KEY in str(dict(asked.headers)):
-            self._send(400, b"a picture's address never sees the key", "text/plain")
+            self.send(400, b"a picture's address never sees the key", {"Content-Type": "text/plain"})
         else:
-            self._send(200, picture(self.path, ""), "image/png")
+            self.send(200, picture(self.path, ""), {"Content-Type": "image/png"})
 
     def _task(self, asked: Asked, number: int) -> None:
         place = asked.query["id"][0]
         states = {"moderated": "Request Moderated", "lost": "Task not found", "never": "Pending"}
         if asked.headers.get("x-key") != KEY:
-            self._send(403, b"{}", "application/json")
+            self.send(403, {})
         elif number == 2 and place not in states:
-            self._send(503, b"busy", "text/plain")
+            self.send(503, b"busy", {"Content-Type": "text/plain"})
         else:
             status = states.get(place, "Pending" if number < 3 else "Ready")
             sample = {"sample": f"{asked.origin}/pictures/{place}", "seed": 1} if status == "Ready" else None
-            self._send(200, json.dumps({"id": place, "status": status, "result": sample}).encode(), "application/json")
-
-    def _send(self, status: int, body: bytes, kind: str) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(body))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        """Print nothing."""
+            self.send(200, {"id": place, "status": status, "result": sample})
