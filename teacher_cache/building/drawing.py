@@ -26,7 +26,7 @@ from teacher_cache.building.other_hosts import RequestQueue
 from teacher_cache.building.plan import Plan
 from teacher_cache.building.retries import Retries, Sending
 from teacher_cache.building.same_pictures import redraw_notes
-from teacher_cache.building.sealing import Sealer
+from teacher_cache.building.sealing import Sealer, SealTimes
 from teacher_cache.errors import ArmadaError, CacheError
 from teacher_cache.files.crash_points import crash_point
 from teacher_cache.format.sources import Source
@@ -79,7 +79,8 @@ class Drawing:
         Raises ArmadaError if the teacher stops the build or fails for an unknown reason, CacheError if the disk is
         full. Answers that have arrived are stored in any case.
         """
-        started, self._sealed_at, digest = time.monotonic(), self.clock(), self.teacher_source.digest
+        started, digest = time.monotonic(), self.teacher_source.digest
+        self._times = SealTimes(self.spool, digest, self.options, self.clock)
         self.spool.reserve.grow(self._room(_FIRST_PICTURE_BYTES))
         for note in redraw_notes(self.background.cache, self.teacher_source, plan):
             print(f"{self._name}: {note}", file=sys.stderr)
@@ -243,8 +244,6 @@ class Drawing:
     def _seal_if_due(self, answers: Sequence[Answered]) -> None:
         if self._has_failed() or not answers:
             return
-        self.spool.reserve.grow(self._room(max(len(a.data) if isinstance(a, Picture) else 0 for a, _ in answers)))
-        full = self.spool.count(self.teacher_source.digest, "drawn") >= self.options.seal_rows
-        if (full or self.clock() - self._sealed_at >= self.options.seal_seconds) and not self.background.is_sealing:
-            self.background.seal()
-            self._sealed_at = self.clock()
+        sizes = [len(answer.data) for answer, _ in answers if isinstance(answer, Picture)]
+        self.spool.reserve.grow(self._room(max(sizes, default=0)))
+        self._times.seal_if_due(self.background, len(sizes))
