@@ -6,7 +6,7 @@ import pytest
 
 from teacher_cache.spool.budget import Budget
 from teacher_cache.spool.database import PAGE, SpoolDatabase, fault
-from teacher_cache.spool.rows import Wanted
+from teacher_cache.spool.rows import Claims, Wanted
 from teacher_cache.spool.salvage import finish_salvage, salvage
 from teacher_cache.spool.spool import Spool
 from teacher_cache.teachers import Failure, Picture, Request
@@ -19,9 +19,9 @@ def file(tmp_path, request):
     """A spool with 60 pictures, two failures, and a call without an answer; also one as earlier versions made it."""
     SpoolDatabase(tmp_path / "spool.sqlite", request.param).close()
     with Spool(tmp_path) as spool:
-        for key in [*PICTURES, "f1", "f2", "lost"]:
-            wanted = Wanted(Request(key, f"prompt {key}", 0, 1), "p" * 64)
-            assert spool.claim("t", wanted, Budget(price_usd=0.04), 0) == "granted"
+        keys = [*PICTURES, "f1", "f2", "lost"]
+        wanted = [Wanted(Request(key, f"prompt {key}", 0, 1), "p" * 64) for key in keys]
+        assert set(spool.claim_all(Claims("t", wanted, Budget(price_usd=0.04), 0))) == {"granted"}
         spool.record([Picture(key, data, "png", 0.04, 1.0) for key, data in PICTURES.items()])
         spool.record([Failure(key, "refused", "no", 0.0) for key in ("f1", "f2")])
         spool.add_rate("teacher", 10, 5.0)
