@@ -37,12 +37,12 @@ from teacher_cache.spool.budget import Budget
 from teacher_cache.spool.rows import Wanted
 from teacher_cache.spool.spool import Spool
 from teacher_cache.spool.statements import Answered
+from teacher_cache.spool.tasks import keep_tasks
 from teacher_cache.spool.writer import Writer
 from teacher_cache.teachers import Failure, Picture, Request, Teacher
 from teacher_cache.workers import Workers
 
 _FIRST_PICTURE_BYTES = 256 << 10  # how large a picture is taken to be before the first one has arrived
-_CHECKERS = min(4, os.cpu_count() or 1)  # threads
 
 
 @dataclass
@@ -84,12 +84,13 @@ class Drawing:
         self.spool.reserve.grow(self._room(_FIRST_PICTURE_BYTES))
         for note in redraw_notes(self.background.cache, self.teacher_source, plan):
             print(f"{self._name}: {note}", file=sys.stderr)
+        keep_tasks(self.teacher, self.spool, digest)
         self._writer = Writer(self.spool, digest, planned, budget=self._budget, stored=self._count)
         self._claims: ClaimsAhead[Sending] = ClaimsAhead(self._writer, self._next, max(0, self._concurrency - 1))
         with progress(plan.calls, self._name, self.kind.noun) as self._bar:
             self._pending: Iterator[Wanted] = RequestQueue(plan, self.background.others, self._bar.update)
             try:
-                with self._writer, Workers(_CHECKERS, self._check, "check") as self._checkers:
+                with self._writer, Workers(min(4, os.cpu_count() or 1), self._check, "check") as self._checkers:
                     self._draw_all()
             finally:
                 self._free_unsent()

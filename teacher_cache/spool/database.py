@@ -3,7 +3,7 @@
 `rows` and `pictures` hold what is not committed yet (beside a picture its row as JSON, for a salvage); `calls` is the
 ledger of the calls of running builds and of rows that are not sealed; triggers keep the sums of all calls ever made,
 per teacher, in `spent`; `rates` are the times measured on this host. `batches` are requests that were sent in a file:
-the owner of their rows is the batch.
+the owner of their rows is the batch. `tasks` are pictures that a server draws later, see tasks.py.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ CREATE TRIGGER IF NOT EXISTS call_priced AFTER UPDATE OF cost_usd ON calls BEGIN
 CREATE TABLE IF NOT EXISTS rates(name TEXT PRIMARY KEY, rows INTEGER NOT NULL, seconds REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS calls_by_key ON calls(image_key);
 CREATE INDEX IF NOT EXISTS calls_by_seal ON calls(sealed);
+CREATE TABLE IF NOT EXISTS tasks(image_key TEXT PRIMARY KEY, teacher TEXT NOT NULL, reply BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS batches(
   uid TEXT PRIMARY KEY, teacher TEXT NOT NULL, server TEXT NOT NULL, state TEXT NOT NULL, rows INTEGER NOT NULL,
   rows_left INTEGER NOT NULL, price_usd REAL, per_request INTEGER NOT NULL, file_id TEXT NOT NULL DEFAULT '',

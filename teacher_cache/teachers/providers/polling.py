@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from teacher_cache.teachers.http_errors import one_line
@@ -21,6 +21,22 @@ if TYPE_CHECKING:
     from httpx2 import Client
 
 _CENTS = 100
+
+
+class Tasks(Protocol):
+    """Where the tasks of pictures are kept until their answer is stored, by image key."""
+
+    def get(self, image_key: str) -> bytes | None:
+        """Return the reply that announced a task, or None."""
+        ...
+
+    def note(self, image_key: str, reply: bytes) -> None:
+        """Keep the reply that announced a task."""
+        ...
+
+    def drop(self, image_key: str) -> None:
+        """Forget a task that brings no picture."""
+        ...
 
 
 def await_picture(
