@@ -1,5 +1,5 @@
-"""Tasks: what a server answered in place of a picture that it draws later. They are paid for, so a build that was killed
-while it waited leaves them to the next one, which asks for them in place of a new call.
+"""Tasks: what a server answered in place of a picture that it draws later. They are paid for, so a build that was
+killed while it waited leaves them to the next one, which asks for them in place of a new call.
 """
 
 from __future__ import annotations
