@@ -111,9 +111,10 @@ class BatchApi:
             for batch in self._listed("/batches?limit=100"):
                 if _number(batch.get("created_at"), since) < since:  # the newest come first
                     break
-                facts = batch.get("metadata")
-                is_ours = isinstance(facts, dict) and facts.get("armada_teacher") == teacher
-                if is_ours and facts.get("armada_ledger") in ledgers and not _is_refused(batch):
+                metadata = batch.get("metadata")
+                facts = metadata if isinstance(metadata, dict) else {}
+                is_ours = facts.get("armada_teacher") == teacher and facts.get("armada_ledger") in ledgers
+                if is_ours and not _is_refused(batch):
                     found[str(facts.get("armada_batch"))] = {**batch, "id": _text(batch, "id")}
             return found
 

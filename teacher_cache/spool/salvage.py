@@ -148,6 +148,8 @@ def _rows(source: sqlite3.Connection, table: str) -> Iterator[dict[str, Any]]:
         for number, row in _numbered(
             source.execute(f"SELECT rowid AS number, * FROM {table} NOT INDEXED ORDER BY rowid")
         ):
+            if number <= last or next(iter(row.values())) is None:  # a page that was cut off in the middle
+                raise sqlite3.DatabaseError
             last = number
             yield row
         return

@@ -222,17 +222,20 @@ class OpenAIImages:
         return pictures, self._prices.cost_of(reply.usage) if reply.cost_usd is None else reply.cost_usd
 
     def _awaited(self, client: Client, task: bytes, headers: Mapping[str, str], key: str) -> Reply:
-        preset, tasks = self._shape.preset, self.tasks
+        preset = self._shape.preset
         assert preset.poll
-        if tasks:
-            tasks.note(key, task)
-        facts = {"headers": headers, "key_domain": preset.key_domain, "limits": self._limits, "every_s": self._poll_s}
-        try:
-            return await_picture(client, self._shape.address, task, preset.poll, **facts)
-        except ReplyError:
-            if tasks:
-                tasks.drop(key)
-            raise
+        return await_picture(
+            client,
+            self._shape.address,
+            task,
+            preset.poll,
+            tasks=self.tasks,
+            image_key=key,
+            headers=headers,
+            key_domain=preset.key_domain,
+            limits=self._limits,
+            every_s=self._poll_s,
+        )
 
 
 def _groups(requests: Iterable[Request], n: int) -> Iterator[list[Request]]:

@@ -45,15 +45,38 @@ def await_picture(
     reply: bytes,
     poll: Poll,
     *,
+    tasks: Tasks | None,
+    image_key: str,
     headers: Mapping[str, str],
     key_domain: str,
     limits: Limits,
     every_s: float,
 ) -> Reply:
-    """Return the reply with the picture's URL that a task leads to, asking every `every_s` seconds.
+    """Return the reply with the picture's URL that a task leads to, asking every `every_s` seconds. `tasks` keeps the
+    task meanwhile.
 
     Raises ReplyError if the prompt is refused, the task fails, or its picture is not there within the limits' seconds.
     """
+    if tasks:
+        tasks.note(image_key, reply)
+    try:
+        return _await(client, address, reply, poll, headers, key_domain, limits, every_s)
+    except ReplyError:
+        if tasks:
+            tasks.drop(image_key)
+        raise
+
+
+def _await(
+    client: Client,
+    address: str,
+    reply: bytes,
+    poll: Poll,
+    headers: Mapping[str, str],
+    key_domain: str,
+    limits: Limits,
+    every_s: float,
+) -> Reply:
     deadline = time.monotonic() + limits.seconds
     task = _object(reply)
     url = _question(address, task.get(poll.url), key_domain)
