@@ -55,6 +55,7 @@ class SealTimes:
     clock: Callable[[], float]
     _stored: int = 0  # pictures of this build since the last seal began
     _counted_at: float = float("-inf")  # on the monotonic clock
+    _has_begun: bool = False  # whether the last seal was not seen to be over
 
     def __post_init__(self) -> None:
         self._sealed_at = self.clock()
@@ -62,13 +63,17 @@ class SealTimes:
     def seal_if_due(self, sealer: Sealer, stored: int) -> None:
         """Begin a seal if one is due and none runs, after this build has stored so many more pictures."""
         self._stored += stored
-        if not sealer.is_sealing and self._is_due():
+        if sealer.is_sealing:
+            return
+        if self._has_begun:  # that seal is over; if it failed, its rows wait still, and `seal` tells
+            self._has_begun, self._counted_at = False, float("-inf")
+        if self._is_due():
             sealer.seal()
-            self._stored, self._sealed_at = 0, self.clock()
+            self._stored, self._sealed_at, self._has_begun = 0, self.clock(), True
 
     def _is_due(self) -> bool:
-        """Ask the spool, where claims and answers would wait for it, once a second, or if this build alone has stored
-        enough."""
+        """Ask the spool, where claims and answers would wait for it, once a second, after each seal, and if this build
+        alone has stored enough."""
         if self.clock() - self._sealed_at >= self.options.seal_seconds:
             return True
         now = time.monotonic()
