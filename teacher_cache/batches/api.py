@@ -55,7 +55,12 @@ class BatchApi:
     stop: Callable[[], bool]
     without_key: Callable[[str], str] = str
     sleep: Callable[[float], None] = time.sleep
+    query: str = ""  # added to every address, as api-version=2025-04-01
     has_answered: bool = False
+
+    def address(self, path: str) -> str:
+        """Return the address of a path, which may have a query of its own."""
+        return self.url + path + (("&" if "?" in path else "?") + self.query if self.query else "")
 
     def upload(self, name: str, data: bytes) -> str:
         """Upload a file of requests, and return its id. Raises ReplyError; the server may have the file then."""
@@ -94,6 +99,24 @@ class BatchApi:
                 if _number(batch.get("created_at"), since) < since - 3600:  # the newest come first
                     break
             return sorted(found, key=lambda batch: _number(batch.get("created_at"), 0.0))
+
+        return self.patiently(look)
+
+    def batches_of(self, teacher: str, ledgers: frozenset[str], since: float) -> dict[str, dict[str, Any]]:
+        """Return the batches that the provider has accepted for a teacher (its digest) from some ledgers (their tokens)
+        since then (seconds since 1970), by their uid: the oldest one of each."""
+
+        def look() -> dict[str, dict[str, Any]]:
+            found = {}
+            for batch in self._listed("/batches?limit=100"):
+                if _number(batch.get("created_at"), since) < since:  # the newest come first
+                    break
+                metadata = batch.get("metadata")
+                facts = metadata if isinstance(metadata, dict) else {}
+                is_ours = facts.get("armada_teacher") == teacher and facts.get("armada_ledger") in ledgers
+                if is_ours and not _is_refused(batch):
+                    found[str(facts.get("armada_batch"))] = {**batch, "id": _text(batch, "id")}
+            return found
 
         return self.patiently(look)
 
@@ -170,7 +193,7 @@ class BatchApi:
     def _json(self, method: str, path: str, *, seconds: float = 0.0, **request: Any) -> dict[str, Any]:
         limits = Limits(seconds or self.seconds, _REPLY_BYTES)
         try:
-            body = read_body(self.client, method, self.url + path, limits=limits, headers=self.headers, **request)
+            body = read_body(self.client, method, self.address(path), limits=limits, headers=self.headers, **request)
             self.has_answered = True
         except StatusError as status:
             self.has_answered = True

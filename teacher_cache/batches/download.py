@@ -55,7 +55,7 @@ def _pieces(api: BatchApi, file_id: str, start: int) -> Iterator[bytes]:
     """Yield the bytes of a file from `start` to its end: one request per part, or one for all if the server ignores
     ranges."""
     httpx = http_module()
-    url = f"{api.url}/files/{quote(file_id, '')}/content"
+    url = api.address(f"/files/{quote(file_id, '')}/content")
     place, total = start, None
     while total is None or place < total:
         headers = {**api.headers, "range": f"bytes={place}-{place + PART_BYTES - 1}"}

@@ -44,10 +44,18 @@ class BatchTables:
         self.build = spool.locks.owner
 
     def reserve(
-        self, teacher: str, server: str, wanted: Sequence[Wanted], budget: Budget, planned: int, per_request: int
+        self,
+        teacher: str,
+        server: str,
+        wanted: Sequence[Wanted],
+        budget: Budget,
+        planned: int,
+        per_request: int,
+        **known: Any,
     ) -> Reserved:
-        """Claim the wanted rows that are free for a new batch, and reserve its whole price. See `Spool.claim`."""
-        uid = secrets.token_hex(16)
+        """Claim the wanted rows that are free for a new batch, and reserve its whole price. See `Spool.claim`. `known`
+        are facts of a batch that the provider has already, its uid among them."""
+        uid = known.setdefault("uid", secrets.token_hex(16))
         held: list[Wanted] = []
         granted: list[tuple[Wanted, int]] = []
         seen: set[str] = set()
@@ -76,9 +84,11 @@ class BatchTables:
             insert_rows(db, teacher, granted, BATCH + uid)
             rows = len(granted)
             if rows:
-                names = "uid, teacher, server, state, rows, rows_left, price_usd, per_request, made_at, build"
-                values = (uid, teacher, server, "reserved", rows, rows, budget.price_usd, per_request, self._clock())
-                db.execute(f"INSERT INTO batches({names}) VALUES ({', '.join('?' * 10)})", (*values, self.build))
+                facts = {"teacher": teacher, "server": server, "state": "reserved", "rows": rows, "rows_left": rows}
+                facts |= {"price_usd": budget.price_usd, "per_request": per_request, "made_at": self._clock()}
+                facts |= {"build": self.build, **known}
+                marks = ", ".join("?" * len(facts))
+                db.execute(f"INSERT INTO batches({', '.join(facts)}) VALUES ({marks})", tuple(facts.values()))
             crash_point("batch.reserve")
         return Reserved(self.get(uid) if rows else None, taken, tuple(held), is_spent)
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from teacher_cache.errors import ArmadaError, SpecError
 from teacher_cache.registry.specs import Spec
@@ -58,6 +59,11 @@ class OpenAIBatch(OpenAIImages):
     def url(self) -> str:
         """The server's base URL."""
         return self._url
+
+    @property
+    def query(self) -> str:
+        """The query of every address, without its question mark: the options `query.NAME`."""
+        return urlsplit(self._shape.address).query
 
     @property
     def per_request(self) -> int:

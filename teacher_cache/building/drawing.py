@@ -26,7 +26,7 @@ from teacher_cache.building.other_hosts import RequestQueue
 from teacher_cache.building.plan import Plan
 from teacher_cache.building.retries import Retries, Sending
 from teacher_cache.building.same_pictures import redraw_notes
-from teacher_cache.building.sealing import Sealer
+from teacher_cache.building.sealing import Sealer, SealTimes
 from teacher_cache.errors import ArmadaError, CacheError
 from teacher_cache.files.crash_points import crash_point
 from teacher_cache.format.sources import Source
@@ -37,12 +37,12 @@ from teacher_cache.spool.budget import Budget
 from teacher_cache.spool.rows import Wanted
 from teacher_cache.spool.spool import Spool
 from teacher_cache.spool.statements import Answered
+from teacher_cache.spool.tasks import keep_tasks
 from teacher_cache.spool.writer import Writer
 from teacher_cache.teachers import Failure, Picture, Request, Teacher
 from teacher_cache.workers import Workers
 
 _FIRST_PICTURE_BYTES = 256 << 10  # how large a picture is taken to be before the first one has arrived
-_CHECKERS = min(4, os.cpu_count() or 1)  # threads
 
 
 @dataclass
@@ -79,16 +79,18 @@ class Drawing:
         Raises ArmadaError if the teacher stops the build or fails for an unknown reason, CacheError if the disk is
         full. Answers that have arrived are stored in any case.
         """
-        started, self._sealed_at, digest = time.monotonic(), self.clock(), self.teacher_source.digest
+        started, digest = time.monotonic(), self.teacher_source.digest
+        self._times = SealTimes(self.spool, digest, self.options, self.clock)
         self.spool.reserve.grow(self._room(_FIRST_PICTURE_BYTES))
         for note in redraw_notes(self.background.cache, self.teacher_source, plan):
             print(f"{self._name}: {note}", file=sys.stderr)
+        keep_tasks(self.teacher, self.spool, digest)
         self._writer = Writer(self.spool, digest, planned, budget=self._budget, stored=self._count)
         self._claims: ClaimsAhead[Sending] = ClaimsAhead(self._writer, self._next, max(0, self._concurrency - 1))
         with progress(plan.calls, self._name, self.kind.noun) as self._bar:
             self._pending: Iterator[Wanted] = RequestQueue(plan, self.background.others, self._bar.update)
             try:
-                with self._writer, Workers(_CHECKERS, self._check, "check") as self._checkers:
+                with self._writer, Workers(min(4, os.cpu_count() or 1), self._check, "check") as self._checkers:
                     self._draw_all()
             finally:
                 self._free_unsent()
@@ -243,8 +245,6 @@ class Drawing:
     def _seal_if_due(self, answers: Sequence[Answered]) -> None:
         if self._has_failed() or not answers:
             return
-        self.spool.reserve.grow(self._room(max(len(a.data) if isinstance(a, Picture) else 0 for a, _ in answers)))
-        full = self.spool.count(self.teacher_source.digest, "drawn") >= self.options.seal_rows
-        if (full or self.clock() - self._sealed_at >= self.options.seal_seconds) and not self.background.is_sealing:
-            self.background.seal()
-            self._sealed_at = self.clock()
+        sizes = [len(answer.data) for answer, _ in answers if isinstance(answer, Picture)]
+        self.spool.reserve.grow(self._room(max(sizes, default=0)))
+        self._times.seal_if_due(self.background, len(sizes))

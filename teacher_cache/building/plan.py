@@ -60,6 +60,20 @@ class Plan:
         places = np.flatnonzero(self.wanted)[start:]
         return self.requests.wanted(shuffle.permutation(places) if shuffle else places, self.attempts)
 
+    def groups_at(self, pictures: Mapping[str, int]) -> list[Wanted]:
+        """Return the requests to send among those that begin with some image keys: of each so many pictures of one
+        prompt, in the order of their samples."""
+        places: list[int] = []
+        starts = self.requests.index.find(from_hex(list(pictures), "a batch")).tolist()
+        for start, count in zip(starts, pictures.values(), strict=True):
+            place, end = start, len(self.requests)
+            while count and 0 <= place < end and (place == start or self.requests.samples[place]):
+                if self.wanted[place]:
+                    places.append(place)
+                    count -= 1
+                place += 1
+        return list(self.requests.wanted(np.array(places, np.int64), self.attempts))
+
 
 def make_plan(
     cache: Cache,

@@ -6,7 +6,9 @@ If a build is killed between the commit and the deletion, the next seal deletes 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
@@ -40,6 +42,45 @@ class Sealer(Protocol):
     def is_sealing(self) -> bool: ...
 
     def seal(self) -> None: ...
+
+
+@dataclass
+class SealTimes:
+    """Begins the seals of a build when they are due: every `options.seal_seconds` on the clock, and as soon as
+    `options.seal_rows` pictures of the teacher (its digest) wait, which builds beside this one may have drawn."""
+
+    spool: Spool
+    teacher: str
+    options: BuildOptions
+    clock: Callable[[], float]
+    _stored: int = 0  # pictures of this build since the last seal began
+    _counted_at: float = float("-inf")  # on the monotonic clock
+    _has_begun: bool = False  # whether the last seal was not seen to be over
+
+    def __post_init__(self) -> None:
+        self._sealed_at = self.clock()
+
+    def seal_if_due(self, sealer: Sealer, stored: int) -> None:
+        """Begin a seal if one is due and none runs, after this build has stored so many more pictures."""
+        self._stored += stored
+        if sealer.is_sealing:
+            return
+        if self._has_begun:  # that seal is over; if it failed, its rows wait still, and `seal` tells
+            self._has_begun, self._counted_at = False, float("-inf")
+        if self._is_due():
+            sealer.seal()
+            self._stored, self._sealed_at, self._has_begun = 0, self.clock(), True
+
+    def _is_due(self) -> bool:
+        """Ask the spool, where claims and answers would wait for it, once a second, after each seal, and if this build
+        alone has stored enough."""
+        if self.clock() - self._sealed_at >= self.options.seal_seconds:
+            return True
+        now = time.monotonic()
+        if self._stored < self.options.seal_rows and now - self._counted_at < 1:
+            return False
+        self._counted_at = now
+        return self.spool.count(self.teacher, "drawn") >= self.options.seal_rows
 
 
 def seal(

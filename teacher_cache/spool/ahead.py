@@ -71,8 +71,9 @@ class ClaimsAhead(Generic[Item]):
         self._ahead = min(wanted, 2 * self._ahead + 1) if wanted > self._ahead else (self._ahead + wanted) // 2
 
     def _fill(self, size: int) -> None:
-        """Claim requests up to `size`, if there are not half as many: many are claimed together."""
-        if len(self._claimed) > size // 2:
+        """Claim requests up to `size`, as soon as a quarter of them is missing: many are claimed together, and the
+        others last while the spool writes."""
+        if len(self._claimed) > size - max(1, size // 4):
             return
         more: list[Item] = []
         while len(self._claimed) + len(more) < size and (item := self._source()) is not None:

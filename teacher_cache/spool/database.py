@@ -3,7 +3,7 @@
 `rows` and `pictures` hold what is not committed yet (beside a picture its row as JSON, for a salvage); `calls` is the
 ledger of the calls of running builds and of rows that are not sealed; triggers keep the sums of all calls ever made,
 per teacher, in `spent`; `rates` are the times measured on this host. `batches` are requests that were sent in a file:
-the owner of their rows is the batch.
+the owner of their rows is the batch. `tasks` are pictures that a server draws later, see tasks.py.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ from teacher_cache.errors import CacheError
 from teacher_cache.files.disk import disk_errors_in_words
 
 VERSION = 3
+PAGE = 16_384  # bytes of a new file: a picture is written in a quarter of the steps that SQLite's own 4,096 take
+_LOG = (
+    32 << 20
+)  # bytes of the write-ahead log that are moved into the file together: seldom, as the commits wait for it
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS rows(
   image_key TEXT PRIMARY KEY, teacher TEXT NOT NULL, prompt TEXT NOT NULL, prompt_key TEXT NOT NULL,
@@ -40,6 +44,7 @@ CREATE TRIGGER IF NOT EXISTS call_priced AFTER UPDATE OF cost_usd ON calls BEGIN
 CREATE TABLE IF NOT EXISTS rates(name TEXT PRIMARY KEY, rows INTEGER NOT NULL, seconds REAL NOT NULL);
 CREATE INDEX IF NOT EXISTS calls_by_key ON calls(image_key);
 CREATE INDEX IF NOT EXISTS calls_by_seal ON calls(sealed);
+CREATE TABLE IF NOT EXISTS tasks(image_key TEXT PRIMARY KEY, teacher TEXT NOT NULL, reply BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS batches(
   uid TEXT PRIMARY KEY, teacher TEXT NOT NULL, server TEXT NOT NULL, state TEXT NOT NULL, rows INTEGER NOT NULL,
   rows_left INTEGER NOT NULL, price_usd REAL, per_request INTEGER NOT NULL, file_id TEXT NOT NULL DEFAULT '',
@@ -55,12 +60,12 @@ RAISE = (  # the sums of a teacher, if these are larger
 
 
 class SpoolDatabase:
-    """One connection, which all threads of a build share.
+    """One connection, which all threads of a build share. A new file has pages of `page` bytes.
 
     Raises DiskFullError if the disk is full, and CacheError if the file can't be read or written.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, page: int = PAGE) -> None:
         self._file = file
         self._lock = threading.RLock()  # of this build's threads, for the connection
         with spool_errors_in_words(file):
@@ -72,10 +77,13 @@ class SpoolDatabase:
                     f"{file}: the spool has version {found}, and this armada knows {VERSION}; update armada"
                 )
             self._connection.executescript(
-                "PRAGMA auto_vacuum=INCREMENTAL; PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
+                f"PRAGMA page_size={page:d}; PRAGMA auto_vacuum=INCREMENTAL;"
+                "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"
                 "PRAGMA secure_delete=OFF; PRAGMA cache_size=-32768;"  # else sealed pictures are overwritten with zeros
                 f"{SCHEMA} PRAGMA user_version={VERSION};"
             )
+            page = self._connection.execute("PRAGMA page_size").fetchone()[0]  # an older file has smaller ones
+            self._connection.execute(f"PRAGMA wal_autocheckpoint={_LOG // page}")
             self._add_column("rows", "drawn_prompt", "TEXT NOT NULL DEFAULT ''")
 
     def _add_column(self, table: str, name: str, kind: str) -> None:

@@ -21,12 +21,12 @@ from typing import Any
 
 from teacher_cache.errors import CacheError
 from teacher_cache.keys import sha256
-from teacher_cache.spool.database import RAISE, SpoolDatabase
+from teacher_cache.spool.database import PAGE, RAISE, SpoolDatabase
 from teacher_cache.spool.locks import BATCH
 
 _SUFFIXES = ("", "-wal", "-shm")
 _FRESH = "salvaged.sqlite"
-_PAGE = 4096  # bytes, as SQLite makes new files
+_PAGES = (PAGE, 4096)  # bytes of a page: of this armada's spools, and of earlier ones
 _BLIND = 4096  # rows to try after a damaged page if the number of rows can't be read
 
 
@@ -94,18 +94,33 @@ def _source(file: Path, fresh: Path) -> Iterator[sqlite3.Connection]:
             yield source
             return
     with tempfile.TemporaryDirectory(dir=file.parent) as folder:
-        copy, model = Path(folder) / "copy.sqlite", Path(folder) / "model.sqlite"
-        for suffix in _SUFFIXES[:2]:
-            with contextlib.suppress(FileNotFoundError):
-                shutil.copyfile(file.with_name(file.name + suffix), copy.with_name(copy.name + suffix))
-        SpoolDatabase(model).close()
-        page = bytearray(model.read_bytes()[:_PAGE])
-        page[28:40] = struct.pack(">3I", copy.stat().st_size // _PAGE, 0, 0)  # the number of pages, none of them free
-        with copy.open("r+b") as stream:
-            stream.write(page)
+        copies = [_with_first_page(file, Path(folder) / str(page), page) for page in _PAGES]
+        copy = max(copies, key=_readable)
         with contextlib.closing(sqlite3.connect(copy)) as source:
             source.execute("PRAGMA writable_schema=ON")
             yield source
+
+
+def _with_first_page(file: Path, folder: Path, size: int) -> Path:
+    """Return a copy of a damaged file with the first page, of `size` bytes, of a new spool."""
+    folder.mkdir()
+    copy, model = folder / "copy.sqlite", folder / "model.sqlite"
+    for suffix in _SUFFIXES[:2]:
+        with contextlib.suppress(FileNotFoundError):
+            shutil.copyfile(file.with_name(file.name + suffix), copy.with_name(copy.name + suffix))
+    SpoolDatabase(model, size).close()
+    page = bytearray(model.read_bytes()[:size])
+    page[28:40] = struct.pack(">3I", copy.stat().st_size // size, 0, 0)  # the number of pages, none of them free
+    with copy.open("r+b") as stream:
+        stream.write(page)
+    return copy
+
+
+def _readable(file: Path) -> int:
+    """Return how many pictures and rows of a file can be read: few or none if its pages have another size."""
+    with contextlib.closing(sqlite3.connect(file)) as source:
+        source.execute("PRAGMA writable_schema=ON")
+        return sum(1 for table in ("pictures", "rows") for _ in _rows(source, table))
 
 
 def _lists_tables(source: sqlite3.Connection) -> bool:
@@ -133,6 +148,8 @@ def _rows(source: sqlite3.Connection, table: str) -> Iterator[dict[str, Any]]:
         for number, row in _numbered(
             source.execute(f"SELECT rowid AS number, * FROM {table} NOT INDEXED ORDER BY rowid")
         ):
+            if number <= last or next(iter(row.values())) is None:  # a page that was cut off in the middle
+                raise sqlite3.DatabaseError
             last = number
             yield row
         return

@@ -94,6 +94,8 @@ def store_all(db: sqlite3.Connection, answers: Sequence[Answered]) -> None:
             "FROM given WHERE rows.image_key = given.image_key",
             values,
         )
+    if db.execute("SELECT 1 FROM tasks LIMIT 1").fetchone():
+        db.executemany("DELETE FROM tasks WHERE image_key = ?", [(answer.image_key,) for answer, _ in answers])
     pictures = {answer.image_key: answer for answer, _ in answers if isinstance(answer, Picture)}
     columns = f"teacher, state, {COLUMNS}".split(", ")
     rows = _select(db, f"SELECT {', '.join(columns)} FROM rows WHERE image_key IN", list(pictures))

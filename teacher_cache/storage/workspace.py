@@ -109,6 +109,14 @@ def other_workspaces(store: Store, own: Workspace) -> Iterator[Workspace]:
             yield found
 
 
+def lost_ledgers(store: Store, own: Workspace) -> frozenset[str]:
+    """Return the tokens of workspaces that were at the place of `own` before, according to the markers in the cache,
+    and are gone: neither renamed nor adopted."""
+    found = {marker["token"] for marker in _markers(store) if marker["spool"] == own.folder.name}
+    aside = {token for token in found if own.folder.with_name(f"{own.folder.name}-{token[:16]}").exists()}
+    return frozenset(found - aside - {own.token})
+
+
 def unmark(store: Store, workspace: Workspace) -> None:
     """Remove the marker of a workspace that was adopted."""
     if root := store.local_path(MARKERS):

@@ -22,7 +22,7 @@ from teacher_cache.teachers import Failure, Picture, Request
 from teacher_cache.teachers.call_streak import Call, CallStreak
 from teacher_cache.teachers.http_errors import HopelessError, classify, one_line
 from teacher_cache.teachers.http_reply import Limits, ReplyError, StatusError, open_client, read_body
-from teacher_cache.teachers.providers.polling import await_picture
+from teacher_cache.teachers.providers.polling import Tasks, await_picture
 from teacher_cache.teachers.providers.request_shape import request_shape
 from teacher_cache.teachers.rate_limit import RateLimit
 from teacher_cache.teachers.reply_pictures import Reply, read_picture, read_reply
@@ -48,6 +48,7 @@ class OpenAIImages:
         self._streak = CallStreak(self.concurrency)
         self.prices = self._prices = shape.prices
         self.price_usd = self._prices.picture  # reserved before a call; raised if replies show that pictures cost more
+        self.tasks: Tasks | None = None  # set by a build: what the server draws later
         self.licence = options["licence"] or f"the terms of {urlsplit(self._url).netloc}"
         self.if_identical = (
             "the server ignores the seeds that are sent; build with --samples 1"
@@ -184,12 +185,15 @@ class OpenAIImages:
         """Make one call. Return the reply's pictures in its order, with an error in place of an unusable one, and the
         cost of the call by its usage."""
         body, headers, address = self.body_of(group), self._shape.headers(self._key), self._shape.address
+        key, polls = group[0].image_key, bool(self._shape.preset.poll)
+        task = self.tasks.get(key) if polls and self.tasks else None  # of a build that was killed: it is paid for
         try:
-            data = read_body(client, "POST", address, limits=self._limits, headers=headers, json=body)
+            data = task or read_body(client, "POST", address, limits=self._limits, headers=headers, json=body)
         except StatusError as status:
             raise classify(status.status, status.headers, status.body, datetime.now(timezone.utc)) from None
-        reply = self._awaited(client, data, headers) if self._shape.preset.poll else read_reply(data)
-        return self.pictures_in(client, reply, data, len(group))
+        reply = self._awaited(client, data, headers, key) if polls else read_reply(data)
+        pictures, cost = self.pictures_in(client, reply, data, len(group))
+        return pictures, 0.0 if task and self.price_usd is not None else cost
 
     def body_of(self, group: Sequence[Request]) -> dict[str, Any]:
         """Return the JSON body that requests the pictures of a group, whose prompt is the same."""
@@ -217,7 +221,7 @@ class OpenAIImages:
                 pictures.append(error)
         return pictures, self._prices.cost_of(reply.usage) if reply.cost_usd is None else reply.cost_usd
 
-    def _awaited(self, client: Client, task: bytes, headers: Mapping[str, str]) -> Reply:
+    def _awaited(self, client: Client, task: bytes, headers: Mapping[str, str], key: str) -> Reply:
         preset = self._shape.preset
         assert preset.poll
         return await_picture(
@@ -225,6 +229,8 @@ class OpenAIImages:
             self._shape.address,
             task,
             preset.poll,
+            tasks=self.tasks,
+            image_key=key,
             headers=headers,
             key_domain=preset.key_domain,
             limits=self._limits,

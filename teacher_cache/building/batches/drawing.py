@@ -20,10 +20,12 @@ from teacher_cache.batches.tables import BatchTables, Settled, keys_in_batches
 from teacher_cache.batches.teacher import OpenAIBatch
 from teacher_cache.building.answers import IdenticalPictures, check_picture
 from teacher_cache.building.background import Background
+from teacher_cache.building.batches.adoption import adopted
 from teacher_cache.building.batches.outbox import Outbox
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.other_hosts import RequestQueue
 from teacher_cache.building.plan import Plan
+from teacher_cache.building.sealing import SealTimes
 from teacher_cache.errors import ArmadaError
 from teacher_cache.format.sources import Source
 from teacher_cache.keys import sha256
@@ -31,7 +33,7 @@ from teacher_cache.progress_bar import progress
 from teacher_cache.spool.budget import Budget
 from teacher_cache.spool.rows import Wanted
 from teacher_cache.spool.spool import Spool
-from teacher_cache.teachers import Failure
+from teacher_cache.teachers import Failure, Picture
 from teacher_cache.teachers.http_errors import HopelessError
 from teacher_cache.teachers.http_reply import ReplyError
 
@@ -72,7 +74,8 @@ class BatchDrawing:
         Raises ArmadaError if the provider refuses the requests or stays away. Everything that came is stored then, and
         batches that it has accepted are kept.
         """
-        self._plan, self._planned, self._sealed_at = plan, planned, self.clock()
+        self._plan, self._planned = plan, planned
+        self._times = SealTimes(self.spool, self.teacher_source.digest, self.options, self.clock)
         self._name = f"teacher {self.teacher_source.spec.get('kind', '')}"
         self._tables = BatchTables(self.spool, self.clock)
         self._most = self.teacher.rows
@@ -82,7 +85,7 @@ class BatchDrawing:
         client, headers = self.teacher.client()
         with client, progress(plan.calls, self._name, "picture") as self._bar:
             one = self.teacher
-            api = BatchApi(one.url, client, headers, one.seconds, self.stop, one.without_key, self.sleep)
+            api = BatchApi(one.url, client, headers, one.seconds, self.stop, one.without_key, self.sleep, one.query)
             self._sender = Sender(api, self._tables, self.teacher, self.spool.token, self.clock)
             self._collector = Collector(
                 api, self._tables, self.teacher, self.options.attempts, check_picture, self._stored, self.clock
@@ -90,6 +93,8 @@ class BatchDrawing:
             queue = RequestQueue(plan, self.background.others, self._bar.update)
             self._outbox = Outbox(plan, queue, self.teacher)
             try:
+                for batch in adopted(api, self._tables, self.background.cache, self.spool, one, plan, planned):
+                    self._say(f"batch {batch.batch_id} of a lost spool is found again: {batch.rows} missing pictures")
                 self._run()
             except InterruptedBuildError:
                 self.stopped = "interrupted"
@@ -227,10 +232,7 @@ class BatchDrawing:
                 continue
             self.drawn += 1
             self._identical.add(sha256(answer.data), request.prompt, request.sample)
-        full = self.spool.count(self.teacher_source.digest, "drawn") >= self.options.seal_rows
-        if (full or self.clock() - self._sealed_at >= self.options.seal_seconds) and not self.background.is_sealing:
-            self.background.seal()
-            self._sealed_at = self.clock()
+        self._times.seal_if_due(self.background, sum(isinstance(answer, Picture) for answer in settled.final))
 
     def _count(self) -> int:
         """Return how many pictures of the plan are in batches."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 from teacher_cache.teachers.http_errors import one_line
@@ -23,21 +23,60 @@ if TYPE_CHECKING:
 _CENTS = 100
 
 
+class Tasks(Protocol):
+    """Where the tasks of pictures are kept until their answer is stored, by image key."""
+
+    def get(self, image_key: str) -> bytes | None:
+        """Return the reply that announced a task, or None."""
+        ...
+
+    def note(self, image_key: str, reply: bytes) -> None:
+        """Keep the reply that announced a task."""
+        ...
+
+    def drop(self, image_key: str) -> None:
+        """Forget a task that brings no picture."""
+        ...
+
+
 def await_picture(
     client: Client,
     address: str,
     reply: bytes,
     poll: Poll,
     *,
+    tasks: Tasks | None,
+    image_key: str,
     headers: Mapping[str, str],
     key_domain: str,
     limits: Limits,
     every_s: float,
 ) -> Reply:
-    """Return the reply with the picture's URL that a task leads to, asking every `every_s` seconds.
+    """Return the reply with the picture's URL that a task leads to, asking every `every_s` seconds. `tasks` keeps the
+    task meanwhile.
 
     Raises ReplyError if the prompt is refused, the task fails, or its picture is not there within the limits' seconds.
     """
+    if tasks:
+        tasks.note(image_key, reply)
+    try:
+        return _await(client, address, reply, poll, headers, key_domain, limits, every_s)
+    except ReplyError:
+        if tasks:
+            tasks.drop(image_key)
+        raise
+
+
+def _await(
+    client: Client,
+    address: str,
+    reply: bytes,
+    poll: Poll,
+    headers: Mapping[str, str],
+    key_domain: str,
+    limits: Limits,
+    every_s: float,
+) -> Reply:
     deadline = time.monotonic() + limits.seconds
     task = _object(reply)
     url = _question(address, task.get(poll.url), key_domain)

@@ -38,6 +38,7 @@ class _Handler(LoopbackHandler):
         server, url = self.server, urlsplit(self.path)
         with server.lock:
             server.requests.append((method, url.path))
+            server.queries.append(url.query)
             server.keys.add(self.headers.get("authorization", ""))
             if server.away > 0:
                 server.away -= 1

@@ -60,6 +60,7 @@ class Provider:
         self.paid: Counter[str] = Counter()
         self.bodies: dict[str, dict[str, Any]] = {}  # the last one by custom id
         self.requests: list[tuple[str, str]] = []
+        self.queries: list[str] = []  # of each request
         self.keys: set[str] = set()
         self.downloaded = 0
         self.lock = threading.RLock()

@@ -98,6 +98,13 @@ def test_samples_of_a_prompt_differ_and_may_come_in_one_request(cache, n):
         assert len(set(images["image_sha256"].to_pylist())) == 9
 
 
+def test_an_option_of_the_query_is_sent_with_every_request(cache):
+    with serving() as server:
+        assert run(cache, server, **{"query.api-version": "2025-04-01"}).drawn == 8
+        assert {method for method, _ in server.requests} == {"GET", "POST", "DELETE"}
+        assert all("api-version=2025-04-01" in query.split("&") for query in server.queries)
+
+
 def test_a_file_and_batch_carry_no_secret_and_the_key_is_sent(cache, monkeypatch, capfd):
     monkeypatch.setenv("ARMADA_TEST_KEY", "sk-secret-1234567890")
     with serving("validation fails") as server:
@@ -140,6 +147,35 @@ def test_a_damaged_spool_keeps_its_batches(tmp_path, cache):
             stream.write(b"\0" * 100)
         assert run(cache, server).drawn == 8
         assert set(server.paid.values()) == {1}
+
+
+@pytest.mark.parametrize("lost", ["the folder", "the file"])
+@pytest.mark.parametrize("n", [1, 2])
+def test_the_batches_of_a_lost_spool_are_found_again_and_not_paid_twice(tmp_path, cache, lost, n, capfd):
+    with serving() as server:
+        server.looks = 4
+        options = BuildOptions(samples=3)
+        assert run(cache, server, options, rows=9, n=n).in_batches == 24
+        for file in (tmp_path / "user-state").rglob("spool.*"):
+            if lost == "the folder" or file.name.startswith("spool.sqlite"):
+                file.unlink()
+        report = run(cache, server, BuildOptions(samples=3, wait=True), rows=9, n=n)
+        assert (report.drawn, report.calls_total, report.in_batches) == (24, 24, 0)
+        assert report.cost_usd_total == pytest.approx(24 * 0.02)
+        assert set(server.paid.values()) == {1}
+        assert len(server.batches) == 3
+        assert "of a lost spool is found again" in capfd.readouterr().err
+        assert not [file for file in server.files.values() if file["purpose"] == "batch"]
+        assert run(cache, server, options).pictures_at_hand == 24
+
+
+def test_batches_of_another_cache_with_the_same_teacher_are_left_to_it(tmp_path, cache):
+    with serving() as server:
+        server.looks = 4
+        assert run(cache, server, BuildOptions()).in_batches == 8
+        other = run(Cache(str(tmp_path / "other"), create=True), server)
+        assert (other.drawn, len(server.batches)) == (8, 2)
+        assert run(cache, server).drawn == 8
 
 
 def test_a_complete_cache_needs_neither_the_key_nor_the_server(cache, monkeypatch):

@@ -1,5 +1,11 @@
 """Presets of servers: each draws against a stand-in with its shape, its samples differ, and its key stays as it is."""
 
+import contextlib
+import os
+import signal
+import sqlite3
+import time
+
 import pytest
 
 from teacher_cache import ArmadaError, BuildOptions, SpecError, build, open_teacher, source_of_teacher, status
@@ -8,6 +14,7 @@ from teacher_cache.teachers import PRESETS, Failure, Picture, Request, rate_limi
 from teacher_cache.teachers.http_errors import HopelessError
 from teacher_cache.teachers.providers.presets import preset_of
 from tests import fakes
+from tests.faults.forked import start, wait
 from tests.teacher_cache.image_server import KEY
 from tests.teacher_cache.teachers.providers.provider_servers import SHAPES, standing
 
@@ -130,6 +137,35 @@ def test_a_refused_a_failed_and_a_lost_task_of_bfl_are_their_rows_reasons():
         "never": "transient",
     }
     assert (answers["a"].cost_usd, answers["never"].cost_usd) == (0.03, 0.03)
+
+
+@pytest.mark.faults
+def test_a_task_that_a_killed_build_left_is_asked_for_in_place_of_a_new_call(cache, tmp_path):
+    def run(seconds):
+        teacher = at(stand, "bfl")
+        teacher._poll_s = seconds
+        return build(cache, ["a", "b"], teacher, fakes.encoder())
+
+    def tasks():
+        (file,) = list((tmp_path / "user-state").rglob("spool.sqlite")) or [tmp_path / "none"]
+        with (
+            contextlib.suppress(sqlite3.Error),
+            contextlib.closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True)) as db,
+        ):
+            return db.execute("SELECT count(*) FROM tasks").fetchone()[0]
+        return 0
+
+    with standing(SHAPES["bfl"]) as stand:
+        child = start(lambda: run(60))
+        until = time.monotonic() + 60
+        while tasks() < 2 and time.monotonic() < until:
+            time.sleep(0.02)
+        os.kill(child, signal.SIGKILL)
+        assert wait(child) == -signal.SIGKILL
+        report = run(0.01)
+    assert (report.drawn, len(stand.asked), tasks()) == (2, 2, 0)
+    (state,) = status(cache)
+    assert (state.calls, state.cost_usd) == (4, pytest.approx(2 * at(stand, "bfl").price_usd))
 
 
 @pytest.mark.parametrize(
