@@ -96,7 +96,7 @@ def _pieces(api: BatchApi, file_id: str, start: int) -> Iterator[bytes]:
 
 def _range_of(header: str) -> tuple[int, int | None]:
     """Return the first byte and the total of a Content-Range header; (-1, None) if it is unreadable."""
-    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", header.strip())
+    match = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", header.strip())
     if not match:
         return -1, None
     return int(match[1]), None if match[2] == "*" else int(match[2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 from typing import IO
 
@@ -38,6 +39,9 @@ def content_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     """Return the bytes of a file in a tar. Raise CacheError if it is none, and tarfile.ReadError if the tar ends."""
     if not member.isreg() or member.issparse() or tar.fileobj is None:
         raise CacheError(f"{tar.name!s}: expected only files, found {member.name!r}")
+    end = tar.fileobj.seek(0, io.SEEK_END)
+    if not 0 <= member.offset_data <= member.offset_data + member.size <= end:  # before there is room for so many bytes
+        raise tarfile.ReadError(f"unexpected end of data in {member.name!r}")
     tar.fileobj.seek(member.offset_data)
     data = tar.fileobj.read(member.size)
     if len(data) < member.size:

@@ -18,6 +18,8 @@ from teacher_cache.teachers.http_direct import DirectConnections, NoConnectionEr
 if TYPE_CHECKING:
     from httpx2 import Client
 
+_DIGITS = 18  # most digits of a size
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -104,8 +106,10 @@ def read_body(client: Client, method: str, url: str, *, limits: Limits, **reques
     try:
         with _reply(client, method, url, limits, request) as reply:
             declared = reply.headers.get("content-length", "")
-            if declared.isdecimal() and int(declared) > limits.bytes:
-                raise ReplyError("undecodable", f"a body of {declared} bytes; at most {limits.bytes} are read")
+            if declared.isdecimal() and (len(declared) > _DIGITS or int(declared) > limits.bytes):
+                raise ReplyError(
+                    "undecodable", f"a body of {declared[:_DIGITS]} bytes; at most {limits.bytes} are read"
+                )
             body = bytearray()
             for piece in _pieces(reply, limits.bytes + 1):
                 body += piece

@@ -1,0 +1,87 @@
+"""Fuzzing: valid files are damaged on purpose, and whatever reads them must return or raise ArmadaError.
+
+The inputs are numbered, and each follows from its number alone, so that a run repeats the one before it. By default a
+reader gets a few hundred; with ARMADA_FUZZ_SECONDS=N it gets as many as N seconds allow (ARMADA_FUZZ_FROM=NUMBER starts
+there). An input that is a fault is kept in ARMADA_FUZZ_FINDINGS, by default the test's own folder.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from teacher_cache import ArmadaError
+from tests.fuzz.guard import Misconduct, guarded
+
+ROOT = Path(__file__).resolve().parents[2]
+OURS = ("teacher_cache", "distill", "pipelines")
+MOST_KINDS = 10  # of faults of one reader, after which it gets no further input
+Mutation = Callable[[random.Random, bytes], bytes]
+
+
+def fuzz(
+    name: str,
+    seeds: Sequence[bytes],
+    mutations: Sequence[Mutation],
+    read: Callable[[bytes], Any],
+    home: Path,
+    *,
+    count: int = 200,
+    allowed: tuple[type[Exception], ...] = (),
+) -> None:
+    """Give damaged seeds to a reader.
+
+    Args:
+        name: Of the reader, from which its inputs follow.
+        seeds: Valid inputs. They are read first, and must be read without an error.
+        mutations: One is chosen for each input.
+        read: The reader. It may write to `home` only.
+        home: A folder of the test's own.
+        count: How many inputs it gets by default.
+        allowed: What the reader raises for bad input besides ArmadaError.
+    """
+    for seed in seeds:
+        with guarded(home):
+            read(seed)
+    faults: dict[str, str] = {}  # by their kind: the error and the line that raised it
+    for number in _numbers(count):
+        random_numbers = random.Random(f"{name}/{number}")
+        data = random_numbers.choice(mutations)(random_numbers, random_numbers.choice(seeds))
+        try:
+            with guarded(home):
+                read(data)
+        except (ArmadaError, *allowed):
+            continue
+        except (Exception, Misconduct) as error:
+            kind = f"{type(error).__name__} at {_place(error)}"
+            if kind not in faults:
+                kept = Path(os.environ.get("ARMADA_FUZZ_FINDINGS") or home) / f"{name.replace('/', '-')}-{number}"
+                kept.write_bytes(data)
+                faults[kind] = f"input {number}, {len(data)} bytes, kept as {kept}: {kind}: {str(error)[:300]}"
+            if len(faults) == MOST_KINDS:
+                break
+    if faults:
+        raise AssertionError("\n".join([f"{name}: expected a result or ArmadaError, found", *faults.values()]))
+
+
+def _place(error: BaseException) -> str:
+    """Return the file and line that raised an error, the last one that is ours or the last one at all."""
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    ours = [frame for frame in frames if any(str(ROOT / part) in str(frame[0]) for part in OURS)] or frames
+    return f"{ours[-1][0].name}:{ours[-1][1]}"
+
+
+def _numbers(count: int) -> Iterator[int]:
+    first = int(os.environ.get("ARMADA_FUZZ_FROM", "0"))
+    if not (seconds := float(os.environ.get("ARMADA_FUZZ_SECONDS", "0"))):
+        yield from range(first, first + count)
+        return
+    end, number = time.monotonic() + seconds, first
+    while time.monotonic() < end:
+        yield number
+        number += 1
