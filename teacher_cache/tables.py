@@ -23,6 +23,8 @@ SUFFIXES = (".jsonl", ".csv", ".parquet")
 _BLOCKS = (1 << 20, 1 << 24, 1 << 28, (1 << 31) - 1)  # bytes of CSV read at once: one row has to fit into two blocks
 _ROWS = 16_384  # values of a column handled at once
 _DIGITS = 4300  # most digits of an integer that Python reads; larger numbers become floating-point numbers
+# Raised for a value that Python has none for: a text that is no UTF-8, a time after the year 9999.
+_NO_VALUE = (ValueError, OverflowError, TypeError)
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -35,8 +37,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     """
     _check_ending(path)
     if path.suffix == ".parquet":
-        rows: list[dict[str, Any]] = _parquet_table(path, columns).to_pylist()
-        return rows
+        return _values(_parquet_table(path, columns), path)
     parts = _parts(path) if path.is_dir() else [path]
     read = read_csv if path.suffix == ".csv" else _read_jsonl
     return [row for part in parts for row in read(part, columns)]
@@ -56,7 +57,11 @@ def read_column(path: Path, column: str) -> Iterator[Any]:
         return
     for table in tables:
         for batch in table.to_batches(max_chunksize=_ROWS):
-            yield from batch[column].to_pylist()
+            try:
+                values = batch[column].to_pylist()
+            except _NO_VALUE as error:
+                raise _unreadable(path, column, error) from None
+            yield from values
 
 
 def read_csv(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> list[dict[str, Any]]:
@@ -78,7 +83,7 @@ def csv_table(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> pa
         raise PromptError(
             f"{path}: no readable CSV: expected the names of the columns in the first line, found nothing"
         )
-    if encoding == "utf-8" and not set(columns) <= set(header):
+    if encoding == "utf-8" and (not set(columns) <= set(header) or "\ufffd" in "".join(header)):
         read_text(path)  # names the line if it is not UTF-8
     _check_columns(path, columns, header)
     wanted = list(columns) or header
@@ -96,7 +101,7 @@ def csv_table(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> pa
                 parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
                 convert_options=convert,
             )
-        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        except (pa.ArrowException, UnicodeDecodeError) as error:
             if size <= block or block == _BLOCKS[-1] or isinstance(error, UnicodeDecodeError):
                 if encoding == "utf-8":
                     read_text(path)  # names the line if it is not UTF-8
@@ -126,7 +131,7 @@ def column_names(path: Path) -> list[str]:
         check_file(part)
         folders = [name.partition("=")[0] for name in part.relative_to(path).parts[:-1] if "=" in name]
         return [*parquet.read_schema(part).names, *folders]
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise PromptError(f"{path}: no readable Parquet: {error}") from None
 
 
@@ -193,8 +198,26 @@ def _parquet_table(path: Path, columns: Sequence[str]) -> pa.Table:
         check_file(path)
         _check_columns(path, columns, parquet.read_schema(path).names)
         return parquet.ParquetFile(path).read(columns=list(columns) or None)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise PromptError(f"{path}: no readable Parquet: {error}") from None
+
+
+def _values(table: pa.Table, path: Path) -> list[dict[str, Any]]:
+    """Return rows as Python's values. Raise PromptError, which names the column, if there is none for a value."""
+    try:
+        rows: list[dict[str, Any]] = table.to_pylist()
+        return rows
+    except _NO_VALUE:
+        for name in table.column_names:
+            try:
+                table[name].to_pylist()
+            except _NO_VALUE as error:
+                raise _unreadable(path, name, error) from None
+        raise
+
+
+def _unreadable(path: Path, column: str, error: Exception) -> PromptError:
+    return PromptError(f"{path}: column {column!r}: expected values that can be read, found: {error}; mend the file")
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -60,15 +60,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, path: Path) -> dict[str, Any]:
     """Return the mapping in the text of a YAML file. Raise ArmadaError, which names `path` and the line, if it is not
     the YAML of a mapping."""
-    found = yaml_value(text, path)
+    found = _value(text, path)
     if not isinstance(found, dict):
         raise ArmadaError(f"{path}: expected keys and values, as in `name: mine`, found {_kind(found)}")
     return found
 
 
-def yaml_value(text: str, path: Path) -> Any:
-    """Return the value in the text of a YAML file, of any kind. Raise ArmadaError, which names `path` and the line, if
-    it is not YAML."""
+def read_yaml_value(path: Path) -> Any:
+    """Return the value in a YAML file, of any kind. Raise ArmadaError as `read_yaml`."""
+    return _value(_text(path), path)
+
+
+def _value(text: str, path: Path) -> Any:
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:

@@ -5,13 +5,12 @@ Every text from a file is escaped in HTML: the template's autoescape is on.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.files import write_json
+from pipelines.files import read_json, write_json
 from pipelines.html_templates import template_environment
 from pipelines.number_format import duration, interval, plain, signed
 from pipelines.study.config import Study, StudyFile, parse_study
@@ -19,7 +18,7 @@ from pipelines.study.costs import Costs, study_costs
 from pipelines.study.findings import READOUTS, Findings, find
 from pipelines.study.inputs import input_digests, study_splits
 from pipelines.study.joined.pilots import PilotSaid, agreement_in_words, matching, pilots_beside
-from pipelines.study.ledger.digests import ledger_of, sources_of
+from pipelines.study.ledger.digests import RECORD_KINDS, ledger_of, sources_of
 from pipelines.study.ledger.reruns import RESULTS, present_digest, with_cache
 from pipelines.study.markdown import markdown
 from pipelines.study.plots import curves, scale_of
@@ -27,6 +26,13 @@ from pipelines.study.runner import runs_of
 from pipelines.study.verdicts.comparisons import Comparison, Measured
 from teacher_cache import ArmadaError
 
+STATE_KINDS: dict[str, Any] = {
+    "text": str,
+    "file": str,
+    "digests": list,
+    "inputs": dict | None,
+    "read_from": str | None,
+}
 HTML, MARKDOWN = "report.html", "report.md"
 
 
@@ -69,17 +75,14 @@ def gather(out: Path, pilots: Sequence[PilotSaid] = ()) -> Report:
         raise ArmadaError(
             f"{out}: expected the folder of a study, with study.json; run it by: armada study FILE --out {out}"
         )
-    try:
-        state = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ArmadaError(f"{path}: expected the JSON that armada study writes, found: {error}") from None
-    file = parse_study(state["text"].encode("utf-8"), Path(state["file"]))
+    state = read_json(path, "armada study", **STATE_KINDS)
+    file = parse_study(state["text"].encode("utf-8", "replace"), Path(state["file"]))
     file = with_cache(file, state["read_from"]) if state.get("read_from") else file
     runs = runs_of(file.study)
     splits = study_splits(file.study)
     findings = find(file.study, out, runs, splits.test)
     record = next((out / "runs").glob("*/*/run.json"), None)
-    facts = json.loads(record.read_text("utf-8")) if record else {}
+    facts = read_json(record, "armada study", **RECORD_KINDS) if record else {}
     digests = {name: facts.get("identity", {}).get(name) for name in ("train_digest", "test_digest")}
     ledger = ledger_of(file, out, runs, state.get("commits"))
     sources = sources_of(ledger, file.study.primary.arm)

@@ -46,13 +46,21 @@ class _Watch:
             if isinstance(flags, int) and flags & _WRITES:
                 self.check(event, path)
         elif event in _CHANGES:
-            self.check(event, arguments[0])
+            self.check(event, _path_in(arguments))
 
     def check(self, event: str, path: Any) -> None:
         if isinstance(path, (str, bytes, os.PathLike)):
             full = os.path.abspath(os.fsdecode(path))
             if not full.startswith(self.folder) and full != os.devnull:
                 self.faults.append(f"{event} {full}")
+
+
+def _path_in(arguments: tuple[Any, ...]) -> Any:
+    """Return the path of an event; one that is relative to an open folder, with that folder."""
+    path, folder = arguments[0], arguments[-1]
+    if isinstance(path, str) and isinstance(folder, int) and folder > 2 and not os.path.isabs(path):
+        return os.path.join(os.readlink(f"/proc/self/fd/{folder}"), path)
+    return path
 
 
 _watch = _Watch()

@@ -89,5 +89,5 @@ def test_a_damaged_spool_is_salvaged(file, tmp_path):
         (odd_page, odd_page, odd_values, damaged_bytes, damaged_start),
         read,
         tmp_path,
-        count=100,
+        count=12,
     )

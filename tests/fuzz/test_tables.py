@@ -18,6 +18,7 @@ from tests.fuzz.mutations import damaged_bytes, damaged_end, damaged_start, odd_
 from tests.fuzz.test_declared_files import from_file
 
 ROWS = [{"text": f"prompt {number}, é", "label": number % 2, "more": {"a": [number, None]}} for number in range(5)]
+FEATURES = pa.table({"prompt": list("abcde"), "sample": [0] * 5, "feature": [[1.0, 2.0]] * 5})
 PARQUET = (damaged_end, damaged_end, damaged_bytes, damaged_start)
 
 
@@ -37,7 +38,7 @@ def odd_tables():
         pa.array(range(5)),
         pa.array([[1.0]] * 5),
         pa.array([{"a": 1}] * 5),
-        pa.array([2**62] * 5, pa.timestamp("s")),
+        pa.array([2**40] * 5, pa.timestamp("s")),
     ]
     odd += [
         pa.array([[("a", 1)]] * 5, pa.map_(pa.string(), pa.int64())),
@@ -46,6 +47,13 @@ def odd_tables():
     ]
     odd.append(pa.array([b"\xed\xa0\x80"] * 5).view(pa.string()))
     yield from (as_parquet(pa.table({"text": column})) for column in odd)
+    vectors = pa.array([[1.0, 2.0]] * 5)
+    yield from (as_parquet(pa.table({"prompt": column, "feature": vectors})) for column in odd)
+    yield from (as_parquet(pa.table({"prompt": texts, "sample": column, "feature": vectors})) for column in odd)
+    yield as_parquet(pa.Table.from_arrays([texts, texts, vectors], ["prompt", "prompt", "feature"]))
+    yield as_parquet(pa.Table.from_arrays([texts, vectors, vectors], ["prompt", "feature", "feature"]))
+    for values in ([[None, 1.0]] * 5, [[]] * 5, [None] * 5, [[float("nan")] * 2] * 5, [[1.0]] * 4 + [[1.0, 2.0]]):
+        yield as_parquet(pa.table({"prompt": texts, "feature": pa.array(values, pa.list_(pa.float32()))}))
     yield as_parquet(pa.Table.from_arrays([texts, texts], ["text", "text"]))
     yield as_parquet(pa.table({"text": texts}).slice(0, 0))
     yield as_parquet(pa.table({"text": texts}).drop_columns("text"))
@@ -88,18 +96,12 @@ def test_rows_are_read_or_refused(tmp_path, ending):
 
 
 def test_sound_tables_of_other_types_are_read_or_refused(tmp_path):
-    read = from_file(lambda path: (read_rows(path, []), read_prompts(path)), tmp_path / "odd.parquet")
-    good = as_parquet(pa.Table.from_pylist(ROWS))
+    prompts = from_file(lambda path: (read_rows(path, []), read_prompts(path)), tmp_path / "odd.parquet")
+    features = features_of(tmp_path, False)
+    seeds = as_parquet(pa.Table.from_pylist(ROWS)), as_parquet(FEATURES)
     for number, data in enumerate(odd_tables()):
-        fuzz(f"odd table {number}", [good], [lambda _, __, data=data: data], read, tmp_path, count=1)
-        fuzz(
-            f"odd features {number}",
-            [good],
-            [lambda _, __, data=data: data],
-            features_of(tmp_path, False),
-            tmp_path,
-            count=1,
-        )
+        for name, seed, read in (("odd table", seeds[0], prompts), ("odd features", seeds[1], features)):
+            fuzz(f"{name} {number}", [seed], [lambda _, __, data=data: data], read, tmp_path, count=1)
 
 
 def features_of(folder, is_array):
@@ -125,8 +127,7 @@ def test_features_of_ones_own_in_an_array_are_read_or_refused(tmp_path):
 
 
 def test_features_of_ones_own_in_a_table_are_read_or_refused(tmp_path):
-    table = pa.table({"prompt": list("abcde"), "sample": [0] * 5, "feature": [[1.0, 2.0]] * 5})
-    fuzz("features.parquet", [as_parquet(table)], PARQUET, features_of(tmp_path, False), tmp_path)
+    fuzz("features.parquet", [as_parquet(FEATURES)], PARQUET, features_of(tmp_path, False), tmp_path)
 
 
 def test_keys_of_features_are_read_or_refused(tmp_path):
@@ -166,7 +167,7 @@ def test_a_task_of_rows_of_ones_own_is_made_or_refused(tmp_path, monkeypatch, en
         damage.get(ending, (odd_lines, damaged_bytes)),
         from_file(read, path),
         tmp_path,
-        count=100,
+        count=60,
     )
 
 

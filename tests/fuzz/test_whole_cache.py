@@ -57,7 +57,7 @@ def test_a_damaged_record_ends_nothing(sound, tmp_path, pattern):
         path.write_bytes(data)
         use(folder, tmp_path)
 
-    fuzz(f"cache {pattern}", [path.read_bytes()], (damaged_bytes, other_json, other_json), read, tmp_path, count=20)
+    fuzz(f"cache {pattern}", [path.read_bytes()], (damaged_bytes, other_json, other_json), read, tmp_path, count=5)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_shard_with_its_digest_but_another_content_ends_nothing(sound, tmp_pat
         (damaged_end, damaged_bytes, odd_tar) if path.suffix == ".tar" else (damaged_end, damaged_bytes),
         read,
         tmp_path,
-        count=20,
+        count=5,
     )
     assert rows == rows_of(Cache(str(sound)))
 

@@ -116,5 +116,5 @@ def _read(place: Path) -> list[Entry]:
             f"{path}: {place_in}: {fault['msg']}; expected results as armada report writes them since 2026-12; "
             "write them again by: armada report DIR"
         ) from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ArmadaError(f"{path}: expected the JSON of results, found: {error}") from None

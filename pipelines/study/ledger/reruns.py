@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipelines.files import read_json
 from pipelines.study.config import StudyFile, digest_of, parse_study, read_study
 from pipelines.study.inputs import input_digests
 from pipelines.study.verdicts.comparisons import Measured
@@ -109,7 +110,7 @@ def read_record(path: Path, name: str | None = None) -> Recorded:
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"])) or "file"
         found = f"{place}: {fault['msg']}"
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         found = str(error)
     raise ArmadaError(
         f"{path}: expected the results of a study with its ledger, which armada report {path.parent} writes; "
@@ -137,7 +138,7 @@ def _place_of(home: Path) -> Path:
     """Return the path of the study file if it still is where the study ran, else that of the results: paths in the
     study file start there."""
     if (home / STATE).is_file():
-        file = Path(json.loads((home / STATE).read_text("utf-8"))["file"])
+        file = Path(read_json(home / STATE, "armada study", file=str)["file"])
         if file.is_file():
             return file
     return home.resolve() / RESULTS
