@@ -157,7 +157,10 @@ def _key_column(table: pa.Table, path: Path) -> KeyColumn:
     for row, key in enumerate(keys):
         if not isinstance(key, str):
             raise ArmadaError(f"{where}, row {row}: expected a text, found {key!r}")
-    samples = table["sample"].to_pylist() if "sample" in table.column_names else None
+    has_samples = "sample" in table.column_names
+    if has_samples and not pa.types.is_integer(table["sample"].type):
+        raise ArmadaError(f"{path}: column sample: {_SAMPLE}, found {table['sample'].type}")
+    samples = table["sample"].to_pylist() if has_samples else None
     for row, sample in enumerate(samples or []):
         if not _is_sample(sample):
             raise ArmadaError(f"{path}: column sample, row {row}: {_SAMPLE}, found {sample!r:.90}")
