@@ -29,23 +29,23 @@ class Benchmark:
     note: str = ""
 
 
-_STEP = "of a step of transformers' Trainer"
+def train_step(name: str, precision: str, words: str, note: str = "") -> Benchmark:
+    """Return train_step.py with its first ratios, of the largest batch."""
 
-
-def _train_step(name: str, precision: str, note: str = "") -> Benchmark:
     def ratio(claim: str, which: str) -> Figure:
-        return Figure(claim, ("results", 0, "ratios", f"{which}/trainer", "median"), f"{{:.3f}} {_STEP}")
+        place = ("results", -1, "ratios", f"{which}/trainer", "median")
+        return Figure(f"{name}: {claim}", place, "{:.3f} of a step of transformers' Trainer")
 
     return Benchmark(
         name,
         "train_step.py",
-        f"--rounds 6 --students minilm --batches 32 --precision {precision} --json",
+        f"{words} --precision {precision} --json",
         f"--rounds 1 --students minilm --batches 2 --precision {precision} --json",
         (
-            ratio("a distilled epoch from the cache, MiniLM, batch 32", "epoch"),
+            ratio("a distilled epoch from the cache", "epoch"),
             ratio("the same with crossfit", "crossfit_epoch"),
             ratio("a first run, with the training of its aligner", "first_run"),
-            Figure("a distilled step", ("results", 0, "step_ms", "distilled"), "{:.0f} ms"),
+            Figure(f"{name}: a distilled step", ("results", -1, "step_ms", "distilled"), "{:.0f} ms"),
         ),
         note,
     )
@@ -87,10 +87,11 @@ BENCHMARKS = (
             Figure("the whole encoding pipeline, open_clip ViT-B-32", ("encoding", "of_bare"), "{:.2f} of a bare loop"),
         ),
     ),
-    _train_step("train_step", "no"),
-    _train_step(
-        "train_step, bfloat16",
+    train_step("train_step, MiniLM, batch 32", "no", "--rounds 6 --students minilm --batches 32"),
+    train_step(
+        "train_step, MiniLM, batch 32, bfloat16",
         "bf16",
+        "--rounds 6 --students minilm --batches 32",
         "bfloat16: its speed is the processor's; with instructions for it a step takes about half the time of float32, "
         "without them it is slower",
     ),
