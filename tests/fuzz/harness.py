@@ -7,11 +7,12 @@ there). An input that is a fault is kept in ARMADA_FUZZ_FINDINGS, by default the
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.fuzz.guard import Misconduct, guarded
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("teacher_cache", "distill", "pipelines")
+FIRST = int(os.environ.get("ARMADA_FUZZ_FROM", "0"))  # the number of the first input
 MOST_KINDS = 10  # of faults of one reader, after which it gets no further input
 Mutation = Callable[[random.Random, bytes], bytes]
 
@@ -48,10 +50,20 @@ def fuzz(
     for seed in seeds:
         with guarded(home):
             read(seed)
+    examine(name, _inputs(name, seeds, mutations, count), read, home, allowed=allowed)
+
+
+def examine(
+    name: str,
+    inputs: Iterable[bytes],
+    read: Callable[[bytes], Any],
+    home: Path,
+    *,
+    allowed: tuple[type[Exception], ...] = (),
+) -> None:
+    """Give inputs to a reader, see `fuzz`. Raise AssertionError with all kinds of faults that they have shown."""
     faults: dict[str, str] = {}  # by their kind: the error and the line that raised it
-    for number in _numbers(count):
-        random_numbers = random.Random(f"{name}/{number}")
-        data = random_numbers.choice(mutations)(random_numbers, random_numbers.choice(seeds))
+    for number, data in enumerate(inputs, FIRST):
         try:
             with guarded(home):
                 read(data)
@@ -69,19 +81,25 @@ def fuzz(
         raise AssertionError("\n".join([f"{name}: expected a result or ArmadaError, found", *faults.values()]))
 
 
+def _inputs(name: str, seeds: Sequence[bytes], mutations: Sequence[Mutation], count: int) -> Iterator[bytes]:
+    for number in _numbers(count):
+        random_numbers = random.Random(f"{name}/{number}")
+        yield random_numbers.choice(mutations)(random_numbers, random_numbers.choice(seeds))
+
+
+def _numbers(count: int) -> Iterator[int]:
+    if not (seconds := float(os.environ.get("ARMADA_FUZZ_SECONDS", "0"))):
+        yield from range(FIRST, FIRST + count)
+        return
+    end = time.monotonic() + seconds
+    for number in itertools.count(FIRST):
+        if time.monotonic() > end:
+            return
+        yield number
+
+
 def _place(error: BaseException) -> str:
     """Return the file and line that raised an error, the last one that is ours or the last one at all."""
     frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     ours = [frame for frame in frames if any(str(ROOT / part) in str(frame[0]) for part in OURS)] or frames
     return f"{ours[-1][0].name}:{ours[-1][1]}"
-
-
-def _numbers(count: int) -> Iterator[int]:
-    first = int(os.environ.get("ARMADA_FUZZ_FROM", "0"))
-    if not (seconds := float(os.environ.get("ARMADA_FUZZ_SECONDS", "0"))):
-        yield from range(first, first + count)
-        return
-    end, number = time.monotonic() + seconds, first
-    while time.monotonic() < end:
-        yield number
-        number += 1
