@@ -87,8 +87,7 @@ def csv_table(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> pa
         read_text(path)  # names the line if it is not UTF-8
     _check_columns(path, columns, header)
     wanted = list(columns) or header
-    if twice := [column for column in wanted if header.count(column) > 1]:
-        raise PromptError(f"{path}: expected one column {twice[0]!r}, found {header.count(twice[0])}; rename one")
+    _check_once(path, wanted, header)
     convert = arrow_csv.ConvertOptions(
         include_columns=wanted, column_types={column: pa.string() for column in wanted}, strings_can_be_null=False
     )
@@ -196,7 +195,9 @@ def _parquet_table(path: Path, columns: Sequence[str]) -> pa.Table:
             _check_columns(path, columns, source.schema.names)
             return source.to_table(columns=list(columns) or None)
         check_file(path)
-        _check_columns(path, columns, parquet.read_schema(path).names)
+        names = parquet.read_schema(path).names
+        _check_columns(path, columns, names)
+        _check_once(path, columns or names, names)
         return parquet.ParquetFile(path).read(columns=list(columns) or None)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise PromptError(f"{path}: no readable Parquet: {error}") from None
@@ -242,6 +243,11 @@ def _check_columns(where: Path | str, columns: Sequence[str], found: Sequence[st
         if column not in found:
             near = did_you_mean(column, found)
             raise PromptError(f"{where}: expected column {column!r}, found {', '.join(found)}{near}")
+
+
+def _check_once(where: Path, columns: Sequence[str], found: Sequence[str]) -> None:
+    if twice := [column for column in columns if found.count(column) > 1]:
+        raise PromptError(f"{where}: expected one column {twice[0]!r}, found {found.count(twice[0])}; rename one")
 
 
 def _check_ending(path: Path) -> None:
