@@ -23,8 +23,6 @@ SUFFIXES = (".jsonl", ".csv", ".parquet")
 _BLOCKS = (1 << 20, 1 << 24, 1 << 28, (1 << 31) - 1)  # bytes of CSV read at once: one row has to fit into two blocks
 _ROWS = 16_384  # values of a column handled at once
 _DIGITS = 4300  # most digits of an integer that Python reads; larger numbers become floating-point numbers
-# Raised for a value that Python has none for: a text that is no UTF-8, a time after the year 9999.
-_NO_VALUE = (ValueError, OverflowError, TypeError)
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -37,7 +35,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     """
     _check_ending(path)
     if path.suffix == ".parquet":
-        return _values(_parquet_table(path, columns), path)
+        return _rows_of(_parquet_table(path, columns), path)
     parts = _parts(path) if path.is_dir() else [path]
     read = read_csv if path.suffix == ".csv" else _read_jsonl
     return [row for part in parts for row in read(part, columns)]
@@ -57,11 +55,7 @@ def read_column(path: Path, column: str) -> Iterator[Any]:
         return
     for table in tables:
         for batch in table.to_batches(max_chunksize=_ROWS):
-            try:
-                values = batch[column].to_pylist()
-            except _NO_VALUE as error:
-                raise _unreadable(path, column, error) from None
-            yield from values
+            yield from _values(batch[column], column, path)
 
 
 def read_csv(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> list[dict[str, Any]]:
@@ -203,22 +197,17 @@ def _parquet_table(path: Path, columns: Sequence[str]) -> pa.Table:
         raise PromptError(f"{path}: no readable Parquet: {error}") from None
 
 
-def _values(table: pa.Table, path: Path) -> list[dict[str, Any]]:
-    """Return rows as Python's values. Raise PromptError, which names the column, if there is none for a value."""
+def _rows_of(table: pa.Table, path: Path) -> list[dict[str, Any]]:
+    columns = {name: _values(table[name], name, path) for name in table.column_names}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _values(column: pa.ChunkedArray | pa.Array, name: str, path: Path) -> list[Any]:
+    """Return a column as Python's values. Raise PromptError if there is none for a value."""
     try:
-        rows: list[dict[str, Any]] = table.to_pylist()
-        return rows
-    except _NO_VALUE:
-        for name in table.column_names:
-            try:
-                table[name].to_pylist()
-            except _NO_VALUE as error:
-                raise _unreadable(path, name, error) from None
-        raise
-
-
-def _unreadable(path: Path, column: str, error: Exception) -> PromptError:
-    return PromptError(f"{path}: column {column!r}: expected values that can be read, found: {error}; mend the file")
+        return list(column.to_pylist())
+    except (ValueError, OverflowError, TypeError) as error:  # a text that is no UTF-8, a time after the year 9999
+        raise PromptError(f"{path}: column {name!r}: expected values that can be read, found: {error}") from None
 
 
 def _parts(folder: Path) -> list[Path]:
