@@ -7,8 +7,9 @@ from PIL import Image
 
 from teacher_cache.format.pixels import SUFFIXES, as_png, open_picture, picture_fault
 from tests.fakes import png
+from tests.fuzz.containers import odd_png
 from tests.fuzz.harness import fuzz
-from tests.fuzz.mutations import damaged_bytes, damaged_start, odd_png
+from tests.fuzz.mutations import damaged_bytes, damaged_start
 
 
 def pictures(format):

@@ -21,9 +21,10 @@ from teacher_cache.format.shards import (
 from teacher_cache.keys import sha256
 from teacher_cache.reading.feature_shard import FeatureShard, facts_of
 from tests.fakes import png
+from tests.fuzz.containers import odd_tar
 from tests.fuzz.guard import guarded
 from tests.fuzz.harness import fuzz
-from tests.fuzz.mutations import damaged_bytes, damaged_end, damaged_start, odd_tar, other_json
+from tests.fuzz.mutations import damaged_bytes, damaged_end, damaged_start, other_json
 from tests.fuzz.test_declared_files import from_file
 
 PARQUET = (damaged_end, damaged_end, damaged_bytes, damaged_start)

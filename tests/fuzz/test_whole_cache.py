@@ -9,8 +9,9 @@ from teacher_cache import ArmadaError, Cache, build, choose, open_features, pull
 from teacher_cache.format.commits import Shard, commit_bytes
 from teacher_cache.keys import sha256
 from tests import fakes
+from tests.fuzz.containers import odd_tar
 from tests.fuzz.harness import fuzz
-from tests.fuzz.mutations import damaged_bytes, damaged_end, odd_tar, other_json
+from tests.fuzz.mutations import damaged_bytes, damaged_end, other_json
 from tests.teacher_cache.maintenance.caches import rows_of
 
 WHO = {"by": "mallory@elsewhere", "at": "2026-01-01T00:00:00+00:00"}
