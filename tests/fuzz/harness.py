@@ -2,7 +2,8 @@
 
 The inputs are numbered, and each follows from its number alone, so that a run repeats the one before it. By default a
 reader gets a few hundred; with ARMADA_FUZZ_SECONDS=N it gets as many as N seconds allow (ARMADA_FUZZ_FROM=NUMBER starts
-there). An input that is a fault is kept in ARMADA_FUZZ_FINDINGS, by default the test's own folder.
+there). An input that is a fault is kept in ARMADA_FUZZ_FINDINGS, by default the test's own folder; so is the current
+one, if that is set, for a fault that ends the process.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from tests.fuzz.guard import Misconduct, guarded
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("teacher_cache", "distill", "pipelines")
 FIRST = int(os.environ.get("ARMADA_FUZZ_FROM", "0"))  # the number of the first input
+FINDINGS = os.environ.get("ARMADA_FUZZ_FINDINGS", "")
 MOST_KINDS = 10  # of faults of one reader, after which it gets no further input
 Mutation = Callable[[random.Random, bytes], bytes]
 
@@ -64,6 +66,8 @@ def examine(
     """Give inputs to a reader, see `fuzz`. Raise AssertionError with all kinds of faults that they have shown."""
     faults: dict[str, str] = {}  # by their kind: the error and the line that raised it
     for number, data in enumerate(inputs, FIRST):
+        if FINDINGS:  # what ends the process is the input that is left there
+            Path(FINDINGS, "current").write_bytes(data)
         try:
             with guarded(home):
                 read(data)
@@ -72,7 +76,7 @@ def examine(
         except (Exception, Misconduct) as error:
             kind = f"{type(error).__name__} at {_place(error)}"
             if kind not in faults:
-                kept = Path(os.environ.get("ARMADA_FUZZ_FINDINGS") or home) / f"{name.replace('/', '-')}-{number}"
+                kept = Path(FINDINGS or home) / f"{name.replace('/', '-')}-{number}"
                 kept.write_bytes(data)
                 faults[kind] = f"input {number}, {len(data)} bytes, kept as {kept}: {kind}: {str(error)[:300]}"
             if len(faults) == MOST_KINDS:
