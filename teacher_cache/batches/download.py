@@ -10,9 +10,8 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import quote
 
-from teacher_cache.batches.api import BatchApi, MissingError
+from teacher_cache.batches.api import BatchApi, MissingError, quoted
 from teacher_cache.teachers.http_errors import classify
 from teacher_cache.teachers.http_reply import ReplyError, StatusError, http_module
 
@@ -55,7 +54,7 @@ def _pieces(api: BatchApi, file_id: str, start: int) -> Iterator[bytes]:
     """Yield the bytes of a file from `start` to its end: one request per part, or one for all if the server ignores
     ranges."""
     httpx = http_module()
-    url = f"{api.url}/files/{quote(file_id, '')}/content"
+    url = f"{api.url}/files/{quoted(file_id)}/content"
     place, total = start, None
     while total is None or place < total:
         headers = {**api.headers, "range": f"bytes={place}-{place + PART_BYTES - 1}"}

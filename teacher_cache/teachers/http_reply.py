@@ -126,7 +126,7 @@ def read_body(client: Client, method: str, url: str, *, limits: Limits, **reques
         raise ReplyError("transient", f"no reply within {limits.seconds:g} s") from None
     except (httpx.TransportError, httpx.DecodingError, zlib.error, HTTPException, OSError) as error:
         raise ReplyError("transient", f"the reply was cut off: {error}") from None
-    except httpx.InvalidURL as error:
+    except (httpx.InvalidURL, UnicodeError) as error:  # half a character is no part of one
         raise ReplyError("undecodable", f"no usable URL: {error}", billed=False) from None
     if reply.status != 200:
         raise StatusError(reply.status, reply.headers, bytes(body))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 SECONDS = 20.0  # of processor time for one input, so that a busy machine makes no fault
-MEGABYTES = 400  # that one input may add to the process's memory: more than a picture of 80 million pixels takes
+MEGABYTES = 400  # that one input may add to the process's memory
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _NEVER = ("pickle.find_class", "subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "socket.connect")
 _CHANGES = ("os.remove", "os.rename", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "shutil.rmtree")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from teacher_cache import ArmadaError
-from tests.fuzz.guard import Misconduct, guarded
+from tests.fuzz.guard import MEGABYTES, Misconduct, guarded
 
 ROOT = Path(__file__).resolve().parents[2]
 OURS = ("teacher_cache", "distill", "pipelines")
@@ -36,6 +36,7 @@ def fuzz(
     home: Path,
     *,
     count: int = 200,
+    megabytes: int = MEGABYTES,
     allowed: tuple[type[Exception], ...] = (),
 ) -> None:
     """Give damaged seeds to a reader.
@@ -47,12 +48,13 @@ def fuzz(
         read: The reader. It may write to `home` only.
         home: A folder of the test's own.
         count: How many inputs it gets by default.
+        megabytes: How much memory one input may take.
         allowed: What the reader raises for bad input besides ArmadaError.
     """
     for seed in seeds:
-        with guarded(home):
+        with guarded(home, megabytes):
             read(seed)
-    examine(name, _inputs(name, seeds, mutations, count), read, home, allowed=allowed)
+    examine(name, _inputs(name, seeds, mutations, count), read, home, megabytes=megabytes, allowed=allowed)
 
 
 def examine(
@@ -61,6 +63,7 @@ def examine(
     read: Callable[[bytes], Any],
     home: Path,
     *,
+    megabytes: int = MEGABYTES,
     allowed: tuple[type[Exception], ...] = (),
 ) -> None:
     """Give inputs to a reader, see `fuzz`. Raise AssertionError with all kinds of faults that they have shown."""
@@ -69,7 +72,7 @@ def examine(
         if FINDINGS:  # what ends the process is the input that is left there
             Path(FINDINGS, "current").write_bytes(data)
         try:
-            with guarded(home):
+            with guarded(home, megabytes):
                 read(data)
         except (ArmadaError, *allowed):
             continue

@@ -2,7 +2,6 @@
 
 import json
 
-import httpx2 as httpx
 import pytest
 
 from teacher_cache import open_teacher
@@ -11,10 +10,12 @@ from teacher_cache.batches.download import read_lines
 from teacher_cache.batches.results import Results
 from teacher_cache.batches.tables import Settled
 from teacher_cache.teachers import Request
-from teacher_cache.teachers.http_reply import ReplyError
+from teacher_cache.teachers.http_reply import ReplyError, http_module
 from tests.fuzz.harness import fuzz
 from tests.fuzz.mutations import damaged_bytes, odd_json_lines, odd_numbers
 from tests.fuzz.test_replies import JSON, PICTURE, USAGE, Served, header
+
+httpx = http_module()
 
 
 @pytest.fixture

@@ -11,6 +11,8 @@ from tests.fuzz.containers import odd_png
 from tests.fuzz.harness import fuzz
 from tests.fuzz.mutations import damaged_bytes, damaged_start
 
+MOST_MEGABYTES = 1200  # the picture of 80 million pixels, laid over white: four times four bytes per pixel
+
 
 def pictures(format):
     """Return pictures of one format in the modes that it has."""
@@ -46,4 +48,5 @@ def test_a_picture_becomes_pixels_or_an_error(tmp_path, format):
         if format == "PNG"
         else (damaged_bytes, damaged_start, damaged_start)
     )
-    fuzz(f"picture.{SUFFIXES[format]}", list(pictures(format)), damage, read, tmp_path, count=150)
+    seeds = list(pictures(format))
+    fuzz(f"picture.{SUFFIXES[format]}", seeds, damage, read, tmp_path, count=150, megabytes=MOST_MEGABYTES)

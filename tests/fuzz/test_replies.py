@@ -4,13 +4,13 @@ import base64
 import json
 from datetime import datetime, timezone
 
-import httpx2 as httpx
+import pytest
 
 from teacher_cache import ArmadaError
 from teacher_cache.rewriting.chat_prices import ChatPrices, usage_of
 from teacher_cache.rewriting.chat_reply import parse_reply, text_of
 from teacher_cache.teachers.http_errors import classify, retry_after
-from teacher_cache.teachers.http_reply import Limits, ReplyError, StatusError, read_body
+from teacher_cache.teachers.http_reply import Limits, ReplyError, StatusError, http_module, read_body
 from teacher_cache.teachers.prices import Prices
 from teacher_cache.teachers.providers.polling import await_picture
 from teacher_cache.teachers.providers.presets import preset_of
@@ -19,6 +19,7 @@ from tests.fakes import png
 from tests.fuzz.harness import fuzz
 from tests.fuzz.mutations import damaged_bytes, odd_numbers, other_json
 
+httpx = http_module()
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 LIMITS = Limits(1.0, 1_000_000)
 JSON = (damaged_bytes, other_json, other_json, other_json)
@@ -162,3 +163,9 @@ def test_the_stated_length_of_a_reply_is_a_size_or_an_error(tmp_path):
 
     allowed = (ReplyError, StatusError)
     fuzz("content-length", [b"2", b"900000"], (header, odd_numbers), read, tmp_path, count=150, allowed=allowed)
+
+
+@pytest.mark.parametrize("entry", ["data:image/png;base64,\ud800", {"b64_json": "data:,\ud800"}, {"url": "\ud800"}])
+def test_half_a_character_in_a_reply_is_an_error_of_its_picture(entry):
+    with httpx.Client(transport=Served()) as client, pytest.raises(ReplyError):
+        read_picture(client, "http://server/v1", entry, LIMITS)
