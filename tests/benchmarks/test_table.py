@@ -1,4 +1,4 @@
-"""`make bench` and `make gpu`: a table with the machine's name, whatever single benchmarks do; no GPU is told in words."""
+"""`make bench` and `make gpu`: a table with the machine, whatever single benchmarks do; no GPU is told in words."""
 
 import importlib
 import json
