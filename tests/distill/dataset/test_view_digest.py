@@ -21,9 +21,14 @@ def opened(cache):
 
 
 def test_digests_are_pinned_to_their_digits():
-    assert data_digest(TWO) == "DATA"
-    assert _digest(TWO, ["p", "q"], VALUES, [VALUES]) == "ONE"
-    assert _digest(TWO, ["p", "q", "r", "s"], VALUES, [VALUES], "draw") == "DRAW"
+    assert data_digest(TWO) == "08f1d3f7a856f83e701b276a319aaaa1bbb99174f436c7a9cb2686851d18a2b2"
+    assert (
+        _digest(TWO, ["p", "q"], VALUES, [VALUES]) == "0a30267c454acdb4906e2df3d45624937fc0a7cc78a473566a259b30d1d51823"
+    )
+    assert (
+        _digest(TWO, ["p", "q", "r", "s"], VALUES, [VALUES], "draw")
+        == "0b8fccfd141ba62a73f9ead634ee3e719d754444b14e7862eb7627b77c64ae22"
+    )
 
 
 def test_a_digest_does_not_depend_on_how_features_are_cut_into_blocks():
