@@ -40,7 +40,7 @@ def train_step(name: str, precision: str, words: str, note: str = "") -> Benchma
         name,
         "train_step.py",
         f"{words} --precision {precision} --json",
-        f"--rounds 1 --students minilm --batches 2 --precision {precision} --json",
+        f"--rounds 2 --students minilm --batches 2 --precision {precision} --json",
         (
             ratio("a distilled epoch from the cache", "epoch"),
             ratio("the same with crossfit", "crossfit_epoch"),
@@ -75,8 +75,8 @@ BENCHMARKS = (
     Benchmark(
         "stage_one",
         "stage_one.py",
-        "--pictures 64 --repeats 2 --calls 1024 --rounds 2 --json",
-        "--pictures 64 --repeats 1 --calls 64 --rounds 1 --json",
+        "--pictures 32 --repeats 2 --calls 512 --rounds 2 --json",
+        "--pictures 8 --repeats 1 --calls 64 --rounds 1 --json",
         (
             Figure(
                 "64 calls in flight, 500 ms each, recorded durably",
