@@ -5,14 +5,18 @@ import struct
 
 import pytest
 
+from teacher_cache import Cache, build, status
 from teacher_cache.spool.budget import Budget
 from teacher_cache.spool.database import fault
 from teacher_cache.spool.rows import Wanted
 from teacher_cache.spool.salvage import salvage
 from teacher_cache.spool.spool import Spool
+from teacher_cache.spool.spool_view import view_spool
+from teacher_cache.storage.workspace import find_workspace
 from teacher_cache.teachers import Failure, Picture, Request
+from tests import fakes
 from tests.fuzz.harness import fuzz
-from tests.fuzz.mutations import damaged_bytes, damaged_start
+from tests.fuzz.mutations import damaged_bytes, damaged_start, other_json
 
 PICTURES = {f"k{number:03}": bytes([number]) * 500 for number in range(12)}
 
@@ -91,3 +95,37 @@ def test_a_damaged_spool_is_salvaged(file, tmp_path):
         tmp_path,
         count=12,
     )
+
+
+def test_a_damaged_spool_is_shown_as_far_as_it_can_be_read(tmp_path):
+    """`armada cache status` and `browse --follow` read the spool of a build that may be running."""
+    cache = Cache(str(tmp_path / "cache"), create=True)
+    build(cache, ["[transient] one", "two"], fakes.teacher(), fakes.encoder())
+    file = find_workspace(cache.store, frozenset).folder / "spool.sqlite"
+    with Spool(file.parent) as spool:
+        spool.claim("t", Wanted(Request("k", "prompt", 0, 1), "p" * 64), Budget(price_usd=0.04), 0)
+        spool.record([Picture("k", b"x" * 500, "png", 0.04, 1.0)])
+    for suffix in ("-wal", "-shm"):
+        file.with_name(file.name + suffix).unlink(missing_ok=True)
+
+    def read(data):
+        file.write_bytes(data)
+        view_spool(cache, newest=5)
+
+    fuzz("spool view", [file.read_bytes()], (odd_page, odd_values, odd_values, damaged_bytes), read, tmp_path, count=40)
+
+
+@pytest.mark.parametrize("name", ["spool.json", "local/spools/x.json"])
+def test_a_record_of_a_spool_that_is_none_is_passed_over(tmp_path, name):
+    cache = Cache(str(tmp_path / "cache"), create=True)
+    build(cache, ["one"], fakes.teacher(), fakes.encoder())
+    folder = find_workspace(cache.store, frozenset).folder
+    path = folder / name if "/" not in name else next((tmp_path / "cache" / "local").rglob("*.json"))
+    seed = path.read_bytes()
+
+    def read(data):
+        path.write_bytes(data)
+        find_workspace(cache.store, frozenset)
+        status(cache)
+
+    fuzz(f"spool record {name}", [seed], (damaged_bytes, other_json, other_json), read, tmp_path, count=40)
