@@ -27,7 +27,7 @@ def read_json(path: Path, writer: str, **kinds: Any) -> dict[str, Any]:
     from teacher_cache import ArmadaError
 
     try:
-        found = json.loads(path.read_bytes())
+        found = strict_json(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ArmadaError(f"{path}: expected the JSON that {writer} writes, found: {error}") from None
     if not isinstance(found, dict):
@@ -35,6 +35,14 @@ def read_json(path: Path, writer: str, **kinds: Any) -> dict[str, Any]:
     for name, kind in kinds.items():
         if not isinstance(found.get(name), kind):
             raise ArmadaError(f"{path}: {name}: expected what {writer} writes, found {found.get(name)!r:.100}")
+    return found
+
+
+def strict_json(data: bytes) -> Any:
+    """Return the value of strict JSON. Raise ValueError or RecursionError for what is none: infinities and half
+    characters too, which Python's json reads."""
+    found = json.loads(data)
+    json.dumps(found, ensure_ascii=False, allow_nan=False).encode("utf-8")
     return found
 
 

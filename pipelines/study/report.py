@@ -110,13 +110,13 @@ def _changes(state: dict[str, Any], file: StudyFile) -> tuple[str, ...]:
             )
     if len(digests) > 1:
         warnings.append(
-            f"The study file was changed while the study ran: its digests were {', '.join(digests)}. Runs whose own "
-            "settings are the same in the last one are kept, the others were done again."
+            f"The study file was changed while the study ran: its digests were {', '.join(map(str, digests))}. Runs "
+            "whose own settings are the same in the last one are kept, the others were done again."
         )
     if not file.path.is_file():
         return (*warnings, f"The study file is no longer at {file.path}.")
     now = present_digest(file.path)
-    if now != digests[-1]:
+    if digests[-1:] != [now]:
         warnings.append(f"The study file was changed after these results: its digest is now {now}.")
     return tuple(warnings)
 

@@ -1,5 +1,6 @@
 """Cards, study files, options in a file, pilots and published results from anyone are read, or refused by name."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from pipelines.study.joined.pilots import read_pilot
 from pipelines.study.joined.table import join, markdown
 from pipelines.study.ledger.reruns import open_study
 from pipelines.study.report import gather, write_report
+from teacher_cache import ArmadaError
 from tests.fuzz.harness import fuzz
 from tests.fuzz.mutations import damaged_bytes, odd_lines, other_json, other_yaml
 from tests.pipelines.study.simulated import simulate_study, write_pilot
@@ -100,3 +102,37 @@ def test_a_colleagues_folder_of_a_study_is_reported_or_refused(study, tmp_path, 
         fuzz(f"study folder {name}", [seed], damage, from_file(lambda _: gather(study), path), study, count=10)
     finally:
         path.write_bytes(seed)
+
+
+@pytest.mark.parametrize(
+    "line", ["split: x", "split: [1]", "source: x", "source: [package]", "source:", "? [a]\n: 1", "name: !!timestamp x"]
+)
+def test_a_part_of_a_card_that_is_a_word_or_a_list_is_named(tmp_path, line):
+    path = tmp_path / "card.yaml"
+    text = (FOLDERS[1] / "demo" / "sentiment.yaml").read_text()
+    key = line.partition(":")[0]
+    lines = [one for one in text.splitlines() if not one.startswith((key, " "))]
+    path.write_text("\n".join([*lines, line, ""]))
+    with pytest.raises(ArmadaError, match=str(path)):
+        read_card(path)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("by_readout", 0, "readout"), "x"),
+        (("ledger", "runs"), []),
+        (("ledger", "runs"), {"a": 1}),
+        (("arm",), "\ud800"),
+        (("margin",), float("inf")),
+    ],
+)
+def test_published_results_of_another_shape_are_named(study, tmp_path, path, value):
+    facts = json.loads((study / "results.json").read_bytes())
+    place = facts
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    (tmp_path / "results.json").write_text(json.dumps(facts))
+    with pytest.raises(ArmadaError, match=r"results\.json: "):
+        entries_of([tmp_path / "results.json"])

@@ -43,7 +43,7 @@ def sources_of(ledger: dict[str, Any], arm: str) -> tuple[str | None, str | None
     """Return the names of the teacher and the encoder that the runs of an arm have read; None if it is not recorded."""
     for name, run in ledger.get("runs", {}).items():
         if name.partition("/")[2].rpartition("-seed")[0] == arm and run.get("teacher"):
-            return run["teacher"], run["encoder"]
+            return run["teacher"], run.get("encoder")
     return None, None
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipelines.files import read_json
+from pipelines.files import read_json, strict_json
 from pipelines.study.config import StudyFile, digest_of, parse_study, read_study
 from pipelines.study.inputs import input_digests
 from pipelines.study.verdicts.comparisons import Measured
@@ -99,7 +98,7 @@ def read_record(path: Path, name: str | None = None) -> Recorded:
     if not path.is_file():
         raise ArmadaError(f"{path}: no such file; armada report {path.parent} writes it")
     try:
-        data = json.loads(path.read_bytes())
+        data = strict_json(path.read_bytes())
         studies = data["studies"] if isinstance(data, dict) and "studies" in data else [data]
         named = [one for one in studies if name is None or one["study"] == name]
         if len(named) != 1:
