@@ -1,5 +1,7 @@
 """The statistics agree with closed forms, and with simulated studies whose effect is known."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -166,3 +168,29 @@ def test_the_spread_of_values_is_their_mean_and_sample_deviation():
     mean, deviation = spread([4.0])
     assert mean == 4
     assert np.isnan(deviation)
+
+
+def test_what_has_no_spread_is_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paired(np.array([[0.0] * 3, [0.5] * 3]))
+        spread([1.0])
+
+
+def test_equal_ps_have_their_levels_in_their_order_however_many_they_are():
+    levels = holm_levels(np.full(400, 1e-9), 0.05)
+    np.testing.assert_allclose(levels, 0.05 / np.arange(400, 0, -1))
+
+
+def test_a_spread_of_one_is_no_special_case():
+    assert smallest_detectable(1.0, 5, 0.05, 0.8) == pytest.approx(100 * smallest_detectable(0.01, 5, 0.05, 0.8))
+
+
+def test_each_study_has_its_own_verdict():
+    low, high = np.array([[0.1], [-0.1], [-0.1]]), np.array([[0.2], [0.2], [0.001]])
+    assert verdicts(low, high, 0.01, 5).tolist() == ["helped", "cannot tell", "did not help"]
+
+
+def test_an_interval_that_reaches_beyond_the_margin_can_not_tell():
+    assert str(judge(np.array([[-0.02, 0.01, 0.02, -0.01, 0.0]]), 0.05, 0.01)) == "cannot tell"
+    assert str(judge(np.array([[-0.02, 0.01, 0.02, -0.01, 0.0]]), 0.05, 0.03)) == "did not help"
