@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 # What shows in two minutes that an interpreter or a machine works: bytes, keys, builds, reading, losses, golden figures.
 QUICK ?= tests/teacher_cache $(shell find tests -name test_golden.py)
 
-.PHONY: install demo test quick lint docs site clean
+.PHONY: install demo test quick fuzz coverage mutants bench gpu lint docs site clean
 
 install: $(STAMP)
 
@@ -34,6 +34,32 @@ test: install
 quick: install
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 -q $(QUICK)
 
+# Every reader of foreign bytes gets damaged files for so many seconds; the default suite gives it a few hundred.
+FUZZ_SECONDS ?= 10
+fuzz: install
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 ARMADA_FUZZ_SECONDS=$(FUZZ_SECONDS) $(VENV)/bin/python -m pytest -n 2 -q tests/fuzz
+
+# The lines that the default suite runs, in the processes that it starts too. A test with a bound of time may fail under
+# it, which is told and decides nothing; fewer than 92 in 100 lines are an error.
+coverage: install
+	rm -f .coverage .coverage.*
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/python -m coverage run -m pytest -n 2 -q || test $$? -eq 1
+	$(VENV)/bin/python -m coverage combine -q
+	$(VENV)/bin/python -m coverage report
+
+# Changes the code of keys, commits, join, losses and statistics in one place after the other, and runs their tests:
+# a change that no test notices is a survivor. docs/testing.md explains those that are left. Takes 20 minutes.
+mutants: install
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/mutmut run --max-children 2
+	$(VENV)/bin/mutmut results
+
+bench: install
+	$(VENV)/bin/python benchmarks/all.py
+
+# Without a GPU it says so, with exit code 69.
+gpu: install
+	$(VENV)/bin/python benchmarks/gpu.py
+
 lint: install
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -54,4 +80,4 @@ site: install
 	@echo "Open build/site/index.html, or with its search: python3 -m http.server --directory build/site"
 
 clean:
-	rm -rf $(VENV) armada-demo armada-demo-quick
+	rm -rf $(VENV) armada-demo armada-demo-quick armada-bench armada-gpu mutants .coverage .coverage.*

@@ -2,7 +2,7 @@
 
 from .cards.card_files import card_digest as card_digest, find_task as find_task
 from .cards.cards import Card as Card, card_names as card_names, load_card as load_card
-from .cards.yaml_files import parse_yaml as parse_yaml
+from .cards.yaml_files import parse_yaml as parse_yaml, read_yaml_value as read_yaml_value
 from .controls import (
     CONTROL_NAMES as CONTROL_NAMES,
     UNDISTILLED as UNDISTILLED,

@@ -18,6 +18,34 @@ def write_json(path: Path, value: Any) -> None:
     atomic_write(path, json_text(value, indent=1).encode("utf-8"), durable=False)
 
 
+def read_json(path: Path, writer: str, **kinds: Any) -> dict[str, Any]:
+    """Return the JSON object in a file. `writer` is the command that writes it; `kinds` are the types of values that it
+    has to have, by name, with None's for one that may be absent.
+
+    Raise ArmadaError, which names the file, if it can't be read or has something else.
+    """
+    from teacher_cache import ArmadaError
+
+    try:
+        found = strict_json(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ArmadaError(f"{path}: expected the JSON that {writer} writes, found: {error}") from None
+    if not isinstance(found, dict):
+        raise ArmadaError(f"{path}: expected the JSON object that {writer} writes, found {type(found).__name__}")
+    for name, kind in kinds.items():
+        if not isinstance(found.get(name), kind):
+            raise ArmadaError(f"{path}: {name}: expected what {writer} writes, found {found.get(name)!r:.100}")
+    return found
+
+
+def strict_json(data: bytes) -> Any:
+    """Return the value of strict JSON. Raise ValueError or RecursionError for what is none: infinities and half
+    characters too, which Python's json reads."""
+    found = json.loads(data)
+    json.dumps(found, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    return found
+
+
 def check_new_file(path: Path, force: bool) -> None:
     """Raise ArmadaError if a file is there already, unless it may be replaced, or if a folder is."""
     from teacher_cache import ArmadaError

@@ -35,8 +35,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> list[dict[str, Any]]:
     """
     _check_ending(path)
     if path.suffix == ".parquet":
-        rows: list[dict[str, Any]] = _parquet_table(path, columns).to_pylist()
-        return rows
+        return _rows_of(_parquet_table(path, columns), path)
     parts = _parts(path) if path.is_dir() else [path]
     read = read_csv if path.suffix == ".csv" else _read_jsonl
     return [row for part in parts for row in read(part, columns)]
@@ -56,7 +55,7 @@ def read_column(path: Path, column: str) -> Iterator[Any]:
         return
     for table in tables:
         for batch in table.to_batches(max_chunksize=_ROWS):
-            yield from batch[column].to_pylist()
+            yield from _values(batch[column], column, path)
 
 
 def read_csv(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> list[dict[str, Any]]:
@@ -81,12 +80,11 @@ def csv_table(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> pa
         raise PromptError(
             f"{path}: no readable CSV: expected the names of the columns in the first line, found nothing"
         )
-    if encoding == "utf-8" and not set(columns) <= set(header):
+    if encoding == "utf-8" and (not set(columns) <= set(header) or "\ufffd" in "".join(header)):
         read_text(path)  # names the line if it is not UTF-8
     _check_columns(path, columns, header)
     wanted = list(columns) or header
-    if twice := [column for column in wanted if header.count(column) > 1]:
-        raise PromptError(f"{path}: expected one column {twice[0]!r}, found {header.count(twice[0])}; rename one")
+    _check_once(path, wanted, header)
     convert = arrow_csv.ConvertOptions(
         include_columns=wanted, column_types={column: pa.string() for column in wanted}, strings_can_be_null=False
     )
@@ -99,7 +97,7 @@ def csv_table(path: Path, columns: Sequence[str], encoding: str = "utf-8") -> pa
                 parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
                 convert_options=convert,
             )
-        except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        except (pa.ArrowException, UnicodeDecodeError) as error:
             if size <= block or block == _BLOCKS[-1] or isinstance(error, UnicodeDecodeError):
                 if encoding == "utf-8":
                     read_text(path)  # names the line if it is not UTF-8
@@ -129,7 +127,7 @@ def column_names(path: Path) -> list[str]:
         check_file(part)
         folders = [name.partition("=")[0] for name in part.relative_to(path).parts[:-1] if "=" in name]
         return [*parquet.read_schema(part).names, *folders]
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise PromptError(f"{path}: no readable Parquet: {error}") from None
 
 
@@ -194,10 +192,25 @@ def _parquet_table(path: Path, columns: Sequence[str]) -> pa.Table:
             _check_columns(path, columns, source.schema.names)
             return source.to_table(columns=list(columns) or None)
         check_file(path)
-        _check_columns(path, columns, parquet.read_schema(path).names)
+        names = parquet.read_schema(path).names
+        _check_columns(path, columns, names)
+        _check_once(path, columns or names, names)
         return parquet.ParquetFile(path).read(columns=list(columns) or None)
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise PromptError(f"{path}: no readable Parquet: {error}") from None
+
+
+def _rows_of(table: pa.Table, path: Path) -> list[dict[str, Any]]:
+    columns = {name: _values(table[name], name, path) for name in table.column_names}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _values(column: pa.ChunkedArray | pa.Array, name: str, path: Path) -> list[Any]:
+    """Return a column as Python's values. Raise PromptError if there is none for a value."""
+    try:
+        return list(column.to_pylist())
+    except (ValueError, OverflowError, TypeError) as error:  # a text that is no UTF-8, a time after the year 9999
+        raise PromptError(f"{path}: column {name!r}: expected values that can be read, found: {error}") from None
 
 
 def _parts(folder: Path) -> list[Path]:
@@ -222,6 +235,11 @@ def _check_columns(where: Path | str, columns: Sequence[str], found: Sequence[st
         if column not in found:
             near = did_you_mean(column, found)
             raise PromptError(f"{where}: expected column {column!r}, found {', '.join(found)}{near}")
+
+
+def _check_once(where: Path, columns: Sequence[str], found: Sequence[str]) -> None:
+    if twice := [column for column in columns if found.count(column) > 1]:
+        raise PromptError(f"{where}: expected one column {twice[0]!r}, found {found.count(twice[0])}; rename one")
 
 
 def _check_ending(path: Path) -> None:

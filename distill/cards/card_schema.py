@@ -95,7 +95,7 @@ class RepositorySource(_Strict):
 
 def _kind_of_source(value: Any) -> str | None:
     kinds = ("package", "hub", "generator", "repository", "data")
-    keys = value if isinstance(value, Mapping) else vars(value)
+    keys = value if isinstance(value, Mapping) else getattr(value, "__dict__", {})
     return next((kind for kind in kinds if kind in keys), None)
 
 
@@ -138,7 +138,7 @@ class NamedSplit(_Strict):
 
 
 def _kind_of_split(value: Any) -> str:
-    test = value.get("test") if isinstance(value, Mapping) else value.test
+    test = value.get("test") if isinstance(value, Mapping) else getattr(value, "test", None)
     return "named" if isinstance(test, str) else "percentages"
 
 

@@ -38,11 +38,13 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                problem = "expected a word as key, found a list or a mapping"
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
             if key.value in seen:
                 problem = f"expected each key once, found {str(key.value)[:_SHOWN]!r} again"
                 raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
-            if isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep)
 
 
@@ -58,17 +60,26 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def parse_yaml(text: str, path: Path) -> dict[str, Any]:
     """Return the mapping in the text of a YAML file. Raise ArmadaError, which names `path` and the line, if it is not
     the YAML of a mapping."""
+    found = _value(text, path)
+    if not isinstance(found, dict):
+        raise ArmadaError(f"{path}: expected keys and values, as in `name: mine`, found {_kind(found)}")
+    return found
+
+
+def read_yaml_value(path: Path) -> Any:
+    """Return the value in a YAML file, of any kind. Raise ArmadaError as `read_yaml`."""
+    return _value(_text(path), path)
+
+
+def _value(text: str, path: Path) -> Any:
     try:
-        found = yaml.load(text, _Loader)
+        return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ArmadaError(f"{path}: {_where(error)}expected YAML: {_problem(error)}") from None
     except RecursionError:
         raise ArmadaError(f"{path}: expected YAML, found values that are nested too deep") from None
-    except ValueError as error:  # a date or a number that can't be
-        raise ArmadaError(f"{path}: expected YAML: {error}") from None
-    if not isinstance(found, dict):
-        raise ArmadaError(f"{path}: expected keys and values, as in `name: mine`, found {_kind(found)}")
-    return found
+    except (ValueError, TypeError, AttributeError, LookupError, OverflowError) as error:  # no such date, number, ...
+        raise ArmadaError(f"{path}: expected YAML, found a value that is not of its kind: {error}") from None
 
 
 def faults_in_words(path: Path, error: ValidationError, model: type[BaseModel]) -> str:

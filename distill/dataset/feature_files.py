@@ -19,6 +19,7 @@ from teacher_cache import ArmadaError, CoverageError
 KEY_COLUMNS = {"prompt_key": "prompt_key", "prompt": "prompt", "id": "id", "text": "prompt"}
 FEATURE_COLUMNS = ("feature", "features", "embedding", "embeddings")  # which is taken of several columns of vectors
 _MOST_SAMPLES = 1000
+_SAMPLE = f"expected a number from 0 to {_MOST_SAMPLES - 1}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,9 @@ def read_keys(path: Path) -> KeyColumn:
     rows = [_json(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
     if all(isinstance(row, str) for row in rows):
         return KeyColumn(str(path), rows)
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, dict) and not _is_sample(row.get("sample", 0)):
+            raise ArmadaError(f"{path}, line {number}: sample: {_SAMPLE}, found {row['sample']!r:.90}")
     table = pa.table({name: [_of(row, name) for row in rows] for name in (*KEY_COLUMNS, "sample")})
     return _key_column(table.select([name for name in table.column_names if table[name].null_count < len(table)]), path)
 
@@ -73,7 +77,9 @@ def read_keys(path: Path) -> KeyColumn:
 def _json(line: str, where: str) -> Any:
     try:
         found = json.loads(line)
-    except ValueError as error:
+        if "\\u" in line:
+            json.dumps(found, ensure_ascii=False).encode("utf-8")  # half a character is no text
+    except (ValueError, RecursionError) as error:
         raise ArmadaError(f"{where}: expected JSON: {error}") from None
     if not isinstance(found, str | dict):
         raise ArmadaError(f'{where}: expected a text, or an object as {{"prompt": "..."}}, found {line[:90]}')
@@ -93,7 +99,10 @@ def read_table(path: Path) -> tuple[KeyColumn, np.ndarray]:
     """
     table = _open(path)
     name = _vector_column(table, path)
-    table = table.filter(pc.is_valid(table[name]))
+    try:
+        table = table.filter(pc.is_valid(table[name]))
+    except pa.ArrowException as error:  # of a type that Arrow can't filter
+        raise ArmadaError(f"{path}: expected columns of plain types: {error}") from None
     keys = _key_column(table, path)
     column = table[name].combine_chunks()
     lengths = np.asarray(pc.list_value_length(column), np.int64)
@@ -111,9 +120,13 @@ def read_table(path: Path) -> tuple[KeyColumn, np.ndarray]:
 
 def _open(path: Path) -> pa.Table:
     try:
-        return parquet.read_table(path, partitioning=None)
-    except (OSError, pa.ArrowException) as error:
+        table = parquet.read_table(path, partitioning=None)
+        names = table.column_names
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise ArmadaError(f"{path}: expected a Parquet file: {error}") from None
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ArmadaError(f"{path}: expected one column {twice[0]}, found several")
+    return table
 
 
 def _vector_column(table: pa.Table, path: Path) -> str:
@@ -136,16 +149,26 @@ def _key_column(table: pa.Table, path: Path) -> KeyColumn:
     name = next((name for name in KEY_COLUMNS if name in table.column_names), None)
     if name is None:
         raise ArmadaError(f"{path}: expected a column of keys ({', '.join(KEY_COLUMNS)}), found {_columns(table)}")
-    keys = table[name].to_pylist()
     where = f"{path}: column {name}"
+    try:
+        keys = table[name].to_pylist()
+    except (ValueError, OverflowError, TypeError) as error:  # a text that is no UTF-8, a time after the year 9999
+        raise ArmadaError(f"{where}: expected texts, found: {error}") from None
     for row, key in enumerate(keys):
         if not isinstance(key, str):
             raise ArmadaError(f"{where}, row {row}: expected a text, found {key!r}")
-    samples = table["sample"].to_pylist() if "sample" in table.column_names else None
+    has_samples = "sample" in table.column_names
+    if has_samples and not pa.types.is_integer(table["sample"].type):
+        raise ArmadaError(f"{path}: column sample: {_SAMPLE}, found {table['sample'].type}")
+    samples = table["sample"].to_pylist() if has_samples else None
     for row, sample in enumerate(samples or []):
-        if not isinstance(sample, int) or not 0 <= sample < _MOST_SAMPLES:
-            raise ArmadaError(f"{path}: column sample, row {row}: expected a number from 0, found {sample!r}")
+        if not _is_sample(sample):
+            raise ArmadaError(f"{path}: column sample, row {row}: {_SAMPLE}, found {sample!r:.90}")
     return KeyColumn(where, keys, KEY_COLUMNS[name], samples)
+
+
+def _is_sample(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST_SAMPLES
 
 
 def _columns(table: pa.Table) -> str:

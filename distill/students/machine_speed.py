@@ -88,7 +88,7 @@ def processor_speed(folder: Path | None = None) -> Speed:
     path = (folder or user_folder()) / "processor-speed.json"
     try:
         kept = [Speed(**entry) for entry in json.loads(path.read_text("utf-8"))]
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         kept = []
     for speed in kept:
         if (speed.processor, speed.torch) == (name, version):

@@ -37,11 +37,16 @@ def saved_splits(folder: Path) -> dict[str, Path] | None:
 
 
 def open_saved(folder: Path) -> Any:
-    """Return the Dataset in a folder. Raise ArmadaError if it can't be read."""
+    """Return the Dataset in a folder. Raise ArmadaError if it can't be read.
+
+    Arrow reads a file as it is: lengths and offsets that lead out of it would end the process, so they are checked.
+    """
     import datasets
 
     try:
-        return datasets.load_from_disk(str(folder))
+        found = datasets.load_from_disk(str(folder))
+        found.data.validate(full=True)
+        return found
     except Exception as error:  # of Arrow, of JSON and of datasets itself
         said = str(error).splitlines()[0][:300] if str(error) else ""
         raise ArmadaError(f"{folder}: no Dataset that can be read ({type(error).__name__}: {said})") from None

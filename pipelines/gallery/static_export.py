@@ -237,6 +237,6 @@ def _parts(rows: Iterator[CatalogueRow], size: int) -> Iterator[list[CatalogueRo
 def _read(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill import Mending, Split, View, changes, data_digest, refuse_another
-from pipelines.files import write_json
+from pipelines.files import read_json, write_json
 from pipelines.pretraining.request import (
     OF_THE_TRAINING,
     PretrainRequest,
@@ -202,7 +202,7 @@ def finished(out: Path, identity: Mapping[str, Any]) -> PretrainResult | None:
     path = out / "run.json"
     if not path.exists():
         return None
-    record = json.loads(path.read_text("utf-8"))
+    record = read_json(path, "armada pretrain", identity=dict)
     refuse_another(record["identity"], json.loads(json.dumps(identity)), str(path))
     return replace(_result_of(record), reused=True)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from distill import Card, TrainSettings
+from distill import Card, TrainSettings, read_yaml_value
 from pipelines.run.values import as_words
 from teacher_cache import ArmadaError
 
@@ -36,11 +36,9 @@ def for_task(settings: TrainSettings, card: Card) -> TrainSettings:
 
 
 def _read(path: Path) -> tuple[str, ...]:
-    import yaml
-
     try:
-        found: Any = yaml.safe_load(path.read_text("utf-8"))  # JSON is YAML
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        found: Any = read_yaml_value(path)  # JSON is YAML
+    except ArmadaError as error:
         raise ArmadaError(f"--class-weights {path}: expected a JSON or YAML file of numbers: {error}") from None
     words = as_words(found)
     if not isinstance(words, tuple) or not all(isinstance(word, str) for word in words):

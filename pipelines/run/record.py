@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from distill import refuse_another
-from pipelines.files import write_json
+from pipelines.files import read_json, write_json
 from pipelines.run.request import RunRequest
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def finished(out: Path, identity: Mapping[str, Any]) -> RunResult | None:
     path = out / "run.json"
     if not path.exists():
         return None
-    run = json.loads(path.read_text("utf-8"))
+    run = read_json(path, "armada train", identity=dict, metrics=dict, train_seconds=float | int)
     refuse_another(run["identity"], json.loads(json.dumps(identity)), str(path))
     return RunResult(run["metrics"]["test"], run["metrics"]["validation"], run["train_seconds"], True)
 

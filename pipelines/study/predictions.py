@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from distill import Card, Split, score, score_texts
+from teacher_cache import ArmadaError
 
 PREDICTIONS, ROW_IDS = "predictions.npz", "row_ids"
 
@@ -43,11 +44,14 @@ def load_predictions(folder: Path, readout: str, ids: Sequence[str]) -> np.ndarr
     path = folder / PREDICTIONS
     if not path.is_file():
         return None
-    with np.load(path) as arrays:
-        if readout not in arrays:
-            return None
-        found: np.ndarray = arrays[readout]
-        kept = arrays[ROW_IDS].astype(str).tolist() if ROW_IDS in arrays else list(ids)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            if readout not in arrays:
+                return None
+            found: np.ndarray = arrays[readout]
+            kept = arrays[ROW_IDS].astype(str).tolist() if ROW_IDS in arrays else list(ids)
+    except Exception as error:  # zip files and arrays that are damaged raise many types
+        raise ArmadaError(f"{path}: expected the predictions that armada study writes, found: {error}") from None
     if len(found) != len(kept):
         return None
     if kept != list(ids):

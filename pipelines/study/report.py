@@ -5,14 +5,13 @@ Every text from a file is escaped in HTML: the template's autoescape is on.
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipelines.files import write_json
+from pipelines.files import read_json, write_json
 from pipelines.html_templates import template_environment
 from pipelines.number_format import duration, interval, plain, probability, signed
 from pipelines.study.config import Study, StudyFile, parse_study
@@ -20,7 +19,7 @@ from pipelines.study.costs import Costs, study_costs
 from pipelines.study.findings import READOUTS, Findings, find
 from pipelines.study.inputs import input_digests, study_splits
 from pipelines.study.joined.pilots import PilotSaid, agreement_in_words, matching, pilots_beside
-from pipelines.study.ledger.digests import ledger_of, sources_of
+from pipelines.study.ledger.digests import RECORD_KINDS, ledger_of, sources_of
 from pipelines.study.ledger.reruns import RESULTS, present_digest, with_cache
 from pipelines.study.markdown import markdown
 from pipelines.study.plots import curves, scale_of
@@ -28,6 +27,13 @@ from pipelines.study.runner import runs_of
 from pipelines.study.verdicts.comparisons import Comparison, Measured
 from teacher_cache import ArmadaError
 
+STATE_KINDS: dict[str, Any] = {
+    "text": str,
+    "file": str,
+    "digests": list,
+    "inputs": dict | None,
+    "read_from": str | None,
+}
 HTML, MARKDOWN = "report.html", "report.md"
 
 
@@ -71,17 +77,14 @@ def gather(out: Path, pilots: Sequence[PilotSaid] = ()) -> Report:
             f"{out}: expected the folder of a study, with study.json; run it by: armada study FILE --out "
             f"{shlex.quote(str(out))}"
         )
-    try:
-        state = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise ArmadaError(f"{path}: expected the JSON that armada study writes, found: {error}") from None
-    file = parse_study(state["text"].encode("utf-8"), Path(state["file"]))
+    state = read_json(path, "armada study", **STATE_KINDS)
+    file = parse_study(state["text"].encode("utf-8", "replace"), Path(state["file"]))
     file = with_cache(file, state["read_from"]) if state.get("read_from") else file
     runs = runs_of(file.study)
     splits = study_splits(file.study)
     findings = find(file.study, out, runs, splits.test)
     record = next((out / "runs").glob("*/*/run.json"), None)
-    facts = json.loads(record.read_text("utf-8")) if record else {}
+    facts = read_json(record, "armada study", **RECORD_KINDS) if record else {}
     digests = {name: facts.get("identity", {}).get(name) for name in ("train_digest", "test_digest")}
     ledger = ledger_of(file, out, runs, state.get("commits"))
     sources = sources_of(ledger, file.study.primary.arm)
@@ -109,13 +112,13 @@ def _changes(state: dict[str, Any], file: StudyFile) -> tuple[str, ...]:
             )
     if len(digests) > 1:
         warnings.append(
-            f"The study file was changed while the study ran: its digests were {', '.join(digests)}. Runs whose own "
-            "settings are the same in the last one are kept, the others were done again."
+            f"The study file was changed while the study ran: its digests were {', '.join(map(str, digests))}. Runs "
+            "whose own settings are the same in the last one are kept, the others were done again."
         )
     if not file.path.is_file():
         return (*warnings, f"The study file is no longer at {file.path}.")
     now = present_digest(file.path)
-    if now != digests[-1]:
+    if digests[-1:] != [now]:
         warnings.append(f"The study file was changed after these results: its digest is now {now}.")
     return tuple(warnings)
 

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.files import read_json
 from pipelines.run.request import RunRequest, layered, make_request
 from pipelines.study.config import Study
 from pipelines.study.declared.parts import FewShot
@@ -41,7 +41,7 @@ class Run:
 def read_outcome(folder: Path) -> dict[str, Any] | None:
     """What a finished run found; None where it isn't finished."""
     path = folder / OUTCOME
-    return json.loads(path.read_text("utf-8")) if path.exists() else None
+    return read_json(path, "armada study") if path.exists() else None
 
 
 def run_one(
@@ -158,7 +158,7 @@ def _student(study: Study, folder: Path, train: Split) -> tuple[TaskModel, torch
 
     from distill import Shared, StudentSpec, TrainSettings, open_task_model
 
-    record = json.loads((folder / "run.json").read_text("utf-8"))  # evaluate as the run has done
+    record = read_json(folder / "run.json", "armada train")  # evaluate as the run has done
     said = record["settings"]["student"]
     settings = TrainSettings(max_length=said["max_length"], seed=said["seed"])
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -170,4 +170,4 @@ def _student(study: Study, folder: Path, train: Split) -> tuple[TaskModel, torch
 
 def _curve(folder: Path) -> list[Any]:
     """The task loss of each epoch."""
-    return [epoch["task"] for epoch in json.loads((folder / "run.json").read_text("utf-8"))["epochs"]]
+    return [epoch["task"] for epoch in read_json(folder / "run.json", "armada train", epochs=list)["epochs"]]

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipelines.files import write_json
+from pipelines.files import read_json, write_json
 from pipelines.study.config import Study, StudyFile
 from pipelines.study.declared.parts import FewShot
 from pipelines.study.inputs import input_digests
@@ -102,5 +102,5 @@ def _aside(out: Path, run: Run, facts: Any) -> Path:
 def _asked(folder: Path) -> dict[str, Any] | None:
     """Return the facts that a run was asked for; None if that is not recorded, as before 2026-12."""
     path = folder / REQUEST
-    found: dict[str, Any] | None = json.loads(path.read_text("utf-8"))["facts"] if path.exists() else None
+    found: dict[str, Any] | None = read_json(path, "armada study", facts=dict)["facts"] if path.exists() else None
     return found

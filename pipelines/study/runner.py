@@ -109,12 +109,12 @@ def run_study(
 def _record_file(file: StudyFile, out: Path, commits: list[str] | None = None) -> None:
     """Keep the present text of the file, and every text that it has had by its digest, in their order; the cache that
     is read instead of the one of the file; and the commits of the cache, or those that are recorded."""
-    import json
-
-    from pipelines.files import write_json
+    from pipelines.files import read_json, write_json
 
     path = out / "study.json"
-    state: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {"digests": []}
+    state: dict[str, Any] = {"digests": []}
+    if path.exists():
+        state = read_json(path, "armada study", digests=list)
     digests = [digest for digest in state["digests"] if digest != file.digest]
     texts = {**state.get("texts", {}), file.digest: file.text}
     write_json(

@@ -75,7 +75,7 @@ class BatchApi:
 
     def file_bytes(self, file_id: str) -> int | None:
         """Return the size of a file; None if the server does not tell. Raises MissingError if there is no such file."""
-        size = self.patiently(lambda: self._json("GET", f"/files/{quote(file_id, '')}")).get("bytes")
+        size = self.patiently(lambda: self._json("GET", f"/files/{quoted(file_id)}")).get("bytes")
         return size if isinstance(size, int) and size >= 0 else None
 
     def create(self, file_id: str, metadata: dict[str, str]) -> dict[str, Any]:
@@ -122,16 +122,16 @@ class BatchApi:
 
     def retrieve(self, batch_id: str) -> dict[str, Any]:
         """Return a batch as it is now."""
-        return self.patiently(lambda: self._json("GET", f"/batches/{quote(batch_id, '')}"))
+        return self.patiently(lambda: self._json("GET", f"/batches/{quoted(batch_id)}"))
 
     def cancel(self, batch_id: str) -> None:
         """Ask the provider to stop a batch."""
-        self.patiently(lambda: self._json("POST", f"/batches/{quote(batch_id, '')}/cancel"))
+        self.patiently(lambda: self._json("POST", f"/batches/{quoted(batch_id)}/cancel"))
 
     def delete(self, file_id: str) -> None:
         """Delete a file. Raises ReplyError if the server does not answer; a file that is gone already is no error."""
         try:
-            self._json("DELETE", f"/files/{quote(file_id, '')}")
+            self._json("DELETE", f"/files/{quoted(file_id)}")
         except MissingError:
             return
 
@@ -180,15 +180,16 @@ class BatchApi:
 
     def _listed(self, path: str) -> Iterator[dict[str, Any]]:
         """Yield the entries of a list, page by page."""
-        after = ""
+        after, seen = "", set[str]()
         while True:
-            page = self._json("GET", path + (f"&after={quote(after, '')}" if after else ""))
-            entries = [entry for entry in page.get("data") or [] if isinstance(entry, dict)]
+            page = self._json("GET", path + (f"&after={quoted(after)}" if after else ""))
+            found = page.get("data")
+            entries = [entry for entry in found if isinstance(entry, dict)] if isinstance(found, list) else []
             yield from entries
-            last = str(entries[-1].get("id") or "") if entries else ""
-            if page.get("has_more") is not True or not last or last == after:
+            after = str(entries[-1].get("id") or "") if entries else ""
+            if page.get("has_more") is not True or not after or after in seen:
                 return
-            after = last
+            seen.add(after)
 
     def _json(self, method: str, path: str, *, seconds: float = 0.0, **request: Any) -> dict[str, Any]:
         limits = Limits(seconds or self.seconds, _REPLY_BYTES)
@@ -207,6 +208,11 @@ class BatchApi:
         if not isinstance(found, dict):
             raise ReplyError("transient", f"{self.url}{path}: expected a JSON object, found {body[:60]!r}")
         return found
+
+
+def quoted(name: str) -> str:
+    """Return a server's name of a file or batch as a part of an address."""
+    return quote(name, "", errors="replace")
 
 
 def _text(facts: dict[str, Any], name: str) -> str:

@@ -10,9 +10,8 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from urllib.parse import quote
 
-from teacher_cache.batches.api import BatchApi, MissingError
+from teacher_cache.batches.api import BatchApi, MissingError, quoted
 from teacher_cache.teachers.http_errors import classify
 from teacher_cache.teachers.http_reply import ReplyError, StatusError, http_module
 
@@ -55,7 +54,7 @@ def _pieces(api: BatchApi, file_id: str, start: int) -> Iterator[bytes]:
     """Yield the bytes of a file from `start` to its end: one request per part, or one for all if the server ignores
     ranges."""
     httpx = http_module()
-    url = api.address(f"/files/{quote(file_id, '')}/content")
+    url = api.address(f"/files/{quoted(file_id)}/content")
     place, total = start, None
     while total is None or place < total:
         headers = {**api.headers, "range": f"bytes={place}-{place + PART_BYTES - 1}"}
@@ -96,7 +95,7 @@ def _pieces(api: BatchApi, file_id: str, start: int) -> Iterator[bytes]:
 
 def _range_of(header: str) -> tuple[int, int | None]:
     """Return the first byte and the total of a Content-Range header; (-1, None) if it is unreadable."""
-    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", header.strip())
+    match = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", header.strip())
     if not match:
         return -1, None
     return int(match[1]), None if match[2] == "*" else int(match[2])

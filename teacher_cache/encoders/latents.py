@@ -171,7 +171,7 @@ def _latent_dimension(spec: Spec, vae: Checkpoint, size: int) -> int:
         config = vae.json("config.json")
         factor = int(2 ** (len(config["block_out_channels"]) - 1))
         channels = int(config["latent_channels"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise SpecError(f"{spec.text}: no config of an AutoencoderKL in {vae.folder}: {error!r}") from None
     if size < factor or size % factor:
         raise SpecError(f"{spec.text}: option size expects a multiple of {factor} for this model, found {size}")

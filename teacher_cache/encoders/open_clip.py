@@ -109,7 +109,7 @@ def _architecture(spec: Spec, name: str, file: str, open_clip: ModuleType) -> tu
         facts = json.loads(Path(file).read_text("utf-8"))
         config, preprocessing = facts.get("model_cfg", facts), facts.get("preprocess_cfg", {})
         _ = config["embed_dim"], config["vision_cfg"].keys(), config["text_cfg"].keys()
-    except (OSError, ValueError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SpecError(
             f"{spec.text}: config={file}: expected JSON with embed_dim, vision_cfg and text_cfg, found {error!r}"
         ) from None

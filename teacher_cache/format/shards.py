@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
-from teacher_cache.errors import CacheError
+from teacher_cache.errors import CacheError, repair_hint
 from teacher_cache.format.arrow import one_array
 from teacher_cache.format.columns import DRAWN_PROMPT, FAILURE_COLUMNS, FEATURE_FACTS, IMAGE_COLUMNS, REWRITE_COLUMNS
 from teacher_cache.format.tar_members import content_of, write_member
@@ -27,6 +27,11 @@ from teacher_cache.keys import sha256
 
 _OPTIONAL = ("cost_usd", "seconds", "input_tokens", "output_tokens")  # columns in which a value may be missing
 _FURTHER = ("feature", DRAWN_PROMPT.name)  # columns that a shard may have besides those of its schema
+# What is raised for a tar that is damaged, or whose facts are of other types or sizes than a picture's.
+_UNREADABLE = (
+    *(tarfile.TarError, pa.ArrowException, ValueError, TypeError, KeyError, OSError),
+    *(RecursionError, OverflowError, MemoryError),
+)
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -111,7 +116,7 @@ def index_of(path: Path) -> pa.Table:
             if picture["image_sha256"] != facts[key]["image_sha256"]:
                 raise CacheError(f"{path}: the picture {key}.{picture['suffix']} differs from its sha256")
         return _index([facts[key] | picture for key, picture in pictures.items()])
-    except (tarfile.TarError, pa.ArrowException, ValueError, TypeError, KeyError, OSError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise CacheError(f"{path}: no readable tar of pictures: {error!r}") from None
 
 
@@ -154,17 +159,31 @@ def schema_of(path: str) -> pa.Schema:
     return {**schemas, "rewrites": REWRITE_COLUMNS}[path.split("/")[0]]
 
 
+def rows_in(file: parquet.ParquetFile) -> int:
+    """Return the most rows that reading a Parquet file can give, as it states them: a few bytes can stand for billions,
+    so that the number is compared before anything is read."""
+    metadata = file.metadata
+    groups = sum(max(0, metadata.row_group(number).num_rows) for number in range(metadata.num_row_groups))
+    return int(max(groups, metadata.num_rows))
+
+
 def read_table(
-    stream: IO[bytes] | pa.BufferReader, name: str, schema: pa.Schema, columns: Sequence[str] | None = None
+    stream: IO[bytes] | pa.BufferReader,
+    name: str,
+    schema: pa.Schema,
+    columns: Sequence[str] | None = None,
+    rows: int | None = None,
 ) -> pa.Table:
     """Return some columns of a Parquet shard, without its metadata: by default those of the schema, and `feature` and
     `drawn_prompt` if it has them.
 
-    Raise CacheError, which names `name`, if the file is unreadable, lacks a column of the schema, or has no value in a
-    row that must have one.
+    Raise CacheError, which names `name`, if the file is unreadable, states another number of rows than `rows`, lacks a
+    column of the schema, or has no value in a row that must have one.
     """
     try:
         file = parquet.ParquetFile(stream, page_checksum_verification=True)
+        if rows is not None and (stated := rows_in(file)) != rows:
+            raise CacheError(f"{name}: expected {rows} rows, found {stated}; {repair_hint()}")
         found = file.schema_arrow
         for field in [*schema, *([DRAWN_PROMPT] if DRAWN_PROMPT.name in found.names else [])]:
             types = [found.field(place).type for place in found.get_all_field_indices(field.name)]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
-from typing import IO
+from typing import IO, Any
 
 from teacher_cache.errors import CacheError
 
@@ -38,8 +39,12 @@ def content_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     """Return the bytes of a file in a tar. Raise CacheError if it is none, and tarfile.ReadError if the tar ends."""
     if not member.isreg() or member.issparse() or tar.fileobj is None:
         raise CacheError(f"{tar.name!s}: expected only files, found {member.name!r}")
-    tar.fileobj.seek(member.offset_data)
-    data = tar.fileobj.read(member.size)
+    stream: Any = tar.fileobj
+    end = stream.seek(0, io.SEEK_END)
+    if not 0 <= member.offset_data <= member.offset_data + member.size <= end:  # before there is room for so many bytes
+        raise tarfile.ReadError(f"unexpected end of data in {member.name!r}")
+    stream.seek(member.offset_data)
+    data: bytes = stream.read(member.size)
     if len(data) < member.size:
         raise tarfile.ReadError(f"unexpected end of data in {member.name!r}")
     return data

@@ -74,7 +74,7 @@ def decode(cache: Cache, snapshot: Snapshot, draft: Path, fetched: Path | None, 
         return start - first
 
     def read_index(shard: Shard) -> np.ndarray:
-        return facts_of(shard_bytes(cache, shard, fetched), f"{cache.store}/{shard.path}")
+        return facts_of(shard_bytes(cache, shard, fetched), f"{cache.store}/{shard.path}", shard.rows)
 
     try:
         with progress(rows, "decode features", "row") as bar:

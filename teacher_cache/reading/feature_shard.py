@@ -18,7 +18,7 @@ import pyarrow.parquet as parquet
 from teacher_cache.errors import CacheError, repair_hint
 from teacher_cache.format.commits import Shard
 from teacher_cache.format.digests import from_hex
-from teacher_cache.format.shards import feature_matrix
+from teacher_cache.format.shards import feature_matrix, rows_in
 from teacher_cache.reading.fetching import shard_bytes
 from teacher_cache.storage.cache import Cache
 from teacher_cache.storage.snapshot import Snapshot
@@ -38,12 +38,14 @@ class FeatureShard:
 
     def facts(self) -> np.ndarray:
         """Return the image key and the picture digest of each row, (n, 64) uint8."""
-        return facts_of(self.data, self.where)
+        return facts_of(self.data, self.where, self.shape[0])
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield the features in order, in blocks (b, L). Raises CacheError if their shape or type is not the expected
         one."""
         rows = 0
+        if (stated := rows_in(_opened(self.data, self.where, ["feature"]))) != self.shape[0]:
+            raise self._mismatch((stated, self.shape[1]), self.dtype)
         for table in _batches(self.data, self.where, ["feature"]):
             column = table["feature"]
             if not pa.types.is_fixed_size_list(column.type) or column.null_count:
@@ -77,11 +79,14 @@ def open_shard(cache: Cache, snapshot: Snapshot, shard: Shard, fetched: Path | N
     )
 
 
-def facts_of(data: bytes | mmap.mmap, where: str) -> np.ndarray:
-    """Return the image key and the picture digest of each row of an index or a feature shard, (n, 64) uint8.
+def facts_of(data: bytes | mmap.mmap, where: str, rows: int) -> np.ndarray:
+    """Return the image key and the picture digest of each of the `rows` rows of an index or a feature shard, (n, 64)
+    uint8.
 
-    Raises CacheError if `data` is not Parquet or a key is no digest.
+    Raises CacheError if `data` is not Parquet, has another number of rows, or a key is no digest.
     """
+    if (stated := rows_in(_opened(data, where, _FACTS))) != rows:
+        raise CacheError(f"{where}: expected {rows} rows, found {stated}; {repair_hint()}")
     parts = [np.empty((0, 64), np.uint8)]
     for table in _batches(data, where, _FACTS, 1 << 20):
         parts.append(np.concatenate([from_hex(table[name], where) for name in _FACTS], axis=1))
@@ -90,12 +95,21 @@ def facts_of(data: bytes | mmap.mmap, where: str) -> np.ndarray:
 
 def _batches(data: bytes | mmap.mmap, where: str, columns: Sequence[str], rows: int = _BLOCK) -> Iterator[pa.Table]:
     """Yield columns of a Parquet file, whose digest has been checked, in tables of up to `rows` rows."""
+    file = _opened(data, where, columns)
     try:
-        file = parquet.ParquetFile(pa.BufferReader(pa.py_buffer(data)), pre_buffer=False)
-        for column in columns:
-            if file.schema_arrow.names.count(column) != 1:
-                raise CacheError(f"{where}: expected one column {column}, found {file.schema_arrow.names}")
         for batch in file.iter_batches(rows, columns=list(columns), use_threads=False):
             yield pa.Table.from_batches([batch])
     except (pa.ArrowException, ValueError, OSError, KeyError) as error:
         raise CacheError(f"{where}: expected a readable Parquet file: {error}") from None
+
+
+def _opened(data: bytes | mmap.mmap, where: str, columns: Sequence[str]) -> parquet.ParquetFile:
+    """Open a Parquet file that has each of some columns once."""
+    try:
+        file = parquet.ParquetFile(pa.BufferReader(pa.py_buffer(data)), pre_buffer=False)
+        names = file.schema_arrow.names
+    except (pa.ArrowException, ValueError, OSError, KeyError) as error:
+        raise CacheError(f"{where}: expected a readable Parquet file: {error}") from None
+    if absent := [column for column in columns if names.count(column) != 1]:
+        raise CacheError(f"{where}: expected one column {absent[0]}, found {names}")
+    return file

@@ -65,7 +65,7 @@ def read_chat_prices(text: str, model: str, *, price: str, file: str, is_openai:
             return ChatPrices()
         tokens = table[model]["tokens"]
         return ChatPrices(tokens=(check_price(text, tokens[_KINDS[0]]), check_price(text, tokens[_KINDS[1]])))
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
+    except (OSError, yaml.YAMLError, AttributeError, LookupError, TypeError, ValueError, RecursionError):
         expected = f"expected {{{model}: {{tokens: {{{', '.join(_KINDS)}: dollars per million}}}}}}"
         raise SpecError(f"{text}: {file}: {expected}") from None
 

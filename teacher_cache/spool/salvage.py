@@ -13,13 +13,14 @@ import shutil
 import sqlite3
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from teacher_cache.errors import CacheError
+from teacher_cache.files.disk import DiskFullError
 from teacher_cache.keys import sha256
 from teacher_cache.spool.database import PAGE, RAISE, SpoolDatabase
 from teacher_cache.spool.locks import BATCH
@@ -72,11 +73,10 @@ def _read_into(file: Path, fresh: Path) -> dict[str, int]:
     try:
         with _source(file, fresh) as source:
             for row, picture in _salvageable(source):
-                _insert(database, "rows", row)
-                if picture:
-                    _insert(database, "pictures", picture)
-                _insert(database, "calls", {name: row[name] for name in ("teacher", "image_key", "cost_usd")})
-                counts[row["state"]] += 1
+                call = {name: row.get(name) for name in ("teacher", "image_key", "cost_usd")}
+                parts = {"rows": row, **({"pictures": picture} if picture else {}), "calls": call}
+                if _insert(database, parts):
+                    counts[row["state"]] += 1
             _save_sums(source, database)
             _save_batches(source, database)
     finally:
@@ -132,13 +132,19 @@ def _lists_tables(source: sqlite3.Connection) -> bool:
 def _salvageable(source: sqlite3.Connection) -> Iterator[tuple[dict[str, Any], dict[str, Any] | None]]:
     """Yield the answered rows that are complete, drawn ones with their picture. A picture tells its row itself."""
     for picture in _rows(source, "pictures"):
-        with contextlib.suppress(ValueError, TypeError, KeyError):
+        with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError, RecursionError):
             row = json.loads(picture["row"])
-            if sha256(picture["data"]) == row["sha256"] and row["state"] == "drawn":
+            if sha256(picture["data"]) == row["sha256"] and row["state"] == "drawn" and _is_row(row):
                 yield row, picture
     for row in _rows(source, "rows"):
-        if row["state"] == "failed":
+        if row.get("state") == "failed" and _is_row(row):
             yield row, None
+
+
+def _is_row(row: dict[str, Any]) -> bool:
+    """Return whether a row has the values that every row has, with their types."""
+    texts, numbers = ("image_key", "teacher", "prompt", "prompt_key"), ("sample", "attempts")
+    return all(isinstance(row.get(name), str) for name in texts) and all(type(row.get(name)) is int for name in numbers)
 
 
 def _rows(source: sqlite3.Connection, table: str) -> Iterator[dict[str, Any]]:
@@ -169,19 +175,42 @@ def _numbered(cursor: sqlite3.Cursor) -> Iterator[tuple[int, dict[str, Any]]]:
         yield row.pop("number"), row
 
 
-def _insert(database: SpoolDatabase, table: str, row: dict[str, Any]) -> None:
-    marks = ", ".join("?" * len(row))
-    with database.transaction() as db:
-        db.execute(f"INSERT OR IGNORE INTO {table}({', '.join(row)}) VALUES ({marks})", tuple(row.values()))
+def _insert(database: SpoolDatabase, parts: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Insert a row into each of some tables, all or none. Return whether the tables take them: what is damaged may have
+    other columns and values."""
+    with _what_fits():
+        with database.transaction() as db:
+            for table, row in parts.items():
+                known = {column[1] for column in db.execute(f"PRAGMA table_info({table})")}
+                names = [name for name in row if name in known]
+                marks = ", ".join("?" * len(names))
+                db.execute(
+                    f"INSERT OR IGNORE INTO {table}({', '.join(names)}) VALUES ({marks})", [row[name] for name in names]
+                )
+        return True
+    return False
+
+
+@contextmanager
+def _what_fits() -> Iterator[None]:
+    """Leave out what the new tables do not take; a full disk still ends the salvage."""
+    try:
+        yield
+    except DiskFullError:
+        raise
+    except (sqlite3.Error, CacheError, OverflowError, UnicodeEncodeError):
+        return
 
 
 def _save_sums(source: sqlite3.Connection, database: SpoolDatabase) -> None:
     """Take over the sums of the ledger, which are larger than those of the saved rows, and the rates."""
     for row in _rows(source, "spent"):
-        with database.transaction() as db:
-            db.execute(RAISE, tuple(row.values()))
+        values = [row.get(name) for name in ("teacher", "calls", "cost_usd")]
+        if isinstance(values[0], str) and all(isinstance(value, int | float) for value in values[1:]):
+            with _what_fits(), database.transaction() as db:
+                db.execute(RAISE, values)
     for row in _rows(source, "rates"):
-        _insert(database, "rates", row)
+        _insert(database, {"rates": row})
 
 
 def _save_batches(source: sqlite3.Connection, database: SpoolDatabase) -> None:
@@ -189,5 +218,4 @@ def _save_batches(source: sqlite3.Connection, database: SpoolDatabase) -> None:
     for table, name in (("batches", "uid"), ("rows", "owner")):
         for row in _rows(source, table):
             if str(row.get(name)).startswith(BATCH) or re.fullmatch("[0-9a-f]{32}", str(row.get("uid"))):
-                with contextlib.suppress(sqlite3.Error, CacheError):  # of another table, if the first page was damaged
-                    _insert(database, table, row)
+                _insert(database, {table: row})

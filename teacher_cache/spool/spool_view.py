@@ -64,7 +64,8 @@ def view_spool(cache: Cache, newest: int = 0, since: float = 0.0) -> SpoolView:
                 counts = drawn if state == "drawn" else flying
                 counts[teacher] = counts.get(teacher, 0) + count
         for teacher, calls, usd in database.execute("SELECT teacher, calls, cost_usd FROM spent"):
-            spent[teacher] = (int(calls), max(0.0, round(float(usd), 9)))
+            with contextlib.suppress(ValueError, TypeError, OverflowError):  # damaged: the build will say so
+                spent[teacher] = (int(calls), max(0.0, round(float(usd), 9)))
         query = "SELECT image_key, row FROM pictures ORDER BY rowid DESC LIMIT ?"
         pictures = tuple(_waiting(key, text) for key, text in database.execute(query, (newest,)))
     return SpoolView(runs, minutes, drawn, failed, flying, spent, pictures, token)
@@ -88,5 +89,8 @@ def _workspace(cache: Cache) -> tuple[Path, str] | None:
 
 
 def _waiting(key: str, text: str) -> WaitingPicture:
-    row: dict[str, Any] = json.loads(text)
-    return WaitingPicture(key, str(row.get("teacher", "")), str(row.get("prompt", "")), int(row.get("sample") or 0))
+    try:
+        row: dict[str, Any] = json.loads(text)
+        return WaitingPicture(key, str(row.get("teacher", "")), str(row.get("prompt", "")), int(row.get("sample") or 0))
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):  # damaged: the build will say so
+        return WaitingPicture(str(key), "", "", 0)

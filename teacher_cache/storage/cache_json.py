@@ -35,7 +35,7 @@ def read_source(store: Store, path: str) -> Source:
     """
     facts = dict(read_json(store, path))
     spec, digest = facts.pop("spec", None), facts.pop("digest", None)
-    if not isinstance(spec, dict) or spec_digest(spec) != digest:
+    if not isinstance(spec, dict) or not isinstance(digest, str) or _digest_of(spec) != digest:
         raise CacheError(f"{store}/{path}: the digest {digest!r} is not that of the spec; {repair_hint()}")
     source = Source(spec, digest, facts)
     if source.name != path.split("/")[-2]:
@@ -45,6 +45,14 @@ def read_source(store: Store, path: str) -> Source:
         if type(dimension) is not int or not 0 < dimension < 1 << 24 or dtype not in ("float16", "float32"):
             raise CacheError(f"{store}/{path}: no encoder has {dimension!r} numbers of {dtype!r}; {repair_hint()}")
     return source
+
+
+def _digest_of(spec: dict[str, Any]) -> str | None:
+    """Return the digest of a spec; None if it has none, as one with NaN or half a character."""
+    try:
+        return spec_digest(spec)
+    except (ValueError, RecursionError):
+        return None
 
 
 def read_json(store: Store, path: str) -> dict[str, Any]:

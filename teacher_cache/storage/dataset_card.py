@@ -105,7 +105,10 @@ def largest_rounding_error(cache: Cache, teacher: Source, encoder: Source) -> st
     """
     found = []
     for shard in cache.shards(f"features/{teacher.name}/{encoder.name}/shards/")[:_MEASURED_SHARDS]:
-        with contextlib.suppress(NoFileError, pa.ArrowException, ValueError), cache.store.open(shard.path) as stream:
+        with (
+            contextlib.suppress(NoFileError, pa.ArrowException, ValueError, OSError),
+            cache.store.open(shard.path) as stream,
+        ):
             metadata = parquet.read_schema(stream).metadata or {}
             if text := metadata.get(b"armada.max_rounding_error"):
                 found.append(float(text))

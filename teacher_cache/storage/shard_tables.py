@@ -30,12 +30,12 @@ def read_shard(store: Store, shard: Shard, columns: Sequence[str] | None, *, che
         check_size(len(data))
         if sha256(data) != file.sha256:
             raise CacheError(f"{where}: sha256 differs from the commit's; {repair_hint()}")
-        table = read_table(pa.BufferReader(data), where, schema_of(file.path), columns)
+        table = read_table(pa.BufferReader(data), where, schema_of(file.path), columns, file.rows)
     else:
         with store.open(file.path) as stream:
             check_size(stream.seek(0, 2))
             stream.seek(0)
-            table = read_table(stream, where, schema_of(file.path), columns)
+            table = read_table(stream, where, schema_of(file.path), columns, file.rows)
     if table.num_rows != file.rows:
         raise CacheError(f"{where}: expected {file.rows} rows, found {table.num_rows}; {repair_hint()}")
     return table

@@ -172,7 +172,7 @@ def _json(path: Path, names: tuple[str, ...]) -> dict[str, str] | None:
     """Return an object of texts with these names; None if the file has none. A foreign file is no error."""
     try:
         facts: Any = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if isinstance(facts, dict) and all(isinstance(facts.get(name), str) for name in names):
         return facts

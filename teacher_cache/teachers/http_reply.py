@@ -18,6 +18,8 @@ from teacher_cache.teachers.http_direct import DirectConnections, NoConnectionEr
 if TYPE_CHECKING:
     from httpx2 import Client
 
+_DIGITS = 18  # most digits of a size
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -104,8 +106,10 @@ def read_body(client: Client, method: str, url: str, *, limits: Limits, **reques
     try:
         with _reply(client, method, url, limits, request) as reply:
             declared = reply.headers.get("content-length", "")
-            if declared.isdecimal() and int(declared) > limits.bytes:
-                raise ReplyError("undecodable", f"a body of {declared} bytes; at most {limits.bytes} are read")
+            if declared.isdecimal() and (len(declared) > _DIGITS or int(declared) > limits.bytes):
+                raise ReplyError(
+                    "undecodable", f"a body of {declared[:_DIGITS]} bytes; at most {limits.bytes} are read"
+                )
             body = bytearray()
             for piece in _pieces(reply, limits.bytes + 1):
                 body += piece
@@ -122,7 +126,7 @@ def read_body(client: Client, method: str, url: str, *, limits: Limits, **reques
         raise ReplyError("transient", f"no reply within {limits.seconds:g} s") from None
     except (httpx.TransportError, httpx.DecodingError, zlib.error, HTTPException, OSError) as error:
         raise ReplyError("transient", f"the reply was cut off: {error}") from None
-    except httpx.InvalidURL as error:
+    except (httpx.InvalidURL, UnicodeError) as error:  # half a character is no part of one
         raise ReplyError("undecodable", f"no usable URL: {error}", billed=False) from None
     if reply.status != 200:
         raise StatusError(reply.status, reply.headers, bytes(body))

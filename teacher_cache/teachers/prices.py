@@ -90,7 +90,7 @@ def read_prices(
             if model not in table:
                 return Prices()
         return _prices(text, dict(table[model]), size, quality)
-    except (OSError, yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError, RecursionError):
+    except (OSError, yaml.YAMLError, AttributeError, LookupError, TypeError, ValueError, RecursionError):
         expected = (
             f"expected {{{model}: {{'SIZE QUALITY' or default: dollars per picture}}}}, or these under `pictures` and "
             f"dollars per million of {', '.join(_TOKENS)} under `tokens`"

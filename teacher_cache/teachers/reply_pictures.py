@@ -92,7 +92,7 @@ def decode_base64(text: str) -> bytes:
     head, comma, rest = text.lstrip().partition(",")
     encoded = text.encode("utf-8", "replace")
     if comma and head[:5].lower() == "data:":
-        encoded = unquote_to_bytes(rest)
+        encoded = unquote_to_bytes(rest.encode("utf-8", "replace"))
         if not head.lower().endswith("base64"):
             return encoded
     encoded = b"".join(encoded.split()).translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")

@@ -16,7 +16,6 @@ import pyarrow.parquet as parquet
 import pytest
 
 from teacher_cache import (
-    ArmadaError,
     Cache,
     build,
     choose,
@@ -34,6 +33,7 @@ from teacher_cache.keys import canonical_json, sha256, spec_digest
 from teacher_cache.registry.packages import file_digest
 from teacher_cache.storage.pictures import image_rows
 from tests import fakes
+from tests.faults.attempts import Attempts, named
 from tests.teacher_cache.maintenance.caches import rows_of
 
 pytestmark = pytest.mark.faults
@@ -76,14 +76,8 @@ def commit(folder, *, text=None, **facts):
 
 def use(folder, tmp_path):
     """Run everything that reads a cache; return the messages of what was refused. Only ArmadaErrors are allowed."""
-    messages = []
-
-    def attempt(function):
-        try:
-            return function()
-        except ArmadaError as error:
-            messages.append(str(error))
-            return None
+    attempt = Attempts()
+    messages = attempt.messages
 
     def cache():
         return Cache(str(folder))
@@ -110,10 +104,6 @@ def use(folder, tmp_path):
     attempt(lambda: compact(cache(), vacuum=True, retain_hours=0))
     checked(repair=True)
     return messages
-
-
-def named(messages, *words):
-    return any(all(word in message for word in words) for message in messages)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from teacher_cache.keys import canonical_json, image_key, prompt_key, seed_of, spec_digest
+from teacher_cache.keys import canonical_json, image_key, prompt_key, rewrite_key, seed_of, spec_digest
 
 SPEC = {"kind": "diffusers", "model": "m", "steps": 20, "guidance": 7.5}
 
@@ -47,3 +47,16 @@ def test_composed_and_decomposed_unicode_have_the_same_key():
 def test_a_lone_surrogate_has_no_key():
     with pytest.raises(UnicodeEncodeError):
         prompt_key("\ud800")
+
+
+def test_a_picture_without_a_number_is_the_first_sample():
+    teacher, prompt = spec_digest(SPEC), prompt_key("a cat")
+    assert image_key(teacher, prompt) == image_key(teacher, prompt, 0)
+
+
+def test_a_rewritten_prompt_has_a_key_of_its_own_which_is_pinned_to_its_digits():
+    rewriter, prompt = spec_digest({"kind": "openai-chat", "model": "m"}), prompt_key("a cat")
+    assert rewrite_key(rewriter, prompt) == "b95fd81cfdcb810e49c57e2e0c51f34c71bed4e4e32318beadd57a5d8e675b86"
+    assert rewrite_key(rewriter, prompt) != rewrite_key(rewriter, prompt_key("a dog"))
+    assert rewrite_key(rewriter, prompt) != rewrite_key(prompt, rewriter)
+    assert rewrite_key(rewriter, prompt) != image_key(rewriter, prompt)

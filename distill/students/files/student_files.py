@@ -108,7 +108,7 @@ def _fault(path: Path) -> str:
     if path.suffix == ".json":
         try:
             json.loads(path.read_text("utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             return f"expected JSON: {error}"
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open

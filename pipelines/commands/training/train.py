@@ -67,14 +67,10 @@ def train(values: Mapping[str, Any], config: Path | None, as_json: bool) -> None
 
 
 def _read(path: Path) -> dict[str, Any]:
-    import yaml
-
+    from distill import read_yaml_value
     from teacher_cache import ArmadaError
 
-    try:
-        found = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ArmadaError(f"{path}: expected a YAML file of options: {error}") from None
+    found = read_yaml_value(path)
     if not isinstance(found, dict):
         raise ArmadaError(f"{path}: expected options by name, for example `lr: 1e-4`, found {type(found).__name__}")
     return {str(name): value for name, value in found.items()}

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from pipelines.files import json_text
+from pipelines.files import json_text, strict_json
+from pipelines.study.findings import READOUTS
 from pipelines.study.ledger.digests import sources_of
 from pipelines.study.ledger.reruns import RESULTS
 from pipelines.study.report import gather, results
@@ -70,6 +71,21 @@ class Entry(_Part):
     changes: tuple[str, ...] = ()
     ledger: dict[str, Any] = {}
 
+    @field_validator("by_readout")
+    @classmethod
+    def _are_read_outs(cls, found: tuple[ReadoutVerdict, ...]) -> tuple[ReadoutVerdict, ...]:
+        if unknown := [one.readout for one in found if one.readout not in READOUTS]:
+            raise ValueError(f"expected read-outs ({', '.join(READOUTS)}), found {unknown[0]!r:.90}")
+        return found
+
+    @field_validator("ledger")
+    @classmethod
+    def _has_runs(cls, ledger: dict[str, Any]) -> dict[str, Any]:
+        runs = ledger.get("runs", {})
+        if not isinstance(runs, dict) or not all(isinstance(run, dict) for run in runs.values()):
+            raise ValueError("expected the runs of a ledger by their names")
+        return ledger
+
     def of(self, readout: str) -> list[Difference]:
         """Return the differences that the verdict on a read-out judges."""
         judged = next(one for one in self.by_readout if one.readout == readout)
@@ -106,7 +122,7 @@ def _read(place: Path) -> list[Entry]:
     if not path.is_file():
         raise ArmadaError(f"{place}: expected a study's folder, or {RESULTS} of one or several studies; found neither")
     try:
-        data = json.loads(path.read_bytes())
+        data = strict_json(path.read_bytes())
         studies = data["studies"] if isinstance(data, dict) and "studies" in data else [data]
         return [Entry.model_validate(one) for one in studies]
     except ValidationError as error:
@@ -116,5 +132,5 @@ def _read(place: Path) -> list[Entry]:
             f"{path}: {place_in}: {fault['msg']}; expected results as armada report writes them since 2026-12; "
             "write them again by: armada report DIR"
         ) from None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ArmadaError(f"{path}: expected the JSON of results, found: {error}") from None

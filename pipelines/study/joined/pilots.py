@@ -84,7 +84,7 @@ def read_pilot(path: Path) -> PilotSaid | None:
             low=float(gain["low"]),
             high=float(gain["high"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         kind = type(error).__name__
         raise ArmadaError(f"{path}: expected what armada pilot writes, found {kind}: {error}") from None
 

@@ -6,18 +6,20 @@ They are those of the runs, as they recorded them. A ledger has no path, address
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from pipelines.files import read_json
 from pipelines.study.config import StudyFile
 from pipelines.study.inputs import input_digests
 from pipelines.study.run import Run, read_outcome
 from teacher_cache import Cache, canonical_json, sha256
 
+# The types of what a run's run.json has at least, and of what it may lack.
+RECORD_KINDS: dict[str, Any] = {"identity": dict, "versions": dict, "features": dict | None, "git": dict | None}
 PACKAGES = ("teacher_cache", "distill", "pipelines")
 
 
@@ -41,7 +43,7 @@ def sources_of(ledger: dict[str, Any], arm: str) -> tuple[str | None, str | None
     """Return the names of the teacher and the encoder that the runs of an arm have read; None if it is not recorded."""
     for name, run in ledger.get("runs", {}).items():
         if name.partition("/")[2].rpartition("-seed")[0] == arm and run.get("teacher"):
-            return run["teacher"], run["encoder"]
+            return run["teacher"], run.get("encoder")
     return None, None
 
 
@@ -70,10 +72,10 @@ def _record(folder: Path) -> dict[str, Any] | None:
     outcome, path = read_outcome(folder), folder / "run.json"
     if outcome is None or not path.is_file():
         return None
-    record: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    record = read_json(path, "armada study", **RECORD_KINDS)
     early = folder / "pretrained" / "run.json"
     if not record.get("features") and early.is_file():
-        pretraining = json.loads(early.read_text("utf-8"))
+        pretraining = read_json(early, "armada study", identity=dict | None, features=dict | None)
         record["features"] = pretraining.get("features")
         record["identity"]["view_digest"] = pretraining.get("identity", {}).get("view_digest")
     return {**record, "source_sha256": outcome.get("source_sha256")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipelines.files import read_json, strict_json
 from pipelines.study.config import StudyFile, digest_of, parse_study, read_study
 from pipelines.study.inputs import input_digests
 from pipelines.study.verdicts.comparisons import Measured
@@ -99,7 +99,7 @@ def read_record(path: Path, name: str | None = None) -> Recorded:
     if not path.is_file():
         raise ArmadaError(f"{path}: no such file; armada report {shlex.quote(str(path.parent))} writes it")
     try:
-        data = json.loads(path.read_bytes())
+        data = strict_json(path.read_bytes())
         studies = data["studies"] if isinstance(data, dict) and "studies" in data else [data]
         named = [one for one in studies if name is None or one["study"] == name]
         if len(named) != 1:
@@ -110,7 +110,7 @@ def read_record(path: Path, name: str | None = None) -> Recorded:
         fault = error.errors()[0]
         place = ".".join(map(str, fault["loc"])) or "file"
         found = f"{place}: {fault['msg']}"
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         found = str(error)
     raise ArmadaError(
         f"{path}: expected the results of a study with its ledger, which "
@@ -139,7 +139,7 @@ def _place_of(home: Path) -> Path:
     """Return the path of the study file if it still is where the study ran, else that of the results: paths in the
     study file start there."""
     if (home / STATE).is_file():
-        file = Path(json.loads((home / STATE).read_text("utf-8"))["file"])
+        file = Path(read_json(home / STATE, "armada study", file=str)["file"])
         if file.is_file():
             return file
     return home.resolve() / RESULTS

@@ -49,7 +49,7 @@ def _facts(spool: Spool, rows: list[SpoolRow]) -> Iterator[dict[str, Any]]:
             answer = json.loads(data)
             text = answer["text"]
             digest = sha256(text.encode("utf-8"))
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise CacheError(f"the spool: the rewritten text {row.image_key} is damaged") from None
         facts = {name: getattr(row, name) for name in ("prompt_key", "prompt", "cost_usd", "seconds", "attempts")}
         answered = {name: answer[name] for name in ("model", "input_tokens", "output_tokens")}

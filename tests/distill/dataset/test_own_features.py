@@ -221,7 +221,7 @@ def broken(tmp_path):
         ("unnamed.parquet", r"expected a column of keys \(prompt_key, prompt, id, text\), found caption, feature"),
         ("numbers.parquet", "column prompt, row 0: expected a text, found 0"),
         ("twice.parquet", "expected one row for sample 0 of .* found several"),
-        ("sample.parquet", "column sample, row 0: expected a number from 0, found -1"),
+        ("sample.parquet", "column sample, row 0: expected a number from 0 to 999, found -1"),
         ("bare.parquet", "expected one column of lists of floating-point numbers.*found none among prompt"),
         ("several.parquet", "expected one column of lists .*found a, b"),
     ],

@@ -1,11 +1,13 @@
 """The statistics agree with closed forms, and with simulated studies whose effect is known."""
 
+import warnings
+
 import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from pipelines.study.statistics import holm, holm_levels, judge, paired, smallest_detectable, verdicts
+from pipelines.study.statistics import holm, holm_levels, judge, paired, smallest_detectable, spread, verdicts
 
 STUDIES = 1000
 
@@ -96,3 +98,99 @@ def test_an_arm_that_equals_shuffled_did_not_help():
 def test_under_five_seeds_the_verdict_cannot_tell(seeds):
     assert set(judge(simulated([0.5, 0.5], seeds, sd=1e-4), 0.05, 0.01)) == {"cannot tell"}
     assert verdicts(np.array([0.1]), np.array([0.2]), 0.01, seeds) == "cannot tell"
+
+
+def test_one_seed_has_a_mean_and_no_spread():
+    found = paired(np.array([[0.3], [-0.1]]))
+    assert (found.mean.tolist(), found.p.tolist(), found.seeds) == ([0.3, -0.1], [1, 1], 1)
+    assert np.isnan(found.sd).all()
+    assert np.isnan(found.effect).all()
+    assert found.sd.shape == found.effect.shape == (2,)
+
+
+def test_two_seeds_have_a_spread():
+    found = paired(np.array([0.1, 0.3]))
+    assert (found.mean, found.sd, found.seeds) == (pytest.approx(0.2), pytest.approx(np.sqrt(0.02)), 2)
+    assert found.p == pytest.approx(stats.ttest_1samp([0.1, 0.3], 0).pvalue)
+
+
+def test_differences_without_spread_have_no_effect_size_whatever_their_mean():
+    found = paired(np.array([[0.5] * 4, [-0.5] * 4, [0.5, 0.5, 0.5, 0.25]]))  # exact in binary: the spread is zero
+    assert found.sd[:2].tolist() == [0, 0]
+    assert np.isnan(found.effect[:2]).all()
+    assert found.p[:2].tolist() == [0, 0]
+    assert np.isfinite(found.effect[2])
+
+
+def test_a_p_that_equals_its_level_is_rejected_as_in_holms_test():
+    np.testing.assert_allclose(holm_levels(np.array([0.025, 0.05]), 0.05), [0.025, 0.05])
+    np.testing.assert_allclose(holm_levels(np.array([0.026, 0.05]), 0.05), [0.025, 0.025])
+    np.testing.assert_allclose(
+        holm_levels(np.array([0.01, 0.01, 0.01]), 0.06), [0.02, 0.03, 0.06]
+    )  # equal ones in order
+
+
+def test_levels_of_several_studies_are_those_of_each():
+    p = np.array([[0.04, 0.001, 0.03], [0.9, 0.8, 0.7], [0.001, 0.002, 0.003]])
+    np.testing.assert_allclose(holm_levels(p, 0.05), [holm_levels(row, 0.05) for row in p])
+
+
+def test_an_adjusted_p_is_never_above_one_and_never_falls_with_p():
+    assert holm(np.array([0.5, 0.4])).tolist() == [0.8, 0.8]
+    assert holm(np.array([0.9, 0.9, 0.9])).tolist() == [1, 1, 1]
+    np.testing.assert_allclose(holm(np.array([0.03, 0.01, 0.011])), [0.03, 0.03, 0.03])
+
+
+def test_what_can_be_detected_is_unknown_for_one_seed_or_an_unknown_spread_and_nothing_is_lost_without_spread():
+    for sd, seeds in ((0.01, 1), (0.01, 0), (float("nan"), 5), (float("inf"), 5)):
+        assert np.isnan(smallest_detectable(sd, seeds, 0.05, 0.8))
+    assert smallest_detectable(0.0, 5, 0.05, 0.8) == 0
+    assert smallest_detectable(0.01, 2, 0.05, 0.8) > smallest_detectable(0.01, 3, 0.05, 0.8) > 0
+    assert smallest_detectable(0.02, 5, 0.05, 0.8) == pytest.approx(2 * smallest_detectable(0.01, 5, 0.05, 0.8))
+
+
+def test_a_verdict_needs_more_than_the_bound_itself():
+    def verdict(low, high, margin=0.01):
+        return str(verdicts(np.array(low), np.array(high), margin, 5))
+
+    assert verdict([0.0], [0.1]) == "cannot tell"
+    assert verdict([1e-9], [0.1]) == "helped"
+    assert verdict([-0.1], [0.01]) == "cannot tell"
+    assert verdict([-0.1], [0.00999]) == "did not help"
+    assert verdict([1e-9], [0.005]) == "helped"  # a small gain, but one
+    assert verdict([0.1, -0.1], [0.2, 0.2]) == "cannot tell"
+    assert verdict([0.1, -0.1], [0.2, 0.005]) == "did not help"
+
+
+def test_the_spread_of_values_is_their_mean_and_sample_deviation():
+    assert spread([1.0, 2.0, 3.0, 4.0]) == (2.5, pytest.approx(np.sqrt(5 / 3)))
+    assert spread([1.0, 3.0]) == (2.0, pytest.approx(np.sqrt(2)))
+    mean, deviation = spread([4.0])
+    assert mean == 4
+    assert np.isnan(deviation)
+
+
+def test_what_has_no_spread_is_no_warning():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paired(np.array([[0.0] * 3, [0.5] * 3]))
+        spread([1.0])
+
+
+def test_equal_ps_have_their_levels_in_their_order_however_many_they_are():
+    levels = holm_levels(np.full(400, 1e-9), 0.05)
+    np.testing.assert_allclose(levels, 0.05 / np.arange(400, 0, -1))
+
+
+def test_a_spread_of_one_is_no_special_case():
+    assert smallest_detectable(1.0, 5, 0.05, 0.8) == pytest.approx(100 * smallest_detectable(0.01, 5, 0.05, 0.8))
+
+
+def test_each_study_has_its_own_verdict():
+    low, high = np.array([[0.1], [-0.1], [-0.1]]), np.array([[0.2], [0.2], [0.001]])
+    assert verdicts(low, high, 0.01, 5).tolist() == ["helped", "cannot tell", "did not help"]
+
+
+def test_an_interval_that_reaches_beyond_the_margin_can_not_tell():
+    assert str(judge(np.array([[-0.02, 0.01, 0.02, -0.01, 0.0]]), 0.05, 0.01)) == "cannot tell"
+    assert str(judge(np.array([[-0.02, 0.01, 0.02, -0.01, 0.0]]), 0.05, 0.03)) == "did not help"

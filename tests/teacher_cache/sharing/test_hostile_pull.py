@@ -16,6 +16,7 @@ from teacher_cache import ArmadaError, Cache, build, merge, open_features, pull,
 from teacher_cache.format.commits import Shard, commit_bytes
 from teacher_cache.keys import canonical_json, sha256, spec_digest
 from tests import fakes
+from tests.faults.attempts import Attempts, named
 from tests.faults.test_hostile_cache import PROMPTS, WHO, add_parquet, commit, source_file
 from tests.teacher_cache.maintenance.caches import rows_of
 
@@ -49,15 +50,8 @@ def shared(request, evil):
 
 def use(url, tmp_path):
     """Pull a hostile cache into nothing and into a sound cache, and read it in its place; return the messages."""
-    messages = []
-
-    def attempt(function):
-        try:
-            return function()
-        except ArmadaError as error:
-            messages.append(str(error))
-            return None
-
+    attempt = Attempts()
+    messages = attempt.messages
     mine = tmp_path / "mine"
     build(Cache(str(mine), create=True), [*PROMPTS[:3], "my own"], fakes.teacher(), fakes.encoder())
     before = rows_of(Cache(str(mine)))
@@ -76,10 +70,6 @@ def use(url, tmp_path):
     attempt(lambda: status(Cache(url)))
     attempt(lambda: merge([Cache(url)], Cache(str(tmp_path / "merged"), create=True)))
     return messages
-
-
-def named(messages, *words):
-    return any(all(word in message for word in words) for message in messages)
 
 
 def files_outside(tmp_path):
