@@ -84,18 +84,8 @@ def build_requests(
     clock: Callable[[], float] = time.time,
 ) -> BuildReport:
     """Build requested pictures; see `build`."""
-    if options.budget_usd is not None:
-        check_prices(teacher)
-    if options.format not in FORMATS:
-        raise ArmadaError(f"--format: {not_one_of(FORMATS, options.format)}")
-    started = clock()
-    teacher_source, encoder_source = source_of_teacher(teacher), source_of_encoder(encoder)
-    provenance = Provenance(clock, options.prompts)
-    prompts = DrawnPrompts(recipe) if (recipe := recipe_of(teacher_source)) else None
-    requests = replace(requests, drawn=prompts) if prompts else requests
-    require_complete(cache, options.redraw_missing, provenance)
-    require_teacher(cache, teacher_source)
-    cache.store.sweep()
+    started, provenance = clock(), Provenance(clock, options.prompts)
+    (teacher_source, encoder_source), requests, prompts = begin(cache, requests, teacher, encoder, options, provenance)
     with open_spool(cache) as spool:
         planned = prepare(cache, spool, teacher, teacher_source, encoder_source, options, provenance)
         plan = make_plan(cache, teacher_source, encoder_source, requests, retry=options.retry)
@@ -119,7 +109,7 @@ def build_requests(
                 plan = plan.ready()
                 prompts.load(cache)
             with (
-                _run_log(cache, spool, plan, (teacher_source, encoder_source), options, clock) as log,
+                run_log(cache, spool, plan, (teacher_source, encoder_source), options, clock) as log,
                 Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background,
             ):
                 drawing = _drawing(spool, teacher, teacher_source, options, background, stop, clock)
@@ -146,14 +136,41 @@ def build_requests(
         in_batches=in_batches,
         rewritten=rewriting.rewritten if plan.texts else None,
     )
+    finish(cache, report)
+    return report
+
+
+def begin(
+    cache: Cache,
+    requests: Requests,
+    teacher: Teacher,
+    encoder: Encoder,
+    options: BuildOptions,
+    provenance: Provenance,
+) -> tuple[tuple[Source, Source], Requests, DrawnPrompts | None]:
+    """Check what every build needs, however it draws, and remove what dead writers left. Return the sources of teacher
+    and encoder, the requests, and the prompts that are drawn instead of the texts, if the teacher has a recipe."""
+    if options.budget_usd is not None:
+        check_prices(teacher)
+    if options.format not in FORMATS:
+        raise ArmadaError(f"--format: {not_one_of(FORMATS, options.format)}")
+    sources = source_of_teacher(teacher), source_of_encoder(encoder)
+    prompts = DrawnPrompts(recipe) if (recipe := recipe_of(sources[0])) else None
+    require_complete(cache, options.redraw_missing, provenance)
+    require_teacher(cache, sources[0])
+    cache.store.sweep()
+    return sources, replace(requests, drawn=prompts) if prompts else requests, prompts
+
+
+def finish(cache: Cache, report: BuildReport) -> None:
+    """Write what every build leaves beside its commits: the cache's card, and a checkpoint."""
     if report.drawn or report.encoded or report.calls:
         write_card(cache)
     with contextlib.suppress(CacheError):  # it is derived, and a cache with nothing to add may be read-only
         cache.log.write_checkpoint()
-    return report
 
 
-def _run_log(
+def run_log(
     cache: Cache,
     spool: Spool,
     plan: Plan,

@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from teacher_cache.building.completeness import require_complete, require_pictures, require_teacher
+from teacher_cache.building.builder import begin, finish, run_log
+from teacher_cache.building.completeness import require_pictures
 from teacher_cache.building.options import BuildOptions, BuildReport
 from teacher_cache.building.plan import make_plan
 from teacher_cache.building.requests import Requests
-from teacher_cache.building.rewriting.drawn import DrawnPrompts
-from teacher_cache.building.rewriting.phase import check_prices, record_failed_texts
+from teacher_cache.building.rewriting.phase import record_failed_texts
 from teacher_cache.building.same_pictures import redraw_notes
 from teacher_cache.building.spool_opening import build_folders, open_spool, prepare, settle, total_spent
 from teacher_cache.crews.allowances import Allowances
@@ -22,16 +22,14 @@ from teacher_cache.crews.coordination import Coordination
 from teacher_cache.crews.crew import Crew
 from teacher_cache.crews.messages import Setup
 from teacher_cache.crews.team import Team
-from teacher_cache.encoders import Encoder, source_of_encoder
-from teacher_cache.errors import ArmadaError, CacheError, not_one_of
+from teacher_cache.encoders import Encoder
+from teacher_cache.errors import ArmadaError, CacheError
 from teacher_cache.files.rights import check_writable
 from teacher_cache.format.provenance import Provenance
-from teacher_cache.format.recipes import recipe_of
 from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
-from teacher_cache.storage.dataset_card import write_card
-from teacher_cache.storage.samples import FORMATS, samples_folder, write_missing_samples
-from teacher_cache.teachers import Teacher, source_of_teacher
+from teacher_cache.storage.samples import samples_folder, write_missing_samples
+from teacher_cache.teachers import Teacher
 
 
 def build_by_workers(
@@ -63,18 +61,8 @@ def build_by_workers(
 
     Raises ArmadaError as `build_requests` does, and if workers die one after the other.
     """
-    if options.budget_usd is not None:
-        check_prices(teacher)
-    if options.format not in FORMATS:
-        raise ArmadaError(f"--format: {not_one_of(FORMATS, options.format)}")
-    started = clock()
-    sources = source_of_teacher(teacher), source_of_encoder(encoder)
-    provenance = Provenance(clock, options.prompts)
-    prompts = DrawnPrompts(recipe) if (recipe := recipe_of(sources[0])) else None
-    requests = replace(requests, drawn=prompts) if prompts else requests
-    require_complete(cache, options.redraw_missing, provenance)
-    require_teacher(cache, sources[0])
-    cache.store.sweep()
+    started, provenance = clock(), Provenance(clock, options.prompts)
+    sources, requests, prompts = begin(cache, requests, teacher, encoder, options, provenance)
     url = os.path.abspath(cache.store.url) if cache.store.is_local else cache.store.url
     setup = Setup(url, *specs, sources[0].digest, sources[1].digest, options, concurrency, workers=crew.size)
     with crew, _opened(crew, setup, cache) as spool:
@@ -108,11 +96,16 @@ def build_by_workers(
                 cache, *sources, teacher.price_usd, in_flight, requests, options, team, allowances, stop
             )
             try:
-                work.draw(plan)
-                if work.stopped != "interrupted":
-                    out_of_budget, work.stopped = work.stopped, ""
-                    work.encode()
-                    work.stopped = work.stopped or out_of_budget
+                with run_log(cache, spool, plan, sources, options, clock) as log:
+                    with log.drawing(team.counts):
+                        work.draw(plan)
+                        if work.stopped == "interrupted":  # the calls in flight count, too
+                            team.wait()
+                    if work.stopped != "interrupted":
+                        out_of_budget, work.stopped = work.stopped, ""
+                        work.encode()
+                        work.stopped = work.stopped or out_of_budget
+                    log.stopped = work.stopped
             finally:
                 team.end(at_once=True)
                 team.wait()
@@ -141,10 +134,7 @@ def build_by_workers(
         seconds=clock() - started,
         stopped=stopped or ("interrupted" if stop() else ""),
     )
-    if report.drawn or report.encoded or report.calls:
-        write_card(cache)
-    with contextlib.suppress(CacheError):  # it is derived, and a cache with nothing to add may be read-only
-        cache.log.write_checkpoint()
+    finish(cache, report)
     return report
 
 

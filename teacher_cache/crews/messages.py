@@ -75,6 +75,8 @@ class Report:
     received: int = 0  # orders
     waiting: int = 0  # rows of its orders that it has not claimed yet
     claimed: int = 0  # rows
+    drawn: int = 0  # pictures
+    failed: int = 0  # pictures
     is_idle: bool = False  # all its orders are done, and what came of them is committed
     counts: Mapping[str, int] = field(default_factory=dict)  # units done, by the label of the bar that shows them
     refused: int = 0  # features of `Encode` orders that are no numbers, or zero

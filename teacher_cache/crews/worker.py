@@ -40,6 +40,8 @@ class Worker:
         self._received = 0
         self._waiting = 0  # rows
         self._claimed = 0  # rows
+        self._drawing: OrderedDrawing | None = None  # of this round
+        self._drawn, self._failed = 0, 0  # pictures, of the rounds before
         self._is_busy = True
         self._counts: Counter[str] = Counter()
         self._encoded = Encoded()
@@ -73,12 +75,15 @@ class Worker:
     def report(self) -> Report:
         """Return what was done so far."""
         with self._changed:
+            drawn, failed = self._outcomes()
             report = Report(
                 is_ready=bool(self._ledger),
                 ledger=self._ledger,
                 received=self._received,
                 waiting=self._waiting,
                 claimed=self._claimed,
+                drawn=drawn,
+                failed=failed,
                 is_idle=not self._is_busy and not self._orders,
                 counts=dict(self._counts),
                 refused=self._encoded.refused,
@@ -92,6 +97,12 @@ class Worker:
             if self._spool:
                 self._spent = self._spool.spent(self._setup.teacher_digest)
             return replace(report, spent=self._spent)
+
+    def _outcomes(self) -> tuple[int, int]:
+        """Return how many pictures were drawn and have failed."""
+        if self._drawing is None:
+            return self._drawn, self._failed
+        return self._drawn + self._drawing.drawn, self._failed + sum(dict(self._drawing.failed).values())
 
     def run(self) -> None:
         """Work until an `End` has come. An error in words ends the work and is in the report; any other is raised."""
@@ -172,12 +183,15 @@ class Worker:
                 spool, self._teacher, self._source, self._setup.options, background, self._stops, time.time
             )
             drawing.allowance = lambda: self._allowance
+            self._drawing = drawing
             try:
                 drawing.run(cast(Plan, Stream(order, self._more, self._claim)), self._planned)
             finally:
                 background.seal_all()
                 with self._changed:
                     self._waiting = sum(len(one.rows) for one in self._orders if isinstance(one, Draw))
+                    self._drawn, self._failed = self._outcomes()
+                    self._drawing = None
             background.wait()
         self._stopped = drawing.stopped
 
