@@ -21,7 +21,7 @@ from teacher_cache.building.options import BuildOptions, BuildReport
 from teacher_cache.building.plan import Plan, batched_in, make_plan
 from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.rewriting.drawn import DrawnPrompts
-from teacher_cache.building.rewriting.phase import RewritingDone, check_prices, record_failed_texts, rewrite_texts
+from teacher_cache.building.rewriting.phase import RewritingDone, check_prices, with_rewritten_texts
 from teacher_cache.building.spool_opening import (
     build_folders,
     open_spool,
@@ -94,20 +94,10 @@ def build_requests(
             check_writable(cache.store, build_folders(teacher_source, encoder_source))
         rewriting = RewritingDone()
         try:
-            if prompts and plan.rewrites:
-                prompts.load(cache)  # a damaged row is found before a call is paid for
-                rewriting = rewrite_texts(
-                    cache, spool, teacher, teacher_source, plan, planned, options, provenance, stop, clock
-                )
-                planned = spool.last_seal()
-                cache.refresh()
-                plan = make_plan(
-                    cache, teacher_source, encoder_source, requests, retry=options.retry, retry_rewrites=()
-                )
-            if prompts and plan.texts:
-                record_failed_texts(cache, spool, teacher_source, plan, provenance)
-                plan = plan.ready()
-                prompts.load(cache)
+            if prompts:
+                sources = teacher_source, encoder_source
+                facts = requests, prompts, planned, options, provenance, stop, clock
+                plan, planned, rewriting = with_rewritten_texts(cache, spool, teacher, sources, plan, *facts)
             with (
                 run_log(cache, spool, plan, (teacher_source, encoder_source), options, clock) as log,
                 Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background,

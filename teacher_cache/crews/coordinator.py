@@ -14,16 +14,16 @@ from teacher_cache.building.completeness import require_pictures
 from teacher_cache.building.options import BuildOptions, BuildReport
 from teacher_cache.building.plan import make_plan
 from teacher_cache.building.requests import Requests
-from teacher_cache.building.rewriting.phase import record_failed_texts
+from teacher_cache.building.rewriting.phase import RewritingDone, with_rewritten_texts
 from teacher_cache.building.same_pictures import redraw_notes
-from teacher_cache.building.spool_opening import build_folders, open_spool, prepare, settle, total_spent
+from teacher_cache.building.spool_opening import build_folders, open_spool, prepare, settle, sources_of, total_spent
 from teacher_cache.crews.allowances import Allowances
 from teacher_cache.crews.coordination import Coordination
 from teacher_cache.crews.crew import Crew
 from teacher_cache.crews.messages import Setup
 from teacher_cache.crews.team import Team
 from teacher_cache.encoders import Encoder
-from teacher_cache.errors import ArmadaError, CacheError
+from teacher_cache.errors import CacheError
 from teacher_cache.files.rights import check_writable
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.spool.spool import Spool
@@ -67,18 +67,17 @@ def build_by_workers(
     setup = Setup(url, *specs, sources[0].digest, sources[1].digest, options, concurrency, workers=crew.size)
     with crew, _opened(crew, setup, cache) as spool:
         planned = prepare(cache, spool, teacher, *sources, options, provenance)
-        before = total_spent(cache, spool, sources[0])
+        before = total_spent(cache, spool, *sources_of(sources[0]))
         plan = make_plan(cache, *sources, requests)
         require_pictures(cache, *sources, requests.index)
-        if plan.rewrites:
-            raise ArmadaError(
-                f"--workers: {plan.rewrites} texts are not rewritten yet, which one process does; build without "
-                "--workers first: what is rewritten is not asked again"
-            )
-        if prompts and plan.texts:
-            record_failed_texts(cache, spool, sources[0], plan, provenance)
-            plan = plan.ready()
-            prompts.load(cache)
+        rewriting = RewritingDone()
+        if prompts:  # this process rewrites the texts, and the workers draw
+            facts = requests, prompts, planned, options, provenance, stop, clock
+            try:
+                plan, planned, rewriting = with_rewritten_texts(cache, spool, teacher, sources, plan, *facts)
+            finally:
+                with contextlib.suppress(CacheError):
+                    settle(cache, spool, provenance)
         if crew.shares_spool:
             setup = replace(setup, planned=planned)
             allowances = None
@@ -117,7 +116,7 @@ def build_by_workers(
             left = make_plan(cache, *sources, requests)
             if options.format == "webdataset" and stopped != "interrupted":
                 write_missing_samples(cache, *sources, cache.store, samples_folder(*sources))
-        total = total_spent(cache, spool, sources[0])
+        total = total_spent(cache, spool, *sources_of(sources[0]))
     report = BuildReport(
         rows=plan.requests.rows,
         unique_prompts=plan.requests.unique_prompts,
@@ -132,7 +131,8 @@ def build_by_workers(
         calls_total=total[0],
         cost_usd_total=total[1],
         seconds=clock() - started,
-        stopped=stopped or ("interrupted" if stop() else ""),
+        stopped=stopped or rewriting.stopped or ("interrupted" if stop() else ""),
+        rewritten=rewriting.rewritten if plan.texts else None,
     )
     finish(cache, report)
     return report

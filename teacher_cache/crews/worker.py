@@ -14,7 +14,7 @@ from typing import cast
 
 from teacher_cache.building.encoding import Encoded, encode
 from teacher_cache.building.plan import Plan
-from teacher_cache.building.spool_opening import open_spool, prepare, settle
+from teacher_cache.building.spool_opening import open_spool, prepare, settle, sources_of
 from teacher_cache.crews.devices import open_adapters
 from teacher_cache.crews.messages import Allowance, Draw, Encode, End, Order, Report, Setup
 from teacher_cache.crews.ordered_drawing import Hosts, OrderedBackground, OrderedDrawing, Stream
@@ -95,7 +95,7 @@ class Worker:
             )
         with self._opened:  # after the rest: what an idle worker has spent is all
             if self._spool:
-                self._spent = self._spool.spent(self._setup.teacher_digest)
+                self._spent = self._spool.spent(*self._digests)
             return replace(report, spent=self._spent)
 
     def _outcomes(self) -> tuple[int, int]:
@@ -118,6 +118,7 @@ class Worker:
         setup = self._setup
         self._teacher, self._encoder = open_adapters(setup)
         self._source, self._encoder_source = source_of_teacher(self._teacher), source_of_encoder(self._encoder)
+        self._digests = [source.digest for source in sources_of(self._source)]
         self._cache = Cache(setup.cache)
         self._provenance = Provenance(time.time, setup.options.prompts)
         with open_spool(self._cache) as spool:
@@ -137,7 +138,7 @@ class Worker:
                         self._draw(spool, order)
             finally:
                 with self._opened:
-                    self._spent, self._spool = spool.spent(self._source.digest), None
+                    self._spent, self._spool = spool.spent(*self._digests), None
                 spool.add_rate(
                     f"encoder {self._encoder_source.name}",
                     self._encoded.written + self._encoded.refused,
@@ -180,7 +181,14 @@ class Worker:
         )
         with background:
             drawing = OrderedDrawing(
-                spool, self._teacher, self._source, self._setup.options, background, self._stops, time.time
+                spool,
+                self._teacher,
+                self._source,
+                self._setup.options,
+                background,
+                self._stops,
+                time.time,
+                shared=tuple(self._digests[1:]),
             )
             drawing.allowance = lambda: self._allowance
             self._drawing = drawing

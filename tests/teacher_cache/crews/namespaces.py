@@ -29,9 +29,7 @@ def run_with_ray(module: str, *arguments: object, seconds: float = 1700) -> dict
     if not has_namespaces():
         pytest.skip("no network namespace can be made here")
     program = [sys.executable, "-m", module, *map(str, arguments)]
-    with tempfile.TemporaryDirectory(
-        prefix="ray-", dir="/tmp", ignore_cleanup_errors=True
-    ) as short:  # sockets lie in it
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as short:  # for sockets
         done = subprocess.run(
             ["unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *program],
             env={**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "RAY_TMPDIR": short},
