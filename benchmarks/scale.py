@@ -5,8 +5,8 @@
 Synthetic rows of 256 float16 are planned, written by four workers, merged, compacted, verified, pushed, pulled, opened,
 and read for one epoch in random order. Each step runs in a process of its own, whose time and peak of anonymous memory
 (files that it maps don't count) are measured, without its imports; of several workers, from the beginning of the first
-to the end of the last one, and the sum of memory. Growth exponents are taken between each size and the next, of steps that take
-a second. Exit code 3 if one is above 1.1, or a step has more anonymous memory than 2 GiB.
+to the end of the last one, and the sum of memory. Growth exponents are taken between each size and the next, of steps
+that take a second. Exit code 3 if one is above 1.1, or a step has more anonymous memory than 2 GiB.
 Pictures are indexes only, whose tars are dummies. 10 million rows take 16 GB of disk.
 """
 
