@@ -148,7 +148,7 @@ class Team:
     def counts(self) -> Counts:
         """Return what all workers have done so far, for the log of runs."""
         reports = self._reports()
-        calls = sum(last[0] - first[0] for first, last in self._spent.values())
+        calls = int(sum(last[0] - first[0] for first, last in self._spent.values()))
         usd = sum(last[1] - first[1] for first, last in self._spent.values())
         return Counts(sum(one.drawn for one in reports), sum(one.failed for one in reports), calls, round(usd, 9))
 
