@@ -31,14 +31,13 @@ def ledgers(folder):
 
 @pytest.mark.faults
 def test_an_actor_with_a_notice_of_termination_commits_and_another_one_goes_on(tmp_path):
-    found = run_with_ray(BUILDS, tmp_path, 60, "one", "notice", seconds=280)
+    found = run_with_ray(BUILDS, tmp_path, 40, "one", "notice", seconds=280)
     assert found["code"] == 3, found["errors"]
     assert "another one takes its place" in found["errors"]
     assert "Traceback" not in found["errors"]
-    expected, report = one_process(tmp_path, 60)
-    assert content(tmp_path / "cache") == expected
-    assert found["calls"] == found["unique"] == found["report"]["calls_total"] == 60
-    assert found["report"]["failed"] == report["failed"]
+    assert found["calls"] == found["unique"] == found["report"]["calls_total"] == 40
+    rows = Counter(facts[0] if len(facts[0]) < 64 else facts[1] for facts in content(tmp_path / "cache").values())
+    assert rows == {"1": 38, "refused": 2}, "a picture with one feature, or a reason"
 
 
 class TestKills:
