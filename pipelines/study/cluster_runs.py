@@ -85,10 +85,14 @@ class ClusterRuns:
             self._end(started)
             if isinstance(error.cause, ArmadaError):
                 raise ArmadaError(str(error.cause)) from None
-            raise
+            raise ArmadaError(
+                f"--ray: {started.run.name} can't be started on a machine of the cluster: "
+                f"{type(error.cause).__name__}: {error.cause}"
+            ) from None
         except errors.RayError as error:  # the actor is dead, or its machine
             self._end(started)
-            reason = str(error).strip().splitlines()[0]
+            lines = str(error).strip().splitlines()
+            reason = lines[-1 if "creation task" in lines[0] else 0].strip()  # the last line of a traceback says what
             if started.deaths + 1 == _DEATHS:
                 self._say(f"{started.run.name}: its actor was killed {_DEATHS} times, perhaps for its memory: {reason}")
                 return started.run, None
