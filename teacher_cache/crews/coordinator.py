@@ -70,6 +70,8 @@ def build_by_workers(
         before = total_spent(cache, spool, *sources_of(sources[0]))
         plan = make_plan(cache, *sources, requests)
         require_pictures(cache, *sources, requests.index)
+        if plan.calls or plan.features_at_hand < len(requests):
+            check_writable(cache.store, build_folders(*sources))
         rewriting = RewritingDone()
         if prompts:  # this process rewrites the texts, and the workers draw
             facts = requests, prompts, planned, options, provenance, stop, clock
@@ -86,7 +88,6 @@ def build_by_workers(
             allowances = Allowances(options.max_calls, options.budget_usd, teacher.price_usd)
         left, stopped, refused = plan, "", 0
         if plan.calls or plan.features_at_hand < len(requests):
-            check_writable(cache.store, build_folders(*sources))
             for note in redraw_notes(cache, sources[0], plan):
                 print(f"teacher {sources[0].spec.get('kind', '')}: {note}", file=sys.stderr)
             team = Team(crew, setup, allowances)
