@@ -19,6 +19,15 @@ from tests.teacher_cache.crews.namespaces import processes
 from tests.teacher_cache.crews.ray_nodes import Machines
 
 
+def is_early(process: int) -> bool:
+    """Return whether an actor has just begun with its run, whose log is its standard output."""
+    try:
+        log = Path(os.readlink(f"/proc/{process}/fd/1"))
+    except OSError:
+        return False
+    return log.name == "log.txt" and not (log.parent / "student").exists()
+
+
 def main() -> None:
     study, out = Path(sys.argv[1]), Path(sys.argv[2])
     mark = {"ARMADA_STUDY_TEST": str(out)}
@@ -46,7 +55,8 @@ def main() -> None:
         wait_for(1)
         victims: list[int] = []
         while not victims:
-            victims = processes("_Actor.do", f"ARMADA_STUDY_TEST={out}")
+            assert process.poll() is None, process.communicate()[1]
+            victims = [one for one in processes("_Actor.do", f"ARMADA_STUDY_TEST={out}") if is_early(one)]
             time.sleep(0.01)
         os.kill(victims[0], signal.SIGKILL)
         wait_for(3)
