@@ -6,6 +6,7 @@ row stands for itself. No question ever has more or fewer right choices than its
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +16,9 @@ from distill.tasks.examples import Example, UnlabelledError, examples_of
 from distill.tasks.labels import HIDDEN_NUMBER, plain
 from distill.tasks.raw_rows import RawRows
 from teacher_cache import ArmadaError, MissingPackageError, canonical_json, sha256
+
+# ASCII without HTML entities, control characters and carriage returns: ftfy has nothing to mend, and is slow to say so.
+NOTHING_TO_FIX = re.compile(r"[ -%'-~\n\t]*").fullmatch
 
 
 class Row(NamedTuple):
@@ -118,5 +122,4 @@ def _cleaner(card: Card) -> Callable[[str], str]:
         import ftfy
     except ModuleNotFoundError:
         raise MissingPackageError("ftfy", "demo", f"the task {card.name}") from None
-    clean: Callable[[str], str] = ftfy.fix_text
-    return clean
+    return lambda text: text if NOTHING_TO_FIX(text) else ftfy.fix_text(text)

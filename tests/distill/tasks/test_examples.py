@@ -1,8 +1,11 @@
 """What the student reads and what the teacher is asked: marks, blanks, markup, and rows without an input."""
 
+import ftfy
 import pytest
+from hypothesis import example, given, strategies as st
 
 from distill.cards.cards import load_card
+from distill.tasks.distinct_rows import NOTHING_TO_FIX
 from distill.tasks.examples import examples_of
 from teacher_cache import ArmadaError
 
@@ -100,3 +103,11 @@ def test_the_prompt_has_the_hypothesis_first_for_a_teacher_with_a_short_window(n
     row = {**dict.fromkeys(card.columns, "a long text"), card.text[1].strip("{}"): "The hypothesis.", "label": 0}
     (found,) = examples_of(card, row, str)
     assert found.prompt == "The hypothesis. a long text"
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+@example("a &amp; b")
+@example("a\r\nb")
+@example("\x1b[1mbold\x1b[0m")
+def test_the_texts_that_are_not_given_to_ftfy_are_those_that_it_would_return_unchanged(text):
+    assert not NOTHING_TO_FIX(text) or ftfy.fix_text(text) == text

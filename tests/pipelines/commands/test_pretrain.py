@@ -9,6 +9,7 @@ import pytest
 
 from tests.distill.tiny import save_student, split
 from tests.pipelines.cli import FAKES, armada, command, environment, ranks_command, ranks_environment
+from tests.pipelines.studies import write_card
 
 TEXTS = split(40).prompts
 
@@ -65,7 +66,7 @@ def test_train_takes_the_student_and_gives_it_a_head_of_its_own(pretrained):
     rows.write_text(
         "text,sentiment\n" + "".join(f"{text},{('negative', 'positive')[len(text) % 2]}\n" for text in TEXTS)
     )
-    words = ("train", "--task", "demo/sentiment", "--data-files", rows, "--student", folder / "run" / "student")
+    words = ("train", "--task", write_card(folder), "--data-files", rows, "--student", folder / "run" / "student")
     run = armada(*words, "--control", "undistilled", "--max-steps", 1, "--out", folder / "task")
     assert run.returncode == 0, run.stderr
     assert json.loads((folder / "task" / "run.json").read_text())["weights"]["new"] == [

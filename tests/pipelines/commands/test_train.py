@@ -12,6 +12,7 @@ import pytest
 from teacher_cache import Cache
 from tests.distill.tiny import save_student
 from tests.pipelines.cli import FAKES, armada, command, environment, ranks_command, ranks_environment
+from tests.pipelines.studies import write_card
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +25,8 @@ def trained(tmp_path_factory):
     student = save_student(folder / "student")
     built = armada("cache", "build", data, *FAKES, "--cache", folder / "cache")
     assert built.returncode == 0, built.stderr
-    words = ("train", "--task", "demo/sentiment", "--student", student, "--cache", folder / "cache", "--batch-size", 8)
+    card = write_card(folder)
+    words = ("train", "--task", card, "--student", student, "--cache", folder / "cache", "--batch-size", 8)
     run = armada(*words, "--data-files", data, "--out", folder / "run", "--json")
     assert run.returncode == 0, run.stderr
     return folder, data, words, run
@@ -85,7 +87,7 @@ def test_the_run_leaves_a_plain_checkpoint_and_nothing_of_the_distillation(train
 
     folder = trained[0]
     names = sorted(path.name for path in (folder / "run").iterdir())
-    assert names == ["metrics.jsonl", "run.json", "student"]
+    assert names == ["card.yaml", "metrics.jsonl", "run.json", "student"]
     model = AutoModelForSequenceClassification.from_pretrained(folder / "run" / "student")
     assert model.config.id2label == {0: "negative", 1: "neutral", 2: "positive"}
     weights = load_file(folder / "run" / "student" / "model.safetensors")
@@ -94,7 +96,7 @@ def test_the_run_leaves_a_plain_checkpoint_and_nothing_of_the_distillation(train
 
 def test_undistilled_needs_no_cache(trained):
     folder, data, _, _ = trained
-    words = ("train", "--task", "demo/sentiment", "--student", folder / "student", "--control", "undistilled")
+    words = ("train", "--task", folder / "sentiment.yaml", "--student", folder / "student", "--control", "undistilled")
     run = armada(*words, "--data-files", data, "--out", folder / "plain", "--batch-size", 8)
     assert run.returncode == 0, run.stderr
     assert json.loads((folder / "plain" / "run.json").read_text())["identity"]["view_digest"] is None
@@ -114,7 +116,12 @@ def test_two_processes_train_one_student_and_write_one_record(trained):
     facts = json.loads((folder / "two" / "run.json").read_text())
     assert facts["ranks"] == 2
     assert json.loads(run.stdout)["metrics"] == facts["metrics"]["test"]
-    assert sorted(path.name for path in (folder / "two").iterdir()) == ["metrics.jsonl", "run.json", "student"]
+    assert sorted(path.name for path in (folder / "two").iterdir()) == [
+        "card.yaml",
+        "metrics.jsonl",
+        "run.json",
+        "student",
+    ]
     assert len((folder / "two" / "metrics.jsonl").read_text().splitlines()) == 9
 
 

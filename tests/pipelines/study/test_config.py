@@ -57,7 +57,7 @@ def test_the_metric_is_the_first_of_the_card_where_the_study_names_none(tmp_path
         ({"teacher": None}, r"arms\.relational\.teacher: expected one of this arm, or of the whole study, found none"),
         ({"task": "my.yaml"}, r"study\.yaml: task: .*my\.yaml: expected a YAML file: No such file"),
         ({"task": None}, r"study\.yaml: task: expected a task, or rows of your own as data_files, found neither"),
-        ({"text_column": "text"}, r"study\.yaml: text_column: the card demo/sentiment says it; leave this out"),
+        ({"text_column": "text"}, r"study\.yaml: text_column: the card .*sentiment\.yaml says it; leave this out"),
         ({"data_files": "rows.csv"}, r"study\.yaml: data_files: no such file or folder: .*/rows\.csv"),
         ({"settings": {"select": "test"}}, "select: expected last or validation, found test"),
         ({"arms": {"../x": {}, "undistilled": {}}, "primary": {**PRIMARY, "arm": "../x"}}, "found 'shuffled'"),
@@ -65,7 +65,7 @@ def test_the_metric_is_the_first_of_the_card_where_the_study_names_none(tmp_path
         ({"task": "glue/nothing"}, r"study\.yaml: task: no task 'glue/nothing'"),
         (
             {"primary": {**PRIMARY, "metric": "mcc"}},
-            r"primary\.metric: expected a metric of demo/sentiment \(accuracy, m",
+            r"primary\.metric: expected a metric of sentiment \(accuracy, m",
         ),
         (
             {"task": "glue/stsb", "primary": {**PRIMARY, "metric": "accuracy"}},

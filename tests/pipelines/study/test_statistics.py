@@ -41,7 +41,7 @@ def test_p_is_0_or_1_for_differences_without_spread_and_1_for_one_seed():
 def test_holm_agrees_with_statsmodels_and_its_intervals_agree_with_its_tests():
     generator = np.random.Generator(np.random.PCG64(1))
     for count in (1, 2, 5, 9):
-        for _ in range(8):  # statsmodels collects garbage in every call, which takes long in a large process
+        for _ in range(3):  # statsmodels collects garbage in every call, which takes long in a large process
             differences = generator.normal(0.01, 0.01, (count, 5))
             found = paired(differences)
             rejected, adjusted, *_ = multipletests(found.p, 0.05, "holm")
