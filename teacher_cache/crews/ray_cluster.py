@@ -6,6 +6,7 @@ was started here ends with this process.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -49,29 +50,30 @@ class RayCluster:
         self.ray: Any = import_package("ray", distribution="ray", extra="ray", purpose="--ray")
         self.options = dict(options or {"num_cpus": 1.0})
         self._address = address
-        self._connected = False
+        self._opened = contextlib.ExitStack()
 
     def __enter__(self) -> RayCluster:
-        if not self.ray.is_initialized():
-            try:
-                _knock(self._address)
-                self.ray.init(address=self._address, logging_level="ERROR", log_to_driver=True)
-            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                raise ArmadaError(
-                    f"--ray {self._address}: no Ray cluster answers there: {str(error).splitlines()[0]}; expected "
-                    "HOST:PORT as `ray start --head` prints it, or auto on a machine of the cluster"
-                ) from None
-            self._connected = True
-        if not self.room(1):
-            nodes = [{name: node.get(name, 0) for name in self._needed()} for node in self._resources()]
-            self.__exit__()
-            raise ArmadaError(f"--ray-options: no machine of the cluster has {self._needed()}; they have {nodes}")
+        with contextlib.ExitStack() as stack:
+            # Ray prints what the workers print and what it thinks of the cluster; a command's own output has no room.
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+            if not self.ray.is_initialized():
+                try:
+                    _knock(self._address)
+                    self.ray.init(address=self._address, logging_level="ERROR", log_to_driver=True)
+                except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+                    raise ArmadaError(
+                        f"--ray {self._address}: no Ray cluster answers there: {str(error).splitlines()[0]}; expected "
+                        "HOST:PORT as `ray start --head` prints it, or auto on a machine of the cluster"
+                    ) from None
+                stack.callback(self.ray.shutdown)
+            if not self.room(1):
+                nodes = [{name: node.get(name, 0) for name in self._needed()} for node in self._resources()]
+                raise ArmadaError(f"--ray-options: no machine of the cluster has {self._needed()}; they have {nodes}")
+            self._opened = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._connected:
-            self.ray.shutdown()
-            self._connected = False
+        self._opened.close()
 
     def room(self, most: int) -> int:
         """Return how many actors fit on the machines that the cluster has now; `most` if nothing limits them."""

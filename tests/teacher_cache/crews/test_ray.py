@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from teacher_cache import ArmadaError, Cache, RayCrew, ray_options
+from teacher_cache import ArmadaError, Cache, RayCluster, RayCrew, ray_options
 from tests.teacher_cache.crews.builds import content, start, words, write_prompts
 from tests.teacher_cache.crews.namespaces import run_with_ray
 
@@ -107,6 +107,21 @@ def test_a_cluster_without_the_resources_is_an_error_in_words():
     crew.cluster.ray = SimpleNamespace(is_initialized=lambda: True, nodes=lambda: nodes)
     with pytest.raises(ArmadaError, match=r"--ray-options: no machine of the cluster has .*GPU"), crew:
         pass
+
+
+def test_what_ray_prints_is_not_in_a_commands_output(capsys):
+    pytest.importorskip("ray")
+    cluster = RayCluster("auto")
+    nodes = [{"Alive": True, "Resources": {"CPU": 4.0}}]
+    cluster.ray = SimpleNamespace(
+        is_initialized=lambda: False, init=lambda **_: None, shutdown=lambda: None, nodes=lambda: nodes
+    )
+    with cluster:
+        print("(raylet) a machine was lost")
+    print("{}")
+    printed = capsys.readouterr()
+    assert printed.out == "{}\n"
+    assert "a machine was lost" in printed.err
 
 
 def test_an_address_where_no_cluster_is_is_an_error_at_once():
