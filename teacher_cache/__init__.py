@@ -23,7 +23,8 @@ from teacher_cache.building.same_pictures import redraw_notes
 from teacher_cache.crews.coordinator import build_by_workers
 from teacher_cache.crews.crew import Crew
 from teacher_cache.crews.processes import LocalCrew
-from teacher_cache.crews.ray_actors import RayCrew, ray_options
+from teacher_cache.crews.ray_actors import RayCrew
+from teacher_cache.crews.ray_cluster import RayCluster, ray_options, settle_in
 from teacher_cache.encoders import Encoder, open_encoder, source_of_encoder
 from teacher_cache.errors import (
     ArmadaError,
@@ -116,6 +117,7 @@ __all__ = [
     "PromptWindow",
     "Provenance",
     "PullFilter",
+    "RayCluster",
     "RayCrew",
     "Recipe",
     "Request",
@@ -209,6 +211,7 @@ __all__ = [
     "rewriter_status",
     "rewriting_usd",
     "sends_batches",
+    "settle_in",
     "sha256",
     "source_of_encoder",
     "source_of_teacher",

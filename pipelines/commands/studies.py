@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from pipelines.commands.caches.workers import RayOptions
 from pipelines.commands.options import AsJson
 from pipelines.commands.output import show
 from pipelines.files import json_text
@@ -20,7 +22,16 @@ STUDY_HELP = "The study's YAML file; or the folder or the results.json of a stud
 def study(
     file: Annotated[Path, typer.Argument(help=STUDY_HELP)],
     out: Annotated[Path, typer.Option("--out", help="Folder for runs and results.")],
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Runs at the same time, one process each.")] = 1,
+    jobs: Annotated[
+        Optional[int], typer.Option("--jobs", min=1, help="Runs at the same time, one process each; default 1.")
+    ] = None,
+    ray: Annotated[
+        Optional[str],
+        typer.Option(
+            "--ray", metavar="ADDRESS", help="Runs as actors of the Ray cluster at HOST:PORT, or auto; --out is shared."
+        ),
+    ] = None,
+    ray_options: RayOptions = None,
     cache: Annotated[
         Optional[str], typer.Option("--cache", help="Read all features from this cache, and call no teacher.")
     ] = None,
@@ -38,6 +49,7 @@ def study(
     from pipelines.study.ledger.reruns import agreement, is_record, read_record
     from pipelines.study.report import write_report
     from pipelines.study.runner import run_study
+    from teacher_cache import ArmadaError, RayCluster, ray_options as read_options
 
     console = Console(stderr=True)
     record = read_record(file, name) if is_record(file) else None
@@ -45,7 +57,12 @@ def study(
     def say(line: str) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    is_complete = run_study(file, out, jobs, say, cache, name, keeps_students=keep_students)
+    if jobs and ray:
+        raise ArmadaError("--jobs: expected --jobs N or --ray ADDRESS, found both; a cluster does what it has room for")
+    if ray_options is not None and ray is None:
+        raise ArmadaError("--ray-options: expected --ray ADDRESS beside it")
+    with RayCluster(ray, read_options(ray_options or "")) if ray else nullcontext() as cluster:
+        is_complete = run_study(file, out, jobs or 1, say, cache, name, cluster, keeps_students=keep_students)
     written = write_report(out)
     facts = _facts(out, written)
     if record:

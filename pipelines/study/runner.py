@@ -1,4 +1,5 @@
-"""The runs of a study: every arm with every seed, each in a process of its own, several at once with --jobs.
+"""The runs of a study: every arm with every seed, each in a process of its own, several at once with --jobs, or on a
+Ray cluster (cluster_runs.py).
 
 A study that was killed resumes: a finished run is never repeated, unless its part of the study file has changed.
 """
@@ -9,14 +10,15 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipelines.study.building import build_cache, study_cache
 from pipelines.study.checks import check_arms
+from pipelines.study.cluster_runs import ClusterRuns
 from pipelines.study.config import Study, StudyFile
 from pipelines.study.inputs import input_digests, study_splits
 from pipelines.study.ledger.digests import commits_of
@@ -27,6 +29,7 @@ from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
     from distill import Splits
+    from teacher_cache import RayCluster
 
 # What a run imports, which takes seconds; its process is forked from one that has it.
 HEAVY = [
@@ -37,13 +40,53 @@ HEAVY = [
 ]
 
 
-@dataclass(frozen=True)
-class Started:
-    """A run in progress, and its process."""
+class Runs(Protocol):
+    """Where the runs of a study are done."""
 
-    run: Run
-    process: BaseProcess
-    at: float  # monotonic clock, seconds
+    def room(self) -> int:
+        """Return how many runs may be in progress at once."""
+        ...
+
+    def start(self, run: Run, folder: Path) -> None:
+        """Start a run in its folder."""
+        ...
+
+    def wait(self) -> list[tuple[Run, dict[str, Any] | None]]:
+        """Wait until a run has ended, and return those that have, each with its outcome; None if it failed."""
+        ...
+
+
+class LocalRuns:
+    """Runs as processes of this machine, `jobs` at once."""
+
+    def __init__(self, study: Study, cache: str, splits: Splits, jobs: int, keeps_students: bool) -> None:
+        self._of_all, self._jobs, self._keeps_students = (study, cache, splits), jobs, keeps_students
+        self._context = get_context("forkserver")
+        self._context.set_forkserver_preload(HEAVY)
+        self._running: list[tuple[Run, Path, BaseProcess]] = []
+
+    def room(self) -> int:
+        """Return the number of jobs."""
+        return self._jobs
+
+    def start(self, run: Run, folder: Path) -> None:
+        """Fork a process for a run."""
+        study, cache, splits = self._of_all
+        threads = max(1, (os.cpu_count() or 1) // (2 * self._jobs))  # half of the cores are faster than all of them
+        process = self._context.Process(
+            target=_run_in_process,
+            args=(study, run, folder, cache, splits, threads, self._keeps_students),
+            name=run.name,
+        )
+        process.start()
+        self._running.append((run, folder, process))
+
+    def wait(self) -> list[tuple[Run, dict[str, Any] | None]]:
+        """Wait until a process has ended; a run without an outcome then has failed."""
+        connection.wait([process.sentinel for _, _, process in self._running])
+        ended = [one for one in self._running if one[2].exitcode is not None]
+        self._running = [one for one in self._running if one not in ended]
+        return [(run, read_outcome(folder)) for run, folder, _ in ended]
 
 
 def runs_of(study: Study) -> list[Run]:
@@ -65,6 +108,7 @@ def run_study(
     say: Callable[[str], None] = lambda line: None,
     cache_url: str | None = None,
     name: str | None = None,
+    cluster: RayCluster | None = None,
     *,
     keeps_students: bool = True,
 ) -> bool:
@@ -72,8 +116,9 @@ def run_study(
 
     `path` is a study file, or the folder or the results.json of a study that is done again, of joined results
     the study called `name`. With `cache_url`, features are read from there, and no teacher is called. `say` receives
-    one line of progress at a time. Without `keeps_students`, the weights of a run's student are removed when its
-    outcome is written.
+    one line of progress at a time. With a `cluster`, each run is an actor of it, as many at once as there is room for;
+    all its machines see `out`. Without `keeps_students`, the weights of a run's student are removed when its outcome
+    is written.
 
     Raise ArmadaError if the file is invalid, a student does not fit the task or another process runs this study,
     BudgetError if `max_calls` is reached before every picture is drawn.
@@ -103,7 +148,15 @@ def run_study(
             build_cache(file, splits.train.prompts, out, say)
         if len(finished_outcomes(file.study, runs, out)) < len(runs):
             _record_file(file, out, commits_of(cache))
-        return _run_all(file, splits, out, cache, jobs, say, keeps_students)
+        finished = finished_outcomes(file.study, runs, out)
+        left = [run for run in runs if run not in finished]
+        with ExitStack() as stack:
+            where: Runs = LocalRuns(file.study, cache, splits, jobs, keeps_students)
+            if cluster and left:
+                where = stack.enter_context(ClusterRuns(cluster, file.study, cache, splits, say, keeps_students))
+            at_once = where.room()
+            say(f"{len(runs)} runs: {len(runs) - len(left)} finished, {len(left)} to do, {at_once} at once")
+            return _run_all(file, left, out, where, say)
 
 
 def _record_file(file: StudyFile, out: Path, commits: list[str] | None = None) -> None:
@@ -131,53 +184,30 @@ def _record_file(file: StudyFile, out: Path, commits: list[str] | None = None) -
     )
 
 
-def _run_all(
-    file: StudyFile,
-    splits: Splits,
-    out: Path,
-    cache: str,
-    jobs: int,
-    say: Callable[[str], None],
-    keeps_students: bool,
-) -> bool:
-    study = file.study
-    runs = runs_of(study)
-    finished = finished_outcomes(study, runs, out)
-    left = [run for run in runs if run not in finished]
-    total, seconds, begun = len(left), [], time.monotonic()
-    say(f"{len(runs)} runs: {len(runs) - total} finished, {total} to do, {jobs} at once")
-    context = get_context("forkserver")
-    context.set_forkserver_preload(HEAVY)
-    running: list[Started] = []
-    failed = []
-    while left or running:
-        while left and len(running) < jobs:
-            run = left.pop(0)
-            folder = open_folder(file, run, out)
-            threads = max(1, (os.cpu_count() or 1) // (2 * jobs))  # half of the cores are faster than all of them
-            process = context.Process(
-                target=_run_in_process,
-                args=(study, run, folder, cache, splits, threads, keeps_students),
-                name=run.name,
-            )
-            process.start()
-            running.append(Started(run, process, time.monotonic()))
-        connection.wait([started.process.sentinel for started in running])
-        for started in [started for started in running if started.process.exitcode is not None]:
-            running.remove(started)
-            outcome = read_outcome(out / "runs" / started.run.name)
-            seconds.append(time.monotonic() - started.at)
+def _run_all(file: StudyFile, left: list[Run], out: Path, where: Runs, say: Callable[[str], None]) -> bool:
+    """Do the runs that are left, and return whether none of them failed."""
+    total, done, begun = len(left), 0, time.monotonic()
+    started: dict[Run, float] = {}
+    has_failed = False
+    waiting = list(left)
+    while waiting or started:
+        while waiting and len(started) < where.room():
+            run = waiting.pop(0)
+            where.start(run, open_folder(file, run, out))
+            started[run] = time.monotonic()
+        for run, outcome in where.wait():
+            seconds = time.monotonic() - started.pop(run)
+            done += 1
             if outcome is None:
-                failed.append(started.run)
-                say(f"{started.run.name}: failed; its log is {out / 'runs' / started.run.name / 'log.txt'}")
+                has_failed = True
+                say(f"{run.name}: failed; its log is {out / 'runs' / run.name / 'log.txt'}")
                 continue
-            done = total - len(left) - len(running)
             rest = (time.monotonic() - begun) / done * (total - done)
             found = ", ".join(
                 f"{name} {next(iter(values.values())):.3f}" for name, values in outcome["readouts"].items()
             )
-            say(f"[{done}/{total}] {started.run.name}: {found} ({seconds[-1]:.0f} s; about {rest / 60:.0f} min left)")
-    return not failed
+            say(f"[{done}/{total}] {run.name}: {found} ({seconds:.0f} s; about {rest / 60:.0f} min left)")
+    return not has_failed
 
 
 def _run_in_process(

@@ -21,7 +21,7 @@ from teacher_cache.building.options import BuildOptions, BuildReport
 from teacher_cache.building.plan import Plan, batched_in, make_plan
 from teacher_cache.building.requests import Requests, make_requests
 from teacher_cache.building.rewriting.drawn import DrawnPrompts
-from teacher_cache.building.rewriting.phase import RewritingDone, check_prices, record_failed_texts, rewrite_texts
+from teacher_cache.building.rewriting.phase import RewritingDone, check_prices, with_rewritten_texts
 from teacher_cache.building.spool_opening import (
     build_folders,
     open_spool,
@@ -84,18 +84,8 @@ def build_requests(
     clock: Callable[[], float] = time.time,
 ) -> BuildReport:
     """Build requested pictures; see `build`."""
-    if options.budget_usd is not None:
-        check_prices(teacher)
-    if options.format not in FORMATS:
-        raise ArmadaError(f"--format: {not_one_of(FORMATS, options.format)}")
-    started = clock()
-    teacher_source, encoder_source = source_of_teacher(teacher), source_of_encoder(encoder)
-    provenance = Provenance(clock, options.prompts)
-    prompts = DrawnPrompts(recipe) if (recipe := recipe_of(teacher_source)) else None
-    requests = replace(requests, drawn=prompts) if prompts else requests
-    require_complete(cache, options.redraw_missing, provenance)
-    require_teacher(cache, teacher_source)
-    cache.store.sweep()
+    started, provenance = clock(), Provenance(clock, options.prompts)
+    (teacher_source, encoder_source), requests, prompts = begin(cache, requests, teacher, encoder, options, provenance)
     with open_spool(cache) as spool:
         planned = prepare(cache, spool, teacher, teacher_source, encoder_source, options, provenance)
         plan = make_plan(cache, teacher_source, encoder_source, requests, retry=options.retry)
@@ -104,22 +94,12 @@ def build_requests(
             check_writable(cache.store, build_folders(teacher_source, encoder_source))
         rewriting = RewritingDone()
         try:
-            if prompts and plan.rewrites:
-                prompts.load(cache)  # a damaged row is found before a call is paid for
-                rewriting = rewrite_texts(
-                    cache, spool, teacher, teacher_source, plan, planned, options, provenance, stop, clock
-                )
-                planned = spool.last_seal()
-                cache.refresh()
-                plan = make_plan(
-                    cache, teacher_source, encoder_source, requests, retry=options.retry, retry_rewrites=()
-                )
-            if prompts and plan.texts:
-                record_failed_texts(cache, spool, teacher_source, plan, provenance)
-                plan = plan.ready()
-                prompts.load(cache)
+            if prompts:
+                sources = teacher_source, encoder_source
+                facts = requests, prompts, planned, options, provenance, stop, clock
+                plan, planned, rewriting = with_rewritten_texts(cache, spool, teacher, sources, plan, *facts)
             with (
-                _run_log(cache, spool, plan, (teacher_source, encoder_source), options, clock) as log,
+                run_log(cache, spool, plan, (teacher_source, encoder_source), options, clock) as log,
                 Background(cache, spool, teacher_source, encoder, options, provenance, stop) as background,
             ):
                 drawing = _drawing(spool, teacher, teacher_source, options, background, stop, clock)
@@ -146,14 +126,41 @@ def build_requests(
         in_batches=in_batches,
         rewritten=rewriting.rewritten if plan.texts else None,
     )
+    finish(cache, report)
+    return report
+
+
+def begin(
+    cache: Cache,
+    requests: Requests,
+    teacher: Teacher,
+    encoder: Encoder,
+    options: BuildOptions,
+    provenance: Provenance,
+) -> tuple[tuple[Source, Source], Requests, DrawnPrompts | None]:
+    """Check what every build needs, however it draws, and remove what dead writers left. Return the sources of teacher
+    and encoder, the requests, and the prompts that are drawn instead of the texts, if the teacher has a recipe."""
+    if options.budget_usd is not None:
+        check_prices(teacher)
+    if options.format not in FORMATS:
+        raise ArmadaError(f"--format: {not_one_of(FORMATS, options.format)}")
+    sources = source_of_teacher(teacher), source_of_encoder(encoder)
+    prompts = DrawnPrompts(recipe) if (recipe := recipe_of(sources[0])) else None
+    require_complete(cache, options.redraw_missing, provenance)
+    require_teacher(cache, sources[0])
+    cache.store.sweep()
+    return sources, replace(requests, drawn=prompts) if prompts else requests, prompts
+
+
+def finish(cache: Cache, report: BuildReport) -> None:
+    """Write what every build leaves beside its commits: the cache's card, and a checkpoint."""
     if report.drawn or report.encoded or report.calls:
         write_card(cache)
     with contextlib.suppress(CacheError):  # it is derived, and a cache with nothing to add may be read-only
         cache.log.write_checkpoint()
-    return report
 
 
-def _run_log(
+def run_log(
     cache: Cache,
     spool: Spool,
     plan: Plan,

@@ -19,7 +19,7 @@ Amount = tuple[float, float]  # calls and dollars
 @dataclass
 class Allowances:
     """Grants parts of one budget. A worker is any name of which there is one per process; `committed` are the records
-    of what all ledgers have spent for the teacher, of which those count here that no worker has."""
+    of what all ledgers have spent for the teacher and its rewriter, of which those count here that no worker has."""
 
     max_calls: int | None
     max_usd: float | None
@@ -85,11 +85,12 @@ class Allowances:
 
     def _elsewhere(self) -> Amount:
         """Return what ledgers that no worker has have spent."""
-        spent: dict[str, Amount] = {}
+        spent: dict[tuple[str, str], Amount] = {}  # by ledger and teacher
         for record in self.committed:
             if record.ledger not in self._spent:
-                calls, usd = spent.get(record.ledger, (0, 0.0))
-                spent[record.ledger] = max(calls, record.calls), max(usd, record.cost_usd)
+                name = record.ledger, record.teacher
+                calls, usd = spent.get(name, (0, 0.0))
+                spent[name] = max(calls, record.calls), max(usd, record.cost_usd)
         return sum(one[0] for one in spent.values()), sum(one[1] for one in spent.values())
 
     def _reserved(self, ledger: str) -> Amount:

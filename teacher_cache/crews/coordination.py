@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from teacher_cache.building.options import BuildOptions
 from teacher_cache.building.plan import Plan, make_plan, missing_features
 from teacher_cache.building.requests import Requests
+from teacher_cache.building.spool_opening import sources_of
 from teacher_cache.crews.allowances import Allowances
 from teacher_cache.crews.messages import Draw, Encode
 from teacher_cache.crews.parts import Parts, part_size, tar_parts
@@ -67,7 +68,7 @@ class Coordination:
 
     def _plan_again(self) -> Plan:
         self.cache.refresh()
-        return make_plan(self.cache, self.teacher, self.encoder, self.requests)
+        return make_plan(self.cache, self.teacher, self.encoder, self.requests).ready()
 
     def _draw_once(self, plan: Plan) -> None:
         parts = Parts(plan.wanted_requests(), plan.calls)
@@ -116,7 +117,8 @@ class Coordination:
         if self.allowances and self.allowances.is_limited:
             self.cache.refresh()
             records = [record for commit in self.cache.commits() for record in commit.spent]
-            self.allowances.committed = [one for one in records if one.teacher == self.teacher.digest]
+            counted = {source.digest for source in sources_of(self.teacher)}
+            self.allowances.committed = [one for one in records if one.teacher in counted]
 
     def encode(self) -> None:
         """Have the stored pictures without a feature encoded, each tar by one worker."""

@@ -9,29 +9,27 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from teacher_cache.building.completeness import require_complete, require_pictures, require_teacher
+from teacher_cache.building.builder import begin, finish, run_log
+from teacher_cache.building.completeness import require_pictures
 from teacher_cache.building.options import BuildOptions, BuildReport
 from teacher_cache.building.plan import make_plan
 from teacher_cache.building.requests import Requests
-from teacher_cache.building.rewriting.drawn import DrawnPrompts
-from teacher_cache.building.rewriting.phase import check_prices, record_failed_texts
+from teacher_cache.building.rewriting.phase import RewritingDone, with_rewritten_texts
 from teacher_cache.building.same_pictures import redraw_notes
-from teacher_cache.building.spool_opening import build_folders, open_spool, prepare, settle, total_spent
+from teacher_cache.building.spool_opening import build_folders, open_spool, prepare, settle, sources_of, total_spent
 from teacher_cache.crews.allowances import Allowances
 from teacher_cache.crews.coordination import Coordination
 from teacher_cache.crews.crew import Crew
 from teacher_cache.crews.messages import Setup
 from teacher_cache.crews.team import Team
-from teacher_cache.encoders import Encoder, source_of_encoder
-from teacher_cache.errors import ArmadaError, CacheError, not_one_of
+from teacher_cache.encoders import Encoder
+from teacher_cache.errors import CacheError
 from teacher_cache.files.rights import check_writable
 from teacher_cache.format.provenance import Provenance
-from teacher_cache.format.recipes import recipe_of
 from teacher_cache.spool.spool import Spool
 from teacher_cache.storage.cache import Cache
-from teacher_cache.storage.dataset_card import write_card
-from teacher_cache.storage.samples import FORMATS, samples_folder, write_missing_samples
-from teacher_cache.teachers import Teacher, source_of_teacher
+from teacher_cache.storage.samples import samples_folder, write_missing_samples
+from teacher_cache.teachers import Teacher
 
 
 def build_by_workers(
@@ -63,34 +61,25 @@ def build_by_workers(
 
     Raises ArmadaError as `build_requests` does, and if workers die one after the other.
     """
-    if options.budget_usd is not None:
-        check_prices(teacher)
-    if options.format not in FORMATS:
-        raise ArmadaError(f"--format: {not_one_of(FORMATS, options.format)}")
-    started = clock()
-    sources = source_of_teacher(teacher), source_of_encoder(encoder)
-    provenance = Provenance(clock, options.prompts)
-    prompts = DrawnPrompts(recipe) if (recipe := recipe_of(sources[0])) else None
-    requests = replace(requests, drawn=prompts) if prompts else requests
-    require_complete(cache, options.redraw_missing, provenance)
-    require_teacher(cache, sources[0])
-    cache.store.sweep()
+    started, provenance = clock(), Provenance(clock, options.prompts)
+    sources, requests, prompts = begin(cache, requests, teacher, encoder, options, provenance)
     url = os.path.abspath(cache.store.url) if cache.store.is_local else cache.store.url
     setup = Setup(url, *specs, sources[0].digest, sources[1].digest, options, concurrency, workers=crew.size)
     with crew, _opened(crew, setup, cache) as spool:
         planned = prepare(cache, spool, teacher, *sources, options, provenance)
-        before = total_spent(cache, spool, sources[0])
+        before = total_spent(cache, spool, *sources_of(sources[0]))
         plan = make_plan(cache, *sources, requests)
         require_pictures(cache, *sources, requests.index)
-        if plan.rewrites:
-            raise ArmadaError(
-                f"--workers: {plan.rewrites} texts are not rewritten yet, which one process does; build without "
-                "--workers first: what is rewritten is not asked again"
-            )
-        if prompts and plan.texts:
-            record_failed_texts(cache, spool, sources[0], plan, provenance)
-            plan = plan.ready()
-            prompts.load(cache)
+        if plan.calls or plan.features_at_hand < len(requests):
+            check_writable(cache.store, build_folders(*sources))
+        rewriting = RewritingDone()
+        if prompts:  # this process rewrites the texts, and the workers draw
+            facts = requests, prompts, planned, options, provenance, stop, clock
+            try:
+                plan, planned, rewriting = with_rewritten_texts(cache, spool, teacher, sources, plan, *facts)
+            finally:
+                with contextlib.suppress(CacheError):
+                    settle(cache, spool, provenance)
         if crew.shares_spool:
             setup = replace(setup, planned=planned)
             allowances = None
@@ -99,7 +88,6 @@ def build_by_workers(
             allowances = Allowances(options.max_calls, options.budget_usd, teacher.price_usd)
         left, stopped, refused = plan, "", 0
         if plan.calls or plan.features_at_hand < len(requests):
-            check_writable(cache.store, build_folders(*sources))
             for note in redraw_notes(cache, sources[0], plan):
                 print(f"teacher {sources[0].spec.get('kind', '')}: {note}", file=sys.stderr)
             team = Team(crew, setup, allowances)
@@ -108,11 +96,16 @@ def build_by_workers(
                 cache, *sources, teacher.price_usd, in_flight, requests, options, team, allowances, stop
             )
             try:
-                work.draw(plan)
-                if work.stopped != "interrupted":
-                    out_of_budget, work.stopped = work.stopped, ""
-                    work.encode()
-                    work.stopped = work.stopped or out_of_budget
+                with run_log(cache, spool, plan, sources, options, clock) as log:
+                    with log.drawing(team.counts):
+                        work.draw(plan)
+                        if work.stopped == "interrupted":  # the calls in flight count, too
+                            team.wait()
+                    if work.stopped != "interrupted":
+                        out_of_budget, work.stopped = work.stopped, ""
+                        work.encode()
+                        work.stopped = work.stopped or out_of_budget
+                    log.stopped = work.stopped
             finally:
                 team.end(at_once=True)
                 team.wait()
@@ -124,7 +117,7 @@ def build_by_workers(
             left = make_plan(cache, *sources, requests)
             if options.format == "webdataset" and stopped != "interrupted":
                 write_missing_samples(cache, *sources, cache.store, samples_folder(*sources))
-        total = total_spent(cache, spool, sources[0])
+        total = total_spent(cache, spool, *sources_of(sources[0]))
     report = BuildReport(
         rows=plan.requests.rows,
         unique_prompts=plan.requests.unique_prompts,
@@ -139,12 +132,10 @@ def build_by_workers(
         calls_total=total[0],
         cost_usd_total=total[1],
         seconds=clock() - started,
-        stopped=stopped or ("interrupted" if stop() else ""),
+        stopped=stopped or rewriting.stopped or ("interrupted" if stop() else ""),
+        rewritten=rewriting.rewritten if plan.texts else None,
     )
-    if report.drawn or report.encoded or report.calls:
-        write_card(cache)
-    with contextlib.suppress(CacheError):  # it is derived, and a cache with nothing to add may be read-only
-        cache.log.write_checkpoint()
+    finish(cache, report)
     return report
 
 

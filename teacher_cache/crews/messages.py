@@ -33,7 +33,7 @@ class Setup:
 
 @dataclass(frozen=True)
 class Allowance:
-    """Up to where a worker may spend: caps on all that its ledger has ever spent for the teacher; None: no cap."""
+    """Up to where a worker may spend: caps on what its ledger has ever spent for the teacher and for its rewriter."""
 
     calls: int | None = None
     usd: float | None = None
@@ -71,10 +71,12 @@ class Report:
 
     is_ready: bool = False  # its spool is open, and what earlier builds left there is sealed
     ledger: str = ""
-    spent: tuple[int, float] = (0, 0.0)  # calls and dollars that its ledger has ever spent for the teacher
+    spent: tuple[int, float] = (0, 0.0)  # calls and dollars that its ledger has ever spent; for its rewriter, too
     received: int = 0  # orders
     waiting: int = 0  # rows of its orders that it has not claimed yet
     claimed: int = 0  # rows
+    drawn: int = 0  # pictures
+    failed: int = 0  # pictures
     is_idle: bool = False  # all its orders are done, and what came of them is committed
     counts: Mapping[str, int] = field(default_factory=dict)  # units done, by the label of the bar that shows them
     refused: int = 0  # features of `Encode` orders that are no numbers, or zero

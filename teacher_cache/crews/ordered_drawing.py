@@ -46,7 +46,7 @@ class OrderedDrawing(Drawing):
         allowance = self.allowance()
         if allowance is None:
             return super()._budget()
-        return Budget(allowance.calls, allowance.usd, self.teacher.price_usd)
+        return Budget(allowance.calls, allowance.usd, self.teacher.price_usd, shared=self.shared)
 
 
 @dataclass

@@ -1,8 +1,6 @@
-"""Workers as actors of a Ray cluster, each on its machine's own spool. Ray is imported only here.
+"""Workers as actors of a Ray cluster, each on its machine's own spool.
 
-The machines need this program, the teacher's and the encoder's weights, and the variables that hold keys: nothing
-secret is sent to them. The actors die with the coordinator; what they have drawn is in their spools, and the same
-command goes on from there.
+The actors die with the coordinator; what they have drawn is in their spools, and the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -10,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -19,34 +16,13 @@ from typing import Any
 
 from teacher_cache.crews.leftovers import commit_leftovers
 from teacher_cache.crews.messages import Order, Report, Setup
+from teacher_cache.crews.ray_cluster import RayCluster, settle_in
 from teacher_cache.crews.worker import Worker
 from teacher_cache.errors import ArmadaError
 from teacher_cache.registry.packages import import_package
 
 _TICK_S = 0.1  # between two exchanges with a worker that gets no orders
 _PREPARE_S = 600.0
-_NAMES = {"num_cpus": "CPU", "num_gpus": "GPU"}  # what Ray calls the resources of these options
-
-
-def ray_options(text: str) -> dict[str, Any]:
-    """Return what each actor takes of its machine, from `num_gpus=1,num_cpus=2,NAME=1`: by default one CPU.
-
-    Raises ArmadaError if the text can't be read.
-    """
-    options: dict[str, Any] = {"num_cpus": 1.0}
-    for part in filter(None, text.split(",")):
-        name, is_given, value = part.strip().partition("=")
-        try:
-            amount = float(value)
-        except ValueError:
-            amount = -1.0
-        if not is_given or not name or amount < 0:
-            raise ArmadaError(f"--ray-options: expected NAME=NUMBER,..., for example num_gpus=1, found {part!r}")
-        if name in (*_NAMES, "memory"):
-            options[name] = amount
-        else:
-            options.setdefault("resources", {})[name] = amount
-    return options
 
 
 class RayCrew:
@@ -56,56 +32,29 @@ class RayCrew:
 
     def __init__(self, address: str, size: int, options: Mapping[str, Any] | None = None) -> None:
         self.size = size
-        self._ray: Any = import_package("ray", distribution="ray", extra="ray", purpose="--ray")
-        self._address, self._options = address, dict(options or {"num_cpus": 1.0})
+        self.cluster = RayCluster(address, options)
         self._handles: dict[int, _Actor] = {}  # by slot
-        self._connected = False
 
     def __enter__(self) -> RayCrew:
-        if not self._ray.is_initialized():
-            try:
-                _knock(self._address)
-                self._ray.init(address=self._address, logging_level="ERROR", log_to_driver=True)
-            except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-                raise ArmadaError(
-                    f"--ray {self._address}: no Ray cluster answers there: {str(error).splitlines()[0]}; expected "
-                    "HOST:PORT as `ray start --head` prints it, or auto on a machine of the cluster"
-                ) from None
-            self._connected = True
-        self._check_room()
+        self.cluster.__enter__()
+        room = self.cluster.room(self.size)
+        if room < self.size:
+            print(f"--workers {self.size}: the cluster has room for {room} at once", file=sys.stderr)
         return self
 
     def __exit__(self, *_: object) -> None:
         for handle in self._handles.values():
             handle.kill()
-        if self._connected:
-            self._ray.shutdown()
-
-    def _check_room(self) -> None:
-        needed = {_NAMES[name]: self._options[name] for name in _NAMES if self._options.get(name)}
-        needed |= self._options.get("resources", {})
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        room = sum(
-            min((int(node.get(name, 0) // amount) for name, amount in needed.items() if amount), default=self.size)
-            for node in nodes
-        )
-        if not room:
-            raise ArmadaError(
-                f"--ray-options: no machine of the cluster has {needed}; they have "
-                f"{[{name: node.get(name, 0) for name in needed} for node in nodes]}"
-            )
-        if room < self.size:
-            print(f"--workers {self.size}: the cluster has room for {room} at once", file=sys.stderr)
+        self.cluster.__exit__()
 
     def prepare(self, setup: Setup) -> None:
         """Commit what earlier builds have left on each machine of the cluster, also where no worker will be."""
-        ray = self._ray
+        ray = self.cluster.ray
         tasks = []
-        for node in ray.nodes():
-            if node["Alive"]:
-                place = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
-                task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=place)(_commit_leftovers)
-                tasks.append(task.remote(setup, os.getcwd()))
+        for node in self.cluster.nodes():
+            place = self.cluster.on_node(node, soft=False)
+            task = ray.remote(num_cpus=0, max_retries=0, scheduling_strategy=place)(_commit_leftovers)
+            tasks.append(task.remote(setup, os.getcwd()))
         for task in tasks:
             try:
                 ray.get(task, timeout=_PREPARE_S)
@@ -119,16 +68,10 @@ class RayCrew:
     def start(self, setup: Setup) -> _Actor:
         """Start an actor; in the place of a dead one on the same machine, if that is there, because its spool is."""
         before = self._handles.get(setup.slot)
-        place: Any = "SPREAD"
         if before:
             before.kill()
-            if before.node:
-                place = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(before.node, soft=True)
-        kind = self._ray.remote(_Work)
-        actor = kind.options(
-            max_concurrency=4, max_restarts=0, max_task_retries=0, scheduling_strategy=place, **self._options
-        ).remote(setup, os.getcwd())
-        self._handles[setup.slot] = _Actor(self._ray, actor)
+        actor = self.cluster.actor(_Work, setup, os.getcwd(), node=before.node if before else "", calls=4)
+        self._handles[setup.slot] = _Actor(self.cluster.ray, actor)
         return self._handles[setup.slot]
 
 
@@ -186,7 +129,7 @@ class _Work:
     """The worker inside an actor."""
 
     def __init__(self, setup: Setup, folder: str) -> None:
-        _settle_in(folder)
+        settle_in(folder)
         self._worker = Worker(setup)
         stop = lambda *_: threading.Thread(target=self._worker.stop).start()  # noqa: E731
         with contextlib.suppress(ValueError):  # Ray may have made this object on another thread than the main one
@@ -204,22 +147,6 @@ class _Work:
         return str(ray.get_runtime_context().get_node_id()), self._worker.report()
 
 
-def _knock(address: str) -> None:
-    """Raise OSError if nobody listens at HOST:PORT, which Ray would find out in minutes."""
-    host, _, port = address.rpartition("//")[2].rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host, int(port)), 10).close()
-
-
 def _commit_leftovers(setup: Setup, folder: str) -> None:
-    _settle_in(folder)
+    settle_in(folder)
     commit_leftovers(setup)
-
-
-def _settle_in(folder: str) -> None:
-    """Use the coordinator's working folder, where that is here too, and leave its standard output alone."""
-    sys.stdout = sys.stderr
-    if os.path.isdir(folder):
-        os.chdir(folder)
-        if folder not in sys.path:
-            sys.path.append(folder)

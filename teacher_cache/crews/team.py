@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from teacher_cache.crews.allowances import Allowances
+from teacher_cache.crews.allowances import Allowances, Amount
 from teacher_cache.crews.crew import Crew, Handle
 from teacher_cache.crews.messages import End, Order, Report, Setup
 from teacher_cache.errors import ArmadaError
+from teacher_cache.spool.run_log import Counts
 
 _DEATHS = 5  # in a row, of workers of one slot that had done nothing: something is wrong on its machine
 _START_S = 60.0  # that a worker has to commit what the one before it left
@@ -69,10 +70,9 @@ class Team:
         self._crew, self._setup, self._allowances = crew, setup, allowances
         self._started = 0
         self._vain = [0] * crew.size  # deaths in a row of workers that had done nothing, by slot
-        self._ledgers: set[str] = set()
         self._shown: dict[str, tuple[Callable[[int], object], int]] = {}  # by the beginning of a label
-        self._counts_of_dead: dict[str, int] = {}
-        self._refused_by_dead = 0
+        self._of_dead: list[Report] = []  # their last ones
+        self._spent: dict[str, tuple[Amount, Amount]] = {}  # by ledger: as first and as last reported
         self._is_ending = False
         self.members = [self._start(slot) for slot in range(crew.size)]
 
@@ -84,7 +84,7 @@ class Team:
     @property
     def ledgers(self) -> frozenset[str]:
         """The ledgers of all workers so far."""
-        return frozenset(self._ledgers)
+        return frozenset(self._spent)
 
     def look(self) -> None:
         """Read the reports, replace dead workers, and update the bars. Raises ArmadaError if a worker had one, or if
@@ -92,10 +92,10 @@ class Team:
         for place, member in enumerate(self.members):
             is_alive = member.handle.is_alive()
             member.look()
-            if member.report.ledger:
-                self._ledgers.add(member.report.ledger)
+            report = member.report
+            if report.ledger:
+                self._note_spent(report)
                 if self._allowances:
-                    report = member.report
                     self._allowances.spent(member.name, report.ledger, report.spent, report.received, member.is_idle)
             if member.report.error:
                 self.raise_error()
@@ -114,9 +114,7 @@ class Team:
 
     def _bury(self, member: Member) -> None:
         self.deaths += 1
-        for label, count in member.report.counts.items():
-            self._counts_of_dead[label] = self._counts_of_dead.get(label, 0) + count
-        self._refused_by_dead += member.report.refused
+        self._of_dead.append(member.report)
         if self._allowances:
             self._allowances.lost(member.name)
         if not self._is_ending:
@@ -136,14 +134,27 @@ class Team:
             self._shown.pop(label, None)
 
     def _count(self, label: str) -> int:
-        reports = [member.report.counts for member in self.members]
-        return sum(
-            n for counts in (*reports, self._counts_of_dead) for name, n in counts.items() if name.startswith(label)
-        )
+        return sum(n for one in self._reports() for name, n in one.counts.items() if name.startswith(label))
+
+    def _reports(self) -> list[Report]:
+        """Return the last reports of all workers so far, also of the dead."""
+        return self._of_dead + [member.report for member in self.members]
+
+    def _note_spent(self, report: Report) -> None:
+        first, last = self._spent.get(report.ledger, (report.spent, report.spent))
+        if report.spent[0] >= last[0]:  # workers on one ledger report it one after the other
+            self._spent[report.ledger] = first, report.spent
+
+    def counts(self) -> Counts:
+        """Return what all workers have done so far, for the log of runs."""
+        reports = self._reports()
+        calls = int(sum(last[0] - first[0] for first, last in self._spent.values()))
+        usd = sum(last[1] - first[1] for first, last in self._spent.values())
+        return Counts(sum(one.drawn for one in reports), sum(one.failed for one in reports), calls, round(usd, 9))
 
     def refused(self) -> int:
         """Return the number of features of ordered pictures that were refused."""
-        return self._refused_by_dead + sum(member.report.refused for member in self.members)
+        return sum(one.refused for one in self._reports())
 
     def has_lost_tars(self) -> bool:
         """Return whether a tar was not there any more when a worker wanted to read it."""
@@ -168,14 +179,15 @@ class Team:
                 member.send(End(at_once))
 
     def wait(self) -> None:
-        """Wait until all workers have ended or died."""
-        waiting = list(self.members)
+        """Wait until all workers that have begun have ended or died. One that hasn't has no order, and perhaps no
+        machine with room for it; its crew ends it."""
+        waiting = [member for member in self.members if member.report.is_ready]
         while waiting:
             for member in waiting:
                 is_alive = member.handle.is_alive()
                 member.look()
-                if self._allowances and member.report.ledger:
-                    self._ledgers.add(member.report.ledger)
+                if member.report.ledger:
+                    self._note_spent(member.report)
                 if member.report.has_ended or not is_alive:
                     waiting = [one for one in waiting if one is not member]
             time.sleep(0.02)

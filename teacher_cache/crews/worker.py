@@ -14,7 +14,7 @@ from typing import cast
 
 from teacher_cache.building.encoding import Encoded, encode
 from teacher_cache.building.plan import Plan
-from teacher_cache.building.spool_opening import open_spool, prepare, settle
+from teacher_cache.building.spool_opening import open_spool, prepare, settle, sources_of
 from teacher_cache.crews.devices import open_adapters
 from teacher_cache.crews.messages import Allowance, Draw, Encode, End, Order, Report, Setup
 from teacher_cache.crews.ordered_drawing import Hosts, OrderedBackground, OrderedDrawing, Stream
@@ -40,6 +40,8 @@ class Worker:
         self._received = 0
         self._waiting = 0  # rows
         self._claimed = 0  # rows
+        self._drawing: OrderedDrawing | None = None  # of this round
+        self._drawn, self._failed = 0, 0  # pictures, of the rounds before
         self._is_busy = True
         self._counts: Counter[str] = Counter()
         self._encoded = Encoded()
@@ -73,12 +75,15 @@ class Worker:
     def report(self) -> Report:
         """Return what was done so far."""
         with self._changed:
+            drawn, failed = self._outcomes()
             report = Report(
                 is_ready=bool(self._ledger),
                 ledger=self._ledger,
                 received=self._received,
                 waiting=self._waiting,
                 claimed=self._claimed,
+                drawn=drawn,
+                failed=failed,
                 is_idle=not self._is_busy and not self._orders,
                 counts=dict(self._counts),
                 refused=self._encoded.refused,
@@ -90,8 +95,14 @@ class Worker:
             )
         with self._opened:  # after the rest: what an idle worker has spent is all
             if self._spool:
-                self._spent = self._spool.spent(self._setup.teacher_digest)
+                self._spent = self._spool.spent(*self._digests)
             return replace(report, spent=self._spent)
+
+    def _outcomes(self) -> tuple[int, int]:
+        """Return how many pictures were drawn and have failed."""
+        if self._drawing is None:
+            return self._drawn, self._failed
+        return self._drawn + self._drawing.drawn, self._failed + sum(dict(self._drawing.failed).values())
 
     def run(self) -> None:
         """Work until an `End` has come. An error in words ends the work and is in the report; any other is raised."""
@@ -107,6 +118,7 @@ class Worker:
         setup = self._setup
         self._teacher, self._encoder = open_adapters(setup)
         self._source, self._encoder_source = source_of_teacher(self._teacher), source_of_encoder(self._encoder)
+        self._digests = [source.digest for source in sources_of(self._source)]
         self._cache = Cache(setup.cache)
         self._provenance = Provenance(time.time, setup.options.prompts)
         with open_spool(self._cache) as spool:
@@ -126,7 +138,7 @@ class Worker:
                         self._draw(spool, order)
             finally:
                 with self._opened:
-                    self._spent, self._spool = spool.spent(self._source.digest), None
+                    self._spent, self._spool = spool.spent(*self._digests), None
                 spool.add_rate(
                     f"encoder {self._encoder_source.name}",
                     self._encoded.written + self._encoded.refused,
@@ -169,15 +181,25 @@ class Worker:
         )
         with background:
             drawing = OrderedDrawing(
-                spool, self._teacher, self._source, self._setup.options, background, self._stops, time.time
+                spool,
+                self._teacher,
+                self._source,
+                self._setup.options,
+                background,
+                self._stops,
+                time.time,
+                shared=tuple(self._digests[1:]),
             )
             drawing.allowance = lambda: self._allowance
+            self._drawing = drawing
             try:
                 drawing.run(cast(Plan, Stream(order, self._more, self._claim)), self._planned)
             finally:
                 background.seal_all()
                 with self._changed:
                     self._waiting = sum(len(one.rows) for one in self._orders if isinstance(one, Draw))
+                    self._drawn, self._failed = self._outcomes()
+                    self._drawing = None
             background.wait()
         self._stopped = drawing.stopped
 

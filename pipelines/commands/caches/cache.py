@@ -212,7 +212,7 @@ def build(
             requests,
             (opened_teacher, opened_encoder),
             options,
-            (teacher, encoder),
+            (recipe(teacher), encoder),
             workers=workers,
             ray=ray,
             ray_options=ray_options,

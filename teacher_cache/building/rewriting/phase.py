@@ -14,9 +14,11 @@ import pyarrow as pa
 
 from teacher_cache.building.drawing import Drawing
 from teacher_cache.building.options import BuildOptions
-from teacher_cache.building.plan import Plan
+from teacher_cache.building.plan import Plan, make_plan
+from teacher_cache.building.requests import Requests
 from teacher_cache.building.rewriting.asking import TEXTS, RewriterAsTeacher
 from teacher_cache.building.rewriting.background import RewriteSealer
+from teacher_cache.building.rewriting.drawn import DrawnPrompts
 from teacher_cache.building.spool_opening import sources_of, total_spent
 from teacher_cache.errors import ArmadaError
 from teacher_cache.format.columns import FAILURE_COLUMNS
@@ -35,6 +37,38 @@ class RewritingDone:
 
     rewritten: int = 0
     stopped: str = ""
+
+
+def with_rewritten_texts(
+    cache: Cache,
+    spool: Spool,
+    teacher: Teacher,
+    sources: tuple[Source, Source],
+    plan: Plan,
+    requests: Requests,
+    prompts: DrawnPrompts,
+    planned: int,
+    options: BuildOptions,
+    provenance: Provenance,
+    stop: Callable[[], bool],
+    clock: Callable[[], float],
+) -> tuple[Plan, int, RewritingDone]:
+    """Rewrite what a plan lacks, let `prompts` find it, and commit as failed what can't be drawn for want of a text.
+
+    Return the plan of what can be drawn, the spool's last seal before it was made, and what was rewritten.
+    """
+    done = RewritingDone()
+    if plan.rewrites:
+        prompts.load(cache)  # a damaged row is found before a call is paid for
+        done = rewrite_texts(cache, spool, teacher, sources[0], plan, planned, options, provenance, stop, clock)
+        planned = spool.last_seal()
+        cache.refresh()
+        plan = make_plan(cache, *sources, requests, retry=options.retry, retry_rewrites=())
+    if plan.texts:
+        record_failed_texts(cache, spool, sources[0], plan, provenance)
+        plan = plan.ready()
+        prompts.load(cache)
+    return plan, planned, done
 
 
 def rewrite_texts(
