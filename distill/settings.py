@@ -20,7 +20,7 @@ PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 SCHEDULES = ("linear", "constant", "cosine", "inverse_sqrt")  # of transformers
 OBJECTIVES = ("armada", "crossfit")
 CROSSFIT_SETTINGS = ("folds", "output_loss", "contrast", "components", "power", "balance")  # of no other objective
-ARMADA_SETTINGS = ("manifold", "beta", "gamma")  # of no other objective
+ARMADA_SETTINGS = ("manifold", "beta", "gamma", "dropout")  # of no other objective
 OUTPUT_LOSSES = ("kl", "mse")
 BALANCES = ("contrast", "all", "none")
 MANIFOLD_LOSSES = ("cosine", "euclid", "pointwise", "relational", "none")
@@ -120,9 +120,9 @@ class TrainSettings:
         None,
         "What a student learns from pictures: crossfit, from cross-fitted aligners and a contrast with all pictures; "
         "armada, as the reference. Only crossfit has --folds, --output-loss, --contrast, --components, --power and "
-        "--balance; only armada has --manifold, --beta, --gamma, --aligner-rotation and --aligner-angle. Default: "
-        "armada beside an option of its own, --compile or --recipe paper, and for generation and similarity tasks; "
-        "else crossfit.",
+        "--balance; only armada has --manifold, --beta, --gamma, --dropout, --aligner-rotation and --aligner-angle. "
+        "Default: armada beside an option of its own, --compile or --recipe paper, and for generation and similarity "
+        "tasks; else crossfit.",
         choices=OBJECTIVES,
     )
     folds: int = setting(5, "Folds of rows; an aligner that has not seen its labels teaches each. 1: none.", at_least=1)

@@ -161,8 +161,8 @@ def test_a_task_that_crossfit_cannot_teach_has_armada_by_default_and_the_run_say
 @pytest.mark.parametrize(
     "options",
     [
-        *({"manifold": "cosine"}, {"beta": 1.0}, {"gamma": 1.0}, {"aligner_rotation": "descent"}, {"recipe": "paper"}),
-        *({"compile": True}, {"regression": "relu"}),
+        *({"manifold": "cosine"}, {"beta": 1.0}, {"gamma": 1.0}, {"dropout": 0.1}, {"recipe": "paper"}),
+        *({"aligner_rotation": "descent"}, {"aligner_angle": 0.1}, {"compile": True}, {"regression": "relu"}),
     ],
 )
 def test_an_option_that_only_armada_has_chooses_it_even_with_its_default_value(options, capsys):
