@@ -26,6 +26,7 @@ from .objective.crossfit_store import crossfit_targets as crossfit_targets, whit
 from .objective.masked_targets import MaskedTargets as MaskedTargets
 from .objective.targets import EpochTargets as EpochTargets, Targets as Targets, TeacherTargets as TeacherTargets
 from .settings import (
+    ARMADA_SETTINGS as ARMADA_SETTINGS,
     CROSSFIT_SETTINGS as CROSSFIT_SETTINGS,
     MANIFOLD_LOSSES as MANIFOLD_LOSSES,
     PAPER_ALIGNER as PAPER_ALIGNER,

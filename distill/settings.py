@@ -20,6 +20,7 @@ PRECISIONS = ("auto", "bf16", "fp16", "fp32")
 SCHEDULES = ("linear", "constant", "cosine", "inverse_sqrt")  # of transformers
 OBJECTIVES = ("armada", "crossfit")
 CROSSFIT_SETTINGS = ("folds", "output_loss", "contrast", "components", "power", "balance")  # of no other objective
+ARMADA_SETTINGS = ("manifold", "beta", "gamma", "dropout")  # of no other objective
 OUTPUT_LOSSES = ("kl", "mse")
 BALANCES = ("contrast", "all", "none")
 MANIFOLD_LOSSES = ("cosine", "euclid", "pointwise", "relational", "none")
@@ -49,7 +50,8 @@ class AlignerSettings:
 class TrainSettings:
     """Everything that decides a student's training besides its data, its initial weights and its aligner.
 
-    With the objective `crossfit`, `contrast` replaces `beta`, and `manifold` and `gamma` are not used.
+    With the objective `crossfit`, `contrast` replaces `beta`, and `manifold` and `gamma` are not used. None is the
+    objective of the task, which `armada train` chooses; functions that take no task read it as `armada`.
     `alpha`, `beta`, `gamma` and `temperature` are those of arXiv 2603.10877. `batch_size` counts the rows of one
     optimizer step over all ranks. `accumulate` computes them in as many parts: the mean losses are still those of the
     whole batch, but a manifold loss compares rows within each part only.
@@ -114,10 +116,13 @@ class TrainSettings:
         at_least=1,
     )
     seed: int = setting(0, "Seed of initial weights, row order and dropout.", at_least=0, at_most=2**63 - 1)
-    objective: str = setting(
-        "armada",
-        "What a student learns from pictures: armada, as the reference; crossfit, from cross-fitted aligners and a "
-        "contrast with all pictures. Only it has --folds, --output-loss, --contrast, --components, --power, --balance.",
+    objective: str | None = setting(
+        None,
+        "What a student learns from pictures: crossfit, from cross-fitted aligners and a contrast with all pictures; "
+        "armada, as the reference. Only crossfit has --folds, --output-loss, --contrast, --components, --power and "
+        "--balance; only armada has --manifold, --beta, --gamma, --dropout, --aligner-rotation and --aligner-angle. "
+        "Default: armada beside an option of its own, --compile or --recipe paper, and for generation and similarity "
+        "tasks; else crossfit.",
         choices=OBJECTIVES,
     )
     folds: int = setting(5, "Folds of rows; an aligner that has not seen its labels teaches each. 1: none.", at_least=1)
@@ -172,6 +177,7 @@ BASELINE: dict[str, dict[str, Any]] = {
         "by_length": True,
         "select": "last",
         "seed": 0,
+        "objective": "armada",
     },
 }
 
@@ -204,6 +210,7 @@ PAPER_LAYERS = 6
 PAPER_ALIGNER = AlignerSettings(width=768, batch_size=8, rotation="adamw")
 # The reference's schedule, which picks its epoch on the reported split. PAPER_ALIGNER and PAPER_LAYERS belong to it.
 PAPER_SETTINGS: dict[str, Any] = {
+    "objective": "armada",
     "alpha": 0.5,
     "beta": 1.0,
     "gamma": 1.0,

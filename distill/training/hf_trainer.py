@@ -126,7 +126,7 @@ class DistilledModel(nn.Module):
         super().__init__()
         self.student, self.config = student, student.config
         self._settings = settings or TrainSettings()
-        if self._settings.objective != "armada":
+        if self._settings.objective not in (None, "armada"):
             raise ArmadaError(f"DistilledModel: expected the objective armada, found {self._settings.objective}")
         if self._settings.class_weights:
             raise ArmadaError("DistilledModel: expected no class_weights: they need all rows, as in armada train")

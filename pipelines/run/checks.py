@@ -88,13 +88,22 @@ def _of_objective(request: RunRequest) -> Iterator[str]:
     from distill import CROSSFIT_SETTINGS, changes
 
     settings = request.settings
-    if settings.objective != "crossfit" and (given := sorted(changes(settings).keys() & set(CROSSFIT_SETTINGS))):
-        yield f"--{given[0].replace('_', '-')}: expected --objective crossfit beside it, found {settings.objective}"
-    if settings.objective == "crossfit" and request.compile and settings.balance != "none":
+    given = sorted(changes(settings).keys() & set(CROSSFIT_SETTINGS))
+    if settings.objective == "armada" and given:
+        yield (
+            f"--{given[0].replace('_', '-')}: expected --objective crossfit beside it, found armada, which options of "
+            "its own also choose"
+        )
+    if (settings.objective or given) and settings.objective != "armada" and not compiles(request):
         yield (
             f"--compile: expected --balance none beside --objective crossfit, found {settings.balance}: gradients are "
             "compared inside the student, where a compiled one has none to show"
         )
+
+
+def compiles(request: RunRequest) -> bool:
+    """False if the student is compiled and `crossfit` would balance gradients inside it."""
+    return not request.compile or request.settings.balance == "none"
 
 
 def _of_features(request: RunRequest) -> Iterator[str]:

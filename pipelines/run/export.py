@@ -45,7 +45,7 @@ def facts_of(
     return {
         "task": card.name,
         "student": request.student,
-        "arm": request.control or (settings.manifold if settings.objective == "armada" else settings.objective),
+        "arm": request.control or ("crossfit" if settings.objective == "crossfit" else settings.manifold),
         "seed": str(settings.seed),
         "epoch picked by": {"last": "no split: the last one", "test": "the reported split, as the paper does"}.get(
             settings.select, settings.select

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, get_type_hints
 
 from distill import (
+    ARMADA_SETTINGS,
     PAPER_ALIGNER,
     PAPER_LAYERS,
     PAPER_SETTINGS,
@@ -128,6 +129,7 @@ class RunRequest:
 # Options of the first group and of the second say the same in two ways.
 _TWO_WAYS = [(("warmup",), ("warmup_steps",)), (("cache", "teacher", "encoder"), ("features", "feature_keys"))]
 RIVALS = [*_TWO_WAYS, *((second, first) for first, second in _TWO_WAYS)]
+OF_ARMADA = (*ARMADA_SETTINGS, "aligner_rotation", "aligner_angle")  # options that choose the objective armada
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,8 @@ def make_request(values: Mapping[str, Any], where: str = "") -> RunRequest:
         from_recipe = {"layers": PAPER_LAYERS, "regression": "relu", **PAPER_SETTINGS, **aligner}
     parts: dict[str, dict[str, Any]] = {"": {}, "settings": {}, "aligner": {}}
     implied = {"select": "validation"} if given.get("early_stopping_patience") else {}
+    if not given.keys().isdisjoint(OF_ARMADA):
+        implied["objective"] = "armada"
     for name, value in {**from_recipe, **implied, **given}.items():
         option = train_options().get(name)
         if option:  # the recipe's gamma for the aligner is the run's

@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill import Card, View, find_control
+from distill import ARMADA_SETTINGS, CROSSFIT_SETTINGS, UNDISTILLED, Card, View, changes, find_control
+from pipelines.run.checks import compiles
 from pipelines.run.request import RunRequest
+from pipelines.run.task import say
 from teacher_cache import ArmadaError, Cache, user_folder
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from distill import CrossfitTargets, TaskModel, TeacherTargets
 
 TAUGHT = ("classification", "multi-label", "regression", "choice")  # types of tasks that cross-fitted aligners learn
+OWN = ("rotation", "angle")  # settings of the aligner that only the objective armada reads
 
 
 def find_teacher_targets(
@@ -26,6 +29,38 @@ def find_teacher_targets(
     """The features and what the aligners say, trained now or read where an earlier run stored them."""
     find = _crossfit if request.settings.objective == "crossfit" else _armada
     return find(request, card, task_model, view, accelerator)
+
+
+def with_objective(request: RunRequest, card: Card) -> RunRequest:
+    """The request with the objective of its task, if it names none; what was chosen, and why, is printed.
+
+    A student without a teacher has no objective. Raise ArmadaError if a task is not one that the objective can teach.
+    """
+    control = find_control(request.control)
+    is_taught = request.control != UNDISTILLED and not (control and control.aligner == "none")
+    if request.settings.objective is None and is_taught:
+        chosen, why = _chosen(request, card)
+        say(card, [f"objective {chosen}: {why}"])
+        request = replace(request, settings=replace(request.settings, objective=chosen))
+    check_objective(request, card)
+    return request
+
+
+def _chosen(request: RunRequest, card: Card) -> tuple[str, str]:
+    """The objective of a request that names none, and the reason. What only one objective reads chooses it."""
+    said = changes(request.settings).keys()
+    own = sorted(said & set(ARMADA_SETTINGS)) or [f"aligner_{name}" for name in changes(request.aligner) if name in OWN]
+    if found := sorted(said & set(CROSSFIT_SETTINGS)):
+        return "crossfit", f"no other one has --{found[0].replace('_', '-')}"
+    if own:
+        return "armada", f"no other one has --{own[0].replace('_', '-')}"
+    if card.type not in TAUGHT:
+        return "armada", f"crossfit does not teach tasks of type {card.type}"
+    if card.type == "regression" and request.regression == "relu":
+        return "armada", "no other one has --regression relu"
+    if not compiles(request):
+        return "armada", "crossfit needs --balance none beside --compile"
+    return "crossfit", "the default; --objective armada is the reference's"
 
 
 def check_objective(request: RunRequest, card: Card) -> None:

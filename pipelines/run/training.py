@@ -34,7 +34,7 @@ from pipelines.run.record import RunResult, computation_of, count_parameters, fi
 from pipelines.run.request import RunRequest, check_request
 from pipelines.run.student import spec_of
 from pipelines.run.task import keep_card, rows_in_words, say, task_of
-from pipelines.run.teacher_targets import check_objective, find_teacher_targets
+from pipelines.run.teacher_targets import find_teacher_targets, with_objective
 from teacher_cache import ArmadaError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def run_training(request: RunRequest, splits: Splits | None = None) -> RunResult
     """
     check_request(request)
     request, card = task_of(request)
-    check_objective(request, card)
+    request = with_objective(request, card)
     request = replace(request, settings=for_task(controlled_settings(request.control, request.settings), card))
     check_sources(request)
     if splits is None:

@@ -18,7 +18,7 @@ from pydantic import (
     model_validator,
 )
 
-from distill import UNDISTILLED, parse_yaml
+from distill import UNDISTILLED, find_control, parse_yaml
 from pipelines.study.declared.faults import check_options, in_words
 from pipelines.study.declared.parts import Arm, Primary, ReadOuts, RowCounts
 from pipelines.study.inputs import StudyTask
@@ -121,6 +121,17 @@ class Study(StudyTask, BaseModel):
         few = self.readouts.few_shot
         named = dict.fromkeys([*few.arms, *few.objectives]) if few else {}
         return [name for name in named if few and name != UNDISTILLED and few.objective_of(name) == "masked"]
+
+    @property
+    def arms_without_objective(self) -> list[str]:
+        """The arms with a teacher that name no objective and no manifold loss: they have `armada` and relational."""
+        found = []
+        for name, arm in self.arms.items():
+            control = find_control(arm.control)
+            is_taught = arm.control != UNDISTILLED and not (control and control.aligner == "none")
+            if is_taught and {"objective", "manifold"}.isdisjoint({*self.settings, *arm.model_fields_set}):
+                found.append(name)
+        return found
 
     @property
     def metric(self) -> str:

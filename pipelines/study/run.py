@@ -76,8 +76,12 @@ def run_one(
 def request_of(
     study: Study, run: Run, folder: Path, cache: str, settings: dict[str, Any], **options: Any
 ) -> RunRequest:
-    """The request of a run. Later layers win: what the study says of all runs, `settings`, its arm, and `options`."""
+    """The request of a run. Later layers win: what the study says of all runs, `settings`, its arm, and `options`.
+
+    A file that names no objective means `armada`, whatever `armada train` chooses: a registered file keeps its meaning.
+    """
     of_all = {
+        "objective": "armada",
         "cache": cache,
         "teacher": study.teacher,
         "encoder": study.encoder,

@@ -138,6 +138,8 @@ def run_study(
         splits = study_splits(file.study)  # read once for all runs
         for note in [*(file.study.made.said if file.study.made else ()), *splits.notes]:
             say(f"{file.study.task_name}: {note}")
+        if unnamed := file.study.arms_without_objective:
+            say(f"no objective is named of {', '.join(unnamed)}: armada, as in every study file before 2026-12")
         cache, runs = study_cache(file.study, out), runs_of(file.study)
         if len(finished_outcomes(file.study, runs, out)) < len(runs):
             check_arms(file.study, splits, out, cache)

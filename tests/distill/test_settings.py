@@ -50,6 +50,13 @@ def test_a_changed_default_still_names_another_run():
     assert changes(cheaper(lr=BASELINE["TrainSettings"]["lr"])) == {}
 
 
+def test_an_objective_that_was_not_named_is_read_as_the_one_that_all_runs_had():
+    assert changes(TrainSettings()) == changes(TrainSettings(objective="armada")) == {}
+    assert changes(TrainSettings(objective="crossfit")) == {"objective": "crossfit"}
+    for recorded in ({}, {"objective": None}, {"objective": "armada"}):
+        assert with_baseline(TrainSettings, recorded)["objective"] == "armada"
+
+
 def test_the_baseline_is_frozen():
     """These values name every run that exists: a change of one makes all of them other runs."""
     for kind in (TrainSettings, AlignerSettings):
@@ -59,11 +66,11 @@ def test_the_baseline_is_frozen():
         "manifold": "cosine", "alpha": 0.5, "beta": 1.0, "gamma": 1.0, "temperature": 5.0, "epochs": 3,
         "batch_size": 32, "accumulate": 1, "lr": 5e-5, "schedule": "linear", "weight_decay": 0.01, "warmup": 0.1,
         "clip_norm": 1.0, "dropout": 0.1, "max_length": 128, "max_steps": None, "by_length": True, "select": "last",
-        "seed": 0,
+        "seed": 0, "objective": "armada",
     }  # fmt: skip
     came_later = {
         "warmup_steps": None, "no_decay": "none", "adam_beta1": 0.9, "adam_beta2": 0.999, "adam_epsilon": 1e-8,
-        "label_smoothing": 0.0, "class_weights": None, "early_stopping_patience": None, "objective": "armada",
+        "label_smoothing": 0.0, "class_weights": None, "early_stopping_patience": None,
         "folds": 5, "output_loss": "kl", "contrast": 0.1, "components": 64, "power": 0.5, "balance": "contrast",
     }  # fmt: skip
     assert {name: found[name] for name in came_later} == came_later

@@ -25,7 +25,8 @@ class RowCounts(Part):
 
 class Arm(Part):
     """One setting that is compared: a manifold loss, a control, or any other options of `armada train` by name, its
-    encoder and its teacher among them. What an arm says wins over what the study says."""
+    encoder and its teacher among them. What an arm says wins over what the study says. Without an objective it has
+    `armada`, so that a registered file keeps its meaning."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 

@@ -87,7 +87,7 @@ EXAMPLES: dict[str, Example] = {
     "select": Example("validation", shows="selected"),
     "early_stopping_patience": Example(1, {"epochs": 4, "lr": 1e-9}),
     "seed": Example(3),
-    "objective": Example("crossfit"),
+    "objective": Example("armada"),
     "folds": Example(2, CROSSFIT),
     "output_loss": Example("mse", CROSSFIT),
     "contrast": Example(1.0, CROSSFIT),

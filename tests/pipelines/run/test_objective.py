@@ -2,15 +2,16 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
 
-from distill import Splits, load_card, load_splits
-from pipelines.run.request import make_request
-from pipelines.run.teacher_targets import check_objective
+from distill import Splits, TrainSettings, changes, load_card, load_splits
+from pipelines.run.request import RunRequest, check_request, make_request
+from pipelines.run.teacher_targets import check_objective, with_objective
 from pipelines.run.training import run_training
 from teacher_cache import ArmadaError, Cache, build, open_encoder, open_teacher
 from tests.distill.tiny import save_decoder, save_student
@@ -26,12 +27,16 @@ def student(tmp_path_factory):
     return str(save_student(tmp_path_factory.mktemp("student")))
 
 
-def run(task, folder, student, splits, **options):
+def run(task, folder, student, splits, name=None, **options):
+    """Train, and return the record. An option of None is left out."""
     cache = Cache(str(folder / "cache"), create=True)
     build(cache, splits.train.prompts, open_teacher(TEACHER), open_encoder(ENCODER))
     parts = {"cache": str(cache.store), "teacher": TEACHER, "encoder": ENCODER, "objective": "crossfit", **SMALL}
-    name = "-".join(map(str, options.values())) or "run"
-    request = make_request({"task": task, "student": student, "out": folder / name, **parts, **options})
+    name = name or "-".join(map(str, options.values())) or "run"
+    given = {"task": task, "student": student, "out": folder / name, **parts, **options}
+    if given["objective"] != "crossfit":
+        given = {key: value for key, value in given.items() if key not in ("components", "folds")}
+    request = make_request({key: value for key, value in given.items() if value is not None})
     run_training(request, splits)
     return json.loads((folder / name / "run.json").read_text())
 
@@ -89,7 +94,7 @@ def test_a_generation_task_and_options_of_the_other_objective_are_refused_in_wor
     ):
         run(task, tmp_path, decoder, splits)
     with pytest.raises(ArmadaError, match=r"--folds: expected --objective crossfit beside it, found armada"):
-        run("glue/sst2", tmp_path, student, splits, objective="armada", components=64)
+        resolved("classification", objective="armada", folds=3)
 
 
 def test_the_student_of_a_compiled_run_is_refused_where_its_gradients_are_balanced(student, tmp_path):
@@ -125,3 +130,75 @@ def test_own_features_class_weights_and_label_smoothing_are_of_both_objectives(o
         assert ("out_of_fold" in record) == (objective == "crossfit")
     assert losses[0] != losses[1]
     assert losses[0] != losses[2]
+
+
+def resolved(type_, **options):
+    """The objective of a run on a task of a type, after the request is checked."""
+    words = {"task": "own/rows", "student": "minilm", "out": "run", "cache": "./cache", **options}
+    request = make_request(words)
+    check_request(request)
+    return with_objective(request, SimpleNamespace(name="own/rows", type=type_)).settings.objective
+
+
+@pytest.mark.parametrize("type_", ["classification", "multi-label", "regression", "choice"])
+def test_a_task_that_crossfit_can_teach_has_it_by_default_and_the_run_says_so(type_, capsys):
+    assert resolved(type_) == "crossfit"
+    assert capsys.readouterr().err == (
+        "own/rows: objective crossfit: the default; --objective armada is the reference's\n"
+    )
+    assert resolved(type_, objective="armada") == "armada"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("type_", ["generation", "similarity"])
+def test_a_task_that_crossfit_cannot_teach_has_armada_by_default_and_the_run_says_why(type_, capsys):
+    assert resolved(type_) == "armada"
+    assert f"own/rows: objective armada: crossfit does not teach tasks of type {type_}\n" == capsys.readouterr().err
+    with pytest.raises(ArmadaError, match=f"--objective crossfit: expected .*, of type {type_}"):
+        resolved(type_, folds=3)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"manifold": "cosine"}, {"beta": 1.0}, {"gamma": 1.0}, {"dropout": 0.1}, {"recipe": "paper"}),
+        *({"aligner_rotation": "descent"}, {"aligner_angle": 0.1}, {"compile": True}, {"regression": "relu"}),
+    ],
+)
+def test_an_option_that_only_armada_has_chooses_it_even_with_its_default_value(options, capsys):
+    assert resolved("regression", **options) == "armada"
+    assert resolved("regression", objective="crossfit", **{**options, "compile": False, "regression": "standardised"})
+
+
+def test_options_of_both_objectives_are_refused_together():
+    with pytest.raises(ArmadaError, match=r"--folds: expected --objective crossfit beside it, found armada, which "):
+        resolved("classification", folds=3, manifold="relational")
+    with pytest.raises(ArmadaError, match=r"--compile: expected --balance none beside --objective crossfit"):
+        resolved("classification", folds=3, compile=True)
+    assert resolved("classification", balance="none", compile=True) == "crossfit"
+
+
+@pytest.mark.parametrize("settings", [{"beta": 0.5}, {"manifold": "relational"}])
+def test_a_request_of_python_with_a_setting_of_armada_has_armada(settings, capsys):
+    request = RunRequest("own/rows", "minilm", Path("run"), settings=TrainSettings(**settings))
+    assert with_objective(request, SimpleNamespace(name="own/rows", type="choice")).settings.objective == "armada"
+    assert f"no other one has --{next(iter(settings))}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("control", ["undistilled", "parameter-matched"])
+def test_a_student_without_a_teacher_has_no_objective_and_keeps_its_name(control, capsys):
+    assert resolved("classification", control=control) is None
+    assert capsys.readouterr().err == ""
+    assert changes(make_request({"task": "a", "student": "b", "out": "c"}).settings) == {}
+
+
+def test_a_run_by_default_is_named_after_crossfit_and_a_finished_one_of_armada_stays_what_it_was(student, tmp_path):
+    splits = Splits(rows("glue/sst2", 16), NO_ROWS, rows("glue/sst2", 8, 24))
+    by_armada, by_default = (
+        run("glue/sst2", tmp_path, student, splits, **more) for more in ({"objective": "armada"}, {"objective": None})
+    )
+    assert "objective" not in by_armada["identity"]["settings"], "as in every record before 2026-12"
+    assert by_default["identity"]["settings"]["objective"] == "crossfit"
+    with pytest.raises(ArmadaError, match=r"another run is here: settings.objective was 'armada', now 'crossfit'"):
+        run("glue/sst2", tmp_path, student, splits, name="armada", objective=None)
+    assert run("glue/sst2", tmp_path, student, splits, name="armada", objective="armada") == by_armada

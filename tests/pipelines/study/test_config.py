@@ -195,3 +195,25 @@ def test_a_study_of_features_of_ones_own_needs_no_teacher_and_no_cache(tmp_path)
 
 def test_the_margin_of_the_demo_is_the_registered_one():
     assert yaml.safe_load((STUDIES / "demo.yaml").read_text())["primary"]["margin"] == 0.01
+
+
+def test_a_file_that_names_no_objective_means_armada_whatever_train_does_by_default(tmp_path):
+    named = {"undistilled": {"control": "undistilled"}, "relational": {"manifold": "relational"}, "shuffled": {}}
+    study = read_study(write_study(tmp_path, arms=named)).study
+    found = request_of(study, Run("finetune", "shuffled", 0), tmp_path, "cache", study.settings)
+    assert (found.settings.objective, found.settings.manifold) == ("armada", "relational")
+    assert study.arms_without_objective == ["shuffled"]
+    study = read_study(write_study(tmp_path, arms=named, settings={"objective": "crossfit"})).study
+    found = request_of(study, Run("finetune", "shuffled", 0), tmp_path, "cache", study.settings)
+    assert (found.settings.objective, study.arms_without_objective) == ("crossfit", [])
+
+
+def test_the_arms_of_the_files_that_were_registered_keep_their_objectives():
+    """Those of demo.yaml and demo-minilm.yaml name none, because there was no other one."""
+    by_armada = {"demo.yaml": 12, "demo-minilm.yaml": 3, "map-sentiment.yaml": 1, "ablation-sentiment.yaml": 1}
+    for name, count in by_armada.items():
+        study = read_study(STUDIES / name).study
+        runs = [Run("finetune", arm, 0) for arm, said in study.arms.items() if said.control != "undistilled"]
+        settings = [request_of(study, run, Path("out"), "cache", study.settings).settings for run in runs]
+        assert [one.objective for one in settings].count("armada") == count, name
+        assert {one.objective for one in settings} <= {"armada", "crossfit"}, name
