@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from distill.dataset.join import _blocks, _digest, _means, data_digest, join, join_lazily
+from distill.dataset.mending import Mending
 from distill.tasks.splits import Split
 from teacher_cache import ArmadaError, CoverageError, build, choose, open_features
 from tests import fakes
@@ -109,3 +110,33 @@ def test_at_most_three_prompts_are_shown_and_every_reason_is_counted(cache):
     with pytest.raises(CoverageError) as caught:
         join(rows.take(range(7, 12)), cache, features)
     assert "leave these rows out" not in str(caught.value)
+
+
+def test_rows_without_a_label_each_have_no_digest():
+    short = Split(TWO.ids, TWO.texts, TWO.prompts, [1])
+    with pytest.raises(ValueError, match="zip"):
+        data_digest(short)
+    with pytest.raises(ValueError, match="zip"):
+        _digest(short, ["p", "q"], VALUES, [VALUES])
+
+
+def test_each_picture_of_a_single_row_is_in_its_digest():
+    one = TWO.take([0])
+    assert _digest(one, ["p", "q"], VALUES, [VALUES]) != _digest(one, ["p", "r"], VALUES, [VALUES])
+
+
+def test_a_control_that_keeps_the_features_reads_them_lazily_in_their_order(opened):
+    cache, features = opened
+    lazy = join_lazily(ROWS, cache, features, control="frozen-aligner")
+    assert np.array_equal(lazy.features.take(np.arange(12)), join(ROWS, cache, features).features)
+
+
+@pytest.mark.parametrize("way", [join, join_lazily])
+def test_what_can_be_done_about_missing_rows_is_said_for_one_row_too(opened, way):
+    cache, features = opened
+    rows = Split(["a", "b"], [("x",), ("y",)], [ROWS.prompts[0], "never drawn"], [0, 1])
+    with pytest.raises(CoverageError) as caught:
+        way(rows, cache, features)
+    assert str(caught.value).endswith("'never drawn'\nor leave these rows out with: --missing drop")
+    with pytest.raises(CoverageError, match=r"armada cache build rows\.csv"):
+        way(rows, cache, features, mend=Mending(("rows.csv",), "T", "E", "c"))
