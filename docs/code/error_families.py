@@ -44,6 +44,7 @@ BY_MODULE = {
     "distill/training/checkpoints": "Another run is there",
     "distill/training/distributed": "Several processes",
     "distill/training/hf_trainer": "Your own script",
+    "pipelines/cleaning": "Folders, disks and rights",
     "pipelines/commands": "Options of the commands",
     "pipelines/commands/caches/workers": "Workers and Ray",
     "pipelines/commands/prompts": "Rows, columns and labels",
