@@ -143,6 +143,8 @@ def test_the_task_of_a_server_with_asynchronous_answers_is_asked_for_at_its_own_
                 "http://server/v1",
                 data,
                 poll,
+                tasks=None,
+                image_key="k",
                 headers={},
                 key_domain="",
                 limits=Limits(0.002, 10**6),
