@@ -110,7 +110,8 @@ class DirectConnections:
             except (OSError, ValueError) as error:
                 connection.close()
                 raise NoConnectionError(str(error) or type(error).__name__) from None
-        connection.sock.settimeout(seconds)
+        if connection.sock.gettimeout() != seconds:
+            connection.sock.settimeout(seconds)
         return connection
 
     def _new(self, parts: SplitResult) -> http.client.HTTPConnection:
