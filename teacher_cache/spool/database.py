@@ -20,7 +20,7 @@ from teacher_cache.errors import CacheError
 from teacher_cache.files.disk import disk_errors_in_words
 
 VERSION = 3
-PAGE = 65_536  # bytes of a new file: a picture is written in a sixteenth of the steps that SQLite's own 4,096 take
+PAGE = 16_384  # bytes of a new file: a picture is written in a quarter of the steps that SQLite's own 4,096 take
 _LOG = (
     32 << 20
 )  # bytes of the write-ahead log that are moved into the file together: seldom, as the commits wait for it

@@ -111,7 +111,6 @@ class DirectConnections:
                 connection.close()
                 raise NoConnectionError(str(error) or type(error).__name__) from None
         if connection.sock.gettimeout() != seconds:
-            if connection.sock.gettimeout() != seconds:
             connection.sock.settimeout(seconds)
         return connection
 
