@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from machine import machine_facts, machine_sentence
-from sizes import BENCHMARKS, Benchmark, found_at
+from parts.machine import machine_facts, machine_sentence
+from parts.sizes import BENCHMARKS, Benchmark, found_at
 
 HERE = Path(__file__).resolve().parent
 LIMIT_S = 900.0

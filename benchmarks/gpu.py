@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from all import HERE, Result, run, table
-from machine import machine_facts
-from sizes import Benchmark, Figure, train_step
+from parts.machine import machine_facts
+from parts.sizes import Benchmark, Figure, train_step
 
 TOTAL_S = 590.0
 TESTS_S = 200.0

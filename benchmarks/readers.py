@@ -21,8 +21,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from reader_contest import compare
-from reader_scale import huge, large
+from parts.reader_contest import compare
+from parts.reader_scale import huge, large
 
 
 def bounds(found: dict[str, Any]) -> dict[str, bool]:

@@ -16,7 +16,7 @@ import os
 import sys
 from typing import Any
 
-import http_calls
+from parts import http_calls
 
 
 def main() -> None:
@@ -34,12 +34,12 @@ def main() -> None:
         calls = facts["calls"] = http_calls.measure(options.calls, options.rounds)
         holds &= calls["500 ms"]["of_ceiling"] >= 0.98 and calls["50 ms"]["of_fastest_bare"] >= 0.9
     if options.pictures:
-        import encoding
+        from parts import encoding
 
         facts["encoding"] = encoding.measure(options.pictures, options.repeats, options.device)
         holds &= facts["encoding"]["of_bare"] >= 0.97
     if options.pictures and options.device.startswith("cuda"):
-        import device_timeline
+        from parts import device_timeline
 
         facts["diffusers"] = device_timeline.measure(options.pictures, options.repeats, options.device)
         holds &= facts["diffusers"]["of_bare"] >= 0.98

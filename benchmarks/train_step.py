@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from parts.training_loops import CLASSES, EPOCH_STEPS, LENGTH, ours, trainer_of
+from parts.turns import Turns, run_in_turn
 from scipy import stats
-from training_loops import CLASSES, EPOCH_STEPS, LENGTH, ours, trainer_of
-from turns import Turns, run_in_turn
 
 from distill import (
     PAPER_ALIGNER,

@@ -1,6 +1,7 @@
 """Every path that README.md, CONTRIBUTING.md and docs/ name exists, and the lists of folders are complete."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,14 @@ def test_a_missing_path_would_be_found():
         "NOTES.md",
         "distill/nothing.py",
     ]
+
+
+def test_no_folder_has_more_than_16_python_files_and_no_file_but_a_test_more_than_250_lines():
+    files = [path for top in (*TOP, "examples", "docs") for path in (ROOT / top).rglob("*.py")]
+    assert len(files) > 500
+    folders = Counter(str(path.parent.relative_to(ROOT)) for path in files)
+    assert {name: count for name, count in folders.items() if count > 16} == {}
+    lines = {
+        str(path.relative_to(ROOT)): path.read_text("utf-8").count("\n") for path in files if "tests" not in path.parts
+    }
+    assert {name: count for name, count in lines.items() if count > 250} == {}

@@ -1,8 +1,7 @@
 """Optimiser steps of a student: a step takes one batch over all ranks and returns its losses.
 
-Without a teacher, a step is plain fine-tuning. The step does not depend on the number of ranks, nor (except for the
-manifold loss) on the number of parts that a batch is split into to save memory. A step of a classifier does not
-synchronise with the device.
+Without a teacher, a step is plain fine-tuning. It depends neither on the number of ranks nor, but for the manifold
+loss, on the parts that a batch is split into to save memory. That of a classifier doesn't synchronise with the device.
 """
 
 from __future__ import annotations

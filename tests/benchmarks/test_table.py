@@ -11,16 +11,16 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCHMARKS = ROOT / "benchmarks"
-NAMES = ("all", "gpu", "machine", "sizes")
+NAMES = {"all": "all", "gpu": "gpu", "machine": "parts.machine", "sizes": "parts.sizes"}
 
 
 @pytest.fixture
 def modules(monkeypatch):
     """The modules of benchmarks/, which import each other from their folder; they are forgotten afterwards."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield {name: importlib.import_module(name) for name in NAMES}
-    for name in NAMES:
-        del sys.modules[name]
+    yield {name: importlib.import_module(module) for name, module in NAMES.items()}
+    for module in (*NAMES.values(), "parts"):
+        del sys.modules[module]
 
 
 def program(folder, text):

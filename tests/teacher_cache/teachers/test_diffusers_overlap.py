@@ -92,7 +92,7 @@ def test_the_pixels_are_those_that_the_pipeline_would_have_made():
 
 def test_a_timeline_counts_what_overlaps_once_and_names_the_longest_waits(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    spec = importlib.util.spec_from_file_location("device_timeline", BENCHMARKS / "device_timeline.py")
+    spec = importlib.util.spec_from_file_location("device_timeline", BENCHMARKS / "parts" / "device_timeline.py")
     timeline = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(timeline)
     calls = [(0.0, 1.0), (4.0, 8.0), (0.5, 2.0), (2.0, 3.0), (8.5, 10.0)]

@@ -17,7 +17,6 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from turns import Turns
 
 from distill import (
     CheckpointConfig,
@@ -28,6 +27,7 @@ from distill import (
     TrainSettings,
     train_student,
 )
+from parts.turns import Turns
 
 CLASSES, LENGTH, EPOCH_STEPS = 3, 128, 64
 

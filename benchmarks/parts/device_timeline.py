@@ -15,8 +15,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from http_calls import SizeEncoder
-
+from parts.http_calls import SizeEncoder
 from teacher_cache import BuildOptions, Cache, build, open_teacher
 
 Interval = tuple[float, float]  # begin and end, in seconds
@@ -69,7 +68,7 @@ class Timeline:
 
 
 def _save_model(folder: Path) -> None:
-    sys.path.append(str(Path(__file__).parents[1]))
+    sys.path.append(str(Path(__file__).parents[2]))
     from tests.teacher_cache.tiny_models import save_stable_diffusion
 
     save_stable_diffusion(folder)

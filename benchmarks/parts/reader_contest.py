@@ -18,9 +18,9 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from reader_cache import evict, in_memory, our_epoch, our_loader, plain_parquet, rate, write_cache
-from reader_peers import PEERS
 
+from parts.reader_cache import evict, in_memory, our_epoch, our_loader, plain_parquet, rate, write_cache
+from parts.reader_peers import PEERS
 from teacher_cache import Cache
 
 Epoch = Callable[[int], Iterator[Any]]  # the batches of epoch e

@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 from cache_write import DIMENSION, ENCODER, SHARD_ROWS, TEACHER, commit_index, synthetic_rows
-from reader_cache import anonymous_mb, feature_files, opened, our_epoch, plain_parquet, rate, write_cache
 
 from distill import autocorrelation
+from parts.reader_cache import anonymous_mb, feature_files, opened, our_epoch, plain_parquet, rate, write_cache
 from teacher_cache import Cache, Provenance, Source, commit_features, open_features, spec_digest
 
 NARROW = 16  # dimension of the huge cache's features: only its opening is measured

@@ -1,7 +1,7 @@
 """A program: a study on a Ray cluster of two machines, one of whose runs and whose coordinator are killed. It prints
 what happened as JSON.
 
-python -m tests.pipelines.study.ray_study STUDY OUT
+python -m tests.pipelines.study.cluster.ray_study STUDY OUT
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from pipelines.study.declared.parts import Arm
 from teacher_cache import ArmadaError, BuildOptions, Cache, build
 from tests import fakes
 from tests.distill.tiny import save_student, split
-from tests.pipelines.run.every_option import EXAMPLES
+from tests.pipelines.run.options.every_option import EXAMPLES
 
 OPTIONS = sorted(train_options())
 COMMAND = get_command(app)
@@ -88,7 +88,7 @@ def options(home, name, with_it=True):
 
 
 def test_every_declared_option_has_an_example():
-    assert sorted(EXAMPLES) == OPTIONS, "add a line to tests/pipelines/run/every_option.py"
+    assert sorted(EXAMPLES) == OPTIONS, "add a line to tests/pipelines/run/options/every_option.py"
 
 
 @pytest.fixture

@@ -113,7 +113,7 @@ def test_a_study_on_ray_with_an_actor_and_the_coordinator_killed_has_the_results
     path = write_study(tmp_path, readouts={"probe": True})
     jobs = armada("study", path, "--out", tmp_path / "jobs", "--jobs", os.cpu_count())
     assert jobs.returncode == 0, jobs.stderr
-    found = run_with_ray("tests.pipelines.study.ray_study", path, tmp_path / "out")
+    found = run_with_ray("tests.pipelines.study.cluster.ray_study", path, tmp_path / "out")
     assert found["code"] == 0, found["errors"]
     assert "its actor was killed, and another one goes on" in found["errors"][0]
     assert "Traceback" not in "".join(found["errors"])

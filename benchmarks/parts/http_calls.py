@@ -16,8 +16,8 @@ from statistics import median
 from typing import Any, ClassVar
 
 import numpy as np
-from image_api import ImageApi, image_api
 
+from parts.image_api import ImageApi, image_api
 from teacher_cache import BuildOptions, Cache, build, open_teacher
 
 IN_FLIGHT = 64

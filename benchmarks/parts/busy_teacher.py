@@ -1,7 +1,7 @@
 """A teacher that keeps one processor busy per picture, and an encoder that takes no time, for benchmarks/workers.py.
 
-Their specs are `benchmarks/busy_teacher.py:Busy?rounds=N` and `benchmarks/busy_teacher.py:Size`. The variable
-ARMADA_BUSY_LOG names a file that gets the time of each picture.
+Their specs are this file's path with `:Busy?rounds=N` and `:Size`. The variable ARMADA_BUSY_LOG names a file that gets
+the time of each picture.
 """
 
 from __future__ import annotations
