@@ -112,6 +112,13 @@ def answered(page):
     return int(page.locator(".big").inner_text().split()[0])
 
 
+def shown(watcher):
+    """Return what `status --watch` shows on a terminal now."""
+    screen = io.StringIO()
+    Console(file=screen, width=110, force_terminal=True, color_system=None).print(table(watcher.look()))
+    return screen.getvalue()
+
+
 def all_shown(page):
     return page.evaluate("[...document.images].every(one => one.complete && one.naturalWidth > 1)")
 
@@ -141,9 +148,9 @@ def test_watching_in_a_log_ends_when_the_build_has_ended(night, in_state):
         if len(pauses) == 12:
             night.go.touch()
 
-    log, screen = io.StringIO(), io.StringIO()
-    watcher = Watcher(night.cache)
-    Console(file=screen, width=110, force_terminal=True, color_system=None).print(table(watcher.look()))
+    log, watcher = io.StringIO(), Watcher(night.cache)
+    until(lambda: "refused 2" in shown(watcher))
+    screen = shown(watcher)
     last = watch(watcher, 0.3, Console(file=log), sleep)
     lines = log.getvalue().splitlines()
     counts = [int(found[1]) for line in lines if (found := re.search(r"rows\.jsonl: (\d+)/302", line))]
@@ -154,8 +161,7 @@ def test_watching_in_a_log_ends_when_the_build_has_ended(night, in_state):
     assert "\x1b" not in log.getvalue()
     assert night.build.wait(timeout=60) == 3
     assert (last.running, last.last.stopped, last.last.calls) == ((), "", 302)
-    assert re.search(r"rows\.jsonl.*\d+/302.*/min", screen.getvalue())
-    assert "refused 2" in screen.getvalue()
+    assert re.search(r"rows\.jsonl.*\d+/302.*/min", screen)
 
 
 def test_the_page_of_a_cache_that_nobody_builds_says_so_and_nothing_is_written(browser, cache, tmp_path):

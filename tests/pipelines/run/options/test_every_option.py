@@ -3,6 +3,7 @@ same name and give the same request, and it reaches the training. An option with
 
 import gc
 import json
+import shutil
 from types import SimpleNamespace
 
 import accelerate.utils
@@ -198,7 +199,7 @@ def _adapter(home, folder, monkeypatch, name, given):
 
 
 def _compiled(home, folder, monkeypatch, name, given):
-    """By a backend that compiles in no time."""
+    """By a backend that compiles in no time, and needs no compiler."""
     plugin, made = accelerate.utils.TorchDynamoPlugin, []
 
     def quick(backend, dynamic):
@@ -206,6 +207,7 @@ def _compiled(home, folder, monkeypatch, name, given):
         return plugin(backend="eager", dynamic=dynamic)
 
     monkeypatch.setattr(accelerate.utils, "TorchDynamoPlugin", quick)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
     _, record = trained(home, folder / "run", given)
     assert (made, record["compiled"]) == (["inductor"], True)
 
