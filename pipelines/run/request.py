@@ -129,7 +129,7 @@ class RunRequest:
 # Options of the first group and of the second say the same in two ways.
 _TWO_WAYS = [(("warmup",), ("warmup_steps",)), (("cache", "teacher", "encoder"), ("features", "feature_keys"))]
 RIVALS = [*_TWO_WAYS, *((second, first) for first, second in _TWO_WAYS)]
-OF_ARMADA = (*ARMADA_SETTINGS, "aligner_rotation", "aligner_angle")  # options that choose the objective armada
+OF_ARMADA = (*sorted(ARMADA_SETTINGS), "aligner_rotation", "aligner_angle")  # options that choose the objective armada
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from distill import ARMADA_SETTINGS, CROSSFIT_SETTINGS, UNDISTILLED, Card, View, changes, find_control
+from distill import CROSSFIT_SETTINGS, UNDISTILLED, Card, View, changes, find_control
 from pipelines.run.checks import compiles
-from pipelines.run.request import RunRequest
+from pipelines.run.request import OF_ARMADA, RunRequest
 from pipelines.run.task import say
 from teacher_cache import ArmadaError, Cache, user_folder
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from distill import CrossfitTargets, TaskModel, TeacherTargets
 
 TAUGHT = ("classification", "multi-label", "regression", "choice")  # types of tasks that cross-fitted aligners learn
-OWN = ("rotation", "angle")  # settings of the aligner that only the objective armada reads
 
 
 def find_teacher_targets(
@@ -48,8 +47,8 @@ def with_objective(request: RunRequest, card: Card) -> RunRequest:
 
 def _chosen(request: RunRequest, card: Card) -> tuple[str, str]:
     """The objective of a request that names none, and the reason. What only one objective reads chooses it."""
-    said = changes(request.settings).keys()
-    own = sorted(said & set(ARMADA_SETTINGS)) or [f"aligner_{name}" for name in changes(request.aligner) if name in OWN]
+    said = {*changes(request.settings), *(f"aligner_{name}" for name in changes(request.aligner))}
+    own = [name for name in OF_ARMADA if name in said]
     if found := sorted(said & set(CROSSFIT_SETTINGS)):
         return "crossfit", f"no other one has --{found[0].replace('_', '-')}"
     if own:

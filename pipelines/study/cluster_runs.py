@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.study.config import Study
-from pipelines.study.run import Run, read_outcome, run_one
+from pipelines.study.run import Run, enter_process, read_outcome, run_one
 from pipelines.study.run_folders import REQUEST
 from teacher_cache import ArmadaError, settle_in
 
@@ -123,22 +122,14 @@ class _Actor:
 
         folder = Path(name)
         _require(folder)
-        with (folder / "log.txt").open("a", encoding="utf-8", buffering=1) as log:
-            os.dup2(log.fileno(), 1)
-            os.dup2(log.fileno(), 2)
-            sys.stdout = sys.stderr = log
-            try:
-                import torch
-
-                torch.set_num_threads(threads)
-                study, cache, splits, keeps_students = of_all
-                with FileLock(folder / ".lock", timeout=_LOCKED_S):
-                    return read_outcome(folder) or run_one(
-                        study, run, folder, cache, splits, keeps_students=keeps_students
-                    )
-            except Exception:
-                traceback.print_exc()
-                return None
+        try:
+            enter_process(folder, threads)
+            study, cache, splits, keeps_students = of_all
+            with FileLock(folder / ".lock", timeout=_LOCKED_S):
+                return read_outcome(folder) or run_one(study, run, folder, cache, splits, keeps_students=keeps_students)
+        except Exception:
+            traceback.print_exc()
+            return None
 
 
 def _require(folder: Path) -> None:

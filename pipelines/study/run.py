@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +44,17 @@ def read_outcome(folder: Path) -> dict[str, Any] | None:
     """What a finished run found; None where it isn't finished."""
     path = folder / OUTCOME
     return read_json(path, "armada study") if path.exists() else None
+
+
+def enter_process(folder: Path, threads: int) -> None:
+    """Make this process one run's: what it prints goes into the run's log, and it computes with so many threads."""
+    log = (folder / "log.txt").open("a", encoding="utf-8", buffering=1)
+    os.dup2(log.fileno(), 1)
+    os.dup2(log.fileno(), 2)
+    sys.stdout = sys.stderr = log
+    import torch
+
+    torch.set_num_threads(threads)
 
 
 def run_one(

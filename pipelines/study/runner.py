@@ -7,7 +7,6 @@ A study that was killed resumes: a finished run is never repeated, unless its pa
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from pipelines.study.config import Study, StudyFile
 from pipelines.study.inputs import input_digests, study_splits
 from pipelines.study.ledger.digests import commits_of
 from pipelines.study.ledger.reruns import open_study
-from pipelines.study.run import Run, read_outcome, run_one
+from pipelines.study.run import Run, enter_process, read_outcome, run_one
 from pipelines.study.run_folders import finished_outcomes, open_folder, settle_folders
 from teacher_cache import ArmadaError
 
@@ -231,11 +230,5 @@ def _run_in_process(
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    log = (folder / "log.txt").open("a", encoding="utf-8", buffering=1)
-    os.dup2(log.fileno(), 1)
-    os.dup2(log.fileno(), 2)
-    sys.stdout = sys.stderr = log
-    import torch
-
-    torch.set_num_threads(threads)
+    enter_process(folder, threads)
     run_one(study, run, folder, cache, splits, keeps_students=keeps_students)
