@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, MutableMapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
+from weakref import WeakSet
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -86,9 +87,10 @@ class _Lines:
 
 @cache
 def _bar_class() -> type[tqdm[NoReturn]]:
-    """Return a subclass of tqdm whose lock belongs to this process.
+    """Return a subclass of tqdm whose lock belongs to this process, and whose bars are not in tqdm's own set.
 
     The default lock is shared with forked processes, and a process that is killed while it has the lock never frees it.
+    With another lock the set of open bars must be another too: tqdm goes through it while other threads may add to it.
     """
     from tqdm import tqdm
 
@@ -105,4 +107,5 @@ def _bar_class() -> type[tqdm[NoReturn]]:
 
     bar_class: Any = Bar
     bar_class.set_lock(threading.RLock())
+    bar_class._instances = WeakSet()
     return bar_class  # type: ignore[no-any-return]

@@ -1,26 +1,13 @@
 """`make bench` and `make gpu`: a table with the machine, whatever single benchmarks do; no GPU is told in words."""
 
-import importlib
 import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-BENCHMARKS = ROOT / "benchmarks"
-NAMES = {"all": "all", "gpu": "gpu", "machine": "parts.machine", "sizes": "parts.sizes"}
-
-
-@pytest.fixture
-def modules(monkeypatch):
-    """The modules of benchmarks/, which import each other from their folder; they are forgotten afterwards."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    yield {name: importlib.import_module(module) for name, module in NAMES.items()}
-    for module in (*NAMES.values(), "parts"):
-        del sys.modules[module]
+from tests.benchmarks.conftest import BENCHMARKS, ROOT
 
 
 def program(folder, text):
@@ -31,10 +18,12 @@ def program(folder, text):
 
 def test_a_table_has_the_machine_the_figures_and_what_could_not_be_measured(modules, tmp_path):
     every, sizes = modules["all"], modules["sizes"]
-    figures = (sizes.Figure("speed", ("a", -1, "x"), "{:.1f} rows/s"), sizes.Figure("absent", ("b",)))
-    sound = program(
-        tmp_path, 'print(\'loading\'); print(\'{"a": {"1": {"x": 5}, "2": {"x": 7.25}}}\'); raise SystemExit(3)'
+    figures = (
+        sizes.Figure("speed of {n:,}", ("a", -1, "x"), "{:.1f} rows/s", sizes.DISK),
+        sizes.Figure("absent", ("b",)),
     )
+    printed = json.dumps({"a": {"1": {"x": 5}, "2": {"x": 7.25}}, "n": 1000})
+    sound = program(tmp_path, f"print('loading'); print('{printed}'); raise SystemExit(3)")
     broken = program(tmp_path, "raise ValueError('no such disk')")
     silent = program(tmp_path, "")
     benchmarks = [
@@ -42,13 +31,28 @@ def test_a_table_has_the_machine_the_figures_and_what_could_not_be_measured(modu
         for n, path in enumerate((sound, broken, silent))
     ]
     results = [every.run(one, one.small) for one in benchmarks]
-    text = every.table("Title", modules["machine"].machine_facts(), benchmarks, results)
-    assert f"| speed | 7.2 rows/s | `python benchmarks/{sound} --small` |" in text
+    text = modules["table"].table("Title", "make it", modules["machine"].machine_facts(), benchmarks, results)
+    assert f"| speed of 1,000 | 7.2 rows/s | processor, disk | `python benchmarks/{sound} --small` |" in text
     assert "absent" not in text
-    assert "| b1 | not measured: ValueError: no such disk |" in text
-    assert "| b2 | not measured: exit code 0, without a word |" in text
+    assert "| b1 | not measured: ValueError: no such disk | |" in text
+    assert "| b2 | not measured: exit code 0, without a word | |" in text
+    assert re.search(r"^Written by `make it` on 20\d\d-\d\d-\d\d, in 0 minutes\.", text, re.MULTILINE)
     assert re.search(r"Measured on: .+, \d+ cores, [\d.]+ GiB, .*Python 3\.\d+\.\d+; .*torch \d", text)
-    assert re.search(r"- b0: \d+ s; a bound of its full size was missed\. a note\.", text)
+    assert re.search(r"- b0: \d+ s; a bound of its full size was missed\. A note\.", text)
+
+
+def test_the_reason_of_a_failure_is_the_error_and_not_what_python_says_while_it_ends(modules, tmp_path):
+    every, sizes = modules["all"], modules["sizes"]
+    text = """
+class Bar:
+    def __del__(self):
+        raise AttributeError("no pos")
+
+bar = Bar()
+raise RuntimeError("the set changed")
+"""
+    found = every.run(sizes.Benchmark("fails", program(tmp_path, text), "", "", ()), "")
+    assert (found.code, found.fault) == (1, "RuntimeError: the set changed")
 
 
 def test_a_benchmark_that_takes_too_long_is_ended_and_said(modules, tmp_path):
@@ -86,6 +90,41 @@ def test_the_command_writes_the_table_and_its_json_as_it_goes(modules, tmp_path,
     assert "not measured: broken" in (out / "benchmarks.md").read_text()
 
 
+def test_one_benchmark_is_measured_again_and_the_others_keep_their_figures_of_this_machine_only(
+    modules, tmp_path, monkeypatch, capsys
+):
+    every, sizes = modules["all"], modules["sizes"]
+    figure, count = (sizes.Figure("x", ("x",)),), tmp_path / "count"
+    count.write_text("0")
+    text = (
+        f"n = int(open({str(count)!r}).read()) + 1; open({str(count)!r}, 'w').write(str(n)); print('{{\"x\": %d}}' % n)"
+    )
+    monkeypatch.setattr(
+        every, "BENCHMARKS", [sizes.Benchmark(name, program(tmp_path, text), "", "", figure) for name in ("a", "b")]
+    )
+    out = tmp_path / "out"
+
+    def values(*words):
+        monkeypatch.setattr(sys, "argv", ["all.py", "--out", str(out), *words])
+        assert every.main() == 0
+        facts = json.loads((out / "benchmarks.json").read_text())
+        assert (out / "benchmarks.md").read_text() == every.page_of(facts)
+        return {one["name"]: one["facts"]["x"] for one in facts["results"]}
+
+    assert values("--only", "b", "--add") == {"b": 1}
+    assert values("--only", "a", "--add") == {"a": 2, "b": 1}
+    assert list(values("--only", "b", "--add").items()) == [("a", 2), ("b", 3)]
+    (out / "benchmarks.md").unlink()
+    assert values("--table") == {"a": 2, "b": 3}
+    for words, message in ((["--tiny"], "of the same size"), ([], "of this machine, {'cores': 7}, found {'cores': ")):
+        with pytest.raises(SystemExit, match="2"):
+            values("--only", "a", "--add", *words)
+        assert message in capsys.readouterr().err
+        other = {**modules["machine"].machine_facts(), "cores": 7}
+        monkeypatch.setattr(every, "machine_facts", lambda other=other: other)
+    assert values("--only", "a") == {"a": 4}
+
+
 def test_without_a_gpu_make_gpu_says_so_runs_nothing_and_ends_with_a_code_of_its_own(
     modules, tmp_path, monkeypatch, capsys
 ):
@@ -104,13 +143,13 @@ def test_without_a_gpu_make_gpu_says_so_runs_nothing_and_ends_with_a_code_of_its
 def test_with_a_gpu_all_parts_run_in_ten_minutes_and_decide_the_exit_code(modules, tmp_path, monkeypatch):
     import torch
 
-    gpu, every = modules["gpu"], modules["all"]
+    gpu = modules["gpu"]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     limits, codes = [], []
 
     def fake(part, words, limit_s):
         limits.append(limit_s)
-        return every.Result(part.name, words, 1.0, codes[-1], {} if codes[-1] != 1 else None)
+        return modules["table"].Result(part.name, words, 1.0, codes[-1], {} if codes[-1] != 1 else None)
 
     monkeypatch.setattr(gpu, "run", fake)
     monkeypatch.setattr(sys, "argv", ["gpu.py", "--out", str(tmp_path / "out")])

@@ -1,12 +1,14 @@
 """The digest of a view is pinned to its digits, since runs and aligners are named by it; lazy and eager joins agree."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
 from distill.dataset.join import _blocks, _digest, _means, data_digest, join, join_lazily
 from distill.dataset.mending import Mending
 from distill.tasks.splits import Split
-from teacher_cache import ArmadaError, CoverageError, build, choose, open_features
+from teacher_cache import ArmadaError, BuildOptions, CoverageError, build, choose, open_features
 from tests import fakes
 from tests.distill.tiny import split
 
@@ -30,6 +32,26 @@ def test_digests_are_pinned_to_their_digits():
         _digest(TWO, ["p", "q", "r", "s"], VALUES, [VALUES], "draw")
         == "0b8fccfd141ba62a73f9ead634ee3e719d754444b14e7862eb7627b77c64ae22"
     )
+
+
+@pytest.mark.parametrize(("combine", "between"), [("mean", "+"), ("draw", " ")])
+def test_the_digest_of_rows_with_several_pictures_names_how_they_are_combined_and_each_picture(cache, combine, between):
+    prompts = [ROWS.prompts[0], *ROWS.prompts[:11]]  # the first two rows have the same pictures
+    rows = Split(ROWS.ids, ROWS.texts, prompts, ROWS.labels)
+    build(cache, prompts, fakes.teacher(), fakes.encoder(), BuildOptions(samples=3))
+    features = open_features(cache, *choose(cache, None, None))
+    view = join(rows, cache, features, samples=3, combine=combine)
+    pictures = [features.pictures_of(features.rows_of(prompts, sample)) for sample in range(3)]
+    own = [between.join(pictures_of_row) for pictures_of_row in zip(*pictures, strict=True)]
+    used = view.features if combine == "mean" else view.features.features
+    text = f"armada-view/1\n{combine}\n"
+    text += "".join(f"{row} {label} {of}\n" for row, label, of in zip(rows.ids, rows.labels, own, strict=True))
+    text += f"{used.dtype} {used.shape}\n"
+    assert view.digest == hashlib.sha256(text.encode() + used.tobytes()).hexdigest()
+    numbers = view.pictures.reshape(12, -1)
+    assert numbers.shape[1] == (1 if combine == "mean" else 3)
+    assert np.array_equal(numbers[0], numbers[1])
+    assert len(np.unique(numbers, axis=0)) == 11
 
 
 def test_a_digest_does_not_depend_on_how_features_are_cut_into_blocks():

@@ -7,6 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from teacher_cache import CacheError
+from teacher_cache.format import digests as module
 from teacher_cache.format.digests import (
     from_column,
     from_hex,
@@ -31,6 +33,16 @@ def test_an_index_finds_each_digest_and_no_other_one(prefix):
     assert index.find(known[:0]).tolist() == []
     assert index_digests(known[:0]).find(known).tolist() == [-1] * 200
     assert index.count(to_hex(known)) == 100
+
+
+def test_an_index_counts_the_digests_of_all_blocks_and_refuses_what_is_none(monkeypatch):
+    known = digests(50)
+    index = index_digests(known[:30])
+    monkeypatch.setattr(module, "_BLOCK", 8)
+    assert index.count(iter(to_hex(known))) == 30
+    assert index.count(iter([])) == 0
+    with pytest.raises(CacheError, match=r"^digests: expected digests of 64 hexadecimal digits"):
+        index.count(["ab"])
 
 
 def test_digests_become_columns_and_text_and_come_back():

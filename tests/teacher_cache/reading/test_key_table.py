@@ -1,6 +1,7 @@
 """The key table: a key finds its own row or none."""
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +10,7 @@ from hypothesis import given, strategies as st
 
 from teacher_cache import CacheError
 from teacher_cache.format.digests import canonical_rows, from_hex, leading, to_hex
+from teacher_cache.reading import key_table as module
 from teacher_cache.reading.key_table import KeyTable, key_table, row_sums
 
 
@@ -64,6 +66,28 @@ def test_damaged_keys_and_picture_digests_are_an_error_that_names_the_table():
         with pytest.raises(CacheError, match=r'here: keys differ .* run "armada cache verify --repair"'):
             broken.find(facts[:, :32])
         assert not broken.is_whole()
+
+
+def test_a_table_is_whole_only_if_every_row_of_every_array_is(monkeypatch):
+    monkeypatch.setattr(module, "_BLOCK", 4)
+    facts = facts_of([(digest(i // 2)[:8] + digest(i)[:24], digest(-i)) for i in range(20)])  # pairs share a prefix
+    table = key_table(facts)
+    assert table.is_whole()
+    for row in range(20):
+        damaged = facts.copy()
+        damaged[row, 63] ^= 1
+        assert not replace(table, facts=damaged).is_whole(), row
+        prefixes = table.prefixes.copy()
+        prefixes[row] ^= np.uint64(1)
+        assert not replace(table, prefixes=prefixes).is_whole(), row
+    for name in ("facts", "sums", "prefixes", "order"):
+        assert not replace(table, **{name: getattr(table, name)[:-1]}).is_whole(), name
+        assert not replace(table, **{name: np.concatenate([getattr(table, name)] * 2)}).is_whole(), name
+    for first, second in ((0, 2), (10, 12), (17, 19)):  # each prefix still belongs to its key, and they don't ascend
+        places = np.arange(20)
+        places[[first, second]] = second, first
+        swapped = replace(table, prefixes=table.prefixes[places], order=table.order[places])
+        assert not swapped.is_whole(), first
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 5, 8, 12])
