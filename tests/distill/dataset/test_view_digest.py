@@ -52,6 +52,11 @@ def test_the_digest_of_rows_with_several_pictures_names_how_they_are_combined_an
     assert numbers.shape[1] == (1 if combine == "mean" else 3)
     assert np.array_equal(numbers[0], numbers[1])
     assert len(np.unique(numbers, axis=0)) == 11
+    assert (view.split, view.coverage.found) == (rows, 12)
+    assert combine == "mean" or view.features.key == view.digest  # the pictures of an epoch follow from the data
+    moved = join(rows, cache, features, samples=3, combine=combine, control="shuffled").pictures.reshape(12, -1)
+    assert sorted(moved.tolist()) == sorted(numbers.tolist())  # a row's pictures stay together
+    assert not np.array_equal(moved, numbers)
 
 
 def test_a_digest_does_not_depend_on_how_features_are_cut_into_blocks():

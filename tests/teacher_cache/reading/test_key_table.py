@@ -63,7 +63,7 @@ def test_damaged_keys_and_picture_digests_are_an_error_that_names_the_table():
         damaged = facts.copy()
         damaged[4, place + 8] ^= 1
         broken = KeyTable(damaged, table.sums, table.prefixes, table.order, "here")
-        with pytest.raises(CacheError, match=r'here: keys differ .* run "armada cache verify --repair"'):
+        with pytest.raises(CacheError, match=r'here: keys differ .* run "armada cache verify --repair"$'):
             broken.find(facts[:, :32])
         assert not broken.is_whole()
 
