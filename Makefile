@@ -48,7 +48,7 @@ coverage: install
 	$(VENV)/bin/python -m coverage report
 
 # Changes the code of keys, commits, join, losses and statistics in one place after the other, and runs their tests:
-# a change that no test notices is a survivor. docs/testing.md explains those that are left. Takes 20 minutes.
+# a change that no test notices is a survivor. docs/testing.md explains those that are left. Takes over 20 minutes.
 mutants: install
 	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(VENV)/bin/mutmut run --max-children 2
 	$(VENV)/bin/mutmut results
