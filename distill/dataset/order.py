@@ -41,4 +41,6 @@ def share(batch: np.ndarray, rank: int, ranks: int) -> tuple[np.ndarray, int]:
     """
     count = -(-len(batch) // ranks)
     own = batch[rank * count : (rank + 1) * count]
+    if len(own) == count:
+        return own, count  # no copy: of one process, this would be a second permutation of all rows
     return np.concatenate([own, np.resize(batch, count - len(own))]), len(own)

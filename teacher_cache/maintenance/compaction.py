@@ -7,17 +7,16 @@ that no commit names.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from teacher_cache.errors import CacheError
 from teacher_cache.format.arrow import first_of_each
-from teacher_cache.format.commits import Shard
-from teacher_cache.format.digests import from_column, index_digests, same_at, to_hex
+from teacher_cache.format.commits import Entry, Shard
+from teacher_cache.format.digests import DigestIndex, from_column, from_hex, index_digests, same_at
 from teacher_cache.format.provenance import Provenance
 from teacher_cache.format.shards import feature_matrix
 from teacher_cache.format.sources import Source
@@ -26,7 +25,7 @@ from teacher_cache.maintenance.vacuum import RETAIN_HOURS, remove_replaced
 from teacher_cache.progress_bar import progress
 from teacher_cache.rewriting.rows import commit_rewrites, rewriters, shards_folder
 from teacher_cache.storage.cache import Cache
-from teacher_cache.storage.key_columns import canonical_pictures, feature_digests
+from teacher_cache.storage.key_columns import canonical_pictures
 from teacher_cache.storage.pictures import SHARD_BYTES, image_rows, read_pictures
 from teacher_cache.storage.writing import commit_failures, commit_features, commit_pictures
 
@@ -66,18 +65,19 @@ def compact(
     done = Compacted(shards_before=len(cache.shards()))
     provenance = Provenance(clock, "compaction")
     for teacher in cache.teachers():
-        for group in _groups(cache.shards(f"images/{teacher.name}/"), shard_rows, shard_bytes):
+        for group in _groups(cache, f"images/{teacher.name}/", shard_rows, shard_bytes):
             _compact_pictures(cache, teacher, group, provenance)
-        for encoder in cache.encoders(teacher):
-            stale = _stale_features(cache, teacher, encoder)
-            shards = cache.shards(f"features/{teacher.name}/{encoder.name}/shards/")
-            for group in _groups(shards, shard_rows, shard_bytes):
-                _compact_features(cache, teacher, encoder, group, stale, provenance)
+        if encoders := cache.encoders(teacher):
+            canonical = _canonical(cache, teacher)
+            for encoder in encoders:
+                folder = f"features/{teacher.name}/{encoder.name}/shards/"
+                for group in _groups(cache, folder, shard_rows, shard_bytes):
+                    _compact_features(cache, teacher, encoder, group, canonical, provenance)
     for rewriter in rewriters(cache):
-        for group in _groups(cache.shards(shards_folder(rewriter)), shard_rows, shard_bytes):
+        for group in _groups(cache, shards_folder(rewriter), shard_rows, shard_bytes):
             _compact_rewrites(cache, rewriter, group, provenance)
     for source in [*cache.teachers(), *rewriters(cache)]:
-        for group in _groups(cache.shards(f"failures/{source.name}/"), shard_rows, shard_bytes):
+        for group in _groups(cache, f"failures/{source.name}/", shard_rows, shard_bytes):
             _compact_failures(cache, source, group, provenance)
     done.shards_after = len(cache.shards())
     if vacuum:
@@ -87,30 +87,42 @@ def compact(
     return done
 
 
-def _groups(shards: Sequence[Shard], shard_rows: int, shard_bytes: int) -> Iterator[list[Shard]]:
-    """Yield runs of two or more consecutive shards that fit into one."""
+@dataclass(frozen=True)
+class _Group:
+    """Shards that become one, and their live entries."""
+
+    shards: list[Shard]
+    entries: list[Entry]
+
+
+def _groups(cache: Cache, folder: str, shard_rows: int, shard_bytes: int) -> Iterator[_Group]:
+    """Yield runs of two or more consecutive shards of a folder that fit into one.
+
+    All are of the state in which the first one is found. To list the cache and work out its state anew for each group,
+    after the commit of the last one, would take time by the square of their number.
+    """
+    shards, state = cache.shards(folder), cache.state
     group: list[Shard] = []
     rows = size = 0
     for shard in shards:
         if rows + shard.rows > shard_rows or size + shard.bytes > shard_bytes:
             if len(group) > 1:
-                yield group
+                yield _Group(group, state.entries_of(group))
             group, rows, size = [], 0, 0
         group.append(shard)
         rows, size = rows + shard.rows, size + shard.bytes
     if len(group) > 1:
-        yield group
+        yield _Group(group, state.entries_of(group))
 
 
-def _compact_pictures(cache: Cache, teacher: Source, group: Sequence[Shard], provenance: Provenance) -> None:
-    found = [cache.table(shard).append_column("path", pa.repeat(shard.path, shard.rows)) for shard in group]
+def _compact_pictures(cache: Cache, teacher: Source, group: _Group, provenance: Provenance) -> None:
+    found = [cache.table(shard).append_column("path", pa.repeat(shard.path, shard.rows)) for shard in group.shards]
     rows = pa.concat_tables(found, promote_options="default")
     rows = rows.sort_by([("image_key", "ascending"), ("image_sha256", "ascending")])
     rows = first_of_each(rows, "image_key")
-    replaced = cache.state.entries_of(group)
     with progress(rows.num_rows, "compact pictures", "picture") as bar:
         pictures = _counted(_one_by_one(cache, rows), bar.update)
-        commit_pictures(cache, teacher, image_rows(rows), pictures, provenance, replaced=replaced)
+        commit_pictures(cache, teacher, image_rows(rows), pictures, provenance, replaced=group.entries)
 
 
 def _one_by_one(cache: Cache, rows: pa.Table) -> Iterator[bytes]:
@@ -126,48 +138,54 @@ def _counted(pictures: Iterator[bytes], done: Callable[[int], object]) -> Iterat
         done(1)
 
 
-def _stale_features(cache: Cache, teacher: Source, encoder: Source) -> pa.Array:
-    """Return the features of pictures that are not canonical, as "KEY/DIGEST". There are few of them."""
+@dataclass(frozen=True)
+class _Canonical:
+    """The canonical picture of each key."""
+
+    keys: DigestIndex
+    pictures: np.ndarray  # (N, 32) uint8, by the rows of `keys`
+
+    def others(self, features: pa.Table, where: str) -> np.ndarray:
+        """Return which features (B,) are of another picture of a key than the canonical one. A feature without a
+        picture is none of them: the picture may be stored elsewhere."""
+        keys, pictures = (from_hex(features[name], where) for name in ("image_key", "image_sha256"))
+        places = self.keys.find(keys)
+        others: np.ndarray = (places >= 0) & ~same_at(self.pictures, places, pictures)
+        return others
+
+
+def _canonical(cache: Cache, teacher: Source) -> _Canonical:
     images = canonical_pictures(cache, teacher)
-    index, pictures = index_digests(from_column(images["image_key"])), from_column(images["image_sha256"])
-    stale: list[str] = []
-    for keys, digests in feature_digests(cache, teacher, encoder):
-        places = index.find(keys)
-        other = (places >= 0) & ~same_at(pictures, places, digests)
-        stale += map("/".join, zip(to_hex(keys[other]), to_hex(digests[other]), strict=True))
-    return pa.array(stale, pa.string())
-
-
-def _pairs(rows: pa.Table) -> pa.ChunkedArray:
-    return pc.binary_join_element_wise(rows["image_key"], rows["image_sha256"], "/")
+    return _Canonical(index_digests(from_column(images["image_key"])), from_column(images["image_sha256"]))
 
 
 def _compact_features(
-    cache: Cache, teacher: Source, encoder: Source, group: Sequence[Shard], stale: pa.Array, provenance: Provenance
+    cache: Cache, teacher: Source, encoder: Source, group: _Group, canonical: _Canonical, provenance: Provenance
 ) -> None:
-    tables = [cache.table(shard) for shard in group]
-    for shard, table in zip(group, tables, strict=True):
+    tables = []
+    for shard in group.shards:
+        table = cache.table(shard)
         check_features(cache, shard.path, table)
-    table = pa.concat_tables(tables)
-    table = first_of_each(table.filter(pc.invert(pc.is_in(_pairs(table), stale))), "image_key")
-    replaced = cache.state.entries_of(group)
+        others = canonical.others(table, f"{cache.store}/{shard.path}")
+        tables.append(table.filter(pa.array(~others)) if others.any() else table)
+    table = first_of_each(pa.concat_tables(tables), "image_key")
     if table.num_rows:
         features = np.asarray(feature_matrix(table["feature"]), np.float32)
-        commit_features(cache, teacher, encoder, table, features, provenance, replaced=replaced)
+        commit_features(cache, teacher, encoder, table, features, provenance, replaced=group.entries)
     else:  # each of them was computed from a picture that is not canonical
-        cache.commit([], replaced=replaced, **provenance.now())
+        cache.commit([], replaced=group.entries, **provenance.now())
 
 
-def _compact_rewrites(cache: Cache, rewriter: Source, group: Sequence[Shard], provenance: Provenance) -> None:
-    table = pa.concat_tables([cache.table(shard) for shard in group])
+def _compact_rewrites(cache: Cache, rewriter: Source, group: _Group, provenance: Provenance) -> None:
+    table = pa.concat_tables([cache.table(shard) for shard in group.shards])
     table = first_of_each(
         table.sort_by([("rewrite_key", "ascending"), ("rewritten_sha256", "ascending")]), "rewrite_key"
     )
-    commit_rewrites(cache, rewriter, table, provenance, replaced=cache.state.entries_of(group))
+    commit_rewrites(cache, rewriter, table, provenance, replaced=group.entries)
 
 
-def _compact_failures(cache: Cache, teacher: Source, group: Sequence[Shard], provenance: Provenance) -> None:
-    table = pa.concat_tables([cache.table(shard) for shard in group])
+def _compact_failures(cache: Cache, teacher: Source, group: _Group, provenance: Provenance) -> None:
+    table = pa.concat_tables([cache.table(shard) for shard in group.shards])
     order = [("image_key", "ascending"), ("attempts", "descending"), ("message", "ascending")]
     table = first_of_each(table.sort_by(order), "image_key")
-    commit_failures(cache, teacher, table, provenance, replaced=cache.state.entries_of(group))
+    commit_failures(cache, teacher, table, provenance, replaced=group.entries)

@@ -45,3 +45,10 @@ def test_all_ranks_get_equally_many_rows_and_every_row_counts_on_exactly_one_ran
     assert {len(part) for part, _ in parts} == {-(-rows // ranks)}
     assert np.concatenate([part[:own] for part, own in parts]).tolist() == batch.tolist()
     assert all(set(part.tolist()) <= set(batch.tolist()) for part, _ in parts)
+
+
+def test_one_process_gets_its_batches_without_a_copy_of_the_order():
+    """Of ten million rows a copy takes 80 MB."""
+    batch = np.arange(8)
+    assert np.shares_memory(share(batch, 0, 1)[0], batch)
+    assert np.shares_memory(share(batch, 1, 2)[0], batch)
