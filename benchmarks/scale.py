@@ -9,9 +9,8 @@ to the end of the last one, and the sum of memory. Growth exponents are taken be
 that take a second. Exit code 3 if one is above 1.1, or a step has more anonymous memory than 2 GiB.
 
 Steps begin alike at each size. Before each, all files are synced to the disk and dropped from memory: otherwise a step
-finds small files in memory and large ones not, and waits for what the one before has not written yet. Before the epoch
-the decoded matrix is read from front to back, which a loader does once if it isn't in memory. This is told apart, as
-`read_seconds`.
+finds small files in memory and large ones not, and waits for what the one before has not written yet. The epoch too
+reads the decoded matrix from the disk, as the first epoch of a morning does.
 
 There are no pictures, only features. 10 million rows take 18 GB of disk; 5 GB of memory hold the matrix.
 """
@@ -91,13 +90,6 @@ def read_epoch(home: Path, rows: int) -> None:
     assert sum(len(batch.rows) for batch in loader) == rows
 
 
-def read_matrix(home: Path, rows: int) -> None:
-    """Read the file of the decoded matrix, so that it is in memory."""
-    with open(open_cache(home, rows).rows.matrix.filename, "rb", buffering=0) as stream:
-        while stream.read(8 << 20):
-            pass
-
-
 def run_step(name: str, home: Path, rows: int, worker: int) -> None:
     merged = str(home / "merged")
     workers = [Cache(str(home / f"worker-{number}")) for number in range(WRITERS)] if name == "merge" else []
@@ -112,11 +104,6 @@ def run_step(name: str, home: Path, rows: int, worker: int) -> None:
         "open": lambda: open_cache(home, rows),
         "epoch": lambda: read_epoch(home, rows),
     }
-    read_seconds = 0.0
-    if name == "epoch":
-        started = time.monotonic()
-        read_matrix(home, rows)
-        read_seconds = time.monotonic() - started
     peak, done = [0.0], threading.Event()
     watcher = threading.Thread(target=_watch, args=(peak, done))
     watcher.start()
@@ -125,7 +112,7 @@ def run_step(name: str, home: Path, rows: int, worker: int) -> None:
     ended = time.monotonic()
     done.set()
     watcher.join()
-    print(json.dumps({"started": started, "ended": ended, "gib": peak[0], "read_seconds": read_seconds}))
+    print(json.dumps({"started": started, "ended": ended, "gib": peak[0]}))
 
 
 def _watch(peak: list[float], done: threading.Event) -> None:
@@ -156,8 +143,7 @@ def measure(step: str, home: Path, rows: int) -> dict[str, float]:
     facts = [json.loads(out.splitlines()[-1]) for out, _ in answers]
     seconds = max(fact["ended"] for fact in facts) - min(fact["started"] for fact in facts)
     gib = sum(fact["gib"] for fact in facts)
-    found = {"seconds": round(seconds, 2), "gib": round(gib, 2), "rows_per_s": round(rows / seconds)}
-    return found | ({"read_seconds": round(facts[0]["read_seconds"], 2)} if step == "epoch" else {})
+    return {"seconds": round(seconds, 2), "gib": round(gib, 2), "rows_per_s": round(rows / seconds)}
 
 
 def sizes(home: Path) -> dict[str, int]:
