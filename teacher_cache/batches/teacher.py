@@ -52,8 +52,8 @@ class OpenAIBatch(OpenAIImages):
         rest = {name: value for name, value in spec.params.items() if name not in OPTIONS}
         super().__init__(replace(spec, kind="openai", params=rest))
         self.poll_s, self.rows = options["poll"], options["rows"]
-        self.prices = self._prices = replace(batch_prices(self._prices), batch=False)
-        self.price_usd = self._prices.picture
+        self.prices = replace(batch_prices(self.prices), batch=False)
+        self.price_usd = self.prices.picture
 
     @property
     def url(self) -> str:

@@ -6,11 +6,12 @@ Parquet, a feature as a fixed-size list, so that any Parquet reader can use them
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import re
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +23,7 @@ import pyarrow.parquet as parquet
 from teacher_cache.errors import CacheError, repair_hint
 from teacher_cache.format.arrow import one_array
 from teacher_cache.format.columns import DRAWN_PROMPT, FAILURE_COLUMNS, FEATURE_FACTS, IMAGE_COLUMNS, REWRITE_COLUMNS
-from teacher_cache.format.tar_members import content_of, write_member
+from teacher_cache.format.tar_members import around, content_of
 from teacher_cache.keys import sha256
 
 _OPTIONAL = ("cost_usd", "seconds", "input_tokens", "output_tokens")  # columns in which a value may be missing
@@ -32,6 +33,7 @@ _UNREADABLE = (
     *(tarfile.TarError, pa.ArrowException, ValueError, TypeError, KeyError, OSError),
     *(RecursionError, OverflowError, MemoryError),
 )
+_encoded = json.JSONEncoder(sort_keys=True, ensure_ascii=False).encode
 _KEY = re.compile(r"[0-9a-f]{64}")
 
 
@@ -62,28 +64,46 @@ class ImageRow:
 
 def write_samples(
     path: Path, rows: Sequence[ImageRow], pictures: Iterable[bytes], features: np.ndarray | None = None
-) -> pa.Table:
-    """Write a WebDataset tar, one sample per row and in the order of the rows. Return its index, as `index_of` does.
+) -> tuple[pa.Table, str]:
+    """Write a WebDataset tar, one sample per row and in the order of the rows. Return its index, as `index_of` does,
+    and the SHA-256 of its bytes.
 
     A sample is a picture with its facts (.json) and, if `features` (N, L) are given, its feature (.npy).
     """
     vectors: Iterable[np.ndarray | None] = features if features is not None else [None] * len(rows)
     index: list[dict[str, Any]] = []
+    digest = hashlib.sha256()
     with path.open("wb") as stream:
-        for row, picture, vector in zip(rows, pictures, vectors, strict=True):
-            sample = {"json": json.dumps(row.facts(), sort_keys=True, ensure_ascii=False).encode("utf-8")}
-            if vector is not None:
-                data = io.BytesIO()
-                np.save(data, vector, allow_pickle=False)
-                sample["npy"] = data.getvalue()
-            sample[row.suffix] = picture
-            for suffix in sorted(sample):
-                offset = write_member(stream, f"{row.image_key}.{suffix}", sample[suffix])
-                if suffix == row.suffix:
-                    index.append({**vars(row), "offset": offset, "bytes": len(picture)})
-        stream.write(bytes(2 * tarfile.BLOCKSIZE))
-        stream.write(bytes(-stream.tell() % tarfile.RECORDSIZE))
-    return _index(index)
+        for data in _tar_of(rows, pictures, vectors, index):
+            stream.write(data)
+            digest.update(data)
+    return _index(index), digest.hexdigest()
+
+
+def _tar_of(
+    rows: Iterable[ImageRow],
+    pictures: Iterable[bytes],
+    vectors: Iterable[np.ndarray | None],
+    index: list[dict[str, Any]],
+) -> Iterator[bytes]:
+    """Yield the bytes of a tar, sample by sample, and append the facts and the place of each picture to `index`."""
+    size = 0
+    for row, picture, vector in zip(rows, pictures, vectors, strict=True):
+        sample = {"json": _encoded(row.facts()).encode("utf-8"), row.suffix: picture}
+        if vector is not None:
+            array = io.BytesIO()
+            np.save(array, vector, allow_pickle=False)
+            sample["npy"] = array.getvalue()
+        members: list[bytes] = []
+        for suffix in sorted(sample):
+            head, tail = around(f"{row.image_key}.{suffix}", len(sample[suffix]))
+            if suffix == row.suffix:
+                index.append({**vars(row), "offset": size + len(head), "bytes": len(picture)})
+            members += head, sample[suffix], tail
+            size += len(head) + len(sample[suffix]) + len(tail)
+        yield b"".join(members)
+    end = bytes(2 * tarfile.BLOCKSIZE)
+    yield end + bytes(-(size + len(end)) % tarfile.RECORDSIZE)
 
 
 def index_of(path: Path) -> pa.Table:

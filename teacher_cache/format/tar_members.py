@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from typing import IO, Any
+from typing import Any
 
 from teacher_cache.errors import CacheError
 
@@ -21,18 +21,14 @@ def _header() -> bytes:
 _HEADER = _header()
 
 
-def write_member(stream: IO[bytes], name: str, data: bytes) -> int:
-    """Write one file of a tar, byte for byte as webdataset.TarWriter does it, in a tenth of the time. Return the offset
-    of its data."""
+def around(name: str, size: int) -> tuple[bytes, bytes]:
+    """Return what stands before and after a file of `size` bytes in a tar, as webdataset.TarWriter writes it, in a
+    tenth of the time."""
     header = bytearray(_HEADER)
     header[: len(name)] = name.encode("ascii")
-    header[124:135] = b"%011o" % len(data)
+    header[124:135] = b"%011o" % size
     header[148:156] = b"%06o\0 " % sum(header)
-    stream.write(header)
-    offset = stream.tell()
-    stream.write(data)
-    stream.write(bytes(-len(data) % tarfile.BLOCKSIZE))
-    return offset
+    return bytes(header), bytes(-size % tarfile.BLOCKSIZE)
 
 
 def content_of(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

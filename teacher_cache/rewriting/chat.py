@@ -64,8 +64,7 @@ class ChatRewriter:
         Raises HopelessError if the key is missing or no request can succeed, after all calls in flight have returned.
         """
         pending = iter(requests)
-        self._streak.begin()
-        self._streak.concurrency = self.concurrency
+        self._streak.begin(self.concurrency)
         with self._client() as client, ThreadPoolExecutor(self.concurrency) as pool:
             in_flight: set[Future[Call]] = set()
             while True:

@@ -27,6 +27,8 @@ from teacher_cache.spool.rows import BYTES, COLUMNS, Claim, Claims, SpoolRow, Wa
 from teacher_cache.spool.statements import RESERVED, SPENT, Answered, claim_all, give_back, price_all, spent, store_all
 from teacher_cache.teachers import Failure, Picture
 
+_READ = 16  # pictures that are read together
+
 
 class StoredError(DiskFullError):
     """The disk is full, and the answers were stored in the place of the reserve."""
@@ -157,8 +159,11 @@ class Spool:
 
     def pictures(self, keys: Sequence[str]) -> Iterator[bytes]:
         """Yield the pictures of the keys, in their order."""
-        for key in keys:
-            yield self._database.read("SELECT data FROM pictures WHERE image_key = ?", key)[0][0]
+        for start in range(0, len(keys), _READ):
+            some = keys[start : start + _READ]
+            query = f"SELECT image_key, data FROM pictures WHERE image_key IN ({', '.join('?' * len(some))})"
+            found = dict(self._database.read(query, *some))
+            yield from map(found.__getitem__, some)
 
     def last_seal(self) -> int:
         """Return the number of the last seal, 0 before the first one."""

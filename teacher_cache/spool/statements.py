@@ -6,7 +6,6 @@ One statement for many rows lets other threads run while SQLite works; a stateme
 from __future__ import annotations
 
 import itertools
-import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -18,6 +17,11 @@ from teacher_cache.teachers import Failure, Picture
 
 SPENT = "SELECT calls, cost_usd FROM spent WHERE teacher = ?"
 RESERVED = "SELECT coalesce(sum(rows_left), 0), coalesce(sum(rows_left * price_usd), 0) FROM batches WHERE teacher = ?"
+_FACTS = ", ".join(f"'{name}', rows.{name}" for name in f"teacher, state, {COLUMNS}".split(", "))
+_STORE_PICTURES = (  # with their rows as JSON
+    f"INSERT OR REPLACE INTO pictures SELECT given.key, json_object({_FACTS}), given.data"
+    " FROM given JOIN rows ON rows.image_key = given.key"
+)
 _VALUES = 900  # in one statement; old versions of SQLite take 999
 
 Answered = tuple[Picture | Failure, str]  # with the SHA-256 of the picture's bytes, "" for a failure
@@ -96,15 +100,9 @@ def store_all(db: sqlite3.Connection, answers: Sequence[Answered]) -> None:
         )
     if db.execute("SELECT 1 FROM tasks LIMIT 1").fetchone():
         db.executemany("DELETE FROM tasks WHERE image_key = ?", [(answer.image_key,) for answer, _ in answers])
-    pictures = {answer.image_key: answer for answer, _ in answers if isinstance(answer, Picture)}
-    columns = f"teacher, state, {COLUMNS}".split(", ")
-    rows = _select(db, f"SELECT {', '.join(columns)} FROM rows WHERE image_key IN", list(pictures))
-    texts = {row[2]: json.dumps(dict(zip(columns, row, strict=True))) for row in rows}
-    _insert(
-        db,
-        "INSERT OR REPLACE INTO pictures",
-        ((key, text, pictures[key].data) for key, text in texts.items()),
-    )
+    pictures = {answer.image_key: answer.data for answer, _ in answers if isinstance(answer, Picture)}
+    for marks, values in _chunks(pictures.items()):
+        db.execute(f"WITH given(key, data) AS (VALUES {marks}) {_STORE_PICTURES}", values)
     price_all(db, [answer for answer, _ in answers])
 
 

@@ -146,9 +146,10 @@ class Cache:
         """Return the error to raise for a file that does not exist: another one if it was left out on purpose."""
         return self.part.error(str(self.store), path) if self.part and path in self.state.left_out else error
 
-    def add(self, draft: Path, folder: str, suffix: str, rows: int) -> Shard:
-        """Publish a draft as a shard named by its content. It counts as soon as a commit names it."""
-        digest = file_digest(draft)
+    def add(self, draft: Path, folder: str, suffix: str, rows: int, digest: str = "") -> Shard:
+        """Publish a draft as a shard named by its content, of which the SHA-256 may be known. It counts as soon as a
+        commit names it."""
+        digest = digest or file_digest(draft)
         shard = Shard(f"{folder}/{digest[:32]}{suffix}", draft.stat().st_size, rows, digest)
         self.store.publish(draft, shard.path)
         return shard

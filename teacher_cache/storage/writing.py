@@ -38,8 +38,8 @@ def commit_pictures(
     """
     with cache.store.together():
         with cache.store.draft() as draft:
-            index = write_samples(draft, rows, _checked(rows, pictures))
-            tar = cache.add(draft, f"images/{teacher.name}/shards", ".tar", len(rows))
+            index, digest = write_samples(draft, rows, _checked(rows, pictures))
+            tar = cache.add(draft, f"images/{teacher.name}/shards", ".tar", len(rows), digest)
         # The index comes after the tar, from which a repair can make it again if this process is killed here.
         tar = replace(tar, index=cache.write_shard(f"images/{teacher.name}/indexes", index))
         cache.commit([tar], replaced=replaced, lost=lost, spent=spent, **provenance.now())

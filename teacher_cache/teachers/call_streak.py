@@ -45,8 +45,9 @@ class CallStreak:
     _has_answered: bool = False  # whether the server ever drew or refused a prompt
     _held: list[Failure] = field(default_factory=list)
 
-    def begin(self) -> None:
-        """Begin to draw."""
+    def begin(self, concurrency: int) -> None:
+        """Begin to draw, with so many calls in flight."""
+        self.concurrency = concurrency
         if self.hopeless:
             self._errors, self._unreachable_since, self._limited_since = 0, None, None
         self.hopeless = ""

@@ -31,10 +31,11 @@ from teacher_cache.workers import Workers
 if TYPE_CHECKING:
     from httpx2 import Client
 
+_QUICK_S = 0.25  # after a call that was quicker, some more are ready to be sent as soon as a thread is free
+
 
 class OpenAIImages:
-    """`openai:MODEL[?size=1024x1024&quality=low&base_url=...]`, or a preset's name in place of openai; `concurrency`
-    calls in flight, each on its thread."""
+    """`openai:MODEL[?size=1024x1024&base_url=...]` or a preset's name; `concurrency` calls in flight, one a thread."""
 
     def __init__(self, spec: Spec) -> None:
         options, shape = request_shape(spec)
@@ -46,8 +47,8 @@ class OpenAIImages:
         self._poll_s = float(options.get("poll", 0.0))
         self._rate_limit = RateLimit(options["rpm"])
         self._streak = CallStreak(self.concurrency)
-        self.prices = self._prices = shape.prices
-        self.price_usd = self._prices.picture  # reserved before a call; raised if replies show that pictures cost more
+        self.prices = shape.prices
+        self.price_usd = self.prices.picture  # reserved before a call; raised if replies show that pictures cost more
         self.tasks: Tasks | None = None  # set by a build: what the server draws later
         self.licence = options["licence"] or f"the terms of {urlsplit(self._url).netloc}"
         self.if_identical = (
@@ -63,18 +64,19 @@ class OpenAIImages:
         Raises HopelessError if the key is missing or no request can succeed, after all calls in flight have returned.
         """
         groups = _groups(requests, self._n)
-        self._streak.begin()
-        self._streak.concurrency = self.concurrency
+        self._streak.begin(self.concurrency)
         with self._client() as client, Workers(self.concurrency, partial(self._call, client), "call") as calls:
-            in_flight = 0
+            pulled, most = 0, self.concurrency  # requests, in flight or ready
             while True:
-                while not self._streak.hopeless and in_flight < self.concurrency and (group := next(groups, None)):
-                    in_flight += 1
+                while not self._streak.hopeless and pulled < most and (group := next(groups, None)):
+                    pulled += 1
                     calls.put(group)
-                if not in_flight:
+                if not pulled:
                     break
-                in_flight -= 1
-                yield from self._streak.settle(calls.get())
+                call, pulled = calls.get(), pulled - 1
+                is_quick = not call.error and call.answers[0].seconds < _QUICK_S
+                most = self.concurrency + is_quick * self.concurrency // 8
+                yield from self._streak.settle(call)
         yield from self._streak.end()
         if self._streak.hopeless:
             raise HopelessError(self._without_key(self._streak.hopeless))
@@ -134,7 +136,7 @@ class OpenAIImages:
         except Exception as unforeseen:  # what no one foresaw in one reply is no error of the others
             error = ReplyError("undecodable", f"{type(unforeseen).__name__}: {unforeseen}")
         seconds = (time.monotonic() - started) / len(group)
-        price = self._prices.picture if cost is None else cost / len(pictures)
+        price = self.prices.picture if cost is None else cost / len(pictures)
         if price is not None and self.price_usd is not None:
             self.price_usd = max(self.price_usd, price)
         answers: list[Picture | Failure] = []
@@ -164,7 +166,7 @@ class OpenAIImages:
         """Return the failure of one request: of the whole call, or (`is_part`) of one picture in its reply, which may
         state its usage. A picture that may have been paid for is not requested again in this build."""
         is_paid = error.billed or (is_part and has_usage)
-        free = 0.0 if self.price_usd is not None or self._prices.tokens else None
+        free = 0.0 if self.price_usd is not None or self.prices.tokens else None
         is_repeated = error.reason == "transient" and not (is_part and is_paid)
         return Failure(
             request.image_key,
@@ -219,7 +221,7 @@ class OpenAIImages:
                 pictures.append(read_picture(client, self._shape.address, entry, self._limits))
             except ReplyError as error:
                 pictures.append(error)
-        return pictures, self._prices.cost_of(reply.usage) if reply.cost_usd is None else reply.cost_usd
+        return pictures, self.prices.cost_of(reply.usage) if reply.cost_usd is None else reply.cost_usd
 
     def _awaited(self, client: Client, task: bytes, headers: Mapping[str, str], key: str) -> Reply:
         preset = self._shape.preset

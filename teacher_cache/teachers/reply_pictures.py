@@ -42,7 +42,7 @@ def read_reply(body: bytes) -> Reply:
     try:
         if len(body) > _MAX_VALUES and sum(map(body.count, (b"[", b"{", b","))) > _MAX_VALUES:
             raise ReplyError("undecodable", f"expected JSON with data, found more than {_MAX_VALUES} values")
-        value = json.loads(body)
+        value = _parsed(body)
     except (ValueError, RecursionError):
         raise ReplyError("undecodable", f"expected JSON with data, found {body[:60]!r}") from None
     if not isinstance(value, dict):
@@ -56,6 +56,17 @@ def read_reply(body: bytes) -> Reply:
     if not field and not has_error:
         raise ReplyError("undecodable", f"expected JSON with data, found {body[:60]!r}")
     return Reply(entries, usage if isinstance(usage, dict) else {}, has_error and not entries)
+
+
+def _parsed(body: bytes) -> Any:
+    """Return the value of a JSON text: a picture's base64 takes an eighth of the time that the standard library needs,
+    which is asked where the faster parser is stricter (half a character, deep nesting)."""
+    from pydantic_core import from_json
+
+    try:
+        return from_json(body)
+    except ValueError:
+        return json.loads(body)
 
 
 def read_picture(client: Client, address: str, entry: Any, limits: Limits) -> bytes:

@@ -40,7 +40,7 @@ def tar(tmp_path_factory):
         for key, picture in zip(KEYS, pictures, strict=True)
     ]
     path = tmp_path_factory.mktemp("shards") / "pictures.tar"
-    index = write_samples(path, rows, pictures)
+    index, _ = write_samples(path, rows, pictures)
     write_table(path.with_suffix(".parquet"), index)
     return path
 

@@ -121,8 +121,7 @@ class LiteLLMImages:
         key = os.environ.get(self._key_env, "").strip() if self._key_env else ""
         if self._key_env and not key:
             raise HopelessError(f"the environment variable {self._key_env} is not set; expected an API key")
-        self._streak.begin()
-        self._streak.concurrency = self.concurrency
+        self._streak.begin(self.concurrency)
         with open_client(self.concurrency, self._limits) as client, ThreadPoolExecutor(self.concurrency) as pool:
             in_flight: set[Future[Call]] = set()
             while True:

@@ -47,15 +47,16 @@ def test_the_same_rows_give_the_same_bytes(tmp_path):
 
 def test_a_tar_of_pictures_is_pinned_to_its_digest(tmp_path):
     row = ImageRow("ab" * 32, "cd" * 32, "a cat", 0, sha256(b"picture"), "png", None, 0.5, 1)
-    write_samples(tmp_path / "pinned.tar", [row], [b"picture"])
-    digest = sha256((tmp_path / "pinned.tar").read_bytes())
+    _, digest = write_samples(tmp_path / "pinned.tar", [row], [b"picture"])
+    assert digest == sha256((tmp_path / "pinned.tar").read_bytes())
     assert digest == "248f5c312b79946f9056d3487ffe13b6bd46e7428db9545eae8319d44d5326c3"
 
 
 def test_the_index_has_the_offset_and_size_of_each_picture(tmp_path):
     facts, pictures = rows(7)
-    write_samples(tmp_path / "x.tar", facts, pictures)
+    written, _ = write_samples(tmp_path / "x.tar", facts, pictures)
     index = index_of(tmp_path / "x.tar").to_pylist()
+    assert written.to_pylist() == index
     data = (tmp_path / "x.tar").read_bytes()
     assert [data[row["offset"] : row["offset"] + row["bytes"]] for row in index] == pictures
 

@@ -200,6 +200,27 @@ def test_the_key_of_openai_is_sent_to_openai_only(monkeypatch):
     assert open_teacher("openai:gpt-image-1")._key_env == "OPENAI_API_KEY"
 
 
+@pytest.mark.parametrize(("seconds", "ready"), [(0.0, 2), (0.3, 0)])
+def test_a_quick_server_finds_some_calls_ready_and_a_slow_one_none(seconds, ready):
+    open_calls, most = 0, 0
+
+    def requests():
+        nonlocal open_calls, most
+        for number in range(64):
+            open_calls += 1
+            most = max(most, open_calls)
+            yield Request(f"{number}", f"{number}", 0, 1)
+
+    def plan(prompt, number):
+        time.sleep(seconds)
+        return "ok"
+
+    with serving(plan) as server:
+        for _answer in open_at(server, concurrency=16).draw(requests()):
+            open_calls -= 1
+    assert most == 16 + ready
+
+
 def test_a_budget_in_dollars_holds_with_64_calls_in_flight_and_over_three_builds(tmp_path):
     """The price is reserved before a call is sent, and the plan counts what is still missing."""
     prompts = [f"prompt {i}" for i in range(200)]

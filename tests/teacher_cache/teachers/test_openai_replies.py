@@ -45,6 +45,8 @@ def reply(data, **facts):
         reply({"b64_json": BASE64}),
         reply([BASE64]),
         reply([None, {"b64_json": BASE64}], error=None),
+        reply([{"b64_json": BASE64, "revised_prompt": "half a character: \ud83d"}]),
+        reply([{"b64_json": BASE64, "facts": json.loads(300 * "[" + 300 * "]")}]),
         Reply(200, gzip.compress(json.dumps({"data": [{"b64_json": BASE64}]}).encode()), {"Content-Encoding": "gzip"}),
     ],
 )
